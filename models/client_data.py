@@ -1,0 +1,80 @@
+"""A corpus made ready for a run: people split, capped and encoded as word ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+import numpy as np
+
+from models.corpus import ClientId, ClientText, Corpus, PeopleSplit, split_people
+from models.errors import CorpusError
+from models.vocabulary import Vocabulary, build_vocabulary
+
+Sentences = tuple[np.ndarray, ...]  # int32 [num_words] each, ids of the vocabulary
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """Each person's sentences as word ids, in time order, by role; people in a fixed order."""
+
+    vocabulary: Vocabulary
+    split: PeopleSplit
+    train: Mapping[ClientId, Sentences]  # those with enough sentences to train on
+    dev: Mapping[ClientId, Sentences]
+    test: Mapping[ClientId, Sentences]
+    bars: tuple[np.ndarray, ...]  # all sentences of all training people: what the n-gram bars see, pooled
+
+
+def build_client_data(
+    corpus: Corpus,
+    *,
+    seed: int,
+    vocabulary_size: int = 10_000,
+    min_sentences: int = 10,
+    max_sentences_train: int = 1000,
+    max_sentences_eval: int = 200,
+    dev_share: float = 0.1,
+    test_share: float = 0.1,
+) -> ClientData:
+    """The corpus split by person, its vocabulary, and everybody's capped sentences as ids.
+
+    The vocabulary and the bars come from all training people; only those with at least `min_sentences` train.
+
+    Raises:
+      CorpusError: too few people, or nobody has enough sentences.
+    """
+    split = split_people(corpus.clients, seed, dev_share, test_share)
+    capped = {
+        person: _first_sentences(corpus.clients[person], cap)
+        for people, cap in (
+            (split.train, max_sentences_train),
+            (split.dev, max_sentences_eval),
+            (split.test, max_sentences_eval),
+        )
+        for person in people
+    }
+    vocabulary = build_vocabulary((capped[person] for person in split.train), vocabulary_size)
+
+    def encode(people) -> dict[ClientId, Sentences]:
+        return {person: tuple(map(vocabulary.encode, capped[person])) for person in people}
+
+    everybody = encode(split.train)
+    train = {person: own for person, own in everybody.items() if len(own) >= min_sentences}
+    if not train:
+        most = max(map(len, everybody.values()))
+        raise CorpusError(
+            f"no training person has {min_sentences} sentences, the most is {most}: lower data.min_sentences"
+        )
+    return ClientData(
+        vocabulary=vocabulary,
+        split=split,
+        train=train,
+        dev=encode(split.dev),
+        test=encode(split.test),
+        bars=tuple(sentence for own in everybody.values() for sentence in own),
+    )
+
+
+def _first_sentences(text: ClientText, cap: int) -> tuple[str, ...]:
+    return text.sentences[:cap]

@@ -1,0 +1,109 @@
+"""Federated evaluation: each client scores the model on its own text; counts leave it, text does not."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from models import cifg_lstm
+from tff_pipelines.client_work import batches_type, build_local_training, weights_type
+
+
+def _build_scoring(vocabulary_size: int):
+    """The function (weights, batches) -> sums that one client runs."""
+
+    @tf.function
+    def score(weights, batches):
+        tokens, targets, mask = batches
+
+        def step(i, sums):
+            of_batch = cifg_lstm.recall_sums(weights, tokens[i], targets[i], mask[i], vocabulary_size)
+            return i + 1, tuple(a + b for a, b in zip(sums, of_batch))
+
+        zero = tuple(tf.constant(0.0) for _ in cifg_lstm.RecallSums._fields)
+        _, sums = tf.while_loop(
+            lambda i, _: i < tf.shape(tokens)[0], step, (0, zero), parallel_iterations=1
+        )
+        return collections.OrderedDict(zip(cifg_lstm.RecallSums._fields, sums))
+
+    return score
+
+
+def build_evaluation(size: cifg_lstm.ModelSize, time: int, vocabulary_size: int) -> tff.Computation:
+    """The computation (weights@SERVER, batches@CLIENTS) -> sums@CLIENTS.
+
+    Sums is an ordered dict of float32 scalars with the fields of models.cifg_lstm.RecallSums.
+
+    Args:
+      size: the model's size.
+      time: positions a sentence.
+      vocabulary_size: ids of the vocabulary whose words are scored; the batches' ids are below it.
+    """
+
+    score = _build_scoring(vocabulary_size)
+
+    @tff.tensorflow.computation(weights_type(size), batches_type(time))
+    def evaluate_client(weights, batches):
+        return score(tuple(weights), batches)
+
+    @tff.federated_computation(
+        tff.FederatedType(weights_type(size), tff.SERVER), tff.FederatedType(batches_type(time), tff.CLIENTS)
+    )
+    def evaluation(weights, batches):
+        return tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), batches))
+
+    return evaluation
+
+
+def build_personalisation(
+    size: cifg_lstm.ModelSize, time: int, vocabulary_size: int, clip_norm: float = 0.0
+) -> tff.Computation:
+    """The computation (weights@SERVER, learning_rate@SERVER, data@CLIENTS) -> sums@CLIENTS.
+
+    Each client scores the model on its later text, trains it on its earlier text, and scores it again. `data` is an
+    ordered dict of Batches: `history` to train on (ids cut to the model's rows) and `held_out` to score (not cut).
+    Sums is an ordered dict `before`, `after`, each as build_evaluation's.
+    """
+    score, train = _build_scoring(vocabulary_size), build_local_training(clip_norm)
+    data_type = collections.OrderedDict(history=batches_type(time), held_out=batches_type(time))
+
+    @tff.tensorflow.computation(weights_type(size), np.float32, data_type)
+    def personalise_client(weights, learning_rate, data):
+        start = tuple(weights)
+        delta = train(start, learning_rate, data["history"])["delta"]
+        own = tuple(w - d for w, d in zip(start, delta))
+        return collections.OrderedDict(before=score(start, data["held_out"]), after=score(own, data["held_out"]))
+
+    @tff.federated_computation(
+        tff.FederatedType(weights_type(size), tff.SERVER),
+        tff.FederatedType(np.float32, tff.SERVER),
+        tff.FederatedType(data_type, tff.CLIENTS),
+    )
+    def personalisation(weights, learning_rate, data):
+        return tff.federated_map(
+            personalise_client, (tff.federated_broadcast(weights), tff.federated_broadcast(learning_rate), data)
+        )
+
+    return personalisation
+
+
+def build_word_counts(vocabulary_size: int) -> tff.Computation:
+    """The computation ids@CLIENTS -> counts@SERVER: how often each id is a target, summed over the clients.
+
+    Ids is int32 [num_targets], counts int64 [vocabulary_size]. It starts the model's output bias without a look at
+    anybody's text.
+    """
+
+    @tff.tensorflow.computation(tff.TensorType(np.int32, [None]))
+    def count(ids):
+        counts = tf.math.bincount(ids, minlength=vocabulary_size, maxlength=vocabulary_size, dtype=tf.int64)
+        return tf.ensure_shape(counts, [vocabulary_size])
+
+    @tff.federated_computation(tff.FederatedType(tff.TensorType(np.int32, [None]), tff.CLIENTS))
+    def word_counts(ids):
+        return tff.federated_sum(tff.federated_map(count, ids))
+
+    return word_counts

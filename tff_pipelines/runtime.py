@@ -1,0 +1,353 @@
+"""Execution contexts for TFF: worker processes that we own, that end with us, and whose death we notice.
+
+TFF's own default context starts a worker lazily, leaves it behind when Python is killed (the worker then holds
+standard output open, so that a pipe never ends), and retries for ever when a worker is gone. Here each worker is one
+process of TFF's `worker_binary`, local or remote, with its own context in its own thread.
+
+Mind: TFF's worker listens on all interfaces, without TLS, and runs any graph it is sent. Keep its port behind a
+firewall; reach a remote one through a tunnel (docs/workers.md).
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import concurrent.futures as futures
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from typing import Callable, Iterable, Iterator, Optional, Sequence
+
+import grpc
+import portpicker
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
+
+from tff_pipelines.errors import WorkerDied, WorkerError
+
+_log = logging.getLogger(__name__)
+
+_WORKER_BINARY = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
+_START_TIMEOUT_S = 60.0
+_GONE_TIMEOUT_S = 5.0  # how long an unreachable worker may take to answer before it counts as dead
+_MAX_MESSAGE_BYTES = 2_000_000_000  # gRPC's and protobuf's limit is 2 GiB
+_CHANNEL_OPTIONS = [
+    ("grpc.max_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+]
+# Model-sized buffers are allocated and freed for each client. glibc's default returns such buffers to the system each
+# time, and faulting the pages in again costs more than the copy itself: about half of TFF's fixed cost per client.
+_KEEP_BYTES = 2**30
+_WORKER_ENVIRONMENT = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_KEEP_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEEP_BYTES),
+}
+
+
+def keep_large_buffers() -> None:
+    """Tells this process's allocator to keep freed model-sized buffers; a no-op where there is no glibc."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    libc.mallopt(m_mmap_threshold, _KEEP_BYTES)
+    libc.mallopt(m_trim_threshold, _KEEP_BYTES)
+
+
+def worker_command(port: int) -> list[str]:
+    """The command that runs one TFF worker on `port` and ends it when the process that starts it ends.
+
+    Raises:
+      WorkerError: `setpriv` is missing, without which a worker outlives a killed parent.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise WorkerError("setpriv is missing, and without it TFF workers outlive a killed run: install util-linux")
+    # One call at a time: a worker has one thread, and the clients of a call then run one after the other.
+    return [setpriv, "--pdeathsig", "KILL", _WORKER_BINARY, f"--port={port}", "--max_concurrent_computation_calls=1"]
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment variables for a single-threaded worker. Two such beat one with two threads (benchmarks)."""
+    return {**os.environ, **_WORKER_ENVIRONMENT}
+
+
+class Worker:
+    """One TFF worker process: its channel, its thread and, if it is ours, its process."""
+
+    def __init__(self, address: Optional[str] = None):
+        """Starts a worker here (address None), or connects to the one at "host:port".
+
+        Call it from the main thread: Linux ends the worker when the thread that started it ends.
+
+        Raises:
+          WorkerError: it does not start or answer in time.
+        """
+        self._process: Optional[subprocess.Popen] = None
+        if address is None:
+            if threading.current_thread() is not threading.main_thread():
+                raise WorkerError("start workers from the main thread: a worker ends with the thread that started it")
+            port = portpicker.pick_unused_port()
+            self._process = subprocess.Popen(
+                worker_command(port),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=worker_environment(),
+                start_new_session=True,
+            )
+            atexit.register(self.close)
+            address = f"localhost:{port}"
+        self.address = address
+        self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout=_START_TIMEOUT_S if self._process else 10.0)
+        except grpc.FutureTimeoutError:
+            self.close()
+            raise WorkerError(f"no TFF worker answers at {address}: start one there with `fedkeys worker`") from None
+        context = _build_context(_StrictStub(tff.framework.RemoteExecutorGrpcStub(self._channel), self))
+        # TFF's context stack is thread-local: the worker's thread is the one place where its context is installed.
+        self._thread = futures.ThreadPoolExecutor(
+            1, initializer=tff.framework.set_default_context, initargs=(context,)
+        )
+
+    @property
+    def pid(self) -> Optional[int]:
+        """Process id of a local worker, None for a remote one."""
+        return self._process.pid if self._process else None
+
+    def submit(self, computation: Callable, *args) -> futures.Future:
+        """A future of computation(*args) on this worker."""
+        return self._thread.submit(computation, *args)
+
+    def is_gone(self) -> bool:
+        """True if the worker can't be reached any more; asked after a call has failed."""
+        if self._process is not None:
+            try:
+                self._process.wait(0.5)  # the connection breaks a moment before the process can be reaped
+            except subprocess.TimeoutExpired:
+                pass
+            if self._process.poll() is not None:
+                return True
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout=_GONE_TIMEOUT_S)
+        except (grpc.FutureTimeoutError, ValueError):
+            return True
+        return False
+
+    def close(self) -> None:
+        """Ends a local worker; lets go of a remote one."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if hasattr(self, "_channel"):
+            self._channel.close()
+        if hasattr(self, "_thread"):
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        atexit.unregister(self.close)
+
+
+class _StrictStub(tff.framework.RemoteExecutorStub):
+    """A stub that raises WorkerDied where TFF would retry for ever."""
+
+    def __init__(self, stub, worker: Worker):
+        self._stub, self._worker = stub, worker
+
+    @property
+    def is_ready(self):
+        return self._stub.is_ready
+
+    def _call(self, method: str, request):
+        try:
+            return getattr(self._stub, method)(request)
+        except Exception as error:
+            if not isinstance(error, WorkerDied) and self._worker.is_gone():
+                raise WorkerDied(f"the TFF worker at {self._worker.address} is gone") from error
+            raise
+
+    def get_executor(self, request):
+        return self._call("get_executor", request)
+
+    def create_value(self, request):
+        return self._call("create_value", request)
+
+    def create_struct(self, request):
+        return self._call("create_struct", request)
+
+    def create_call(self, request):
+        return self._call("create_call", request)
+
+    def create_selection(self, request):
+        return self._call("create_selection", request)
+
+    def compute(self, request):
+        return self._call("compute", request)
+
+    def dispose(self, request):
+        return self._call("dispose", request)
+
+    def dispose_executor(self, request):
+        return self._call("dispose_executor", request)
+
+
+def _build_context(stub) -> tff.framework.SyncExecutionContext:
+    def build_executor(cardinalities):
+        cardinalities.setdefault(tff.CLIENTS, 0)
+        executor = tff.framework.RemoteExecutor(stub)
+        executor.set_cardinalities(cardinalities)
+        return executor
+
+    return tff.framework.SyncExecutionContext(
+        tff.framework.ResourceManagingExecutorFactory(build_executor),
+        tff.backends.native.desugar_and_transform_to_native,
+        transform_args=tensorflow_computation.transform_args,
+        transform_result=tensorflow_computation.transform_result,
+    )
+
+
+class Runtime:
+    """The workers of a run. Use as a context manager; the workers end with it, or with the process, however it ends."""
+
+    def __init__(self, workers: str = "auto"):
+        """Starts or connects the workers.
+
+        Args:
+          workers: "auto" (one single-threaded worker a core), a number of local workers, or "host:port,host:port".
+
+        Raises:
+          WorkerError: a worker does not start or answer.
+          ValueError: `workers` is none of these.
+        """
+        keep_large_buffers()
+        self.workers: list[Worker] = []
+        try:
+            for address in worker_addresses(workers):
+                self.workers.append(Worker(address))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the local workers."""
+        for worker in self.workers:
+            worker.close()
+
+    def invoke(self, computation: Callable, *args):
+        """computation(*args), run on the first worker that lives.
+
+        Raises:
+          WorkerError: no worker is left.
+        """
+        while True:
+            worker = self._first()
+            try:
+                return worker.submit(computation, *args).result()
+            except WorkerDied as error:
+                self._bury(worker, error)
+
+    def map_clients(
+        self, computation: Callable, server_args: tuple, client_values: Iterable, clients_per_call: int
+    ) -> Iterator:
+        """The members of computation(*server_args, [client values]), in the order of the client values.
+
+        The cohort goes through in calls of `clients_per_call` clients, at most two calls ahead per worker, so that
+        memory does not grow with the cohort. The calls of a worker that dies are run again on the others.
+
+        Args:
+          computation: a TFF computation whose last parameter is placed at CLIENTS, as is its result.
+          server_args: its other arguments.
+          client_values: one value a client; may be lazy.
+          clients_per_call: clients that one call holds in memory, >= 1.
+
+        Raises:
+          WorkerError: no worker is left.
+        """
+        calls = _chunks(client_values, clients_per_call)
+        pending: collections.deque = collections.deque()  # [values, worker, future], oldest first
+        exhausted = False
+        while True:
+            while not exhausted and len(pending) < 2 * len(self.workers):
+                values = next(calls, None)
+                if values is None:
+                    exhausted = True
+                else:
+                    worker = self._least_busy(pending)
+                    pending.append([values, worker, worker.submit(computation, *server_args, values)])
+            if not pending:
+                return
+            values, worker, future = pending[0]
+            try:
+                results = future.result()
+            except (WorkerDied, futures.CancelledError) as error:
+                self._bury(worker, error)
+                for call in pending:
+                    if call[1] is worker:
+                        call[1] = self._least_busy(pending)
+                        call[2] = call[1].submit(computation, *server_args, call[0])
+                continue
+            pending.popleft()
+            yield from results
+
+    def _first(self) -> Worker:
+        if not self.workers:
+            raise WorkerError("no TFF worker is left: see the log for why they ended, then resume the run")
+        return self.workers[0]
+
+    def _least_busy(self, pending) -> Worker:
+        self._first()
+        load = collections.Counter(id(call[1]) for call in pending if not call[2].done())
+        return min(self.workers, key=lambda worker: load[id(worker)])
+
+    def _bury(self, worker: Worker, error: BaseException) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+            worker.close()
+            _log.warning("%s; its clients go to the %d workers left", error, len(self.workers))
+
+
+def worker_addresses(workers: str) -> Sequence[Optional[str]]:
+    """One entry a worker: None for a local one, or "host:port".
+
+    >>> worker_addresses("2"), worker_addresses("10.0.0.5:8001")
+    ([None, None], ['10.0.0.5:8001'])
+    """
+    if workers == "auto":
+        return [None] * max(1, len(os.sched_getaffinity(0)))
+    if workers.isdigit() and int(workers) > 0:
+        return [None] * int(workers)
+    addresses = [part.strip() for part in workers.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}')
+    return addresses
+
+
+def _chunks(values: Iterable, size: int) -> Iterator[list]:
+    if size < 1:
+        raise ValueError(f"clients_per_call must be at least 1, got clients_per_call={size}")
+    chunk = []
+    for value in values:
+        chunk.append(value)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

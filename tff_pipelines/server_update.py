@@ -1,0 +1,83 @@
+"""The server half of a federated round: one step of the server's optimiser along the mean update."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from models.cifg_lstm import ModelSize
+from tff_pipelines.client_work import weights_type
+
+ALGORITHMS = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad")
+
+
+class ServerUpdate(NamedTuple):
+    """The server half: two TFF computations."""
+
+    initialize: tff.Computation  # () -> state@SERVER
+    next: tff.Computation  # (state, weights, mean delta, learning_rate, all @SERVER) -> (state, weights)@SERVER
+
+
+def build_server_optimizer(
+    algorithm: str, momentum: float = 0.9, beta_2: float = 0.99, epsilon: float = 1e-6, learning_rate: float = 1.0
+) -> tff.learning.optimizers.Optimizer:
+    """TFF's optimiser for a federated algorithm.
+
+    Source: Reddi et al. 2021, "Adaptive federated optimization", algorithm 2 (FedAdagrad, FedYogi, FedAdam);
+    Hsu et al. 2019 (FedAvgM); McMahan et al. 2017 (FedAvg). TFF's Adam and Yogi correct the bias of their moments,
+    which algorithm 2 does not: the early steps differ, the later ones don't.
+
+    Args:
+      algorithm: one of ALGORITHMS.
+      momentum: FedAvgM's momentum; beta_1 of FedAdam and FedYogi.
+      beta_2: decay of the second moment.
+      epsilon: the adaptivity (tau in the paper). The initial second moment of Yogi and Adagrad is its square.
+      learning_rate: the first; each round sets its own.
+    """
+    optimizers = tff.learning.optimizers
+    if algorithm == "fedavg":
+        return optimizers.build_sgdm(learning_rate)
+    if algorithm == "fedavgm":
+        return optimizers.build_sgdm(learning_rate, momentum)
+    if algorithm == "fedadam":
+        return optimizers.build_adam(learning_rate, momentum, beta_2, epsilon)
+    if algorithm == "fedyogi":
+        return optimizers.build_yogi(learning_rate, momentum, beta_2, epsilon, epsilon**2)
+    if algorithm == "fedadagrad":
+        return optimizers.build_adagrad(learning_rate, epsilon**2, epsilon)
+    raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got algorithm={algorithm!r}")
+
+
+def build_server_update(size: ModelSize, optimizer: tff.learning.optimizers.Optimizer) -> ServerUpdate:
+    """The server half for models of this size."""
+    specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
+    model_type = weights_type(size)
+
+    @tff.tensorflow.computation
+    def initial_state():
+        return optimizer.initialize(specs)
+
+    state_type = initial_state.type_signature.result
+
+    @tff.tensorflow.computation(state_type, model_type, model_type, np.float32)
+    def step(state, weights, mean_delta, learning_rate):
+        state = optimizer.set_hparams(state, {"learning_rate": learning_rate})
+        return optimizer.next(state, tuple(weights), tuple(mean_delta))
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_eval(initial_state, tff.SERVER)
+
+    @tff.federated_computation(
+        tff.FederatedType(state_type, tff.SERVER),
+        tff.FederatedType(model_type, tff.SERVER),
+        tff.FederatedType(model_type, tff.SERVER),
+        tff.FederatedType(np.float32, tff.SERVER),
+    )
+    def next_fn(state, weights, mean_delta, learning_rate):
+        return tff.federated_map(step, (state, weights, mean_delta, learning_rate))
+
+    return ServerUpdate(initialize, next_fn)
