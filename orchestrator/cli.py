@@ -1,0 +1,294 @@
+"""The command line: fedkeys. Each command imports what it needs when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+from models.errors import ModelsError
+from orchestrator.errors import OrchestratorError
+from tff_pipelines.errors import PipelineError
+
+_RUN = click.option(
+    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+_WORKERS = click.option(
+    "--workers", metavar="SPEC", help='TFF workers: "auto", a number, or "host:port,host:port" of remote ones.'
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="fedkeys")
+def cli() -> None:
+    """Train a keyboard's next-word model on what people type, without collecting what they type.
+
+    \b
+    A first run, start to end:
+      fedkeys doctor                               is this machine ready?
+      fedkeys train --run runs/first --preset smoke     federated rounds in TFF, a minute or two
+      fedkeys evaluate --run runs/first            beside n-gram models that saw all the text
+      fedkeys predict --run runs/first "see you"   the next words
+      fedkeys report --run runs/first              one page with the curves
+    """
+
+
+@cli.command()
+@_JSON
+def doctor(as_json: bool) -> None:
+    """Check this machine: packages, TFF worker, ports, memory, disk, text. Exit 0 only if all is well."""
+    from orchestrator.doctor import run_checks
+
+    checks = []
+    for check in run_checks():
+        checks.append({"name": check.name, "ok": check.ok, "detail": check.detail})
+        if not as_json:
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+    ok = all(check["ok"] for check in checks)
+    if as_json:
+        _print_json({"ok": ok, "checks": checks})
+    sys.exit(0 if ok else 2)
+
+
+@cli.command()
+def config() -> None:
+    """Print every setting with its meaning, range and default, as a TOML file to start from."""
+    from orchestrator.config import describe_config
+
+    click.echo(describe_config())
+
+
+@cli.command()
+@click.option("--data", "source", default="chitchat", show_default=True, metavar="SPEC", help="Whose text: chitchat, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+@_JSON
+def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
+    """Show what a text holds: people, tokens, coverage, out-of-vocabulary rate, sentence lengths."""
+    from dataclasses import asdict
+
+    from models.corpus import load_corpus, split_people
+    from models.text_statistics import describe, plot as draw
+    from models.vocabulary import build_vocabulary
+
+    corpus = load_corpus(source)
+    split = split_people(corpus.clients, seed)
+    vocabulary = build_vocabulary(corpus.clients[person].sentences for person in split.train)
+    statistics = describe(corpus, split, vocabulary)
+    if plot is not None:
+        draw(corpus, statistics, plot)
+        click.echo(f"wrote {plot}", err=True)
+    _print_figures({"source": corpus.name, **asdict(statistics)}, as_json)
+
+
+@cli.command()
+@_RUN
+@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="TOML; see `fedkeys config`.")
+@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard.")
+@click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
+@click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
+@click.option("--cohort", type=int, metavar="N", help="Clients a round.")
+@click.option("--aggregator", metavar="NAME", help="How updates are summed.")
+@click.option("--seed", type=int, metavar="S", help="Seed of everything that the simulation draws.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set server.learning_rate=0.01.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
+@_WORKERS
+@_JSON
+def train(run_path, config_path, preset, source, rounds, cohort, aggregator, seed, settings, resume, workers, as_json):
+    """Train by federated rounds in TFF; the text never leaves its client.
+
+    \b
+    Writes into DIR: config.toml, vocabulary.txt, rounds.jsonl (a line a round), checkpoints/, tensorboard/.
+    A killed run goes on with --resume, to the very weights that it would have had.
+    """
+    from orchestrator.config import read_config
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    overrides = {
+        "data.source": source,
+        "rounds.count": rounds,
+        "rounds.cohort_size": cohort,
+        "aggregation.aggregator": aggregator,
+        "seed": seed,
+        "runtime.workers": workers,
+        **_parse_settings(settings),
+    }
+    given = config_path is not None or preset is not None or any(v is not None for v in overrides.values())
+    if resume and folder.exists() and not given:
+        run_config = folder.config()
+    else:
+        run_config = read_config(config_path, preset, overrides)
+    result = _train(folder, run_config, resume)
+    _print_figures(result, as_json)
+
+
+def _train(folder, run_config, resume: bool) -> dict[str, Any]:
+    """Trains with a progress bar; the figures of `fedkeys train --json`."""
+    from orchestrator.console import ProgressObserver
+
+    with ProgressObserver() as observer:
+        observer.stage("loading TensorFlow Federated")
+        from orchestrator.round import weights_digest
+        from orchestrator.training import train as train_run
+
+        result = train_run(folder, run_config, observer, resume)
+    return {
+        "rounds": result.rounds,
+        "weights_sha256": weights_digest(result.state.model),
+        "wall_s": round(result.wall_s, 2),
+        "client_batches_per_s": round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
+    }
+
+
+@cli.command()
+@_RUN
+@click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
+@_WORKERS
+@_JSON
+def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json: bool) -> None:
+    """Score a run on people it never saw, beside unigram, bigram and trigram models that saw all the text.
+
+    Recall counts words of the vocabulary; words outside it are counted apart. Intervals are 95 %, over people.
+    """
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.comparison import evaluate_run
+
+    figures = evaluate_run(folder, workers, personalise, _note)
+    if as_json:
+        _print_json(figures)
+    else:
+        from orchestrator.tables import print_comparison
+
+        print_comparison(figures)
+
+
+@cli.command()
+@_RUN
+@click.argument("text", required=False)
+@_JSON
+def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
+    """Show the three likeliest next words after TEXT; without TEXT, ask for one again and again."""
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.prediction import Predictor
+
+    predictor = Predictor(folder)
+    if text is not None:
+        predictions = [{"word": word, "probability": probability} for word, probability in predictor.next_words(text)]
+        if as_json:
+            _print_json({"predictions": predictions})
+        else:
+            for prediction in predictions:
+                click.echo(f"{prediction['probability']:7.2%}  {prediction['word']}")
+        return
+    click.echo("Type the start of a sentence; an empty line ends.", err=True)
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        click.echo("   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line)))
+
+
+@cli.command()
+@_RUN
+def report(run_path: Path) -> None:
+    """Write DIR/report.html: one self-contained page with the curves, the bars, examples and the configuration."""
+    from orchestrator.report import write_report
+    from orchestrator.run_folder import RunFolder
+
+    click.echo(f"wrote {write_report(RunFolder(run_path))}")
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker.")
+def worker(port: int, threads: int) -> None:
+    """Run one TFF worker here, for `fedkeys train --workers HOST:PORT` elsewhere. Ends with Ctrl-C.
+
+    \b
+    TFF's worker listens on ALL interfaces, without TLS, and runs whatever graph it is sent. Close the port to others
+    with a firewall and reach it through a tunnel:
+      ssh -N -L 8000:localhost:8000 THAT_HOST   then   fedkeys train --workers localhost:8000
+    """
+    from tff_pipelines.worker_process import run_worker
+
+    sys.exit(run_worker(port, threads))
+
+
+def _parse_settings(settings) -> dict[str, Any]:
+    """KEY=VALUE flags as a dict; VALUE as TOML writes it, and a bare word is a string."""
+    from orchestrator.config import tomllib
+
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"--set takes KEY=VALUE, got {setting!r}")
+        try:
+            parsed[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[key.strip()] = value
+    return parsed
+
+
+def _note(text: str) -> None:
+    click.echo(f"{text} ...", err=True)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(figures)
+        return
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            value = "  ".join(f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, float):
+            value = f"{value:,.4g}"
+        click.echo(f"{name:24} {value}")
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 ok, 1 bug, 2 bad input or config, 3 stopped by a rule."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; a run goes on with --resume", err=True)
+        sys.exit(130)
+    except (OrchestratorError, ModelsError, PipelineError) as error:
+        click.echo(f"fedkeys: {error}", err=True)
+        sys.exit(getattr(error, "exit_code", 2))
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        click.echo(f"fedkeys: {error.strerror or error}{where}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

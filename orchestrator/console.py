@@ -1,0 +1,62 @@
+"""How the command line shows progress: on standard error, so that standard output stays for figures."""
+
+from __future__ import annotations
+
+from typing import Mapping, Optional
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ProgressObserver:
+    """Shows a training as a bar with loss, recall and time left; in a pipe or a log, a line an evaluation."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = None
+        self._recall = ""
+        self._loss: Optional[float] = None
+
+    def __enter__(self) -> "ProgressObserver":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        self._console.print(f"[dim]{text} ...[/dim]", highlight=False)
+
+    def begin(self, first_round: int, num_rounds: int) -> None:
+        """The rounds begin."""
+        if first_round > 1:
+            self._console.print(f"going on from round {first_round - 1}", highlight=False)
+        self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
+
+    def round_done(self, report, dev: Optional[Mapping[str, float]]) -> None:
+        """A round is over."""
+        loss = report.metrics["train_loss"]
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        if dev:
+            self._recall = f"dev top-1 {dev['dev_top1']:.2%} top-3 {dev['dev_top3']:.2%}"
+            if not self._console.is_terminal:
+                self._console.print(
+                    f"round {report.round_num}: loss {self._loss:.3f} nats, {self._recall}", highlight=False
+                )
+        if report.outcome != "completed":
+            self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
+        self._progress.update(
+            self._task, completed=report.round_num, figures=f"loss {self._loss:.3f} {self._recall}"
+        )

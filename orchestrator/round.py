@@ -1,0 +1,250 @@
+"""One federated round: one pure pass down the road, from a cohort to new weights and a report.
+
+No I/O, no clock and no global randomness here: what a round draws is a function of the seed and the round's number, and
+its time is taken by the stopwatch that it is handed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Protocol
+
+import numpy as np
+
+from models.batches import Batches
+from models.cifg_lstm import Weights
+from models.corpus import ClientId
+from orchestrator.aggregator import Aggregator, Cohort, CostLedger, DropStage, Vector
+from orchestrator.encoding import Encoder
+from orchestrator.errors import BelowThreshold
+from orchestrator.seeds import Purpose, simulation_rng
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server carries from round to round."""
+
+    round_num: int  # of the last round done; 0 = the initial state
+    weights: Weights
+    optimizer_state: Any  # as the server half returns it
+    average: Optional[Weights] = None  # exponential average of the weights, if one is kept
+
+    @property
+    def model(self) -> Weights:
+        """The weights to evaluate and export: the average where there is one."""
+        return self.average or self.weights
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """One client's result. delta = server's weights minus the client's: TFF's sign, a pseudo-gradient."""
+
+    client_id: ClientId
+    delta: Weights
+    num_examples: int
+    num_tokens: int
+    num_batches: int
+    loss_sum: float  # nats
+    is_finite: bool
+
+
+class Stopwatch(Protocol):
+    """Times the stages of a round: training.py's reads the clock."""
+
+    def stage(self, name: str) -> AbstractContextManager:
+        """A context whose time counts for `name`, and not for the stage around it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundFunctions:
+    """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
+
+    batches_of: Callable[[ClientId, np.random.Generator], Batches]
+    train_clients: Callable[[Weights, float, Iterable[Batches]], Iterator[Mapping[str, Any]]]
+    weight_of: Callable[[ClientUpdate], float]
+    encoder: Encoder
+    aggregator: Aggregator
+    update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]
+    average_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round leaves in rounds.jsonl."""
+
+    round_num: int
+    outcome: str  # "completed" or "abandoned"
+    selected: tuple[ClientId, ...]
+    survivors: tuple[ClientId, ...]
+    metrics: Mapping[str, float]
+    stage_s: Mapping[str, float]
+    cost: CostLedger
+    weights_sha256: str
+    reason: str = ""  # why it was abandoned
+    epsilon: Optional[float] = None  # None without differential privacy
+
+
+@dataclass
+class _Tally:
+    """Running totals over the updates that pass through."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + amount
+
+
+def run_round(
+    state: ServerState,
+    cohort: Cohort,
+    functions: RoundFunctions,
+    *,
+    seed: int,
+    client_learning_rate: float,
+    server_learning_rate: float,
+    stopwatch: Stopwatch,
+    drops: Optional[Mapping[ClientId, DropStage]] = None,
+) -> tuple[ServerState, RoundReport]:
+    """The state after a round and its report.
+
+    A client whose update holds a NaN or an infinity is dropped and counted. A round with too few survivors is
+    abandoned: the weights stay, the report says why.
+
+    Source: McMahan et al. 2017, algorithm 1; the server's step: Reddi et al. 2021, algorithm 1.
+    """
+    drops = drops or {}
+    tally = _Tally()
+    updates = _client_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
+    vectors = _encoded(updates, cohort, functions, seed, tally, stopwatch)
+    try:
+        with stopwatch.stage("aggregate"):
+            result = functions.aggregator.sum(vectors, cohort, drops)
+    except BelowThreshold as error:
+        return _abandoned(state, cohort, tally, str(error))
+    with stopwatch.stage("server_update"):
+        mean_delta, _ = functions.encoder.decode(result.total, len(result.survivors))
+        optimizer_state, weights = functions.update_server(
+            state.optimizer_state, state.weights, mean_delta, server_learning_rate
+        )
+        average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
+    after = ServerState(cohort.round_num, weights, optimizer_state, average)
+    report = RoundReport(
+        round_num=cohort.round_num,
+        outcome="completed",
+        selected=cohort.members,
+        survivors=result.survivors,
+        metrics={**_metrics(tally), "update_norm": _norm(mean_delta)},
+        stage_s={},
+        cost=result.cost,
+        weights_sha256=weights_digest(after.model),
+    )
+    return after, report
+
+
+def _client_updates(
+    weights, cohort, drops, functions, seed, learning_rate, stopwatch
+) -> Iterator[ClientUpdate]:
+    """The updates of the members that get to compute one, in cohort order."""
+    at_work = [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
+    num_batches = []
+
+    def batches() -> Iterator[Batches]:
+        for member in at_work:
+            with stopwatch.stage("batches"):
+                own = functions.batches_of(
+                    member, simulation_rng(seed, Purpose.BATCHES, cohort.round_num, member)
+                )
+            num_batches.append(len(own.tokens))
+            yield own
+
+    results = iter(functions.train_clients(weights, learning_rate, batches()))
+    for index, member in enumerate(at_work):
+        with stopwatch.stage("clients"):
+            result = next(results)
+        yield ClientUpdate(
+            client_id=member,
+            delta=tuple(result["delta"]),
+            num_examples=int(result["num_examples"]),
+            num_tokens=int(result["num_tokens"]),
+            num_batches=num_batches[index],
+            loss_sum=float(result["loss_sum"]),
+            is_finite=bool(result["is_finite"]),
+        )
+
+
+def _encoded(
+    updates, cohort, functions: RoundFunctions, seed, tally: _Tally, stopwatch
+) -> Iterator[tuple[ClientId, Vector]]:
+    """The finite updates as vectors of integers, one at a time."""
+    for update in updates:
+        if not update.is_finite:
+            tally.add(non_finite_clients=1)
+            continue
+        with stopwatch.stage("encode"):
+            rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
+            norm = _norm(update.delta)
+            vector = functions.encoder.encode(update.delta, functions.weight_of(update), rng)
+        tally.add(
+            clients=1,
+            client_norm_sum=norm,
+            clipped_clients=norm > functions.encoder.clip_norm,
+            client_batches=update.num_batches,
+            num_examples=update.num_examples,
+            num_tokens=update.num_tokens,
+            loss_sum=update.loss_sum,
+        )
+        yield update.client_id, vector
+
+
+def _metrics(tally: _Tally) -> dict[str, float]:
+    sums = tally.sums
+    return {
+        "train_loss": sums.get("loss_sum", 0.0) / max(1.0, sums.get("num_tokens", 0.0)),
+        "client_update_norm": sums.get("client_norm_sum", 0.0) / max(1.0, sums.get("clients", 0.0)),
+        **{
+            name: int(sums.get(name, 0))
+            for name in ("num_examples", "num_tokens", "client_batches", "clipped_clients", "non_finite_clients")
+        },
+    }
+
+
+def _abandoned(state, cohort, tally, reason) -> tuple[ServerState, RoundReport]:
+    after = ServerState(cohort.round_num, state.weights, state.optimizer_state, state.average)
+    return after, RoundReport(
+        round_num=cohort.round_num,
+        outcome="abandoned",
+        selected=cohort.members,
+        survivors=(),
+        metrics=_metrics(tally),
+        stage_s={},
+        cost=CostLedger(),
+        weights_sha256=weights_digest(after.model),
+        reason=reason,
+    )
+
+
+def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
+    """The next exponential average; its memory grows with the rounds, so that the start is soon forgotten."""
+    if decay == 0.0:
+        return None
+    keep = np.float32(min(decay, round_num / (round_num + 10.0)))
+    if average is None:
+        return weights
+    return tuple(keep * a + (np.float32(1) - keep) * w for a, w in zip(average, weights))
+
+
+def _norm(tensors: Weights) -> float:
+    """L2 norm over all tensors together."""
+    return float(np.sqrt(sum(float(np.vdot(t, t)) for t in tensors)))
+
+
+def weights_digest(weights: Weights) -> str:
+    """SHA-256 (hex) of the weights as raw little-endian float32, in the model's order."""
+    digest = hashlib.sha256()
+    for tensor in weights:
+        digest.update(np.ascontiguousarray(tensor, "<f4").data)
+    return digest.hexdigest()

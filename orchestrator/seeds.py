@@ -1,0 +1,43 @@
+"""Where the simulation's randomness comes from: one generator for each purpose, round and client.
+
+Nothing here may make a key, a mask or released noise: those come from the operating system.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Optional
+
+import numpy as np
+
+from models.corpus import ClientId
+
+
+class Purpose(enum.IntEnum):
+    """What a generator is for; numbers are part of a run's identity and never reused."""
+
+    INITIAL_WEIGHTS = 0
+    COHORT = 1
+    BATCHES = 2
+    ROUNDING = 3
+    FAULTS = 4
+    ROTATION = 5
+    BOOTSTRAP = 6
+
+
+def seed_sequence(
+    seed: int, purpose: Purpose, round_num: int = 0, client_id: Optional[ClientId] = None
+) -> np.random.SeedSequence:
+    """The seed sequence of one purpose, round and client; equal for equal arguments on every machine."""
+    client = 0
+    if client_id is not None:
+        client = int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8], "little")
+    return np.random.SeedSequence([seed, int(purpose), round_num, client])
+
+
+def simulation_rng(
+    seed: int, purpose: Purpose, round_num: int = 0, client_id: Optional[ClientId] = None
+) -> np.random.Generator:
+    """A generator seeded by seed_sequence."""
+    return np.random.default_rng(seed_sequence(seed, purpose, round_num, client_id))

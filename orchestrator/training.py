@@ -1,0 +1,341 @@
+"""The training loop: data, workers, rounds, evaluation, checkpoints, resume. The only module that reads the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterator, Mapping, Optional, Protocol
+
+import numpy as np
+
+from models.batches import Batches, build_batches
+from models.cifg_lstm import ModelSize, Weights, initial_weights
+from models.client_data import ClientData, Sentences, build_client_data
+from models.corpus import ClientId, Corpus, load_corpus
+from models.metrics import ClientSums
+from models.vocabulary import EOS, UNK
+from orchestrator.aggregator import Aggregator, PlainSum
+from orchestrator.cohort import select_cohort
+from orchestrator.config import RunConfig, config_digest
+from orchestrator.encoding import Encoder
+from orchestrator.errors import RunFolderError
+from orchestrator.round import ClientUpdate, RoundFunctions, RoundReport, ServerState, run_round, weights_digest
+from orchestrator.run_folder import RunFolder, build_identity
+from orchestrator.schedules import learning_rate_at
+from orchestrator.seeds import Purpose, seed_sequence
+from tff_pipelines.client_work import build_client_work
+from tff_pipelines.evaluation import build_evaluation, build_word_counts
+from tff_pipelines.runtime import Runtime
+from tff_pipelines.server_update import build_server_optimizer, build_server_update
+
+_EVALUATION_BATCH = 32
+
+
+class Observer(Protocol):
+    """Is told how a training goes, to show it."""
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+
+    def begin(self, first_round: int, num_rounds: int) -> None:
+        """The rounds begin."""
+
+    def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
+        """A round is over; `dev` holds the evaluation's figures if there was one."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training comes to, with the figures of this process only."""
+
+    state: ServerState
+    rounds: int  # all rounds of the run
+    wall_s: float  # of the rounds, evaluation and checkpoints included
+    client_batches: int
+
+
+class WallClock:
+    """A Stopwatch on the real clock. A stage inside another takes its time from it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """See orchestrator.round.Stopwatch."""
+        self._switch()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._open.pop()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            name = self._open[-1]
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+        self._since = now
+
+    def take(self) -> dict[str, float]:
+        """The seconds by stage since the last take."""
+        taken, self.seconds = {k: round(v, 4) for k, v in self.seconds.items()}, {}
+        return taken
+
+
+def load_client_data(config: RunConfig, corpus: Optional[Corpus] = None) -> tuple[Corpus, ClientData]:
+    """The corpus of a configuration and its people's text as ids."""
+    corpus = corpus or load_corpus(config.data.source)
+    return corpus, build_client_data(
+        corpus,
+        seed=config.seed,
+        **{
+            name: getattr(config.data, name)
+            for name in (
+                "vocabulary_size",
+                "min_sentences",
+                "max_sentences_train",
+                "max_sentences_eval",
+                "dev_share",
+                "test_share",
+            )
+        },
+    )
+
+
+def model_size(config: RunConfig, data: ClientData) -> ModelSize:
+    """The model's size; a small text may have fewer words than the configuration allows."""
+    rows = min(config.model.vocabulary_size, data.vocabulary.size)
+    return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
+
+
+def train(folder: RunFolder, config: RunConfig, observer: Observer, resume: bool = False) -> TrainingResult:
+    """Trains a run to its last round, from the beginning or from its newest checkpoint.
+
+    Raises:
+      RunFolderError: the folder holds a run and `resume` is False, or the text or the configuration has changed.
+      OrchestratorError, ModelsError, PipelineError: see there.
+    """
+    observer.stage("reading the text")
+    corpus, data = load_client_data(config)
+    size = model_size(config, data)
+    select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)  # fails before anything is written
+    identity = build_identity(config, corpus.name, corpus.digest, data.vocabulary, size.num_weights)
+    if resume and folder.exists():
+        folder.lock()
+        _check_same_run(folder, identity)
+    else:
+        folder.create(config, data.vocabulary, identity)
+    observer.stage("starting the TFF workers")
+    with Runtime(config.runtime.workers) as runtime:
+        observer.stage("building the TFF computations")
+        trainer = _Trainer(config, data, size, runtime)
+        if folder.checkpoints():
+            state = folder.load_checkpoint()
+            folder.forget_rounds_after(state.round_num)
+        else:
+            observer.stage("counting words by a federated sum")
+            state = trainer.initial_state()
+            folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+            folder.forget_rounds_after(0)
+        return _train_rounds(folder, config, trainer, state, observer)
+
+
+def _train_rounds(folder, config, trainer, state, observer) -> TrainingResult:
+    import tensorflow as tf
+
+    rounds, clock = config.rounds, WallClock()
+    client_batches, started = 0, time.perf_counter()
+    observer.begin(state.round_num + 1, rounds.count)
+    scalars = tf.summary.create_file_writer(str(folder.tensorboard_path))
+    while state.round_num < rounds.count:
+        round_started = time.perf_counter()
+        state, report = trainer.run_round(state, clock)
+        is_last = state.round_num == rounds.count
+        dev = None
+        if is_last or state.round_num % config.evaluation.every == 0:
+            with clock.stage("evaluate"):
+                dev = trainer.evaluate_dev(state.model)
+        if is_last or state.round_num % rounds.checkpoint_every == 0:
+            with clock.stage("checkpoint"):
+                folder.save_checkpoint(state, rounds.keep_checkpoints)
+        report = dataclasses.replace(report, stage_s=clock.take(), metrics={**report.metrics, **(dev or {})})
+        folder.append_round(report, wall_s=round(time.perf_counter() - round_started, 4))
+        with scalars.as_default(step=report.round_num):
+            for name, value in report.metrics.items():
+                tf.summary.scalar(name, value)
+        client_batches += report.metrics["client_batches"]
+        observer.round_done(report, dev)
+    scalars.close()
+    return TrainingResult(state, rounds.count, time.perf_counter() - started, client_batches)
+
+
+def _check_same_run(folder: RunFolder, now) -> None:
+    """Refuses to resume a run that would not go on as it began."""
+    then = folder.identity()
+    for name, advice in (
+        ("config_sha256", "leave the flags and the config file out to use the run's own"),
+        ("corpus_sha256", "the text has changed: give the same --data"),
+        ("vocabulary_sha256", "the vocabulary has changed"),
+    ):
+        if getattr(then, name) != getattr(now, name):
+            raise RunFolderError(f"{folder.path} was begun with another {name.rsplit('_', 1)[0]}: {advice}")
+
+
+class _Trainer:
+    """The arrows of the road, bound to a configuration, a text and workers."""
+
+    def __init__(self, config: RunConfig, data: ClientData, size: ModelSize, runtime: Runtime):
+        self._config, self._data, self._size, self._runtime = config, data, size, runtime
+        self._people = tuple(data.train)
+        self._sentences = {person: _cut(own, size.vocabulary_size) for person, own in data.train.items()}
+        client, server, time_steps = config.client, config.server, config.data.max_words
+        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal)
+        self._server = build_server_update(
+            size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
+        )
+        self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
+        self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
+        self._functions = RoundFunctions(
+            batches_of=self._batches_of,
+            train_clients=self._train_clients,
+            weight_of=_WEIGHTINGS[client.weighting],
+            encoder=self._encoder(),
+            aggregator=build_aggregator(config),
+            update_server=self._update_server,
+            average_decay=server.average_decay,
+        )
+
+    def initial_state(self) -> ServerState:
+        """The state before the first round."""
+        counts = self._word_counts() if self._config.model.start_from_word_counts else None
+        seed = int(seed_sequence(self._config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
+        weights = initial_weights(self._size, seed, counts, self._config.model.initial_range)
+        return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
+
+    def run_round(self, state: ServerState, clock: WallClock) -> tuple[ServerState, RoundReport]:
+        """One round down the road."""
+        config, round_num = self._config, state.round_num + 1
+        server, rounds = config.server, config.rounds
+        cohort = select_cohort(self._people, round_num, rounds.cohort_size, config.seed)
+
+        def rate(base: float, schedule: str, warmup_rounds: int) -> float:
+            return learning_rate_at(
+                round_num, rounds.count, base, schedule, server.decay_start, server.decay_floor, warmup_rounds
+            )
+
+        return run_round(
+            state,
+            cohort,
+            self._functions,
+            seed=config.seed,
+            client_learning_rate=rate(config.client.learning_rate, config.client.schedule, 0),
+            server_learning_rate=rate(server.learning_rate, server.schedule, server.warmup_rounds),
+            stopwatch=clock,
+        )
+
+    def evaluate_dev(self, weights: Weights) -> dict[str, float]:
+        """Pooled figures of the dev people, by federated evaluation."""
+        sums = federated_sums(self._runtime, self._evaluation, weights, self._dev, self._config)
+        positions = max(1, int(sums.positions.sum()))
+        return {
+            "dev_top1": float(sums.hits1.sum() / positions),
+            "dev_top3": float(sums.hits3.sum() / positions),
+            "dev_loss": float(sums.nll_sum_nats.sum() / positions),
+        }
+
+    def _word_counts(self) -> np.ndarray:
+        """How often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
+        size = self._size.vocabulary_size
+        count = build_word_counts(size)
+        targets = [
+            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
+        ]
+        total = np.zeros(size, np.float64)
+        for i in range(0, len(targets), 100):
+            total += self._runtime.invoke(count, targets[i : i + 100])
+        return total
+
+    def _batches_of(self, person: ClientId, rng: np.random.Generator) -> Batches:
+        client = self._config.client
+        return build_batches(
+            self._sentences[person],
+            batch_size=client.batch_size,
+            time=self._config.data.max_words,
+            max_sentences=client.max_sentences,
+            epochs=client.epochs,
+            length_buckets=client.length_buckets,
+            rng=rng,
+        )
+
+    def _train_clients(self, weights, learning_rate, batches) -> Iterator[Mapping]:
+        server_args = (weights, np.float32(learning_rate))
+        return self._runtime.map_clients(
+            self._client_work, server_args, batches, self._config.runtime.clients_per_call
+        )
+
+    def _update_server(self, optimizer_state, weights, mean_delta, learning_rate):
+        return self._runtime.invoke(
+            self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate)
+        )
+
+    def _encoder(self) -> Encoder:
+        config = self._config
+        most_sentences = config.client.max_sentences * config.client.epochs
+        return Encoder(
+            clip_norm=config.aggregation.clip_norm,
+            num_clients=config.rounds.cohort_size,
+            max_weight={"tokens": most_sentences * config.data.max_words, "examples": most_sentences, "equal": 1}[
+                config.client.weighting
+            ],
+            shapes=self._size.shapes,
+        )
+
+
+_WEIGHTINGS: dict[str, Callable[[ClientUpdate], float]] = {
+    "tokens": lambda update: update.num_tokens,
+    "examples": lambda update: update.num_examples,
+    "equal": lambda update: 1,
+}
+
+
+def build_aggregator(config: RunConfig) -> Aggregator:
+    """The aggregator that a configuration names."""
+    return {"plain": PlainSum}[config.aggregation.aggregator]()
+
+
+def evaluation_batches(
+    people: Mapping[ClientId, Sentences], time_steps: int, max_sentences: Optional[int] = None
+) -> list[Batches]:
+    """Each person's sentences in their order, batched for scoring; ids are the vocabulary's, not the model's."""
+    return [
+        build_batches(own, batch_size=_EVALUATION_BATCH, time=time_steps, max_sentences=max_sentences)
+        for own in people.values()
+    ]
+
+
+def federated_sums(runtime: Runtime, evaluation, weights: Weights, batches, config: RunConfig) -> ClientSums:
+    """Sums per person, by federated evaluation."""
+    results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * config.runtime.clients_per_call))
+    return client_sums(results)
+
+
+def client_sums(results) -> ClientSums:
+    """The metric's sums from what the TFF evaluation gives for each client."""
+    return ClientSums(
+        hits1=np.array([r["hits1"] for r in results], np.int64),
+        hits3=np.array([r["hits3"] for r in results], np.int64),
+        nll_sum_nats=np.array([r["nll_sum"] for r in results], np.float64),
+        positions=np.array([r["positions"] for r in results], np.int64),
+        oov=np.array([r["oov"] for r in results], np.int64),
+    )
+
+
+def _cut(sentences: Sentences, num_rows: int) -> Sentences:
+    """Ids from num_rows on become UNK: the model has no rows for them."""
+    return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)
