@@ -1,0 +1,1 @@
+"""The phones: device profiles, the fleet, model export and what an app ships."""

@@ -1,0 +1,1 @@
+"""The server: configuration, cohorts, aggregation, the training loop and the command line."""

@@ -1,0 +1,263 @@
+"""The set-up itself: the locks, which Python is taken or refused, and that each step is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+from typing import Optional
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "requirements"
+RUNTIME_LOCKS = ["py3.9.lock", "py3.10.lock", "py3.11.lock"]
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Returns {package: version} of a lock."""
+    text = (REQUIREMENTS / lock).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ]+)", text, re.MULTILINE))
+
+
+# --- the locks
+
+
+@pytest.mark.parametrize("lock", [*RUNTIME_LOCKS, "lint.lock"])
+def test_every_line_of_a_lock_is_a_pin_or_a_hash_and_none_an_address(lock: str) -> None:
+    lines = (REQUIREMENTS / lock).read_text(encoding="utf-8").splitlines()
+    pin = re.compile(r"[a-z0-9._-]+==[^ ]+( ; [A-Za-z0-9_ <>=!*'.]+)? \\")
+    digest = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []
+    for line, following in zip(lines, [*lines[1:], "end=="]):
+        assert line.endswith("\\") == bool(digest.fullmatch(following))
+
+
+@pytest.mark.parametrize("lock", RUNTIME_LOCKS)
+def test_a_lock_holds_what_was_asked_for_and_the_overrides(lock: str) -> None:
+    pins = _pins(lock)
+    assert pins["tensorflow-federated"] == "0.87.0"
+    overrides = re.findall(r"^([a-z]+)==(.+)$", (REQUIREMENTS / "overrides.txt").read_text(), re.MULTILINE)
+    assert {"jax", "jaxlib"} == {name for name, _ in overrides}
+    assert all(pins[name] == version for name, version in overrides)
+    python = lock[2:-5]
+    for source in ("runtime.in", "dev.in"):
+        for line in (REQUIREMENTS / source).read_text().splitlines():
+            if not line.startswith("#") and not (";" in line and python not in _pythons(line)):
+                assert re.split(r"[=;< ]", line)[0] in pins
+
+
+def _pythons(line: str) -> list[str]:
+    """Returns the versions that a marker such as `python_version < "3.11"` lets in."""
+    operator, bound = re.search(r'python_version (<|>=) "3\.(\d+)"', line).groups()  # type: ignore[union-attr]
+    return [f"3.{minor}" for minor in (9, 10, 11) if (minor < int(bound)) == (operator == "<")]
+
+
+def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders_names() -> None:
+    package = importlib.metadata.distribution("fedkeys")
+    needs = {re.split(r"[^a-z0-9-]", need)[0] for need in package.requires or [] if "extra ==" not in need}
+    assert {"tensorflow-federated", "msgspec", "click"} <= needs
+    assert not needs & {"models", "edge", "orchestrator", "pytest"}
+    assert set(package.metadata["Requires-Python"].split(",")) == {">=3.9", "<3.12"}
+    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
+        "orchestrator.cli:main"
+    }
+
+
+# --- which Python
+
+
+def _program(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def _real_python(path: Path, environment: str = "") -> None:
+    _program(path, f'{environment} exec "{sys.executable}" "$@"')
+
+
+def _choose(bin_dir: Path, python: Optional[str] = None) -> subprocess.CompletedProcess[str]:
+    """Returns what `setup.sh python` does where only bin_dir is on the PATH."""
+    if not (bin_dir / "dirname").exists():
+        (bin_dir / "dirname").symlink_to(str(shutil.which("dirname")))
+    environment = {"PATH": str(bin_dir), **({"PYTHON": python} if python else {})}
+    command = [str(shutil.which("bash")), str(ROOT / "scripts/setup.sh"), "python"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def _assert_refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert reason in done.stderr
+    assert "needs Python 3.11 (or 3.10, 3.9)" in done.stderr
+    assert "apt install python3.11 python3.11-venv" in done.stderr
+    assert "pyenv install 3.11" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.8", "2.7", "4.0"])
+def test_a_python_that_tff_forbids_is_refused_in_one_line(version: str, tmp_path: Path) -> None:
+    _program(tmp_path / "python3", f"echo {version}")
+    _assert_refused(_choose(tmp_path), f"but python3 is Python {version}.")
+
+
+def test_no_python_at_all_is_refused_in_one_line(tmp_path: Path) -> None:
+    _assert_refused(_choose(tmp_path), "there is no Python on the PATH")
+
+
+def test_a_python_without_venv_is_refused_in_one_line(tmp_path: Path) -> None:
+    """As Debian's is without python3.11-venv: it lacks ensurepip."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/ensurepip.py").write_text("raise ImportError('No module named ensurepip')\n")
+    _real_python(tmp_path / "python3", f'PYTHONPATH="{tmp_path}/lib"')
+    _assert_refused(_choose(tmp_path), "python3 has no venv module")
+
+
+def test_the_first_python_that_works_is_taken(tmp_path: Path) -> None:
+    _program(tmp_path / "python3.11", "echo not found >&2; exit 127")  # a pyenv shim with nothing behind it
+    _program(tmp_path / "python3.10", "echo 3.12")
+    _real_python(tmp_path / "python3")
+    assert _choose(tmp_path).stdout == "python3\n"
+    _real_python(tmp_path / "python3.9")
+    assert _choose(tmp_path).stdout == "python3.9\n"
+
+
+def test_a_python_that_was_asked_for_is_taken_or_refused_but_never_replaced(tmp_path: Path) -> None:
+    _real_python(tmp_path / "python3.11")
+    _real_python(tmp_path / "mine")
+    _program(tmp_path / "new", "echo 3.12")
+    assert _choose(tmp_path, "mine").stdout == "mine\n"
+    assert _choose(tmp_path, f"{tmp_path}/mine").stdout == f"{tmp_path}/mine\n"
+    _assert_refused(_choose(tmp_path, "new"), "but new is Python 3.12.")
+    _assert_refused(_choose(tmp_path, "gone"), "but gone is not there.")
+
+
+# --- each step once
+
+
+def _wheel(folder: Path, version: str) -> str:
+    """Makes a wheel of an empty package; returns the line of the lock that asks for it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"tiny-{version}-py3-none-any.whl"
+    info = f"tiny-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny.py", f"version = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return f"tiny=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def _set_up(project: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Returns what `setup.sh lint` does in a project whose lock asks for a package made here; no network."""
+    offline = {
+        "PATH": os.environ["PATH"],
+        "PYTHON": sys.executable,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(project.parent / "wheels"),
+        **environment,
+    }
+    return subprocess.run([project / "scripts/setup.sh", "lint"], env=offline, capture_output=True, text=True)
+
+
+def _installed(project: Path) -> str:
+    python = project / ".venv-lint/bin/python"
+    return subprocess.run(
+        [python, "-c", "import tiny; print(tiny.version)"], capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.slow
+def test_set_up_is_done_once_and_again_when_its_lock_changes_or_it_was_cut_off(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "scripts").mkdir(parents=True)
+    (project / "requirements").mkdir()
+    shutil.copy(ROOT / "scripts/setup.sh", project / "scripts")
+    lock = project / "requirements/lint.lock"
+    kept = project / ".venv-lint/kept"  # is there as long as the venv was not made anew
+
+    lock.write_text(_wheel(tmp_path / "wheels", "1.0"))
+    first = _set_up(project)
+    assert (first.returncode, first.stdout) == (0, "")
+    assert first.stderr == "setup: installing requirements/lint.lock into .venv-lint\n"
+    assert _installed(project) == "1.0"
+    kept.touch()
+
+    again = _set_up(project)
+    assert (again.returncode, again.stderr) == (0, "")
+
+    lock.write_text(_wheel(tmp_path / "wheels", "2.0"))
+    assert "installing" in _set_up(project).stderr
+    assert _installed(project) == "2.0"
+    assert kept.exists()
+
+    good = _wheel(tmp_path / "wheels", "3.0")
+    lock.write_text(re.sub("sha256:.*", "sha256:" + "0" * 64, good))
+    broken = _set_up(project)
+    assert broken.returncode == 2
+    assert "did not install" in broken.stderr.splitlines()[-1]
+    assert _installed(project) == "2.0"
+
+    # It is not known how far the last one came, so this one begins with an empty venv.
+    lock.write_text(good)
+    assert _set_up(project).returncode == 0
+    assert _installed(project) == "3.0"
+    assert not kept.exists()
+
+    # A Python that can't work is refused before anything is deleted.
+    kept.touch()
+    _program(tmp_path / "python3.12", "echo 3.12")
+    _assert_refused(_set_up(project, PYTHON=str(tmp_path / "python3.12")), "is Python 3.12")
+    assert kept.exists()
+
+    # The scripts of a venv name its folder: they are dead once the project has moved.
+    moved = project.rename(tmp_path / "moved")
+    assert "installing" in _set_up(moved).stderr
+    assert _installed(moved) == "3.0"
+
+
+# --- make and the docs
+
+
+def test_make_help_lists_the_targets() -> None:
+    listed = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
+    targets = ["setup", "demo", "test", "test-fast", "check", "bench", "docs", "lock", "lint-lock", "clean"]
+    for target in targets:
+        assert re.search(rf"^make {target} +\w", listed, re.MULTILINE), target
+
+
+@pytest.fixture
+def check_docs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_docs", ROOT / "scripts/check_docs.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_check_docs_finds_links_that_lead_nowhere(check_docs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Some `heading`, here\n```\n# no heading\n```\n")
+    page = tmp_path / "page.md"
+    good = "[a](other.md) [b](other.md#some-heading-here) [c](https://example.org/x) [d](#own)\n# Own\n"
+    page.write_text(good)
+    assert list(check_docs.broken_links(page, good)) == []
+    bad = "[a](gone.md) [b](other.md#no-heading) ![c](gone.png) [d](#own)"
+    page.write_text(bad)
+    assert len(list(check_docs.broken_links(page, bad))) == 4
+
+
+def test_check_docs_finds_make_targets_that_do_not_exist(check_docs: ModuleType) -> None:
+    assert list(check_docs.wrong_make(["make", "setup", "PYTHON=python3.11"])) == []
+    assert list(check_docs.wrong_make(["make", "tea"])) == ["there is no target `make tea`"]
