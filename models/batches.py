@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -57,7 +58,12 @@ def build_batches(
     >>> one.tokens.tolist(), one.targets.tolist(), one.mask.tolist()
     ([[[1, 7, 9, 0]]], [[[7, 9, 2, 0]]], [[[1.0, 1.0, 1.0, 0.0]]])
     """
-    for name, value in (("batch_size", batch_size), ("time", time), ("epochs", epochs), ("length_buckets", length_buckets)):
+    for name, value in (
+        ("batch_size", batch_size),
+        ("time", time),
+        ("epochs", epochs),
+        ("length_buckets", length_buckets),
+    ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {name}={value}")
     count = len(sentences)

@@ -17,8 +17,9 @@ tied with the output, 10,000 words, 1.4 M weights); Greff et al. 2017, "LSTM: a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -55,7 +56,7 @@ class ModelSize:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     @staticmethod
-    def of(weights: Sequence) -> "ModelSize":
+    def of(weights: Sequence) -> ModelSize:
         """The size that these weights have."""
         (v, d), (u, _) = weights[0].shape, weights[3].shape
         return ModelSize(int(v), int(d), int(u))
@@ -222,7 +223,8 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
     exposed = tf.concat([state[5] for state in states], 0)
 
     d_kernel = tf.concat(
-        [tf.matmul(embedded, d_gates, transpose_a=True), tf.matmul(hidden_before, d_gates, transpose_a=True)], 0
+        [tf.matmul(embedded, d_gates, transpose_a=True), tf.matmul(hidden_before, d_gates, transpose_a=True)],
+        0,
     )
     d_bias = tf.reduce_sum(d_gates, 0)
     d_projection = tf.matmul(exposed, tf.concat(d_hidden_rows, 0), transpose_a=True)
@@ -233,7 +235,9 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
         tf.concat([d_embedded, -hidden_share], 0),
     )
     d_output_bias = tf.tensor_scatter_nd_sub(d_output_bias, target_ids[:, tf.newaxis], share[:, 0])
-    return LossAndGradients(loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias))
+    return LossAndGradients(
+        loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias)
+    )
 
 
 def sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm: float = 0.0, pull=None):
@@ -316,7 +320,11 @@ def recall_sums(weights, tokens, targets, mask, vocabulary_size: int) -> RecallS
         return tf.reduce_sum(tf.cast(condition & ~missing, tf.float32))
 
     return RecallSums(
-        count(rank < 1), count(rank < 3), tf.reduce_sum(nll), tf.cast(tf.shape(target)[0], tf.float32), num_oov
+        count(rank < 1),
+        count(rank < 3),
+        tf.reduce_sum(nll),
+        tf.cast(tf.shape(target)[0], tf.float32),
+        num_oov,
     )
 
 

@@ -1,0 +1,235 @@
+"""Returns a Corpus, {client id: sentences in time order}; splits it by person, and each person by time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import NewType, Optional
+
+import msgspec
+import platformdirs
+
+from models import text_sources
+from models.errors import CorpusError
+from models.text_sources import Columns
+from models.tokeniser import split_sentences, tokenise
+
+__all__ = [
+    "ClientId",
+    "ClientText",
+    "Corpus",
+    "PeopleSplit",
+    "load_corpus",
+    "split_people",
+    "split_personal",
+    "split_sentences",
+    "tokenise",
+    "write_atomically",
+]
+
+CACHE_DIR_VARIABLE = "FEDKEYS_CACHE_DIR"
+_CACHE_VERSION = 1  # raise it when the cleaning or the tokeniser changes: older caches are then rebuilt
+_log = logging.getLogger(__name__)
+
+ClientId = NewType("ClientId", str)
+
+
+@dataclass(frozen=True)
+class ClientText:
+    """One person's text. sentences: lower-case words joined by one space, none empty, in time order.
+
+    timestamps: seconds since the epoch (UTC) or None, one a sentence.
+    """
+
+    client_id: ClientId
+    sentences: tuple[str, ...]
+    timestamps: tuple[Optional[float], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.timestamps) != len(self.sentences):
+            raise ValueError(
+                f"timestamps must be one a sentence, got {len(self.timestamps)} for "
+                f"{len(self.sentences)} sentences"
+            )
+
+    def part(self, start: int, stop: Optional[int]) -> ClientText:
+        """Returns this person's sentences [start, stop); `part(0, limit)` caps them at the first `limit`."""
+        return ClientText(self.client_id, self.sentences[start:stop], self.timestamps[start:stop])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Everyone's text. clients: sorted by id; digest: sha256 (hex) over ids, sentences and timestamps."""
+
+    name: str
+    clients: dict[ClientId, ClientText]
+    digest: str
+
+
+@dataclass(frozen=True)
+class PeopleSplit:
+    """Who trains, who tunes (dev) and who is kept for the end (test). Nobody is in two of them."""
+
+    train: tuple[ClientId, ...]
+    dev: tuple[ClientId, ...]
+    test: tuple[ClientId, ...]
+
+
+def load_corpus(source: str = text_sources.BUILT_IN, cache_dir: Optional[Path] = None) -> Corpus:
+    """Returns the text of `source`: "chitchat", FILE.jsonl, a folder of .txt files, or FILE.sqlite[#SPLIT].
+
+    cache_dir: where the cleaned "chitchat" is kept; else the environment's FEDKEYS_CACHE_DIR, else the user's
+    cache folder. The user's own files are read afresh every time.
+
+    Raises: CorpusError if the text is missing or can't be read; the message names file and place.
+    """
+    if source == text_sources.BUILT_IN:
+        chosen = cache_dir or os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")
+        cache = Path(chosen).expanduser() / "chitchat.msgpack"
+        return _load_chitchat(text_sources.read_chitchat_bytes(), cache)
+    try:
+        name, messages = text_sources.open_source(source)
+        columns = text_sources.read_columns(messages)
+    except OSError as error:
+        raise CorpusError(f"{error.filename or source}: can't be read: {error.strerror or error}") from error
+    spoken = {client_id: column for client_id, column in columns.items() if column[0]}
+    if not spoken:
+        raise CorpusError(
+            f"{source}: none of its {len(columns)} clients has any words; {text_sources.ACCEPTED}"
+        )
+    if len(spoken) < len(columns):
+        _log.warning(
+            "%s: left out %d of %d clients, who have no words",
+            source,
+            len(columns) - len(spoken),
+            len(columns),
+        )
+    return _build_corpus(name, spoken)
+
+
+def _build_corpus(name: str, columns: dict[str, Columns]) -> Corpus:
+    clients: dict[ClientId, ClientText] = {}
+    digest = hashlib.sha256()
+    for client_id in map(ClientId, sorted(columns)):
+        sentences, timestamps = columns[client_id]
+        clients[client_id] = ClientText(client_id, sentences, timestamps)
+        # msgpack writes lengths before values, so that no two texts share the bytes.
+        digest.update(msgspec.msgpack.encode((client_id, sentences, timestamps)))
+    return Corpus(name, clients, digest.hexdigest())
+
+
+class _Cache(msgspec.Struct):
+    version: int
+    dataset_sha256: str
+    digest: str
+    columns: dict[str, Columns]
+
+
+def _load_chitchat(dataset: bytes, cache: Path) -> Corpus:
+    """Returns the built-in corpus from `cache`, or cleans `dataset` and leaves the result there."""
+    dataset_sha256 = hashlib.sha256(dataset).hexdigest()
+    cached = _read_cache(cache, dataset_sha256)
+    if cached is not None:
+        return cached
+    _log.info("cleaning the built-in text once, into %s", cache)
+    columns = text_sources.clean_chitchat(dataset)
+    corpus = _build_corpus(text_sources.BUILT_IN, columns)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        content = _Cache(_CACHE_VERSION, dataset_sha256, corpus.digest, columns)
+        write_atomically(cache, msgspec.msgpack.encode(content))
+    except OSError as error:
+        _log.warning(
+            "%s: can't keep the cleaned text (%s), so it is cleaned anew each time; "
+            "set %s to a folder that can be written",
+            cache,
+            error.strerror,
+            CACHE_DIR_VARIABLE,
+        )
+    return corpus
+
+
+def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
+    """Returns the cached corpus, or None if there is none, it is damaged, or was made from something else."""
+    try:
+        stored = msgspec.msgpack.decode(cache.read_bytes(), type=_Cache)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+    if (stored.version, stored.dataset_sha256) != (_CACHE_VERSION, dataset_sha256):
+        return None
+    try:
+        corpus = _build_corpus(text_sources.BUILT_IN, stored.columns)
+    except ValueError:
+        return None
+    return corpus if corpus.digest == stored.digest else None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes all of `content` to `path`, or leaves what was there, even in a kill or on a full disk.
+
+    Raises: OSError if it can't be written; the file that was begun beside it is then removed.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def split_people(
+    client_ids: Iterable[ClientId], seed: int, dev_share: float = 0.1, test_share: float = 0.1
+) -> PeopleSplit:
+    """Returns who trains, is dev and is test: ids sorted, shuffled by `seed`, cut into test, dev and train.
+
+    Raises: CorpusError if there are too few people for each part to have one; ValueError for shares that
+    leave a part out, or an id given twice.
+
+    >>> split = split_people([ClientId(f"u{i}") for i in range(25)], seed=0)
+    >>> len(split.train), len(split.dev), len(split.test)
+    (21, 2, 2)
+    """
+    if not (dev_share > 0 and test_share > 0 and dev_share + test_share < 1):
+        raise ValueError(
+            "dev_share and test_share must be above 0 and together below 1, got "
+            f"dev_share={dev_share}, test_share={test_share}"
+        )
+    ids = sorted(client_ids)
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"client_ids must differ from each other, got {len(ids) - len(set(ids))} repeated")
+    random.Random(seed).shuffle(ids)
+    num_test, num_dev = int(len(ids) * test_share), int(len(ids) * dev_share)
+    test, dev, train = ids[:num_test], ids[num_test : num_test + num_dev], ids[num_test + num_dev :]
+    if not (test and dev and train):
+        needed = ceil(1 / min(dev_share, test_share))
+        raise CorpusError(
+            f"{len(ids)} people split into {len(train)} for training, {len(dev)} for dev and "
+            f"{len(test)} for test: take at least {needed} people"
+        )
+    return PeopleSplit(tuple(train), tuple(dev), tuple(test))
+
+
+def split_personal(text: ClientText, held_out_share: float = 0.2) -> tuple[ClientText, ClientText]:
+    """Returns a person's (history, held_out): held_out is the last `held_out_share` in time, rounded up.
+
+    Someone with a single sentence has an empty history.
+
+    >>> history, held_out = split_personal(ClientText(ClientId("u"), ("a", "b", "c"), (1.0, 2.0, 3.0)))
+    >>> history.sentences, held_out.sentences
+    (('a', 'b'), ('c',))
+    """
+    if not 0 < held_out_share < 1:
+        raise ValueError(f"held_out_share must be between 0 and 1, got held_out_share={held_out_share}")
+    num_history = int((1 - held_out_share) * len(text.sentences))
+    return text.part(0, num_history), text.part(num_history, None)

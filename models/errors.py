@@ -1,0 +1,22 @@
+"""What goes wrong in models: a user's mistake, told in one line that says what, where and what to change.
+
+ModelsError
+├── CorpusError        text that can't be read, cleaned or split by person
+└── VocabularyError    a vocabulary file that can't be read, or words that can't make one
+
+A bad argument (a programmer's mistake) is a ValueError with the name and the value in it.
+"""
+
+from __future__ import annotations
+
+
+class ModelsError(Exception):
+    """Root of the errors that models raises."""
+
+
+class CorpusError(ModelsError):
+    """Text that can't be read, cleaned or split by person."""
+
+
+class VocabularyError(ModelsError):
+    """A vocabulary file that can't be read, or words that can't make one."""

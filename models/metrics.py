@@ -1,0 +1,341 @@
+"""How well a predictor does: top-k recall and cross-entropy, pooled and per person, with intervals.
+
+Scored are the positions whose target is a word of the vocabulary (id >= NUM_SPECIAL). Unknown words are
+counted apart, the end of a sentence is not scored, and PAD, BOS, EOS and UNK are never proposed.
+Recalls are fractions in 0..1; losses are in nats (natural logarithm).
+
+Two roads lead to the same figures: `PositionScores` where the text is at hand, and federated evaluation,
+which brings home only sums per person. Both end in `ClientSums`, from which all else is worked out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from models.vocabulary import NUM_SPECIAL
+
+CONFIDENCE = 0.95
+# Resampled numbers held at once by the bootstrap: bounds its memory (8 bytes each, a few arrays).
+_RESAMPLED_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class ClientSums:
+    """Sums over each person's positions; every array is [num_clients], people in one fixed order."""
+
+    hits1: NDArray[np.int64]  # target was the first proposal
+    hits3: NDArray[np.int64]  # target was among the first three
+    nll_sum_nats: NDArray[np.float64]  # minus log-probability of the targets, summed
+    positions: NDArray[np.int64]  # scored positions
+    oov: NDArray[np.int64]  # targets outside the vocabulary; not among `positions`
+
+    def __post_init__(self) -> None:
+        for name in ("hits1", "hits3", "nll_sum_nats", "oov"):
+            shape = np.shape(getattr(self, name))
+            if np.ndim(self.positions) != 1 or shape != np.shape(self.positions):
+                raise ValueError(
+                    f"{name} and positions must have one shape [num_clients], "
+                    f"got {shape} and {np.shape(self.positions)}"
+                )
+        ordered = (self.hits1 >= 0) & (self.hits1 <= self.hits3) & (self.hits3 <= self.positions)
+        if not np.all(ordered):
+            client = int(np.argmin(ordered))
+            raise ValueError(
+                "0 <= hits1 <= hits3 <= positions must hold for every client, got "
+                f"{self.hits1[client]}, {self.hits3[client]}, {self.positions[client]} at client {client}"
+            )
+
+
+@dataclass(frozen=True)
+class PositionScores:
+    """How each scored position went; every array is [num_positions]."""
+
+    hit1: NDArray[np.bool_]
+    hit3: NDArray[np.bool_]
+    nll_nats: NDArray[np.float64]
+    person: NDArray[np.int64]  # index of the person who wrote it, 0..num_clients - 1
+
+    def client_sums(self, num_clients: int, oov: Optional[NDArray[np.integer]] = None) -> ClientSums:
+        """Returns the sums per person; people without a scored position have zeros.
+
+        Args:
+            num_clients: number of people, more than any index in `person`.
+            oov: [num_clients], out-of-vocabulary targets of each person; none if not given.
+
+        Raises:
+            ValueError: a person's index is not below num_clients, or oov is of another length.
+        """
+        if self.person.size and self.person.max() >= num_clients:
+            raise ValueError(
+                f"num_clients must exceed every person index, got num_clients={num_clients} "
+                f"and index {self.person.max()}"
+            )
+        return ClientSums(
+            hits1=np.bincount(self.person[self.hit1], minlength=num_clients),
+            hits3=np.bincount(self.person[self.hit3], minlength=num_clients),
+            nll_sum_nats=np.bincount(self.person, self.nll_nats, num_clients).astype(np.float64),
+            positions=np.bincount(self.person, minlength=num_clients),
+            oov=np.zeros(num_clients, np.int64) if oov is None else np.asarray(oov, np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class RecallSummary:
+    """The figures of one predictor on one set of people. Recalls are fractions in 0..1."""
+
+    top1: float  # pooled: hits / positions over everybody
+    top3: float
+    loss_nats_per_token: float
+    top1_interval: Optional[tuple[float, float]]  # 95 % over people; None below two people
+    top1_per_client_mean: Optional[float]  # mean of people's recalls; None if nobody has min_positions
+    top1_worst_tenth_mean: Optional[float]  # the same over the worst tenth of those people
+    min_positions: int  # what a person needs to enter the two means above
+    clients_averaged: int  # people who entered them
+    clients: int  # people with at least one scored position
+    positions: int
+    oov: int
+    oov_rate: float  # oov / (oov + positions)
+
+
+def target_ranks(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Returns how many words are proposed before each target, int64 [n]; 0 = the target comes first.
+
+    Of words with equal scores the smaller id comes first. PAD, BOS, EOS and UNK are never proposed; as
+    targets they rank behind all words.
+
+    Args:
+        scores: [n, vocabulary_size], probabilities, logits or other scores; the highest is proposed first.
+        targets: [n], ids in 0..vocabulary_size - 1.
+
+    Raises:
+        ValueError: no positions, shapes that do not fit, a target outside the vocabulary, a NaN as score.
+
+    >>> scores = np.array([[9, 9, 9, 9, 0.5, 0.7, 0.5]])  # the four special ids, then words 4, 5, 6
+    >>> [int(target_ranks(scores, np.array([word]))[0]) for word in (5, 4, 6)]
+    [0, 1, 2]
+    """
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2 or len(scores) == 0 or scores.shape[1] <= NUM_SPECIAL:
+        raise ValueError(
+            f"scores must have the shape [n >= 1, vocabulary_size > {NUM_SPECIAL}], got shape {scores.shape}"
+        )
+    if targets.shape != (len(scores),):
+        raise ValueError(f"targets must have the shape ({len(scores)},), got shape {targets.shape}")
+    outside = targets[(targets < 0) | (targets >= scores.shape[1])]
+    if outside.size:
+        raise ValueError(f"targets must be ids in 0..{scores.shape[1] - 1}, got {outside[0]}")
+    words = scores[:, NUM_SPECIAL:]
+    if np.isnan(words).any():  # NaN compares false with everything: a broken model would seem always right
+        position, word = np.argwhere(np.isnan(words))[0]
+        raise ValueError(f"scores must not be NaN, got scores[{position}, {word + NUM_SPECIAL}]=nan")
+    ids = np.arange(NUM_SPECIAL, scores.shape[1])
+    own = scores[np.arange(len(scores)), targets][:, np.newaxis]
+    ahead = (words > own) | ((words == own) & (ids < targets[:, np.newaxis]))
+    return np.where(targets < NUM_SPECIAL, len(ids), np.count_nonzero(ahead, axis=1))
+
+
+def top_k_hits(scores: NDArray[np.floating], targets: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+    """Returns whether each target is among the first k proposals, bool [n]; see `target_ranks` for the rules.
+
+    Raises:
+        ValueError: k below 1, or what `target_ranks` refuses.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got k={k}")
+    # A special target ranks behind all words, yet a k beyond the number of words must not reach it.
+    return (target_ranks(scores, targets) < k) & (np.asarray(targets) >= NUM_SPECIAL)
+
+
+def score_positions(
+    probabilities: NDArray[np.floating], targets: NDArray[np.integer], person: NDArray[np.integer]
+) -> PositionScores:
+    """Returns how each position went.
+
+    Args:
+        probabilities: [n, vocabulary_size], in 0..1; a target of probability 0 gives an infinite loss.
+        targets: [n], ids of words, NUM_SPECIAL..vocabulary_size - 1.
+        person: [n], index of the person who wrote the position, from 0.
+
+    Raises:
+        ValueError: what `target_ranks` refuses, a target that is no word, a probability outside 0..1, or a
+            person array of another length or with a negative index.
+    """
+    targets, person = np.asarray(targets), np.asarray(person)
+    ranks = target_ranks(probabilities, targets)
+    if targets.min() < NUM_SPECIAL:
+        raise ValueError(f"targets must be words (id >= {NUM_SPECIAL}), got {targets.min()}")
+    if person.shape != targets.shape:
+        raise ValueError(f"person must have the shape {targets.shape}, got shape {person.shape}")
+    if person.min() < 0:
+        raise ValueError(f"person must hold indices from 0, got {person.min()}")
+    of_target = np.asarray(probabilities)[np.arange(len(targets)), targets].astype(np.float64)
+    # Float32 rows may add up to a hair over one, and so may a single entry.
+    outside = of_target[(of_target < 0) | (of_target > 1 + 1e-6)]
+    if outside.size:
+        raise ValueError(f"probabilities must be in 0..1, got {outside[0]}")
+    with np.errstate(divide="ignore"):
+        nll_nats = -np.log(np.minimum(of_target, 1.0))
+    return PositionScores(ranks < 1, ranks < 3, nll_nats, person.astype(np.int64))
+
+
+def score_in_chunks(
+    predict_fn: Callable[[slice], NDArray[np.floating]],
+    targets: NDArray[np.integer],
+    person: NDArray[np.integer],
+    chunk_size: int = 1024,
+) -> PositionScores:
+    """Returns how each position went, asking for the probabilities of `chunk_size` positions at a time.
+
+    Args:
+        predict_fn: takes a slice of the positions, gives their probabilities [length, vocabulary_size].
+        targets, person: as in `score_positions`.
+        chunk_size: positions at once; memory is a few times 4 * chunk_size * vocabulary_size bytes.
+
+    Raises:
+        ValueError: no positions, chunk_size below 1, or what `score_positions` refuses.
+    """
+    if len(targets) == 0:
+        raise ValueError("targets must hold at least one position, got 0")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got chunk_size={chunk_size}")
+    parts: list[PositionScores] = []
+    for start in range(0, len(targets), chunk_size):
+        rows = slice(start, start + chunk_size)
+        parts.append(score_positions(predict_fn(rows), targets[rows], person[rows]))
+    return PositionScores(
+        np.concatenate([part.hit1 for part in parts]),
+        np.concatenate([part.hit3 for part in parts]),
+        np.concatenate([part.nll_nats for part in parts]),
+        np.concatenate([part.person for part in parts]),
+    )
+
+
+def top1_per_client(sums: ClientSums, min_positions: int = 20) -> NDArray[np.float64]:
+    """Returns the top-1 recall of each person with at least `min_positions` positions, float64, in order.
+
+    A person with three positions has a recall of 0, 1/3, 2/3 or 1: that says little, hence the floor.
+
+    Raises:
+        ValueError: min_positions below 1.
+    """
+    if min_positions < 1:
+        raise ValueError(f"min_positions must be at least 1, got min_positions={min_positions}")
+    enough = sums.positions >= min_positions
+    return sums.hits1[enough] / sums.positions[enough]
+
+
+def worst_tenth_mean(recalls: NDArray[np.floating]) -> float:
+    """Returns the mean recall of the worst tenth of the people, rounded up to whole people.
+
+    Raises:
+        ValueError: no recalls.
+
+    >>> worst_tenth_mean(np.linspace(0.0, 1.0, 11))  # two of eleven: (0.0 + 0.1) / 2
+    0.05
+    """
+    if len(recalls) == 0:
+        raise ValueError("recalls must hold at least one person, got 0")
+    return float(np.sort(recalls)[: -(-len(recalls) // 10)].mean())
+
+
+def summarise(
+    sums: ClientSums, min_positions: int = 20, num_resamples: int = 9999, seed: int = 0
+) -> RecallSummary:
+    """Returns the figures of one predictor.
+
+    Args:
+        sums: of the people it was tried on.
+        min_positions: what a person needs to enter the means over people.
+        num_resamples, seed: of the bootstrap over people; equal seeds give equal intervals.
+
+    Raises:
+        ValueError: no scored position, or min_positions or num_resamples below 1.
+
+    Two people, 1 hit of 2 and 3 of 6: pooled 4/8.
+
+    >>> columns = [1, 3], [2, 4], [4.0, 12.0], [2, 6], [0, 2]
+    >>> sums = ClientSums(*map(np.array, columns))
+    >>> summary = summarise(sums, min_positions=1)
+    >>> summary.top1, summary.top3, summary.loss_nats_per_token, summary.top1_interval, summary.oov_rate
+    (0.5, 0.75, 2.0, (0.5, 0.5), 0.2)
+    """
+    positions = int(sums.positions.sum())
+    if positions == 0:
+        raise ValueError(
+            f"sums must hold at least one scored position, got 0 from {len(sums.positions)} clients"
+        )
+    clients = int(np.count_nonzero(sums.positions))
+    recalls = top1_per_client(sums, min_positions)
+    oov = int(sums.oov.sum())
+    return RecallSummary(
+        top1=int(sums.hits1.sum()) / positions,
+        top3=int(sums.hits3.sum()) / positions,
+        loss_nats_per_token=float(sums.nll_sum_nats.sum()) / positions,
+        top1_interval=None if clients < 2 else _interval(sums.hits1, sums.positions, num_resamples, seed),
+        top1_per_client_mean=float(recalls.mean()) if len(recalls) else None,
+        top1_worst_tenth_mean=worst_tenth_mean(recalls) if len(recalls) else None,
+        min_positions=min_positions,
+        clients_averaged=len(recalls),
+        clients=clients,
+        positions=positions,
+        oov=oov,
+        oov_rate=oov / (oov + positions),
+    )
+
+
+def difference_interval(
+    first: ClientSums, second: ClientSums, num_resamples: int = 9999, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95 % interval over people of first's pooled top-1 recall minus second's, low and high end.
+
+    Both are tried on the same positions, and a resampled person brings the hits of both: what makes a person
+    easy for both cancels out.
+
+    Raises:
+        ValueError: the two differ in positions, fewer than two people have any, or num_resamples is below 1.
+    """
+    if not np.array_equal(first.positions, second.positions):
+        raise ValueError(
+            "first and second must be scored on the same positions, "
+            f"got {first.positions.sum()} of {len(first.positions)} clients and "
+            f"{second.positions.sum()} of {len(second.positions)} clients"
+        )
+    return _interval(first.hits1 - second.hits1, first.positions, num_resamples, seed)
+
+
+def _pooled(hits: NDArray[np.int64], positions: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+    return hits.sum(axis=axis) / positions.sum(axis=axis)
+
+
+def _interval(
+    hits: NDArray[np.int64], positions: NDArray[np.int64], num_resamples: int, seed: int
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of sum(hits) / sum(positions) over people with any position.
+
+    People are drawn, not positions: one person's positions are alike, so an interval over positions would be
+    too narrow.
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13 (the percentile interval).
+    """
+    has_any = positions > 0
+    hits, positions = hits[has_any], positions[has_any]
+    if len(positions) < 2:
+        raise ValueError(f"an interval needs at least 2 clients with scored positions, got {len(positions)}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got num_resamples={num_resamples}")
+    interval = stats.bootstrap(
+        (hits, positions),
+        _pooled,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=CONFIDENCE,
+        n_resamples=num_resamples,
+        batch=max(1, _RESAMPLED_AT_ONCE // len(positions)),
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
