@@ -1,0 +1,265 @@
+"""The settings of a run as frozen types: meaning, range and default of each, and the rules that join two.
+
+Wherever a RunConfig exists it obeys those rules: it checks them itself. orchestrator/config.py reads and
+writes it as TOML.
+"""
+
+from __future__ import annotations
+
+import re
+from operator import attrgetter
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from orchestrator.errors import ConfigError
+
+# Types that several settings share. A description belongs to a field, a range to a type.
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
+ShareInside = Annotated[float, Meta(gt=0, lt=1)]
+VocabularySize = Annotated[int, Meta(ge=5, le=2**31 - 1)]  # four special ids and a word
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def _says(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text, and how it is shared out by person."""
+
+    source: Annotated[
+        str,
+        Meta(min_length=1),
+        _says(
+            "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files "
+            "or to TFF's SQLite client data."
+        ),
+    ] = "chitchat"
+    vocabulary_size: Annotated[
+        VocabularySize,
+        _says(
+            "The most frequent words of the training people: what is scored, and what the n-gram bars know."
+        ),
+    ] = 10_000
+    max_words: Annotated[Count, _says("Time steps: a sentence is cut after so many words.")] = 20
+    min_sentences: Annotated[Count, _says("People with fewer sentences do not train.")] = 10
+    max_sentences_train: Annotated[Count, _says("At most so many sentences of a training person.")] = 1000
+    max_sentences_eval: Annotated[Count, _says("At most so many sentences of a dev or test person.")] = 200
+    dev_share: Annotated[
+        ShareInside, _says("Share of the people for choosing: curves, mixing weight, settings.")
+    ] = 0.1
+    test_share: Annotated[ShareInside, _says("Share of the people for the final figures.")] = 0.1
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The CIFG-LSTM with a projection and tied embeddings."""
+
+    vocabulary_size: Annotated[
+        VocabularySize,
+        _says("Rows of the embedding: the most frequent words. The others become <unk> and count as misses."),
+    ] = 5000
+    embedding_size: Annotated[Count, _says("Width of the embedding and of the projected state.")] = 64
+    num_cells: Annotated[Count, _says("LSTM cells.")] = 256
+    initial_range: Annotated[Positive, _says("The embedding starts uniform in plus or minus this.")] = 0.15
+    start_from_word_counts: Annotated[
+        bool,
+        _says("Start the output bias at the log of the word counts, which are collected by a federated sum."),
+    ] = True
+
+
+class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client does in a round: SGD on its own sentences."""
+
+    learning_rate: Annotated[Positive, _says("Step of the client's SGD.")] = 3.0
+    schedule: Annotated[
+        Schedule, _says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
+    ] = "constant"
+    clip_norm: Annotated[
+        NotNegative,
+        _says("Largest norm of the recurrent, bias and projection gradients of a step; 0 = no clipping."),
+    ] = 1.0
+    epochs: Annotated[Count, _says("Passes over the client's sentences in a round.")] = 1
+    batch_size: Annotated[Count, _says("Sentences in a batch.")] = 16
+    max_sentences: Annotated[Count, _says("At most so many sentences of a client in a round.")] = 200
+    length_buckets: Annotated[
+        Count,
+        _says(
+            "Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."
+        ),
+    ] = 1
+    proximal: Annotated[
+        NotNegative,
+        _says(
+            "FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."
+        ),
+    ] = 0.0
+    weighting: Annotated[
+        Literal["tokens", "examples", "equal"], _says("What a client's update counts by in the mean.")
+    ] = "tokens"
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the server does with the mean update (Reddi et al. 2021)."""
+
+    algorithm: Annotated[
+        Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
+        _says(
+            "The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."
+        ),
+    ] = "fedadam"
+    learning_rate: Annotated[Positive, _says("Step of the server's optimiser.")] = 0.012
+    schedule: Annotated[Schedule, _says("How the learning rate falls over the rounds.")] = "linear"
+    decay_start: Annotated[
+        Share, _says("Share of the rounds after which the learning rate begins to fall.")
+    ] = 0.4
+    decay_floor: Annotated[Share, _says("Share of the learning rate that is left in the last round.")] = 0.05
+    warmup_rounds: Annotated[
+        CountOrNone, _says("Rounds in which the learning rate climbs to its full size.")
+    ] = 0
+    momentum: Annotated[
+        ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam, fedyogi and fedadagrad.")
+    ] = 0.9
+    beta_2: Annotated[ShareBelowOne, _says("How long fedadam and fedyogi remember squared updates.")] = 0.99
+    epsilon: Annotated[Positive, _says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
+    average_decay: Annotated[
+        ShareBelowOne,
+        _says(
+            "Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."
+        ),
+    ] = 0.0
+
+
+class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many rounds, of how many clients, and what is kept of them."""
+
+    count: Annotated[Count, _says("Rounds.")] = 1200
+    cohort_size: Annotated[Count, _says("Clients in a round.")] = 10
+    checkpoint_every: Annotated[
+        Count, _says("Rounds between two checkpoints; the last round always has one.")
+    ] = 50
+    keep_checkpoints: Annotated[Count, _says("Checkpoints that are kept, the newest.")] = 3
+
+
+class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Federated evaluation on the dev people in training."""
+
+    every: Annotated[Count, _says("Rounds between two evaluations; the last round always has one.")] = 50
+    max_sentences: Annotated[Count, _says("At most so many sentences of a dev person.")] = 25
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The TFF workers. The same weights come out of any number of them, but for rounding."""
+
+    workers: Annotated[
+        str,
+        _says(
+            "'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."
+        ),
+    ] = "auto"
+    clients_per_call: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        _says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
+    ] = 5
+
+
+class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How updates become a sum."""
+
+    aggregator: Annotated[Literal["plain"], _says("plain: the server sees each update and adds them up.")] = (
+        "plain"
+    )
+    clip_norm: Annotated[
+        Positive,
+        _says(
+            "An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."
+        ),
+    ] = 30.0
+
+
+class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that decides a run. Raises ConfigError if two settings contradict each other."""
+
+    seed: Annotated[
+        int,
+        Meta(ge=0, le=2**63 - 1),
+        _says(
+            "Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."
+        ),
+    ] = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    client: ClientConfig = ClientConfig()
+    server: ServerConfig = ServerConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+
+    def __post_init__(self) -> None:
+        check_rules(self)
+
+
+def check_rules(config: RunConfig) -> None:
+    """Returns nothing; checks every rule that joins two settings, and the form of runtime.workers.
+
+    Raises:
+        ConfigError: names the settings, their values and what to change.
+    """
+    data, server, num_rounds = config.data, config.server, config.rounds.count
+    rules = [
+        (
+            config.model.vocabulary_size <= data.vocabulary_size,
+            ("model.vocabulary_size", "data.vocabulary_size"),
+            "the model can't have more words than the vocabulary; lower the first or raise the second",
+        ),
+        (
+            data.dev_share + data.test_share < 1.0,
+            ("data.dev_share", "data.test_share"),
+            "nobody is left to train; their sum must be below 1",
+        ),
+        (
+            data.min_sentences <= data.max_sentences_train,
+            ("data.min_sentences", "data.max_sentences_train"),
+            "nobody could have enough sentences to train; lower the first or raise the second",
+        ),
+        (
+            config.client.length_buckets <= data.max_words,
+            ("client.length_buckets", "data.max_words"),
+            "there are no more lengths than that; lower the first",
+        ),
+        (
+            server.warmup_rounds < num_rounds,
+            ("server.warmup_rounds", "rounds.count"),
+            "the full learning rate would never come; lower the first or raise the second",
+        ),
+        (
+            server.schedule == "constant" or server.warmup_rounds <= server.decay_start * num_rounds,
+            ("server.warmup_rounds", "server.decay_start", "rounds.count"),
+            "the learning rate would fall before it is full; lower the first or raise the second",
+        ),
+    ]
+    for holds, names, advice in rules:
+        if not holds:
+            values = ", ".join(f"{name} = {attrgetter(name)(config)}" for name in names)
+            raise ConfigError(f"{values}: {advice}")
+    _check_workers(config.runtime.workers)
+
+
+def _check_workers(spec: str) -> None:
+    """Refuses a runtime.workers that is not 'auto', a number or host:port,...; before TFF is imported."""
+    if spec == "auto" or re.fullmatch(r"[1-9]\d{0,3}", spec):
+        return
+    for address in spec.split(","):
+        match = re.fullmatch(r"\s*(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})\s*", address)
+        if not match or not 1 <= int(match[1]) <= 65535:
+            raise ConfigError(
+                f"runtime.workers = {spec!r}: {address.strip()!r} is not host:port; "
+                "write 'auto', a number of workers, or host:port,host:port"
+            )

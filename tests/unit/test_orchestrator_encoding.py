@@ -1,0 +1,251 @@
+"""The encoding is exact where it claims to be, unbiased elsewhere, and refuses what would wrap around."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.encoding import AdaptiveClip, Encoder, NonFiniteUpdate, _rotate, _unrotate
+
+SHAPES = ((3, 4), (5,), ())
+
+
+def _delta(rng, shapes=SHAPES, scale=0.1):
+    return tuple(np.asarray(rng.standard_normal(shape) * scale, np.float32) for shape in shapes)
+
+
+def _flat(tensors):
+    return np.concatenate([np.ravel(tensor) for tensor in tensors]).astype(np.float64)
+
+
+def _encoder(**overrides):
+    arguments = {"clip_norm": 2.0, "num_clients": 7, "max_weight": 100.0, "shapes": SHAPES}
+    arguments.update(overrides)
+    return Encoder(**arguments)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("bits", [None, 20])
+def test_decoded_sum_is_the_weighted_mean_within_the_stated_bound(rotate, bits):
+    encoder = _encoder(rotate=rotate, bits=bits, rotation_seed=5)
+    rng = np.random.default_rng(0)
+    deltas, weights = [_delta(rng) for _ in range(7)], [1, 100, 7, 0, 33, 50, 2]
+    total = np.zeros(encoder.num_slots, np.uint32)
+    for delta, weight in zip(deltas, weights):
+        total += encoder.encode(delta, weight, rng)
+    mean, weight_sum = encoder.decode(total, num_summed=7)
+
+    assert weight_sum == sum(weights)
+    assert [tensor.shape for tensor in mean] == list(SHAPES)
+    assert all(tensor.dtype == np.float32 for tensor in mean)
+    expected = sum(w * _flat(delta) for w, delta in zip(weights, deltas)) / sum(weights)
+    bound = 7 * encoder.step * encoder.max_weight / weight_sum
+    if rotate:  # an error that is bounded per rotated coordinate is bounded in norm for the others
+        bound *= math.sqrt(encoder.dim)
+    assert np.abs(_flat(mean) - expected).max() <= bound + 2.0**-21 * encoder.clip_norm
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_rounding_is_unbiased(rotate):
+    """Hoeffding: the mean of 4,000 roundings, each within one step of the truth, is off by more than t steps
+    with probability at most 2 exp(-2 * 4000 t**2); for 18 coordinates and a false-alarm rate of 1e-9, t =
+    0.0552."""
+    num_trials, false_alarm = 4_000, 1e-9
+    encoder = _encoder(bits=6, rotate=rotate)
+    delta = _delta(np.random.default_rng(3))
+    rng = np.random.default_rng(4)
+    sums = np.zeros(encoder.dim)
+    for _ in range(num_trials):
+        sums += encoder.encode(delta, 60.0, rng)[: encoder.dim].view(np.int32)
+    found = sums / num_trials
+
+    finer = _encoder(bits=29, rotate=rotate)  # the same coordinates on a grid 2**23 times finer
+    fine = finer.encode(delta, 60.0, rng)[: encoder.dim].view(np.int32) * (finer.step / encoder.step)
+    limit = math.sqrt(math.log(2 * encoder.dim / false_alarm) / (2 * num_trials))
+    assert limit < 0.056
+    assert np.abs(found - fine).max() < limit + 1e-4
+    assert np.abs(np.round(fine) - fine).max() > 4 * limit  # rounding to the nearest would have failed
+
+
+def test_rounding_of_large_float32_coordinates_is_unbiased():
+    """Above 2**23 a float32 is an integer: it must stay that integer, not become its neighbour half the
+    time."""
+    encoder = Encoder(clip_norm=1.0, num_clients=1, max_weight=1.0, shapes=((1,),), bits=26)
+    delta = (np.full(1, 0.4, np.float32),)
+    rng = np.random.default_rng(0)
+    assert len({int(encoder.encode(delta, 1.0, rng)[0]) for _ in range(50)}) == 1
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("num_clients", [1, 2, 3, 64])
+def test_the_largest_sums_do_not_wrap_around(rotate, num_clients):
+    encoder = Encoder(1.0, num_clients, max_weight=3.0, shapes=((1,), (2,)), rotate=rotate)
+    rng = np.random.default_rng(0)
+    for sign in (1.0, -1.0):
+        delta = (np.array([sign * 1e20], np.float32), np.zeros(2, np.float32))
+        total = np.zeros(encoder.num_slots, np.uint32)
+        for _ in range(num_clients):
+            total += encoder.encode(delta, 3.0, rng)
+        mean, weight_sum = encoder.decode(total, num_clients)
+        assert weight_sum == 3 * num_clients
+        assert _flat(mean) == pytest.approx([sign, 0.0, 0.0], abs=1e-5)
+
+
+def test_clips_to_the_norm_over_all_tensors_together():
+    encoder = _encoder(clip_norm=1.0)
+    delta = tuple(np.full(shape, 10.0, np.float32) for shape in SHAPES)
+    mean, _ = encoder.decode(encoder.encode(delta, 100, np.random.default_rng(0)), 1)
+    assert np.linalg.norm(_flat(mean)) == pytest.approx(1.0, abs=1e-5)
+    assert np.ptp(_flat(mean)) < 1e-6  # the direction is kept
+
+
+def test_a_wide_clip_and_all_the_bits_recover_federated_averaging():
+    shapes = ((300,),)
+    encoder = Encoder(clip_norm=100.0, num_clients=4, max_weight=8.0, shapes=shapes)
+    rng = np.random.default_rng(0)
+    deltas, weights = [_delta(rng, shapes) for _ in range(4)], [1, 2, 3, 4]
+    total = sum(encoder.encode(delta, w, rng) for w, delta in zip(weights, deltas)).astype(np.uint32)
+    (mean,), _ = encoder.decode(total, 4)
+    np.testing.assert_allclose(mean, np.average([d[0] for d in deltas], axis=0, weights=weights), atol=2e-5)
+
+
+def test_the_same_seed_gives_the_same_vector():
+    encoder = _encoder(rotate=True)
+    delta = _delta(np.random.default_rng(0))
+    first, second = (encoder.encode(delta, 5, np.random.default_rng(9)) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert first.dtype == np.uint32
+    assert first.shape == (18 + 1,)
+
+
+def test_encode_leaves_the_update_alone():
+    delta = _delta(np.random.default_rng(0), ((40,),))
+    before = delta[0].copy()
+    Encoder(1.0, 2, 1.0, ((40,),), rotate=True).encode(delta, 1.0, np.random.default_rng(0))
+    assert np.array_equal(delta[0], before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(dim=st.integers(1, 5_000), seed=st.integers(0, 2**32))
+def test_rotation_keeps_the_norm_and_is_undone(dim, seed):
+    original = np.random.default_rng(seed).standard_normal(dim)
+    rotated = original.copy()
+    _rotate(rotated, seed)
+    assert np.linalg.norm(rotated) == pytest.approx(np.linalg.norm(original))
+    _unrotate(rotated, seed)
+    np.testing.assert_allclose(rotated, original, atol=1e-12)
+
+
+def test_rotation_spreads_one_coordinate_and_so_affords_a_finer_grid():
+    shapes = ((5000,),)
+    plain, rotated = (Encoder(1.0, 10, 1.0, shapes, rotate=rotate) for rotate in (False, True))
+    assert rotated.step < plain.step / 5
+    spike = np.zeros(5000, np.float32)
+    spike[17] = 1.0
+    (mean,), _ = rotated.decode(rotated.encode((spike,), 1.0, np.random.default_rng(0)), 1)
+    np.testing.assert_allclose(mean, spike, atol=1e-6)
+
+
+def test_fractional_weights_are_kept_to_their_grid():
+    encoder = _encoder(max_weight=1.0, bits=29)
+    rng = np.random.default_rng(0)
+    total = encoder.encode(_delta(rng), 0.3, rng) + encoder.encode(_delta(rng), 0.55, rng)
+    assert encoder.decode(total, 2)[1] == pytest.approx(0.85, abs=2 * 2.0**-28)
+
+
+def test_weights_beyond_the_grid_are_rounded_without_bias():
+    """Weights up to 1000 on a grid of 4 bits: 200 is 1.5625 steps of 128. 3,000 draws, Hoeffding at a
+    false-alarm rate of 1e-9 gives a limit of 0.0598 steps."""
+    encoder = _encoder(bits=4, max_weight=1000.0)
+    rng = np.random.default_rng(0)
+    delta = _delta(rng)
+    found = np.mean([encoder.encode(delta, 200.0, rng)[-1] for _ in range(3_000)])
+    assert abs(found - 1.5625) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ({"bits": 30}, "num_clients=7 stay below 2**32, got bits=30"),
+        ({"bits": 1}, "got bits=1"),
+        ({"num_clients": 2**31}, "got bits=1"),
+        ({"num_clients": 0}, "num_clients=0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"clip_norm": math.nan}, "clip_norm=nan"),
+        ({"max_weight": -1.0}, "max_weight=-1.0"),
+        ({"shapes": ()}, "shapes=()"),
+    ],
+)
+def test_refuses_parameters_out_of_range(overrides, text):
+    with pytest.raises(ValueError, match=".*") as caught:
+        _encoder(**overrides)
+    assert text in str(caught.value)
+
+
+def test_takes_exactly_the_headroom():
+    assert [_encoder(num_clients=n).bits_used for n in (1, 2, 3, 4, 5, 1000, 1024, 1025)] == [
+        32, 31, 30, 30, 29, 22, 22, 21,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_refuses_a_diverged_update(bad):
+    delta = _delta(np.random.default_rng(0))
+    delta[1][2] = bad
+    with pytest.raises(NonFiniteUpdate, match="learning rate"):
+        _encoder().encode(delta, 1.0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weight", [-1.0, 100.5, math.nan, math.inf])
+def test_refuses_a_weight_out_of_range(weight):
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="weight must lie in"):
+        _encoder().encode(_delta(rng), weight, rng)
+
+
+def test_refuses_another_shape_and_a_wrong_total():
+    encoder, rng = _encoder(), np.random.default_rng(0)
+    with pytest.raises(ValueError, match="shapes"):
+        encoder.encode(_delta(rng, ((4, 3), (5,), ())), 1.0, rng)
+    with pytest.raises(ValueError, match="num_summed=8"):
+        encoder.decode(np.ones(encoder.num_slots, np.uint32), 8)
+    with pytest.raises(ValueError, match=r"uint32 \[19\]"):
+        encoder.decode(np.ones(encoder.num_slots + 1, np.uint32), 2)
+    with pytest.raises(ValueError, match="positive"):
+        encoder.decode(np.zeros(encoder.num_slots, np.uint32), 2)
+
+
+def test_clip_count_travels_in_its_own_slot():
+    encoder = _encoder(clip_norm=1.0, count_under_clip=True)
+    rng = np.random.default_rng(0)
+    deltas = [_delta(rng, scale=scale) for scale in (0.01, 0.01, 10.0, 0.01)]
+    total = sum(encoder.encode(delta, 10, rng) for delta in deltas).astype(np.uint32)
+    assert total.shape == (18 + 2,)
+    assert encoder.share_under_clip(total, 4) == 0.75
+    assert encoder.decode(total, 4)[1] == 40.0
+    with pytest.raises(ValueError, match="count_under_clip"):
+        _encoder().share_under_clip(total[1:], 4)
+
+
+@pytest.mark.parametrize("start", [0.01, 300.0])
+def test_adaptive_clip_finds_the_quantile(start):
+    norms = np.random.default_rng(0).lognormal(0.0, 0.5, 1_000)
+    clip = AdaptiveClip(clip_norm=start, target_quantile=0.8)
+    for _ in range(300):
+        clip = clip.after(float(np.mean(norms <= clip.clip_norm)))
+    assert clip.clip_norm == pytest.approx(np.quantile(norms, 0.8), rel=0.02)
+
+
+@pytest.mark.parametrize("field", [{"clip_norm": 0.0}, {"target_quantile": 1.5}, {"learning_rate": -0.1}])
+def test_adaptive_clip_refuses_parameters_out_of_range(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        AdaptiveClip(**{"clip_norm": 1.0, **field})
+
+
+def test_adaptive_clip_refuses_a_share_that_is_not_finite():
+    with pytest.raises(ValueError, match="share_under_clip"):
+        AdaptiveClip(clip_norm=1.0).after(math.nan)
