@@ -14,11 +14,18 @@ from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
 _RUN = click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The run's folder.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 _WORKERS = click.option(
-    "--workers", metavar="SPEC", help='TFF workers: "auto", a number, or "host:port,host:port" of remote ones.'
+    "--workers",
+    metavar="SPEC",
+    help='TFF workers: "auto", a number, or "host:port,host:port" of remote ones.',
 )
 
 
@@ -63,7 +70,14 @@ def config() -> None:
 
 
 @cli.command()
-@click.option("--data", "source", default="chitchat", show_default=True, metavar="SPEC", help="Whose text: chitchat, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.")
+@click.option(
+    "--data",
+    "source",
+    default="chitchat",
+    show_default=True,
+    metavar="SPEC",
+    help="Whose text: chitchat, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 @_JSON
@@ -72,7 +86,8 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     from dataclasses import asdict
 
     from models.corpus import load_corpus, split_people
-    from models.text_statistics import describe, plot as draw
+    from models.text_statistics import describe
+    from models.text_statistics import plot as draw
     from models.vocabulary import build_vocabulary
 
     corpus = load_corpus(source)
@@ -87,18 +102,47 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 
 @cli.command()
 @_RUN
-@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="TOML; see `fedkeys config`.")
-@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard.")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML; see `fedkeys config`.",
+)
+@click.option(
+    "--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard."
+)
 @click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
 @click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
 @click.option("--cohort", type=int, metavar="N", help="Clients a round.")
 @click.option("--aggregator", metavar="NAME", help="How updates are summed.")
 @click.option("--seed", type=int, metavar="S", help="Seed of everything that the simulation draws.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set server.learning_rate=0.01.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting, as in --set server.learning_rate=0.01.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration."
+)
 @_WORKERS
 @_JSON
-def train(run_path, config_path, preset, source, rounds, cohort, aggregator, seed, settings, resume, workers, as_json):
+def train(
+    run_path,
+    config_path,
+    preset,
+    source,
+    rounds,
+    cohort,
+    aggregator,
+    seed,
+    settings,
+    resume,
+    workers,
+    as_json,
+):
     """Train by federated rounds in TFF; the text never leaves its client.
 
     \b
@@ -141,13 +185,17 @@ def _train(folder, run_config, resume: bool) -> dict[str, Any]:
         "rounds": result.rounds,
         "weights_sha256": weights_digest(result.state.model),
         "wall_s": round(result.wall_s, 2),
-        "client_batches_per_s": round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
+        "client_batches_per_s": round(result.client_batches / result.wall_s, 2)
+        if result.client_batches
+        else 0.0,
     }
 
 
 @cli.command()
 @_RUN
-@click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
+@click.option(
+    "--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text."
+)
 @_WORKERS
 @_JSON
 def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json: bool) -> None:
@@ -184,7 +232,9 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
 
     predictor = Predictor(folder)
     if text is not None:
-        predictions = [{"word": word, "probability": probability} for word, probability in predictor.next_words(text)]
+        predictions = [
+            {"word": word, "probability": probability} for word, probability in predictor.next_words(text)
+        ]
         if as_json:
             _print_json({"predictions": predictions})
         else:
@@ -199,7 +249,9 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
             return
         if not line.strip():
             return
-        click.echo("   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line)))
+        click.echo(
+            "   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line))
+        )
 
 
 @cli.command()
@@ -213,8 +265,12 @@ def report(run_path: Path) -> None:
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker."
+)
 def worker(port: int, threads: int) -> None:
     """Run one TFF worker here, for `fedkeys train --workers HOST:PORT` elsewhere. Ends with Ctrl-C.
 
@@ -260,7 +316,10 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in figures.items():
         if isinstance(value, dict):
-            value = "  ".join(f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items())
+            value = "  ".join(
+                f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}"
+                for key, item in value.items()
+            )
         elif isinstance(value, float):
             value = f"{value:,.4g}"
         click.echo(f"{name:24} {value}")

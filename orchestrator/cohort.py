@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
+from typing import Optional
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class ProgressObserver:
@@ -28,7 +36,7 @@ class ProgressObserver:
         self._recall = ""
         self._loss: Optional[float] = None
 
-    def __enter__(self) -> "ProgressObserver":
+    def __enter__(self) -> ProgressObserver:
         self._progress.start()
         return self
 
@@ -43,7 +51,9 @@ class ProgressObserver:
         """The rounds begin."""
         if first_round > 1:
             self._console.print(f"going on from round {first_round - 1}", highlight=False)
-        self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
+        self._task = self._progress.add_task(
+            "rounds", total=num_rounds, completed=first_round - 1, figures=""
+        )
 
     def round_done(self, report, dev: Optional[Mapping[str, float]]) -> None:
         """A round is over."""

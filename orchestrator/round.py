@@ -7,9 +7,10 @@ its time is taken by the stopwatch that it is handed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
@@ -207,7 +208,13 @@ def _metrics(tally: _Tally) -> dict[str, float]:
         "client_update_norm": sums.get("client_norm_sum", 0.0) / max(1.0, sums.get("clients", 0.0)),
         **{
             name: int(sums.get(name, 0))
-            for name in ("num_examples", "num_tokens", "client_batches", "clipped_clients", "non_finite_clients")
+            for name in (
+                "num_examples",
+                "num_tokens",
+                "client_batches",
+                "clipped_clients",
+                "non_finite_clients",
+            )
         },
     }
 
@@ -227,7 +234,9 @@ def _abandoned(state, cohort, tally, reason) -> tuple[ServerState, RoundReport]:
     )
 
 
-def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
+def _averaged(
+    average: Optional[Weights], weights: Weights, round_num: int, decay: float
+) -> Optional[Weights]:
     """The next exponential average; its memory grows with the rounds, so that the start is soon forgotten."""
     if decay == 0.0:
         return None

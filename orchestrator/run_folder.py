@@ -18,8 +18,9 @@ import fcntl
 import io
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import msgspec
 import numpy as np
@@ -73,7 +74,9 @@ class RunFolder:
           RunFolderError: the folder holds a run, or something else.
         """
         if self.exists():
-            raise RunFolderError(f"{self.path} already holds a run: add --resume to go on with it, or name another folder")
+            raise RunFolderError(
+                f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
+            )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,9 @@ class RunFolder:
         try:
             raw = path.read_bytes()
         except OSError:
-            raise RunFolderError(f"{self.path} holds no run: train one with `fedkeys train --run {self.path}`") from None
+            raise RunFolderError(
+                f"{self.path} holds no run: train one with `fedkeys train --run {self.path}`"
+            ) from None
         try:
             schema = msgspec.json.decode(raw, type=dict).get("schema")
             if schema != SCHEMA:
@@ -147,7 +152,9 @@ class RunFolder:
                 reports.append(msgspec.json.decode(line))
             except msgspec.DecodeError:
                 if number < len(lines) - 1:
-                    raise RunFolderError(f"{self.rounds_path}, line {number} is damaged: restore the file") from None
+                    raise RunFolderError(
+                        f"{self.rounds_path}, line {number} is damaged: restore the file"
+                    ) from None
         return reports
 
     def forget_rounds_after(self, round_num: int) -> None:
@@ -186,7 +193,9 @@ class RunFolder:
                 return ServerState(candidate, parts["weights"], parts["optimizer"], parts.get("average"))
             except FileNotFoundError:
                 have = ", ".join(map(str, self.checkpoints())) or "none"
-                raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None
+                raise RunFolderError(
+                    f"{self.path} has no checkpoint of round {round_num}: it has {have}"
+                ) from None
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 if candidate == rounds[0]:
                     raise RunFolderError(
@@ -201,7 +210,9 @@ class RunFolder:
           RunFolderError: they differ.
         """
         for report in self.rounds():
-            if report["round_num"] == state.round_num and report["weights_sha256"] != weights_digest(state.model):
+            if report["round_num"] == state.round_num and report["weights_sha256"] != weights_digest(
+                state.model
+            ):
                 raise RunFolderError(
                     f"{self._checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl reports: "
                     "restore it or train anew"
@@ -211,10 +222,12 @@ class RunFolder:
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 
-def build_identity(config: RunConfig, corpus_name: str, corpus_sha256: str, vocabulary: Vocabulary, num_weights: int):
+def build_identity(
+    config: RunConfig, corpus_name: str, corpus_sha256: str, vocabulary: Vocabulary, num_weights: int
+):
     """The identity of a run that is about to begin."""
-    from importlib import metadata
     import platform
+    from importlib import metadata
 
     packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
     return RunIdentity(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 import numpy as np
 
@@ -18,10 +19,16 @@ from models.metrics import ClientSums
 from models.vocabulary import EOS, UNK
 from orchestrator.aggregator import Aggregator, PlainSum
 from orchestrator.cohort import select_cohort
-from orchestrator.config import RunConfig, config_digest
+from orchestrator.config import RunConfig
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
-from orchestrator.round import ClientUpdate, RoundFunctions, RoundReport, ServerState, run_round, weights_digest
+from orchestrator.round import (
+    ClientUpdate,
+    RoundFunctions,
+    RoundReport,
+    ServerState,
+    run_round,
+)
 from orchestrator.run_folder import RunFolder, build_identity
 from orchestrator.schedules import learning_rate_at
 from orchestrator.seeds import Purpose, seed_sequence
@@ -124,7 +131,9 @@ def train(folder: RunFolder, config: RunConfig, observer: Observer, resume: bool
     observer.stage("reading the text")
     corpus, data = load_client_data(config)
     size = model_size(config, data)
-    select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)  # fails before anything is written
+    select_cohort(
+        tuple(data.train), 1, config.rounds.cohort_size, config.seed
+    )  # fails before anything is written
     identity = build_identity(config, corpus.name, corpus.digest, data.vocabulary, size.num_weights)
     if resume and folder.exists():
         folder.lock()
@@ -254,7 +263,8 @@ class _Trainer:
         size = self._size.vocabulary_size
         count = build_word_counts(size)
         targets = [
-            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
+            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32)
+            for own in self._sentences.values()
         ]
         total = np.zeros(size, np.float64)
         for i in range(0, len(targets), 100):
@@ -290,9 +300,11 @@ class _Trainer:
         return Encoder(
             clip_norm=config.aggregation.clip_norm,
             num_clients=config.rounds.cohort_size,
-            max_weight={"tokens": most_sentences * config.data.max_words, "examples": most_sentences, "equal": 1}[
-                config.client.weighting
-            ],
+            max_weight={
+                "tokens": most_sentences * config.data.max_words,
+                "examples": most_sentences,
+                "equal": 1,
+            }[config.client.weighting],
             shapes=self._size.shapes,
         )
 

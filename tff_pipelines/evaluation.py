@@ -24,9 +24,7 @@ def _build_scoring(vocabulary_size: int):
             return i + 1, tuple(a + b for a, b in zip(sums, of_batch))
 
         zero = tuple(tf.constant(0.0) for _ in cifg_lstm.RecallSums._fields)
-        _, sums = tf.while_loop(
-            lambda i, _: i < tf.shape(tokens)[0], step, (0, zero), parallel_iterations=1
-        )
+        _, sums = tf.while_loop(lambda i, _: i < tf.shape(tokens)[0], step, (0, zero), parallel_iterations=1)
         return collections.OrderedDict(zip(cifg_lstm.RecallSums._fields, sums))
 
     return score
@@ -75,7 +73,9 @@ def build_personalisation(
         start = tuple(weights)
         delta = train(start, learning_rate, data["history"])["delta"]
         own = tuple(w - d for w, d in zip(start, delta))
-        return collections.OrderedDict(before=score(start, data["held_out"]), after=score(own, data["held_out"]))
+        return collections.OrderedDict(
+            before=score(start, data["held_out"]), after=score(own, data["held_out"])
+        )
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),
@@ -84,7 +84,8 @@ def build_personalisation(
     )
     def personalisation(weights, learning_rate, data):
         return tff.federated_map(
-            personalise_client, (tff.federated_broadcast(weights), tff.federated_broadcast(learning_rate), data)
+            personalise_client,
+            (tff.federated_broadcast(weights), tff.federated_broadcast(learning_rate), data),
         )
 
     return personalisation

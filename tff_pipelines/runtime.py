@@ -19,7 +19,8 @@ import os
 import shutil
 import subprocess
 import threading
-from typing import Callable, Iterable, Iterator, Optional, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Callable, Optional
 
 import grpc
 import portpicker
@@ -73,9 +74,18 @@ def worker_command(port: int) -> list[str]:
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise WorkerError("setpriv is missing, and without it TFF workers outlive a killed run: install util-linux")
+        raise WorkerError(
+            "setpriv is missing, and without it TFF workers outlive a killed run: install util-linux"
+        )
     # One call at a time: a worker has one thread, and the clients of a call then run one after the other.
-    return [setpriv, "--pdeathsig", "KILL", _WORKER_BINARY, f"--port={port}", "--max_concurrent_computation_calls=1"]
+    return [
+        setpriv,
+        "--pdeathsig",
+        "KILL",
+        _WORKER_BINARY,
+        f"--port={port}",
+        "--max_concurrent_computation_calls=1",
+    ]
 
 
 def worker_environment() -> dict[str, str]:
@@ -97,7 +107,9 @@ class Worker:
         self._process: Optional[subprocess.Popen] = None
         if address is None:
             if threading.current_thread() is not threading.main_thread():
-                raise WorkerError("start workers from the main thread: a worker ends with the thread that started it")
+                raise WorkerError(
+                    "start workers from the main thread: a worker ends with the thread that started it"
+                )
             port = portpicker.pick_unused_port()
             self._process = subprocess.Popen(
                 worker_command(port),
@@ -112,10 +124,14 @@ class Worker:
         self.address = address
         self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         try:
-            grpc.channel_ready_future(self._channel).result(timeout=_START_TIMEOUT_S if self._process else 10.0)
+            grpc.channel_ready_future(self._channel).result(
+                timeout=_START_TIMEOUT_S if self._process else 10.0
+            )
         except grpc.FutureTimeoutError:
             self.close()
-            raise WorkerError(f"no TFF worker answers at {address}: start one there with `fedkeys worker`") from None
+            raise WorkerError(
+                f"no TFF worker answers at {address}: start one there with `fedkeys worker`"
+            ) from None
         context = _build_context(_StrictStub(tff.framework.RemoteExecutorGrpcStub(self._channel), self))
         # TFF's context stack is thread-local: the worker's thread is the one place where its context is installed.
         self._thread = futures.ThreadPoolExecutor(
@@ -238,7 +254,7 @@ class Runtime:
             self.close()
             raise
 
-    def __enter__(self) -> "Runtime":
+    def __enter__(self) -> Runtime:
         return self
 
     def __exit__(self, *_) -> None:
@@ -336,7 +352,9 @@ def worker_addresses(workers: str) -> Sequence[Optional[str]]:
     for address in addresses:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}')
+            raise ValueError(
+                f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}'
+            )
     return addresses
 
 

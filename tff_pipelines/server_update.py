@@ -18,11 +18,17 @@ class ServerUpdate(NamedTuple):
     """The server half: two TFF computations."""
 
     initialize: tff.Computation  # () -> state@SERVER
-    next: tff.Computation  # (state, weights, mean delta, learning_rate, all @SERVER) -> (state, weights)@SERVER
+    next: (
+        tff.Computation
+    )  # (state, weights, mean delta, learning_rate, all @SERVER) -> (state, weights)@SERVER
 
 
 def build_server_optimizer(
-    algorithm: str, momentum: float = 0.9, beta_2: float = 0.99, epsilon: float = 1e-6, learning_rate: float = 1.0
+    algorithm: str,
+    momentum: float = 0.9,
+    beta_2: float = 0.99,
+    epsilon: float = 1e-6,
+    learning_rate: float = 1.0,
 ) -> tff.learning.optimizers.Optimizer:
     """TFF's optimiser for a federated algorithm.
 

@@ -1,0 +1,57 @@
+"""Figures as tables for people who read a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_LABELS = {
+    "model": "federated model",
+    "mixed": "model and trigram, mixed",
+    "trigram": "Kneser-Ney trigram, pooled text",
+    "bigram": "Kneser-Ney bigram, pooled text",
+    "unigram": "unigram, pooled text",
+}
+
+
+def print_comparison(figures: Mapping[str, Any]) -> None:
+    """Prints what `fedkeys evaluate` found."""
+    console = Console()
+    table = Table(title=f"{figures['clients']} people never seen in training, {figures['positions']:,} words")
+    for column in ("", "top-1", "95 % over people", "top-3", "nats a word", "top-1, mean over people"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, label in _LABELS.items():
+        row = figures[name]
+        interval, mean = row["top1_interval"], row["top1_per_client_mean"]
+        table.add_row(
+            label,
+            f"{row['top1']:.2%}",
+            "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}",
+            f"{row['top3']:.2%}",
+            f"{row['loss_nats_per_token']:.3f}",
+            "" if mean is None else f"{mean:.2%}",
+            style="bold" if name == "model" else None,
+        )
+    console.print(table)
+    for name in ("model", "mixed"):
+        low, high = figures[name]["top1_minus_trigram_interval"]
+        console.print(
+            f"{_LABELS[name]} minus trigram: {100 * figures[name]['top1_minus_trigram']:+.2f} points"
+            f" (95 % over people: {100 * low:+.2f} to {100 * high:+.2f})"
+        )
+    console.print(
+        f"words outside the vocabulary: {figures['oov_rate']:.2%}, counted apart;"
+        f" share of the model in the mixture: {figures['mixed']['model_weight']} (picked on dev people)"
+    )
+    personal = figures.get("personalised")
+    if personal:
+        low, high = personal["top1_gain_interval"]
+        console.print(
+            f"fine-tuned for {personal['clients']} people: top-1 {personal['before']['top1']:.2%} ->"
+            f" {personal['after']['top1']:.2%} on their later text, {100 * personal['top1_gain']:+.2f} points"
+            f" (95 % over people: {100 * low:+.2f} to {100 * high:+.2f});"
+            f" {personal['share_better']:.0%} better, {personal['share_worse']:.0%} worse"
+        )
