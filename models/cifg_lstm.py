@@ -235,9 +235,7 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
         tf.concat([d_embedded, -hidden_share], 0),
     )
     d_output_bias = tf.tensor_scatter_nd_sub(d_output_bias, target_ids[:, tf.newaxis], share[:, 0])
-    return LossAndGradients(
-        loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias)
-    )
+    return LossAndGradients(loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias))
 
 
 def sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm: float = 0.0, pull=None):

@@ -55,8 +55,7 @@ class ClientText:
     def __post_init__(self) -> None:
         if len(self.timestamps) != len(self.sentences):
             raise ValueError(
-                f"timestamps must be one a sentence, got {len(self.timestamps)} for "
-                f"{len(self.sentences)} sentences"
+                f"timestamps must be one a sentence, got {len(self.timestamps)} for {len(self.sentences)} sentences"
             )
 
     def part(self, start: int, stop: Optional[int]) -> ClientText:
@@ -101,9 +100,7 @@ def load_corpus(source: str = text_sources.BUILT_IN, cache_dir: Optional[Path] =
         raise CorpusError(f"{error.filename or source}: can't be read: {error.strerror or error}") from error
     spoken = {client_id: column for client_id, column in columns.items() if column[0]}
     if not spoken:
-        raise CorpusError(
-            f"{source}: none of its {len(columns)} clients has any words; {text_sources.ACCEPTED}"
-        )
+        raise CorpusError(f"{source}: none of its {len(columns)} clients has any words; {text_sources.ACCEPTED}")
     if len(spoken) < len(columns):
         _log.warning(
             "%s: left out %d of %d clients, who have no words",

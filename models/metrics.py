@@ -243,9 +243,7 @@ def worst_tenth_mean(recalls: NDArray[np.floating]) -> float:
     return float(np.sort(recalls)[: -(-len(recalls) // 10)].mean())
 
 
-def summarise(
-    sums: ClientSums, min_positions: int = 20, num_resamples: int = 9999, seed: int = 0
-) -> RecallSummary:
+def summarise(sums: ClientSums, min_positions: int = 20, num_resamples: int = 9999, seed: int = 0) -> RecallSummary:
     """Returns the figures of one predictor.
 
     Args:
@@ -266,9 +264,7 @@ def summarise(
     """
     positions = int(sums.positions.sum())
     if positions == 0:
-        raise ValueError(
-            f"sums must hold at least one scored position, got 0 from {len(sums.positions)} clients"
-        )
+        raise ValueError(f"sums must hold at least one scored position, got 0 from {len(sums.positions)} clients")
     clients = int(np.count_nonzero(sums.positions))
     recalls = top1_per_client(sums, min_positions)
     oov = int(sums.oov.sum())

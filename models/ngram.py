@@ -55,9 +55,7 @@ class KneserNey:
     raw: tuple[_Level, ...]  # lengths 1..order with plain counts, each for use as the highest order
     continuation: tuple[_Level, ...]  # lengths 1..order-1 with counts of different words in front
 
-    def probabilities(
-        self, contexts: NDArray[np.integer], order: Optional[int] = None
-    ) -> NDArray[np.float32]:
+    def probabilities(self, contexts: NDArray[np.integer], order: Optional[int] = None) -> NDArray[np.float32]:
         """Returns p(next id | context), float32 [n, vocabulary_size]; rows sum to one, PAD and BOS get 0.
 
         Order 3 reads both ids of a context, 2 the last one, 1 none; each is a model in its own right (plain
@@ -170,9 +168,7 @@ def _mix(levels: Sequence[_Level], keys: NDArray[np.int64], vocabulary_size: int
     return mixed[which]
 
 
-def _build_level(
-    ngrams: NDArray[np.int64], counts: NDArray[np.int64], vocabulary_size: int, discount: float
-) -> _Level:
+def _build_level(ngrams: NDArray[np.int64], counts: NDArray[np.int64], vocabulary_size: int, discount: float) -> _Level:
     """Returns the level of these packed n-grams (ascending, all different) with their counts (from 1)."""
     contexts, starts = np.unique(ngrams // vocabulary_size, return_index=True)
     words_seen = np.diff(starts, append=len(ngrams))

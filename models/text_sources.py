@@ -265,9 +265,7 @@ def clean_chitchat(dataset: bytes) -> dict[str, Columns]:
         conversations = msgspec.json.decode(dataset, type=dict[str, _Conversation])
         turns = (turn for conversation in conversations.values() for turn in conversation.messages)
         messages = [
-            Message(said.sender, scrub(said.text), parse_time(said.timestamp))
-            for turn in turns
-            for said in turn
+            Message(said.sender, scrub(said.text), parse_time(said.timestamp)) for turn in turns for said in turn
         ]
     except (ValueError, msgspec.MsgspecError) as error:
         raise CorpusError(f"the package chitchat-dataset is damaged ({error}); {_REINSTALL}") from error

@@ -101,8 +101,7 @@ class Vocabulary:
             return Vocabulary(tuple(content.decode().split("\n")[:-1]))
         except ValueError as error:  # UnicodeDecodeError included
             raise VocabularyError(
-                f"{path}: {error}; the file holds one word a line in the order of ids, "
-                f"{' '.join(SPECIAL_WORDS)} first"
+                f"{path}: {error}; the file holds one word a line in the order of ids, {' '.join(SPECIAL_WORDS)} first"
             ) from error
 
 

@@ -109,9 +109,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     metavar="FILE",
     help="TOML; see `fedkeys config`.",
 )
-@click.option(
-    "--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard."
-)
+@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard.")
 @click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
 @click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
 @click.option("--cohort", type=int, metavar="N", help="Clients a round.")
@@ -124,9 +122,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     metavar="KEY=VALUE",
     help="Any setting, as in --set server.learning_rate=0.01.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration."
-)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
 @_WORKERS
 @_JSON
 def train(
@@ -185,17 +181,13 @@ def _train(folder, run_config, resume: bool) -> dict[str, Any]:
         "rounds": result.rounds,
         "weights_sha256": weights_digest(result.state.model),
         "wall_s": round(result.wall_s, 2),
-        "client_batches_per_s": round(result.client_batches / result.wall_s, 2)
-        if result.client_batches
-        else 0.0,
+        "client_batches_per_s": round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
     }
 
 
 @cli.command()
 @_RUN
-@click.option(
-    "--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text."
-)
+@click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
 @_WORKERS
 @_JSON
 def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json: bool) -> None:
@@ -232,9 +224,7 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
 
     predictor = Predictor(folder)
     if text is not None:
-        predictions = [
-            {"word": word, "probability": probability} for word, probability in predictor.next_words(text)
-        ]
+        predictions = [{"word": word, "probability": probability} for word, probability in predictor.next_words(text)]
         if as_json:
             _print_json({"predictions": predictions})
         else:
@@ -249,9 +239,7 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
             return
         if not line.strip():
             return
-        click.echo(
-            "   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line))
-        )
+        click.echo("   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line)))
 
 
 @cli.command()
@@ -265,12 +253,8 @@ def report(run_path: Path) -> None:
 
 
 @cli.command()
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on."
-)
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker."
-)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker.")
 def worker(port: int, threads: int) -> None:
     """Run one TFF worker here, for `fedkeys train --workers HOST:PORT` elsewhere. Ends with Ctrl-C.
 
@@ -317,8 +301,7 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
     for name, value in figures.items():
         if isinstance(value, dict):
             value = "  ".join(
-                f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}"
-                for key, item in value.items()
+                f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
             )
         elif isinstance(value, float):
             value = f"{value:,.4g}"

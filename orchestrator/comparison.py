@@ -88,9 +88,7 @@ def evaluate_run(
         {"text": text, "predictions": [{"word": w, "probability": p} for w, p in predictor.next_words(text)]}
         for text in _EXAMPLES
     ]
-    write_atomically(
-        folder.path / "evaluation.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n"
-    )
+    write_atomically(folder.path / "evaluation.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
     return figures
 
 
@@ -133,9 +131,7 @@ class _Scorer:
             batches = build_batches(sentences, batch_size=128, time=self._time)
             for tokens, targets, mask in zip(*batches):
                 known = np.where(tokens >= num_rows, UNK, tokens)
-                probabilities, where = self._probabilities(
-                    self._weights, tf.constant(known), tf.constant(mask)
-                )
+                probabilities, where = self._probabilities(self._weights, tf.constant(known), tf.constant(mask))
                 where = where.numpy()
                 target = targets[where[:, 0], where[:, 1]]
                 scored = target >= NUM_SPECIAL
@@ -163,9 +159,7 @@ class _Scorer:
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)
-            rows = {
-                name: self._trigram.probabilities(chunk.contexts, order) for order, name in enumerate(BARS, 1)
-            }
+            rows = {name: self._trigram.probabilities(chunk.contexts, order) for order, name in enumerate(BARS, 1)}
             weight = np.float32(mixing_weight)
             rows["mixed"] = weight * chunk.probabilities + (1 - weight) * rows["trigram"]
             for name, probabilities in rows.items():
@@ -176,10 +170,7 @@ class _Scorer:
 
 def _joined(parts: Sequence[PositionScores]) -> PositionScores:
     return PositionScores(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("hit1", "hit3", "nll_nats", "person")
-        )
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("hit1", "hit3", "nll_nats", "person"))
     )
 
 
@@ -192,20 +183,14 @@ def _personalise(
 ) -> dict[str, Any]:
     """Fine-tunes for each test person on their first 80 % and scores the last 20 %, before and after."""
     size = cifg_lstm.ModelSize.of(weights)
-    personalisation = build_personalisation(
-        size, config.data.max_words, data.vocabulary.size, config.client.clip_norm
-    )
+    personalisation = build_personalisation(size, config.data.max_words, data.vocabulary.size, config.client.clip_norm)
 
     def sums_at(rate: float, people: Mapping[ClientId, Sentences]) -> tuple[ClientSums, ClientSums]:
         values = [
-            _personal_batches(own, config, size)
-            for own in people.values()
-            if len(own) >= _FINE_TUNING_MIN_SENTENCES
+            _personal_batches(own, config, size) for own in people.values() if len(own) >= _FINE_TUNING_MIN_SENTENCES
         ]
         results = list(
-            runtime.map_clients(
-                personalisation, (weights, np.float32(rate)), values, config.runtime.clients_per_call
-            )
+            runtime.map_clients(personalisation, (weights, np.float32(rate)), values, config.runtime.clients_per_call)
         )
         return client_sums([r["before"] for r in results]), client_sums([r["after"] for r in results])
 

@@ -194,11 +194,7 @@ _SECTIONS: dict[str, Any] = {
 }
 _SETTINGS = frozenset(
     [field.name for field in msgspec.structs.fields(RunConfig) if field.name not in _SECTIONS]
-    + [
-        f"{name}.{field.name}"
-        for name, struct in _SECTIONS.items()
-        for field in msgspec.structs.fields(struct)
-    ]
+    + [f"{name}.{field.name}" for name, struct in _SECTIONS.items() for field in msgspec.structs.fields(struct)]
 )
 
 
@@ -207,9 +203,7 @@ def _describe(field: msgspec.structs.FieldInfo) -> list[str]:
     info = msgspec.inspect.type_info(field.type)
     assert isinstance(info, msgspec.inspect.Metadata)
     text = (info.extra_json_schema or {})["description"]
-    allowed = re.sub(
-        r", at most \d{10,}", "", _allowed(info.type)
-    )  # only what an array can index: not worth a word
+    allowed = re.sub(r", at most \d{10,}", "", _allowed(info.type))  # only what an array can index: not worth a word
     comment = textwrap.wrap(f"{text} ({allowed})" if allowed else text, width=98)
     return [f"# {line}" for line in comment] + [tomli_w.dumps({field.name: field.default}).strip(), ""]
 
@@ -253,9 +247,7 @@ def _check_known(name: str, value: Any, source: str) -> None:
         raise ConfigError(
             f"{source}: {name} = {value!r}, but {name} is a section: write [{name}] and its settings below"
         )
-    raise ConfigError(
-        f"{source}: there is no setting {name}{_closest(name, _SETTINGS)} (`fedkeys config` lists them)"
-    )
+    raise ConfigError(f"{source}: there is no setting {name}{_closest(name, _SETTINGS)} (`fedkeys config` lists them)")
 
 
 def _closest(name: str, names: Collection[str]) -> str:
@@ -267,9 +259,7 @@ def _closest(name: str, names: Collection[str]) -> str:
     return f", did you mean {found[0]}?" if found else ""
 
 
-def _explain(
-    error: msgspec.ValidationError, sections: dict[str, Any], source_of: dict[str, str]
-) -> ConfigError:
+def _explain(error: msgspec.ValidationError, sections: dict[str, Any], source_of: dict[str, str]) -> ConfigError:
     """Returns msgspec's complaint in our words: file, setting, value, what it may be."""
     reason, _, where = str(error).partition(" - at `$.")
     name = where.rstrip("`")

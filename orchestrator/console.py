@@ -51,9 +51,7 @@ class ProgressObserver:
         """The rounds begin."""
         if first_round > 1:
             self._console.print(f"going on from round {first_round - 1}", highlight=False)
-        self._task = self._progress.add_task(
-            "rounds", total=num_rounds, completed=first_round - 1, figures=""
-        )
+        self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
 
     def round_done(self, report, dev: Optional[Mapping[str, float]]) -> None:
         """A round is over."""
@@ -67,6 +65,4 @@ class ProgressObserver:
                 )
         if report.outcome != "completed":
             self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
-        self._progress.update(
-            self._task, completed=report.round_num, figures=f"loss {self._loss:.3f} {self._recall}"
-        )
+        self._progress.update(self._task, completed=report.round_num, figures=f"loss {self._loss:.3f} {self._recall}")

@@ -146,9 +146,7 @@ def run_round(
     return after, report
 
 
-def _client_updates(
-    weights, cohort, drops, functions, seed, learning_rate, stopwatch
-) -> Iterator[ClientUpdate]:
+def _client_updates(weights, cohort, drops, functions, seed, learning_rate, stopwatch) -> Iterator[ClientUpdate]:
     """The updates of the members that get to compute one, in cohort order."""
     at_work = [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
     num_batches = []
@@ -156,9 +154,7 @@ def _client_updates(
     def batches() -> Iterator[Batches]:
         for member in at_work:
             with stopwatch.stage("batches"):
-                own = functions.batches_of(
-                    member, simulation_rng(seed, Purpose.BATCHES, cohort.round_num, member)
-                )
+                own = functions.batches_of(member, simulation_rng(seed, Purpose.BATCHES, cohort.round_num, member))
             num_batches.append(len(own.tokens))
             yield own
 
@@ -234,9 +230,7 @@ def _abandoned(state, cohort, tally, reason) -> tuple[ServerState, RoundReport]:
     )
 
 
-def _averaged(
-    average: Optional[Weights], weights: Weights, round_num: int, decay: float
-) -> Optional[Weights]:
+def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
     """The next exponential average; its memory grows with the rounds, so that the start is soon forgotten."""
     if decay == 0.0:
         return None

@@ -152,9 +152,7 @@ class RunFolder:
                 reports.append(msgspec.json.decode(line))
             except msgspec.DecodeError:
                 if number < len(lines) - 1:
-                    raise RunFolderError(
-                        f"{self.rounds_path}, line {number} is damaged: restore the file"
-                    ) from None
+                    raise RunFolderError(f"{self.rounds_path}, line {number} is damaged: restore the file") from None
         return reports
 
     def forget_rounds_after(self, round_num: int) -> None:
@@ -193,9 +191,7 @@ class RunFolder:
                 return ServerState(candidate, parts["weights"], parts["optimizer"], parts.get("average"))
             except FileNotFoundError:
                 have = ", ".join(map(str, self.checkpoints())) or "none"
-                raise RunFolderError(
-                    f"{self.path} has no checkpoint of round {round_num}: it has {have}"
-                ) from None
+                raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 if candidate == rounds[0]:
                     raise RunFolderError(
@@ -210,9 +206,7 @@ class RunFolder:
           RunFolderError: they differ.
         """
         for report in self.rounds():
-            if report["round_num"] == state.round_num and report["weights_sha256"] != weights_digest(
-                state.model
-            ):
+            if report["round_num"] == state.round_num and report["weights_sha256"] != weights_digest(state.model):
                 raise RunFolderError(
                     f"{self._checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl reports: "
                     "restore it or train anew"
@@ -222,9 +216,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 
-def build_identity(
-    config: RunConfig, corpus_name: str, corpus_sha256: str, vocabulary: Vocabulary, num_weights: int
-):
+def build_identity(config: RunConfig, corpus_name: str, corpus_sha256: str, vocabulary: Vocabulary, num_weights: int):
     """The identity of a run that is about to begin."""
     import platform
     from importlib import metadata

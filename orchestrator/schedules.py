@@ -36,9 +36,7 @@ def learning_rate_at(
     [0.5, 0.5, 0.375, 0.25]
     """
     if not 1 <= round_num <= num_rounds:
-        raise ValueError(
-            f"round_num must be in 1..num_rounds, got round_num={round_num}, num_rounds={num_rounds}"
-        )
+        raise ValueError(f"round_num must be in 1..num_rounds, got round_num={round_num}, num_rounds={num_rounds}")
     warmth = min(1.0, round_num / (warmup_rounds + 1))
     if schedule == "constant":
         return learning_rate * warmth

@@ -38,23 +38,18 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(min_length=1),
         _says(
-            "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files "
-            "or to TFF's SQLite client data."
+            "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
         ),
     ] = "chitchat"
     vocabulary_size: Annotated[
         VocabularySize,
-        _says(
-            "The most frequent words of the training people: what is scored, and what the n-gram bars know."
-        ),
+        _says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
     ] = 10_000
     max_words: Annotated[Count, _says("Time steps: a sentence is cut after so many words.")] = 20
     min_sentences: Annotated[Count, _says("People with fewer sentences do not train.")] = 10
     max_sentences_train: Annotated[Count, _says("At most so many sentences of a training person.")] = 1000
     max_sentences_eval: Annotated[Count, _says("At most so many sentences of a dev or test person.")] = 200
-    dev_share: Annotated[
-        ShareInside, _says("Share of the people for choosing: curves, mixing weight, settings.")
-    ] = 0.1
+    dev_share: Annotated[ShareInside, _says("Share of the people for choosing: curves, mixing weight, settings.")] = 0.1
     test_share: Annotated[ShareInside, _says("Share of the people for the final figures.")] = 0.1
 
 
@@ -90,15 +85,11 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_sentences: Annotated[Count, _says("At most so many sentences of a client in a round.")] = 200
     length_buckets: Annotated[
         Count,
-        _says(
-            "Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."
-        ),
+        _says("Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."),
     ] = 1
     proximal: Annotated[
         NotNegative,
-        _says(
-            "FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."
-        ),
+        _says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
     ] = 0.0
     weighting: Annotated[
         Literal["tokens", "examples", "equal"], _says("What a client's update counts by in the mean.")
@@ -110,29 +101,19 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     algorithm: Annotated[
         Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
-        _says(
-            "The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."
-        ),
+        _says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
     ] = "fedadam"
     learning_rate: Annotated[Positive, _says("Step of the server's optimiser.")] = 0.012
     schedule: Annotated[Schedule, _says("How the learning rate falls over the rounds.")] = "linear"
-    decay_start: Annotated[
-        Share, _says("Share of the rounds after which the learning rate begins to fall.")
-    ] = 0.4
+    decay_start: Annotated[Share, _says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
     decay_floor: Annotated[Share, _says("Share of the learning rate that is left in the last round.")] = 0.05
-    warmup_rounds: Annotated[
-        CountOrNone, _says("Rounds in which the learning rate climbs to its full size.")
-    ] = 0
-    momentum: Annotated[
-        ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam, fedyogi and fedadagrad.")
-    ] = 0.9
+    warmup_rounds: Annotated[CountOrNone, _says("Rounds in which the learning rate climbs to its full size.")] = 0
+    momentum: Annotated[ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam, fedyogi and fedadagrad.")] = 0.9
     beta_2: Annotated[ShareBelowOne, _says("How long fedadam and fedyogi remember squared updates.")] = 0.99
     epsilon: Annotated[Positive, _says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
     average_decay: Annotated[
         ShareBelowOne,
-        _says(
-            "Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."
-        ),
+        _says("Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."),
     ] = 0.0
 
 
@@ -141,9 +122,7 @@ class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     count: Annotated[Count, _says("Rounds.")] = 1200
     cohort_size: Annotated[Count, _says("Clients in a round.")] = 10
-    checkpoint_every: Annotated[
-        Count, _says("Rounds between two checkpoints; the last round always has one.")
-    ] = 50
+    checkpoint_every: Annotated[Count, _says("Rounds between two checkpoints; the last round always has one.")] = 50
     keep_checkpoints: Annotated[Count, _says("Checkpoints that are kept, the newest.")] = 3
 
 
@@ -159,9 +138,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     workers: Annotated[
         str,
-        _says(
-            "'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."
-        ),
+        _says("'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."),
     ] = "auto"
     clients_per_call: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
@@ -172,14 +149,10 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How updates become a sum."""
 
-    aggregator: Annotated[Literal["plain"], _says("plain: the server sees each update and adds them up.")] = (
-        "plain"
-    )
+    aggregator: Annotated[Literal["plain"], _says("plain: the server sees each update and adds them up.")] = "plain"
     clip_norm: Annotated[
         Positive,
-        _says(
-            "An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."
-        ),
+        _says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
     ] = 30.0
 
 
@@ -189,9 +162,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1),
-        _says(
-            "Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."
-        ),
+        _says("Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."),
     ] = 0
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -131,9 +131,7 @@ def train(folder: RunFolder, config: RunConfig, observer: Observer, resume: bool
     observer.stage("reading the text")
     corpus, data = load_client_data(config)
     size = model_size(config, data)
-    select_cohort(
-        tuple(data.train), 1, config.rounds.cohort_size, config.seed
-    )  # fails before anything is written
+    select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)  # fails before anything is written
     identity = build_identity(config, corpus.name, corpus.digest, data.vocabulary, size.num_weights)
     if resume and folder.exists():
         folder.lock()
@@ -263,8 +261,7 @@ class _Trainer:
         size = self._size.vocabulary_size
         count = build_word_counts(size)
         targets = [
-            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32)
-            for own in self._sentences.values()
+            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
         ]
         total = np.zeros(size, np.float64)
         for i in range(0, len(targets), 100):
@@ -285,14 +282,10 @@ class _Trainer:
 
     def _train_clients(self, weights, learning_rate, batches) -> Iterator[Mapping]:
         server_args = (weights, np.float32(learning_rate))
-        return self._runtime.map_clients(
-            self._client_work, server_args, batches, self._config.runtime.clients_per_call
-        )
+        return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
 
     def _update_server(self, optimizer_state, weights, mean_delta, learning_rate):
-        return self._runtime.invoke(
-            self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate)
-        )
+        return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
 
     def _encoder(self) -> Encoder:
         config = self._config

@@ -57,9 +57,7 @@ def commands(markdown: str) -> Iterator[list[str]]:
 
 def wrong_fedkeys(words: list[str]) -> Iterator[str]:
     """Yields what is wrong with a `fedkeys` command line: a command or an option that does not exist."""
-    command: click.Command = next(
-        value for value in vars(_command_line()).values() if isinstance(value, click.Group)
-    )
+    command: click.Command = next(value for value in vars(_command_line()).values() if isinstance(value, click.Group))
     rest = words[1:]
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
@@ -67,9 +65,7 @@ def wrong_fedkeys(words: list[str]) -> Iterator[str]:
             yield f"there is no command `fedkeys {name}`"
             return
         command = command.commands[name]
-    known = {option for param in command.params for option in [*param.opts, *param.secondary_opts]} | {
-        "--help"
-    }
+    known = {option for param in command.params for option in [*param.opts, *param.secondary_opts]} | {"--help"}
     for word in rest:
         option = word.split("=")[0]
         if re.match(r"--?[a-z]", option) and option not in known:

@@ -73,9 +73,7 @@ def build_personalisation(
         start = tuple(weights)
         delta = train(start, learning_rate, data["history"])["delta"]
         own = tuple(w - d for w, d in zip(start, delta))
-        return collections.OrderedDict(
-            before=score(start, data["held_out"]), after=score(own, data["held_out"])
-        )
+        return collections.OrderedDict(before=score(start, data["held_out"]), after=score(own, data["held_out"]))
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),

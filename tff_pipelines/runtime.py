@@ -74,9 +74,7 @@ def worker_command(port: int) -> list[str]:
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise WorkerError(
-            "setpriv is missing, and without it TFF workers outlive a killed run: install util-linux"
-        )
+        raise WorkerError("setpriv is missing, and without it TFF workers outlive a killed run: install util-linux")
     # One call at a time: a worker has one thread, and the clients of a call then run one after the other.
     return [
         setpriv,
@@ -107,9 +105,7 @@ class Worker:
         self._process: Optional[subprocess.Popen] = None
         if address is None:
             if threading.current_thread() is not threading.main_thread():
-                raise WorkerError(
-                    "start workers from the main thread: a worker ends with the thread that started it"
-                )
+                raise WorkerError("start workers from the main thread: a worker ends with the thread that started it")
             port = portpicker.pick_unused_port()
             self._process = subprocess.Popen(
                 worker_command(port),
@@ -124,19 +120,13 @@ class Worker:
         self.address = address
         self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         try:
-            grpc.channel_ready_future(self._channel).result(
-                timeout=_START_TIMEOUT_S if self._process else 10.0
-            )
+            grpc.channel_ready_future(self._channel).result(timeout=_START_TIMEOUT_S if self._process else 10.0)
         except grpc.FutureTimeoutError:
             self.close()
-            raise WorkerError(
-                f"no TFF worker answers at {address}: start one there with `fedkeys worker`"
-            ) from None
+            raise WorkerError(f"no TFF worker answers at {address}: start one there with `fedkeys worker`") from None
         context = _build_context(_StrictStub(tff.framework.RemoteExecutorGrpcStub(self._channel), self))
         # TFF's context stack is thread-local: the worker's thread is the one place where its context is installed.
-        self._thread = futures.ThreadPoolExecutor(
-            1, initializer=tff.framework.set_default_context, initargs=(context,)
-        )
+        self._thread = futures.ThreadPoolExecutor(1, initializer=tff.framework.set_default_context, initargs=(context,))
 
     @property
     def pid(self) -> Optional[int]:
@@ -352,9 +342,7 @@ def worker_addresses(workers: str) -> Sequence[Optional[str]]:
     for address in addresses:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(
-                f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}'
-            )
+            raise ValueError(f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}')
     return addresses
 
 

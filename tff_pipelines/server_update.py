@@ -18,9 +18,7 @@ class ServerUpdate(NamedTuple):
     """The server half: two TFF computations."""
 
     initialize: tff.Computation  # () -> state@SERVER
-    next: (
-        tff.Computation
-    )  # (state, weights, mean delta, learning_rate, all @SERVER) -> (state, weights)@SERVER
+    next: tff.Computation  # (state, weights, mean delta, learning_rate, all @SERVER) -> (state, weights)@SERVER
 
 
 def build_server_optimizer(

@@ -92,9 +92,7 @@ def sentences_of(corpus):
 
 def write_lines(path, *rows):
     path.write_text(
-        "".join(
-            (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows
-        ),
+        "".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows),
         encoding="utf-8",
     )
     return str(path)

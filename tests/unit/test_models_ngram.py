@@ -13,9 +13,7 @@ from models.vocabulary import BOS, EOS, PAD, UNK
 VOCABULARY_SIZE = 9  # the four special ids and the words 4..8
 TOY = [[4, 5, 6], [4, 5, 7, 4, 5], [6, UNK, 5], [4], [5, 6, 4, 5, 6]]  # word 8 never occurs
 
-toy_texts = st.lists(
-    st.lists(st.integers(UNK, VOCABULARY_SIZE - 1), min_size=1, max_size=6), min_size=1, max_size=8
-)
+toy_texts = st.lists(st.lists(st.integers(UNK, VOCABULARY_SIZE - 1), min_size=1, max_size=6), min_size=1, max_size=8)
 
 
 def build(sentences, **options):

@@ -63,9 +63,7 @@ def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() 
     program = "from orchestrator.config import *; print(config_digest(preset('gboard')))"
     there = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == config_digest(preset("gboard"))
-    assert config_digest(preset("gboard")) != config_digest(
-        read_config(preset="gboard", overrides={"seed": 1})
-    )
+    assert config_digest(preset("gboard")) != config_digest(read_config(preset="gboard", overrides={"seed": 1}))
 
 
 def test_the_description_names_and_explains_every_setting_and_reads_as_the_defaults(tmp_path: Path) -> None:
@@ -167,18 +165,14 @@ def test_workers_that_can_be(spec: str) -> None:
     assert read_config(overrides={"runtime.workers": spec}).runtime.workers == spec
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "0", "-1", "two", "a", "a:", ":80", "a:0", "a:65536", "a:1,,b:2", "a:1;b:2"]
-)
+@pytest.mark.parametrize("spec", ["", "0", "-1", "two", "a", "a:", ":80", "a:0", "a:65536", "a:1,,b:2", "a:1;b:2"])
 def test_workers_that_can_not_be(spec: str) -> None:
     with pytest.raises(ConfigError, match=r"runtime\.workers = "):
         read_config(overrides={"runtime.workers": spec})
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"no preset 'smok', did you mean smoke\?: it is one of smoke, small"
-    ):
+    with pytest.raises(ConfigError, match=r"no preset 'smok', did you mean smoke\?: it is one of smoke, small"):
         read_config(preset="smok")
 
 

@@ -7,9 +7,7 @@ from orchestrator.schedules import learning_rate_at
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_holds_until_the_decay_starts_and_ends_at_the_floor(schedule: str) -> None:
-    rates = [
-        learning_rate_at(r, 100, 2.0, schedule, decay_start=0.4, decay_floor=0.05) for r in range(1, 101)
-    ]
+    rates = [learning_rate_at(r, 100, 2.0, schedule, decay_start=0.4, decay_floor=0.05) for r in range(1, 101)]
     assert rates[:40] == [2.0] * 40
     assert all(later < earlier for earlier, later in zip(rates[39:], rates[40:]))
     assert rates[-1] == pytest.approx(0.1)
