@@ -47,7 +47,7 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0):
                 mask[i],
                 learning_rate,
                 clip_norm,
-                (proximal, start) if proximal > 0 else None,
+                (proximal, start) if proximal else None,
             )
             return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
 
@@ -76,7 +76,7 @@ def build_client_work(
     `loss_sum` (nats over the client's positions, each at the weights of its step), `num_tokens` (real positions
     trained on, all epochs), `num_examples` (sentences, all epochs), `is_finite` (False if a weight went non-finite).
 
-    Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal > 0 Li et al. 2020 (FedProx), equation 2.
+    Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
     Args:
       size: the model's size.

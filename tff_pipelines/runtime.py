@@ -16,7 +16,6 @@ import concurrent.futures as futures
 import ctypes
 import logging
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,10 +27,10 @@ import tensorflow_federated as tff
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 
 from tff_pipelines.errors import WorkerDied, WorkerError
+from tff_pipelines.worker_process import KEEP_BYTES, worker_command, worker_environment
 
 _log = logging.getLogger(__name__)
 
-_WORKER_BINARY = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
 _START_TIMEOUT_S = 60.0
 _GONE_TIMEOUT_S = 5.0  # how long an unreachable worker may take to answer before it counts as dead
 _MAX_MESSAGE_BYTES = 2_000_000_000  # gRPC's and protobuf's limit is 2 GiB
@@ -41,18 +40,6 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
 ]
-# Model-sized buffers are allocated and freed for each client. glibc's default returns such buffers to the system each
-# time, and faulting the pages in again costs more than the copy itself: about half of TFF's fixed cost per client.
-_KEEP_BYTES = 2**30
-_WORKER_ENVIRONMENT = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(_KEEP_BYTES),
-    "MALLOC_TRIM_THRESHOLD_": str(_KEEP_BYTES),
-}
 
 
 def keep_large_buffers() -> None:
@@ -62,33 +49,8 @@ def keep_large_buffers() -> None:
     except OSError:
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
-    libc.mallopt(m_mmap_threshold, _KEEP_BYTES)
-    libc.mallopt(m_trim_threshold, _KEEP_BYTES)
-
-
-def worker_command(port: int) -> list[str]:
-    """The command that runs one TFF worker on `port` and ends it when the process that starts it ends.
-
-    Raises:
-      WorkerError: `setpriv` is missing, without which a worker outlives a killed parent.
-    """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise WorkerError("setpriv is missing, and without it TFF workers outlive a killed run: install util-linux")
-    # One call at a time: a worker has one thread, and the clients of a call then run one after the other.
-    return [
-        setpriv,
-        "--pdeathsig",
-        "KILL",
-        _WORKER_BINARY,
-        f"--port={port}",
-        "--max_concurrent_computation_calls=1",
-    ]
-
-
-def worker_environment() -> dict[str, str]:
-    """Environment variables for a single-threaded worker. Two such beat one with two threads (benchmarks)."""
-    return {**os.environ, **_WORKER_ENVIRONMENT}
+    libc.mallopt(m_mmap_threshold, KEEP_BYTES)
+    libc.mallopt(m_trim_threshold, KEEP_BYTES)
 
 
 class Worker:
