@@ -132,11 +132,16 @@ class _Packed:
         return tf.matmul(left, right, transpose_b=True)
 
 
-def _hidden_states(weights, tokens: tf.Tensor, layout):
-    """Embedded rows [N, D], the states of each step that the backward pass needs, and hidden rows [N, D]."""
+def _hidden_states(weights, tokens: tf.Tensor, layout, keep=None):
+    """Embedded rows [N, D], the states of each step that the backward pass needs, and hidden rows [N, D].
+
+    `keep` [N, D] multiplies the embedded rows: dropout's factors.
+    """
     embedding, kernel, bias, projection, _ = weights
     num_cells, width = projection.shape
     embedded = tf.gather(embedding, layout.flatten(tokens))
+    if keep is not None:
+        embedded *= keep
     from_input = layout.steps(tf.matmul(embedded, kernel[:width]) + bias)
     hidden, cell = layout.start(width), layout.start(num_cells)
     states, hidden_before, hidden_after = [], [], []
@@ -166,7 +171,15 @@ class LossAndGradients(NamedTuple):
     gradients: tuple  # of loss_sum / max(num_tokens, 1)
 
 
-def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> LossAndGradients:
+def _keep_factors(rate: float, seed, num_rows, width: int) -> tf.Tensor:
+    """Dropout's factors [N, D]: 0 with probability `rate`, else 1 / (1 - rate); equal for equal seeds."""
+    uniform = tf.random.stateless_uniform([num_rows, width], seed)
+    return tf.cast(uniform >= rate, tf.float32) / (1.0 - rate)
+
+
+def loss_and_gradients(
+    weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor, dropout=None
+) -> LossAndGradients:
     """Summed cross-entropy of a batch and the gradient of its mean over real positions.
 
     Args:
@@ -174,12 +187,21 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
       tokens: int32 [batch, time], `time` static.
       targets: int32 [batch, time].
       mask: float32 [batch, time] of 0 and 1; in each row the ones come first.
+      dropout: (rate, seed int32 [2]): drops so large a share of what enters and leaves the LSTM, not of what recurs
+        (Zaremba et al. 2014). None drops nothing.
     """
     weights = tuple(tf.convert_to_tensor(w) for w in weights)
     embedding, kernel, _, projection, output_bias = weights
     num_cells, width = projection.shape
     layout = _Packed(mask)
-    embedded, states, hidden_before, hidden = _hidden_states(weights, tokens, layout)
+    keep_in = keep_out = None
+    if dropout is not None:
+        rate, seed = dropout
+        keep_in = _keep_factors(rate, seed, layout.num_rows, width)
+        keep_out = _keep_factors(rate, seed + tf.constant([0, 1]), layout.num_rows, width)
+    embedded, states, hidden_before, hidden = _hidden_states(weights, tokens, layout, keep_in)
+    if keep_out is not None:
+        hidden *= keep_out
 
     token_ids, target_ids = layout.flatten(tokens), layout.flatten(targets)
     num_tokens = tf.reduce_sum(layout.weight)
@@ -191,6 +213,8 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
     # Output layer: d loss / d logits = (probability - one_hot(target)) * share; the one-hot part stays sparse.
     hidden_share = hidden * share
     d_hidden = tf.matmul(probability, embedding) * share - tf.gather(embedding, target_ids) * share
+    if keep_out is not None:
+        d_hidden *= keep_out
     d_embedding = tf.matmul(probability, hidden_share, transpose_a=True)
     d_output_bias = tf.squeeze(tf.matmul(probability, share, transpose_a=True), 1)
 
@@ -229,6 +253,8 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
     d_bias = tf.reduce_sum(d_gates, 0)
     d_projection = tf.matmul(exposed, tf.concat(d_hidden_rows, 0), transpose_a=True)
     d_embedded = layout.times_transposed(d_gates, kernel[:width])
+    if keep_in is not None:
+        d_embedded *= keep_in
     d_embedding = tf.tensor_scatter_nd_add(
         d_embedding,
         tf.concat([token_ids, target_ids], 0)[:, tf.newaxis],
@@ -238,17 +264,17 @@ def loss_and_gradients(weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.
     return LossAndGradients(loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias))
 
 
-def sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm: float = 0.0, pull=None):
+def sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm: float = 0.0, pull=None, dropout=None):
     """Weights after one step of SGD, with the batch's loss_sum and num_tokens.
 
     Args:
-      weights, tokens, targets, mask: as in loss_and_gradients.
+      weights, tokens, targets, mask, dropout: as in loss_and_gradients.
       learning_rate: float32 scalar.
       clip_norm: the gradients of kernel, bias and projection are scaled down together to this L2 norm: the recurrent
         part is what explodes (Pascanu et al. 2013). 0 switches it off.
       pull: (mu, weights of the server) adds FedProx's mu * (weights - server's): Li et al. 2020, equation 2.
     """
-    loss_sum, num_tokens, gradients = loss_and_gradients(weights, tokens, targets, mask)
+    loss_sum, num_tokens, gradients = loss_and_gradients(weights, tokens, targets, mask, dropout)
     if pull is not None:
         mu, anchor = pull
         gradients = tuple(g + mu * (w - a) for g, w, a in zip(gradients, weights, anchor))

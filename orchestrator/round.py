@@ -20,7 +20,7 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, DropStage, Vector
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold
-from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RoundFunctions:
     """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
 
     batches_of: Callable[[ClientId, np.random.Generator], Batches]
-    train_clients: Callable[[Weights, float, Iterable[Batches]], Iterator[Mapping[str, Any]]]
+    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[Mapping[str, Any]]]
     weight_of: Callable[[ClientUpdate], float]
     encoder: Encoder
     aggregator: Aggregator
@@ -158,7 +158,8 @@ def _client_updates(weights, cohort, drops, functions, seed, learning_rate, stop
             num_batches.append(len(own.tokens))
             yield own
 
-    results = iter(functions.train_clients(weights, learning_rate, batches()))
+    round_seed = int(seed_sequence(seed, Purpose.DROPOUT, cohort.round_num).generate_state(1)[0]) >> 1
+    results = iter(functions.train_clients(weights, learning_rate, round_seed, batches()))
     for index, member in enumerate(at_work):
         with stopwatch.stage("clients"):
             result = next(results)

@@ -23,7 +23,7 @@ class Purpose(enum.IntEnum):
     ROUNDING = 3
     FAULTS = 4
     ROTATION = 5
-    BOOTSTRAP = 6
+    DROPOUT = 6
 
 
 def seed_sequence(

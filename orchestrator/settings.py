@@ -91,6 +91,10 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         NotNegative,
         _says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
     ] = 0.0
+    dropout: Annotated[
+        ShareBelowOne,
+        _says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
+    ] = 0.0
     weighting: Annotated[
         Literal["tokens", "examples", "equal"], _says("What a client's update counts by in the mean.")
     ] = "tokens"

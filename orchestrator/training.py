@@ -202,7 +202,7 @@ class _Trainer:
         self._people = tuple(data.train)
         self._sentences = {person: _cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
-        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal)
+        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
         self._server = build_server_update(
             size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
         )
@@ -280,8 +280,10 @@ class _Trainer:
             rng=rng,
         )
 
-    def _train_clients(self, weights, learning_rate, batches) -> Iterator[Mapping]:
-        server_args = (weights, np.float32(learning_rate))
+    def _train_clients(
+        self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
+    ) -> Iterator[Mapping[str, Any]]:
+        server_args = (weights, np.float32(learning_rate), np.int32(seed))
         return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
 
     def _update_server(self, optimizer_state, weights, mean_delta, learning_rate):

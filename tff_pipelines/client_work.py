@@ -32,12 +32,14 @@ def batches_type(time: int) -> tff.Type:
     )
 
 
-def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0):
-    """The function (weights, learning_rate, batches) -> result that one client runs; see build_client_work."""
+def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0):
+    """The function (weights, learning_rate, seed, batches) -> result that one client runs; see build_client_work."""
 
     @tf.function
-    def train(start, learning_rate, batches):
+    def train(start, learning_rate, seed, batches):
         tokens, targets, mask = batches
+        # Clients of a round share its seed: their own words make each one's dropout its own.
+        client_seed = seed + tf.reduce_sum(tokens)
 
         def step(i, weights, loss_sum, num_tokens):
             weights, loss, tokens_of_batch = cifg_lstm.sgd_step(
@@ -48,6 +50,7 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0):
                 learning_rate,
                 clip_norm,
                 (proximal, start) if proximal else None,
+                (dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
             )
             return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
 
@@ -68,9 +71,9 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0):
 
 
 def build_client_work(
-    size: cifg_lstm.ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0
+    size: cifg_lstm.ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
 ) -> tff.Computation:
-    """The computation (weights@SERVER, learning_rate@SERVER, batches@CLIENTS) -> results@CLIENTS.
+    """The computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, batches@CLIENTS) -> results@CLIENTS.
 
     A result is an ordered dict: `delta` (server's weights minus the client's: TFF's sign, a pseudo-gradient),
     `loss_sum` (nats over the client's positions, each at the weights of its step), `num_tokens` (real positions
@@ -81,23 +84,31 @@ def build_client_work(
     Args:
       size: the model's size.
       time: positions a sentence.
-      clip_norm, proximal: see models.cifg_lstm.sgd_step; 0 switches each off.
+      clip_norm, proximal, dropout: see models.cifg_lstm.sgd_step; 0 switches each off. Without dropout the seed, an
+        int32, has no effect.
     """
 
-    train = build_local_training(clip_norm, proximal)
+    train = build_local_training(clip_norm, proximal, dropout)
 
-    @tff.tensorflow.computation(weights_type(size), np.float32, batches_type(time))
-    def train_client(weights, learning_rate, batches):
-        return train(tuple(weights), learning_rate, batches)
+    @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, batches_type(time))
+    def train_client(weights, learning_rate, seed, batches):
+        return train(tuple(weights), learning_rate, seed, batches)
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),
         tff.FederatedType(np.float32, tff.SERVER),
+        tff.FederatedType(np.int32, tff.SERVER),
         tff.FederatedType(batches_type(time), tff.CLIENTS),
     )
-    def client_work(weights, learning_rate, batches):
+    def client_work(weights, learning_rate, seed, batches):
         return tff.federated_map(
-            train_client, (tff.federated_broadcast(weights), tff.federated_broadcast(learning_rate), batches)
+            train_client,
+            (
+                tff.federated_broadcast(weights),
+                tff.federated_broadcast(learning_rate),
+                tff.federated_broadcast(seed),
+                batches,
+            ),
         )
 
     return client_work

@@ -71,7 +71,7 @@ def build_personalisation(
     @tff.tensorflow.computation(weights_type(size), np.float32, data_type)
     def personalise_client(weights, learning_rate, data):
         start = tuple(weights)
-        delta = train(start, learning_rate, data["history"])["delta"]
+        delta = train(start, learning_rate, 0, data["history"])["delta"]
         own = tuple(w - d for w, d in zip(start, delta))
         return collections.OrderedDict(before=score(start, data["held_out"]), after=score(own, data["held_out"]))
 

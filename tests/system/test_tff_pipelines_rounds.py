@@ -73,7 +73,7 @@ def dataset_of(sentences):
 
 
 def split_round(runtime, work, server, state, weights, clients, server_rate, encode=False):
-    results = list(runtime.map_clients(work, (weights, np.float32(RATE)), map(batches_of, clients), 2))
+    results = list(runtime.map_clients(work, (weights, np.float32(RATE), np.int32(0)), map(batches_of, clients), 2))
     examples = [int(r["num_examples"]) for r in results]
     if encode:
         encoder = Encoder(clip_norm=10.0, num_clients=len(clients), max_weight=100, shapes=SIZE.shapes)
@@ -145,7 +145,7 @@ def test_one_client_with_one_step_is_sgd(runtime, start, clients):
 
 def test_two_workers_equal_one_bit_for_bit(runtime, start, clients):
     work = build_client_work(SIZE, TIME, clip_norm=0.5)
-    args = (start, np.float32(RATE))
+    args = (start, np.float32(RATE), np.int32(0))
     two = list(runtime.map_clients(work, args, map(batches_of, clients), 3))
     with Runtime("1") as one:
         alone = list(one.map_clients(work, args, map(batches_of, clients), 1))
@@ -155,8 +155,8 @@ def test_two_workers_equal_one_bit_for_bit(runtime, start, clients):
 def test_a_diverged_client_says_so(runtime, start, clients):
     work = build_client_work(SIZE, TIME)
     data = [batches_of(c) for c in clients[:2]]
-    sane = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(0.1)), data, 2)]
-    wild = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(np.inf)), data, 2)]
+    sane = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(0.1), np.int32(0)), data, 2)]
+    wild = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(np.inf), np.int32(0)), data, 2)]
     assert sane == [True, True] and wild == [False, False]
 
 
@@ -179,7 +179,7 @@ def test_federated_word_counts_are_exact(runtime):
 
 def test_clients_of_a_killed_worker_run_on_the_other(start, clients):
     work = build_client_work(SIZE, TIME)
-    args = (start, np.float32(RATE))
+    args = (start, np.float32(RATE), np.int32(0))
     many = [batches_of(clients[i % 7]) for i in range(30)]
     with Runtime("2") as pair:
         expected = [weights_digest(r["delta"]) for r in pair.map_clients(work, args, many, 2)]

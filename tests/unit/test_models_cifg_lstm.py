@@ -49,7 +49,11 @@ def plain_probabilities(weights, tokens):
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def autodiff(weights, tokens, targets, mask):
+def factor(keep, step):
+    return 1.0 if keep is None else keep[:, step]
+
+
+def autodiff(weights, tokens, targets, mask, keep=(None, None)):
     """Mean loss and its gradients by TensorFlow, from a padded forward pass written in the plainest way."""
     variables = [tf.Variable(w) for w in weights]
     with tf.GradientTape() as tape:
@@ -58,12 +62,14 @@ def autodiff(weights, tokens, targets, mask):
         cell = tf.zeros([len(tokens), SIZE.num_cells])
         total = 0.0
         for step in range(tokens.shape[1]):
-            gates = tf.concat([tf.gather(embedding, tokens[:, step]), hidden], 1) @ kernel + bias
+            entering = tf.gather(embedding, tokens[:, step]) * factor(keep[0], step)
+            gates = tf.concat([entering, hidden], 1) @ kernel + bias
             forget, output, candidate = tf.split(gates, 3, 1)
             cell = tf.sigmoid(forget) * cell + (1 - tf.sigmoid(forget)) * tf.tanh(candidate)
             hidden = (tf.sigmoid(output) * tf.tanh(cell)) @ projection
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                targets[:, step], hidden @ tf.transpose(embedding) + output_bias
+                targets[:, step],
+                (hidden * factor(keep[1], step)) @ tf.transpose(embedding) + output_bias,
             )
             total += tf.reduce_sum(losses * mask[:, step])
         loss = total / max(1.0, float(mask.sum()))
@@ -88,6 +94,24 @@ def test_gradient_equals_autodiff_for_every_length(weights, longest):
         assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
         for name, mine, theirs in zip(cifg_lstm.WEIGHT_NAMES, got.gradients, expected):
             np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
+
+
+def test_gradient_under_dropout_equals_autodiff_with_the_same_factors(weights):
+    tokens, targets, mask = ragged_batch(4)
+    rate, seed = 0.4, tf.constant([5, 6])
+    where = cifg_lstm.next_word_probabilities(weights, tokens, mask)[1].numpy()
+    keep = []
+    for offset in (0, 1):
+        rows = cifg_lstm._keep_factors(rate, seed + [0, offset], len(where), SIZE.embedding_size)
+        padded = np.zeros((*tokens.shape, SIZE.embedding_size), np.float32)
+        padded[where[:, 0], where[:, 1]] = rows
+        keep.append(padded)
+    assert not np.array_equal(*keep) and set(np.unique(keep).round(4)) == {0.0, np.float32(1 / 0.6).round(4)}
+    loss, expected = autodiff(weights, tokens, targets, mask, keep)
+    got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask, (rate, seed))
+    assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
+    for name, mine, theirs in zip(cifg_lstm.WEIGHT_NAMES, got.gradients, expected):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
 def test_masked_equals_unpadded(weights):
