@@ -170,13 +170,18 @@ def train(
 def _train(folder, run_config, resume: bool) -> dict[str, Any]:
     """Trains with a progress bar; the figures of `fedkeys train --json`."""
     from orchestrator.console import ProgressObserver
+    from orchestrator.run_data import load_client_data
 
+    if not (resume and folder.exists()):
+        folder.require_free()
     with ProgressObserver() as observer:
+        observer.stage("reading the text")
+        corpus, data = load_client_data(run_config)
         observer.stage("loading TensorFlow Federated")
         from orchestrator.round import weights_digest
         from orchestrator.training import train as train_run
 
-        result = train_run(folder, run_config, observer, resume)
+        result = train_run(folder, run_config, corpus, data, observer, resume)
     return {
         "rounds": result.rounds,
         "weights_sha256": weights_digest(result.state.model),
@@ -250,6 +255,36 @@ def report(run_path: Path) -> None:
     from orchestrator.run_folder import RunFolder
 
     click.echo(f"wrote {write_report(RunFolder(run_path))}")
+
+
+@cli.command()
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the demo's run goes; a second demo there goes on or just shows it.",
+)
+@click.option("--preset", default="small", show_default=True, metavar="NAME", help="What to train.")
+def demo(run_path: Path, preset: str) -> None:
+    """Train on the built-in text, evaluate beside the bars, write the report: all in one go."""
+    from orchestrator.config import read_config
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    run_config = folder.config() if folder.exists() else read_config(preset=preset)
+    trained = _train(folder, run_config, resume=True)
+    _note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
+    from orchestrator.comparison import evaluate_run
+    from orchestrator.report import write_report
+    from orchestrator.tables import print_comparison, print_predictions
+
+    figures = evaluate_run(folder, None, True, _note)
+    print_comparison(figures)
+    print_predictions(figures["examples"])
+    click.echo(f"the report: {write_report(folder)}")
 
 
 @cli.command()

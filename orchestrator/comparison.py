@@ -27,8 +27,9 @@ from models.vocabulary import NUM_SPECIAL, UNK
 from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
 from orchestrator.prediction import Predictor
+from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder
-from orchestrator.training import client_sums, evaluation_batches, federated_sums, load_client_data
+from orchestrator.training import client_sums, evaluation_batches, federated_sums
 from tff_pipelines.evaluation import build_evaluation, build_personalisation
 from tff_pipelines.runtime import Runtime
 
@@ -221,8 +222,9 @@ def _personalise(
 def _personal_batches(sentences: Sentences, config: RunConfig, size: cifg_lstm.ModelSize) -> dict[str, Any]:
     """The earlier sentences to train on and the later ones to score."""
     cut = len(sentences) - max(1, round(_HELD_OUT_SHARE * len(sentences)))
-    common = dict(batch_size=config.client.batch_size, time=config.data.max_words)
+    batch_size, time = config.client.batch_size, config.data.max_words
+    history, held_out = sentences[:cut], sentences[cut:]
     return {
-        "history": build_batches(sentences[:cut], vocabulary_size=size.vocabulary_size, **common),
-        "held_out": build_batches(sentences[cut:], **common),
+        "history": build_batches(history, batch_size=batch_size, time=time, vocabulary_size=size.vocabulary_size),
+        "held_out": build_batches(held_out, batch_size=batch_size, time=time),
     }

@@ -67,8 +67,8 @@ class RunFolder:
         """True if a run was begun here."""
         return (self.path / "run.json").exists()
 
-    def create(self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity) -> None:
-        """Begins a run.
+    def require_free(self) -> None:
+        """Checks that a new run may begin here.
 
         Raises:
           RunFolderError: the folder holds a run, or something else.
@@ -79,6 +79,10 @@ class RunFolder:
             )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
+
+    def create(self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity) -> None:
+        """Begins a run; raises as require_free."""
+        self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         write_config(config, self.path / "config.toml")

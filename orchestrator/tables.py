@@ -55,3 +55,11 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
             f" (95 % over people: {100 * low:+.2f} to {100 * high:+.2f});"
             f" {personal['share_better']:.0%} better, {personal['share_worse']:.0%} worse"
         )
+
+
+def print_predictions(examples: Sequence[Mapping[str, Any]]) -> None:
+    """Prints some contexts with the next words."""
+    console = Console()
+    for example in examples:
+        words = ", ".join(f"{p['word']} {p['probability']:.0%}" for p in example["predictions"])
+        console.print(f"  {example['text']} [bold]...[/bold] {words}", highlight=False)

@@ -13,8 +13,8 @@ import numpy as np
 
 from models.batches import Batches, build_batches
 from models.cifg_lstm import ModelSize, Weights, initial_weights
-from models.client_data import ClientData, Sentences, build_client_data
-from models.corpus import ClientId, Corpus, load_corpus
+from models.client_data import ClientData, Sentences
+from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums
 from models.vocabulary import EOS, UNK
 from orchestrator.aggregator import Aggregator, PlainSum
@@ -95,43 +95,22 @@ class WallClock:
         return taken
 
 
-def load_client_data(config: RunConfig, corpus: Optional[Corpus] = None) -> tuple[Corpus, ClientData]:
-    """The corpus of a configuration and its people's text as ids."""
-    corpus = corpus or load_corpus(config.data.source)
-    return corpus, build_client_data(
-        corpus,
-        seed=config.seed,
-        **{
-            name: getattr(config.data, name)
-            for name in (
-                "vocabulary_size",
-                "min_sentences",
-                "max_sentences_train",
-                "max_sentences_eval",
-                "dev_share",
-                "test_share",
-            )
-        },
-    )
-
-
 def model_size(config: RunConfig, data: ClientData) -> ModelSize:
     """The model's size; a small text may have fewer words than the configuration allows."""
     rows = min(config.model.vocabulary_size, data.vocabulary.size)
     return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
 
 
-def train(folder: RunFolder, config: RunConfig, observer: Observer, resume: bool = False) -> TrainingResult:
+def train(
+    folder: RunFolder, config: RunConfig, corpus: Corpus, data: ClientData, observer: Observer, resume: bool = False
+) -> TrainingResult:
     """Trains a run to its last round, from the beginning or from its newest checkpoint.
 
     Raises:
       RunFolderError: the folder holds a run and `resume` is False, or the text or the configuration has changed.
       OrchestratorError, ModelsError, PipelineError: see there.
     """
-    observer.stage("reading the text")
-    corpus, data = load_client_data(config)
     size = model_size(config, data)
-    select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)  # fails before anything is written
     identity = build_identity(config, corpus.name, corpus.digest, data.vocabulary, size.num_weights)
     if resume and folder.exists():
         folder.lock()

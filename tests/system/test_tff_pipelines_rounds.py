@@ -78,7 +78,9 @@ def split_round(runtime, work, server, state, weights, clients, server_rate, enc
     if encode:
         encoder = Encoder(clip_norm=10.0, num_clients=len(clients), max_weight=100, shapes=SIZE.shapes)
         names = [str(i) for i in range(len(clients))]
-        vectors = ((n, encoder.encode(r["delta"], e, np.random.default_rng(0))) for n, r, e in zip(names, results, examples))
+        vectors = (
+            (n, encoder.encode(r["delta"], e, np.random.default_rng(0))) for n, r, e in zip(names, results, examples)
+        )
         total = PlainSum().sum(vectors, Cohort(1, tuple(names)), {}).total
         mean, _ = encoder.decode(total, len(clients))
     else:
