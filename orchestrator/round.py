@@ -10,17 +10,19 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import numpy as np
 
 from models.batches import Batches
-from models.cifg_lstm import Weights
 from models.corpus import ClientId
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, DropStage, Vector
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
+
+if TYPE_CHECKING:  # a run's folder can be read without TensorFlow
+    from models.cifg_lstm import Weights
 
 
 @dataclass(frozen=True)
