@@ -1,7 +1,7 @@
 """How much TFF adds to a round: the same batches through TFF's workers and through plain tf.function loops.
 
-Both sides have two processes of one thread each, the best setting on two cores, and run alternately in one run; equal
-work is asserted first (the same weights come out). Then the fixed cost of a client, and what a large cohort holds in memory.
+Both sides have two processes of one thread each, the best setting on two cores, and take turns in one run; equal work
+is asserted (the same weights come out). Then the fixed cost of a client, and what a large cohort holds in memory.
 
     python benchmarks/round_speed.py [--json] [--repeats 7] [--batches 16]
 """
@@ -168,8 +168,9 @@ def cohort_cost(runtime, work, start, num_clients: int) -> dict[str, float]:
 @click.option("--batches", "num_batches", default=16, show_default=True, help="Batches a client.")
 def main(as_json: bool, repeats: int, num_batches: int) -> None:
     """Time TFF rounds against plain loops."""
-    import tensorflow as tf
     from importlib import metadata
+
+    import tensorflow as tf
 
     from models.cifg_lstm import ModelSize, initial_weights
     from tff_pipelines.client_work import build_client_work

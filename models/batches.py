@@ -93,7 +93,13 @@ def build_batches(
     return Batches(tokens, targets, mask)
 
 
-def _batches_of_indices(sentences, order, batch_size: int, length_buckets: int, rng) -> list:
+def _batches_of_indices(
+    sentences: Sequence[np.ndarray],
+    order: np.ndarray,
+    batch_size: int,
+    length_buckets: int,
+    rng: Optional[np.random.Generator],
+) -> list[np.ndarray]:
     """`order` cut into batches; with buckets, sorted by length in `length_buckets` groups first."""
     if length_buckets > 1:
         lengths = np.array([len(sentences[i]) for i in order])

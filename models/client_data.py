@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ def build_client_data(
     }
     vocabulary = build_vocabulary((capped[person] for person in split.train), vocabulary_size)
 
-    def encode(people) -> dict[ClientId, Sentences]:
+    def encode(people: Iterable[ClientId]) -> dict[ClientId, Sentences]:
         return {person: tuple(map(vocabulary.encode, capped[person])) for person in people}
 
     everybody = encode(split.train)

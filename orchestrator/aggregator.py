@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,7 +96,12 @@ class PlainSum:
 
     name = "plain"
 
-    def sum(self, vectors, cohort, drops) -> AggregateResult:
+    def sum(
+        self,
+        vectors: Iterable[tuple[ClientId, Vector]],
+        cohort: Cohort,
+        drops: Mapping[ClientId, DropStage],
+    ) -> AggregateResult:
         """See Aggregator.sum."""
         total, survivors = None, []
         num_bytes, server_cpu_s = 0, 0.0
@@ -122,7 +127,7 @@ class PlainSum:
         )
 
 
-def require_survivors(survivors, cohort: Cohort) -> None:
+def require_survivors(survivors: Sequence[ClientId], cohort: Cohort) -> None:
     """Fails closed when too few vectors are left to hide in.
 
     Raises:

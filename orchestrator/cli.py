@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from models.errors import ModelsError
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from orchestrator.config import RunConfig
+    from orchestrator.run_folder import RunFolder
 
 _RUN = click.option(
     "--run",
@@ -126,19 +130,19 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 @_WORKERS
 @_JSON
 def train(
-    run_path,
-    config_path,
-    preset,
-    source,
-    rounds,
-    cohort,
-    aggregator,
-    seed,
-    settings,
-    resume,
-    workers,
-    as_json,
-):
+    run_path: Path,
+    config_path: Optional[Path],
+    preset: Optional[str],
+    source: Optional[str],
+    rounds: Optional[int],
+    cohort: Optional[int],
+    aggregator: Optional[str],
+    seed: Optional[int],
+    settings: tuple[str, ...],
+    resume: bool,
+    workers: Optional[str],
+    as_json: bool,
+) -> None:
     """Train by federated rounds in TFF; the text never leaves its client.
 
     \b
@@ -167,7 +171,7 @@ def train(
     _print_figures(result, as_json)
 
 
-def _train(folder, run_config, resume: bool) -> dict[str, Any]:
+def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, Any]:
     """Trains with a progress bar; the figures of `fedkeys train --json`."""
     from orchestrator.console import ProgressObserver
     from orchestrator.run_data import load_client_data
@@ -303,7 +307,7 @@ def worker(port: int, threads: int) -> None:
     sys.exit(run_worker(port, threads))
 
 
-def _parse_settings(settings) -> dict[str, Any]:
+def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     """KEY=VALUE flags as a dict; VALUE as TOML writes it, and a bare word is a string."""
     from orchestrator.config import tomllib
 

@@ -1,4 +1,4 @@
-"""A run's model beside n-gram models that saw all the training text, on the same positions of the same unseen people."""
+"""A run's model beside n-gram models that saw all the training text, on the same positions of the same people."""
 
 from __future__ import annotations
 

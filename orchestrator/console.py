@@ -10,10 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from orchestrator.round import RoundReport
 
 
 class ProgressObserver:
@@ -32,7 +35,7 @@ class ProgressObserver:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = None
+        self._task: Optional[TaskID] = None
         self._recall = ""
         self._loss: Optional[float] = None
 
@@ -40,7 +43,7 @@ class ProgressObserver:
         self._progress.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def stage(self, text: str) -> None:
@@ -53,7 +56,7 @@ class ProgressObserver:
             self._console.print(f"going on from round {first_round - 1}", highlight=False)
         self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
 
-    def round_done(self, report, dev: Optional[Mapping[str, float]]) -> None:
+    def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
         """A round is over."""
         loss = report.metrics["train_loss"]
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
@@ -65,4 +68,5 @@ class ProgressObserver:
                 )
         if report.outcome != "completed":
             self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
+        assert self._task is not None  # begin() came first
         self._progress.update(self._task, completed=report.round_num, figures=f"loss {self._loss:.3f} {self._recall}")

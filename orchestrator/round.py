@@ -148,7 +148,15 @@ def run_round(
     return after, report
 
 
-def _client_updates(weights, cohort, drops, functions, seed, learning_rate, stopwatch) -> Iterator[ClientUpdate]:
+def _client_updates(
+    weights: Weights,
+    cohort: Cohort,
+    drops: Mapping[ClientId, DropStage],
+    functions: RoundFunctions,
+    seed: int,
+    learning_rate: float,
+    stopwatch: Stopwatch,
+) -> Iterator[ClientUpdate]:
     """The updates of the members that get to compute one, in cohort order."""
     at_work = [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
     num_batches = []
@@ -177,7 +185,12 @@ def _client_updates(weights, cohort, drops, functions, seed, learning_rate, stop
 
 
 def _encoded(
-    updates, cohort, functions: RoundFunctions, seed, tally: _Tally, stopwatch
+    updates: Iterable[ClientUpdate],
+    cohort: Cohort,
+    functions: RoundFunctions,
+    seed: int,
+    tally: _Tally,
+    stopwatch: Stopwatch,
 ) -> Iterator[tuple[ClientId, Vector]]:
     """The finite updates as vectors of integers, one at a time."""
     for update in updates:
@@ -218,7 +231,7 @@ def _metrics(tally: _Tally) -> dict[str, float]:
     }
 
 
-def _abandoned(state, cohort, tally, reason) -> tuple[ServerState, RoundReport]:
+def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -> tuple[ServerState, RoundReport]:
     after = ServerState(cohort.round_num, state.weights, state.optimizer_state, state.average)
     return after, RoundReport(
         round_num=cohort.round_num,

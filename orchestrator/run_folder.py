@@ -25,7 +25,7 @@ from typing import Any, Optional
 import msgspec
 import numpy as np
 
-from models.corpus import write_atomically
+from models.corpus import Corpus, write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.config import RunConfig, config_digest, read_config, write_config
 from orchestrator.errors import RunFolderError
@@ -95,7 +95,7 @@ class RunFolder:
         Raises:
           RunFolderError: another process has it.
         """
-        self._lock = open(self.path / ".lock", "w")
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  (held until the process ends)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -220,7 +220,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 
-def build_identity(config: RunConfig, corpus_name: str, corpus_sha256: str, vocabulary: Vocabulary, num_weights: int):
+def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, num_weights: int) -> RunIdentity:
     """The identity of a run that is about to begin."""
     import platform
     from importlib import metadata
@@ -229,8 +229,8 @@ def build_identity(config: RunConfig, corpus_name: str, corpus_sha256: str, voca
     return RunIdentity(
         schema=SCHEMA,
         config_sha256=config_digest(config),
-        corpus_name=corpus_name,
-        corpus_sha256=corpus_sha256,
+        corpus_name=corpus.name,
+        corpus_sha256=corpus.digest,
         vocabulary_sha256=vocabulary.digest,
         num_weights=num_weights,
         versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from orchestrator.round import (
     ServerState,
     run_round,
 )
-from orchestrator.run_folder import RunFolder, build_identity
+from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
 from orchestrator.schedules import learning_rate_at
 from orchestrator.seeds import Purpose, seed_sequence
 from tff_pipelines.client_work import build_client_work
@@ -111,7 +111,7 @@ def train(
       OrchestratorError, ModelsError, PipelineError: see there.
     """
     size = model_size(config, data)
-    identity = build_identity(config, corpus.name, corpus.digest, data.vocabulary, size.num_weights)
+    identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
     if resume and folder.exists():
         folder.lock()
         _check_same_run(folder, identity)
@@ -132,11 +132,13 @@ def train(
         return _train_rounds(folder, config, trainer, state, observer)
 
 
-def _train_rounds(folder, config, trainer, state, observer) -> TrainingResult:
+def _train_rounds(
+    folder: RunFolder, config: RunConfig, trainer: _Trainer, state: ServerState, observer: Observer
+) -> TrainingResult:
     import tensorflow as tf
 
     rounds, clock = config.rounds, WallClock()
-    client_batches, started = 0, time.perf_counter()
+    client_batches, started = 0.0, time.perf_counter()
     observer.begin(state.round_num + 1, rounds.count)
     scalars = tf.summary.create_file_writer(str(folder.tensorboard_path))
     while state.round_num < rounds.count:
@@ -158,10 +160,10 @@ def _train_rounds(folder, config, trainer, state, observer) -> TrainingResult:
         client_batches += report.metrics["client_batches"]
         observer.round_done(report, dev)
     scalars.close()
-    return TrainingResult(state, rounds.count, time.perf_counter() - started, client_batches)
+    return TrainingResult(state, rounds.count, time.perf_counter() - started, int(client_batches))
 
 
-def _check_same_run(folder: RunFolder, now) -> None:
+def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:
     """Refuses to resume a run that would not go on as it began."""
     then = folder.identity()
     for name, advice in (
@@ -265,7 +267,9 @@ class _Trainer:
         server_args = (weights, np.float32(learning_rate), np.int32(seed))
         return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
 
-    def _update_server(self, optimizer_state, weights, mean_delta, learning_rate):
+    def _update_server(
+        self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
+    ) -> tuple[Any, Weights]:
         return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
 
     def _encoder(self) -> Encoder:
@@ -305,13 +309,15 @@ def evaluation_batches(
     ]
 
 
-def federated_sums(runtime: Runtime, evaluation, weights: Weights, batches, config: RunConfig) -> ClientSums:
+def federated_sums(
+    runtime: Runtime, evaluation: Callable, weights: Weights, batches: Iterable[Batches], config: RunConfig
+) -> ClientSums:
     """Sums per person, by federated evaluation."""
     results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * config.runtime.clients_per_call))
     return client_sums(results)
 
 
-def client_sums(results) -> ClientSums:
+def client_sums(results: Sequence[Mapping[str, Any]]) -> ClientSums:
     """The metric's sums from what the TFF evaluation gives for each client."""
     return ClientSums(
         hits1=np.array([r["hits1"] for r in results], np.int64),

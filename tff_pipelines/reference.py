@@ -54,8 +54,9 @@ def build_reference_round(
     Clients are weighted by their number of sentences. There is no gradient clipping in tff.learning: compare with
     clip_norm = 0.
 
-    Mind: TFF 0.87.0 adds proximal * (server's - client's) to the gradient, which pushes the client away from the server's
-    weights, where FedProx pulls it back (Li et al. 2020, equation 2: the other sign). Compare with minus proximal.
+    Mind: TFF 0.87.0 adds proximal * (server's - client's) to the gradient, which pushes the client away from the
+    server's weights, where FedProx pulls it back (Li et al. 2020, equation 2: the other sign). Compare with minus
+    proximal.
     """
     tokens_spec = tf.TensorSpec([None, time], tf.int32)
 
@@ -81,10 +82,7 @@ def build_reference_round(
             tf.TensorSpec([None], tf.int32),
         ),
     )
-    arguments = dict(
-        client_optimizer_fn=tff.learning.optimizers.build_sgdm(client_learning_rate),
-        server_optimizer_fn=server_optimizer,
-    )
+    client_optimizer = tff.learning.optimizers.build_sgdm(client_learning_rate)
     if proximal > 0:
-        return tff.learning.algorithms.build_weighted_fed_prox(model, proximal_strength=proximal, **arguments)
-    return tff.learning.algorithms.build_weighted_fed_avg(model, **arguments)
+        return tff.learning.algorithms.build_weighted_fed_prox(model, proximal, client_optimizer, server_optimizer)
+    return tff.learning.algorithms.build_weighted_fed_avg(model, client_optimizer, server_optimizer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import collections
 import concurrent.futures as futures
+import contextlib
 import ctypes
 import logging
 import os
@@ -102,10 +103,8 @@ class Worker:
     def is_gone(self) -> bool:
         """True if the worker can't be reached any more; asked after a call has failed."""
         if self._process is not None:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)  # the connection breaks a moment before the process can be reaped
-            except subprocess.TimeoutExpired:
-                pass
             if self._process.poll() is not None:
                 return True
         try:

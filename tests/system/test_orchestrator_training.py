@@ -64,12 +64,16 @@ def trained(text, tmp_path_factory):
 
 def test_a_run_leaves_what_was_promised(trained):
     run, printed = trained
-    assert printed["rounds"] == 10 and printed["wall_s"] > 0 and printed["client_batches_per_s"] > 0
+    assert printed["rounds"] == 10
+    assert printed["wall_s"] > 0
+    assert printed["client_batches_per_s"] > 0
     rounds = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
     assert [r["round_num"] for r in rounds] == list(range(1, 11))
     for r in rounds:
         assert {"outcome", "selected", "survivors", "metrics", "stage_s", "cost", "weights_sha256"} <= set(r)
-        assert r["epsilon"] is None and r["outcome"] == "completed" and len(r["survivors"]) == 4
+        assert r["epsilon"] is None
+        assert r["outcome"] == "completed"
+        assert len(r["survivors"]) == 4
     assert rounds[-1]["weights_sha256"] == printed["weights_sha256"]
     assert [r["round_num"] for r in rounds if "dev_top1" in r["metrics"]] == [4, 8, 10]
     assert rounds[-1]["metrics"]["train_loss"] < rounds[0]["metrics"]["train_loss"]
@@ -119,18 +123,22 @@ def test_evaluate_predict_and_report(trained):
     figures = json.loads(done.stdout)
     for name in ("model", "unigram", "bigram", "trigram", "mixed"):
         row = figures[name]
-        assert 0 <= row["top1"] <= row["top3"] <= 1 and row["loss_nats_per_token"] > 0
+        assert 0 <= row["top1"] <= row["top3"] <= 1
+        assert row["loss_nats_per_token"] > 0
         assert row["top1_interval"][0] <= row["top1"] <= row["top1_interval"][1]
-    assert figures["clients"] == 3 and figures["positions"] > 50
+    assert figures["clients"] == 3
+    assert figures["positions"] > 50
     assert figures["personalised"]["clients"] == 3
     assert figures["trigram"]["top1"] > figures["unigram"]["top1"]
     prediction = fedkeys("predict", "--run", run, "see you", "--json")
     words = json.loads(prediction.stdout)["predictions"]
-    assert len(words) == 3 and words[0]["probability"] >= words[1]["probability"] >= words[2]["probability"]
+    assert len(words) == 3
+    assert words[0]["probability"] >= words[1]["probability"] >= words[2]["probability"]
     asked = subprocess.run(
         [*FEDKEYS, "predict", "--run", str(run)], input="see you\n\n", capture_output=True, text=True
     )
-    assert asked.returncode == 0 and words[0]["word"] in asked.stdout
+    assert asked.returncode == 0
+    assert words[0]["word"] in asked.stdout
     assert fedkeys("report", "--run", run).returncode == 0
     assert (run / "report.html").read_text().count("<svg") + (run / "report.html").read_text().count("data:image") >= 3
 
@@ -158,11 +166,11 @@ def test_a_second_run_does_not_overwrite_the_first(trained, text):
     run, _ = trained
     before = (run / "rounds.jsonl").read_bytes()
     again = fedkeys("train", "--run", run, "--data", text, "--rounds", 3, *SMALL)
-    assert again.returncode == 2 and again.stderr.strip().splitlines()[-1].startswith(
-        f"fedkeys: {run} already holds a run"
-    )
+    assert again.returncode == 2
+    assert again.stderr.strip().splitlines()[-1].startswith(f"fedkeys: {run} already holds a run")
     other = fedkeys("train", "--run", run, "--data", text, "--rounds", 11, *SMALL, "--resume")
-    assert other.returncode == 2 and "was begun with another config" in other.stderr
+    assert other.returncode == 2
+    assert "was begun with another config" in other.stderr
     assert (run / "rounds.jsonl").read_bytes() == before
 
 
@@ -172,7 +180,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(trained, text, t
     limited = f"ulimit -f 24; exec {' '.join(FEDKEYS)} train --run {folder} --data {text} --rounds 10 {' '.join(SMALL)}"
     full = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=300)
     assert full.returncode == 2, full.stderr
-    assert "Traceback" not in full.stderr and "File too large" in full.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert "File too large" in full.stderr.strip().splitlines()[-1]
     assert not list(folder.glob("checkpoints/*partial*"))
     done = fedkeys("train", "--run", folder, "--data", text, "--rounds", 10, *SMALL, "--resume", "--json")
     assert done.returncode == 0, done.stderr
@@ -192,11 +201,12 @@ def test_a_damaged_checkpoint_falls_back_and_a_changed_one_is_refused(trained, t
     arrays["average/0"] = arrays["average/0"] + 1
     np.savez(newest, **arrays)
     refused = fedkeys("evaluate", "--run", copy)
-    assert refused.returncode == 2 and "does not hold the weights" in refused.stderr
+    assert refused.returncode == 2
+    assert "does not hold the weights" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (["train", "--run", "{tmp}/a", "--data", "{tmp}/missing.jsonl"], "missing.jsonl"),
         (["train", "--run", "{tmp}/a", "--set", "rounds.cuont=3"], "rounds.cuont"),
@@ -225,7 +235,8 @@ def test_a_run_of_another_schema_is_refused(trained, tmp_path):
     identity = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**identity, "schema": 99}))
     done = fedkeys("evaluate", "--run", copy)
-    assert done.returncode == 2 and "has schema 99, this fedkeys reads 1" in done.stderr
+    assert done.returncode == 2
+    assert "has schema 99, this fedkeys reads 1" in done.stderr
 
 
 def test_two_processes_cannot_train_one_run(trained, tmp_path):
@@ -233,7 +244,8 @@ def test_two_processes_cannot_train_one_run(trained, tmp_path):
     folder.lock()
     try:
         done = fedkeys("train", "--run", folder.path, "--resume")
-        assert done.returncode == 2 and "is in use by another process" in done.stderr
+        assert done.returncode == 2
+        assert "is in use by another process" in done.stderr
     finally:
         folder._lock.close()
 
@@ -266,7 +278,8 @@ def _listens(port: int) -> bool:
 
 def test_help_is_quick_and_teaches():
     done = fedkeys("--help")
-    assert done.returncode == 0 and "fedkeys train --run" in done.stdout
+    assert done.returncode == 0
+    assert "fedkeys train --run" in done.stdout
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "orchestrator.cli", "--help"], capture_output=True, text=True
     ).stderr

@@ -92,7 +92,7 @@ def split_round(runtime, work, server, state, weights, clients, server_rate, enc
 
 
 @pytest.mark.parametrize(
-    "algorithm, server_rate, proximal",
+    ("algorithm", "server_rate", "proximal"),
     [("fedavg", 1.0, 0.0), ("fedavgm", 1.0, 0.0), ("fedadam", 0.01, 0.0), ("fedyogi", 0.01, 0.0),
      ("fedadagrad", 0.01, 0.0), ("fedavg", 1.0, 0.3)],
 )  # fmt: skip
@@ -107,7 +107,7 @@ def test_split_round_equals_tffs_own(runtime, start, clients, algorithm, server_
         state = runtime.invoke(whole.next, state, datasets).state
     expected = state.global_model_weights.trainable
 
-    # TFF 0.87.0 has FedProx's term with the wrong sign (see reference.py); test_models_cifg_lstm.py holds the right one.
+    # TFF 0.87.0 has FedProx's term with the wrong sign (reference.py); test_models_cifg_lstm.py tests ours.
     work = build_client_work(SIZE, TIME, clip_norm=0.0, proximal=-proximal)
     server = build_server_update(SIZE, optimizer())
     weights, server_state = start, runtime.invoke(server.initialize)
@@ -159,7 +159,8 @@ def test_a_diverged_client_says_so(runtime, start, clients):
     data = [batches_of(c) for c in clients[:2]]
     sane = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(0.1), np.int32(0)), data, 2)]
     wild = [r["is_finite"] for r in runtime.map_clients(work, (start, np.float32(np.inf), np.int32(0)), data, 2)]
-    assert sane == [True, True] and wild == [False, False]
+    assert sane == [True, True]
+    assert wild == [False, False]
 
 
 def test_federated_evaluation_equals_a_plain_loop(runtime, start, clients):
@@ -190,7 +191,8 @@ def test_clients_of_a_killed_worker_run_on_the_other(start, clients):
             if number == 5:
                 os.kill(pair.workers[0].pid, signal.SIGKILL)
             got.append(weights_digest(result["delta"]))
-        assert got == expected and len(pair.workers) == 1
+        assert got == expected
+        assert len(pair.workers) == 1
         os.kill(pair.workers[0].pid, signal.SIGKILL)
         began = time.monotonic()
         with pytest.raises(WorkerError, match="no TFF worker is left"):
@@ -228,7 +230,7 @@ CHILD = """
 
 
 @pytest.mark.parametrize(
-    "end, number", [("normal", None), ("exception", None), ("wait", signal.SIGTERM), ("wait", signal.SIGKILL),
+    ("end", "number"), [("normal", None), ("exception", None), ("wait", signal.SIGTERM), ("wait", signal.SIGKILL),
                     ("wait", "closed pipe")]
 )  # fmt: skip
 def test_no_worker_outlives_its_parent(end, number):

@@ -68,7 +68,8 @@ def test_the_limit_draws_other_sentences_each_time():
         )
         for seed in (1, 2)
     ]
-    assert len(drawn[0]) == 5 and drawn[0] != drawn[1]
+    assert len(drawn[0]) == 5
+    assert drawn[0] != drawn[1]
     first = build_batches(sentences, batch_size=5, time=2, max_sentences=5)
     assert first.targets[0, :, 0].tolist() == [4, 5, 6, 7, 8]
 

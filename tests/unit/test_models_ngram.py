@@ -49,10 +49,7 @@ def plain_probability(sentences, discount, context, word, highest=True) -> float
     events = range(EOS, VOCABULARY_SIZE)
     if word not in events:
         return 0.0
-    if context:
-        lower = plain_probability(sentences, discount, context[1:], word, highest=False)
-    else:
-        lower = 1 / len(events)
+    lower = plain_probability(sentences, discount, context[1:], word, highest=False) if context else 1 / len(events)
     counts = {event: count((*context, event)) for event in events}
     total = sum(counts.values())
     if total == 0:
