@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import seal
@@ -89,12 +89,10 @@ def tenseal_roads(num_slots: int) -> Iterator[Road]:
         ("tenseal, CKKS", ckks, tenseal.ckks_vector, tenseal.ckks_vector_from, False),
     ):
 
-        def send(values: Values, context=context, encrypt=encrypt) -> list[bytes]:
-            return [
-                encrypt(context, values[i : i + 4096].tolist()).serialize() for i in range(0, num_slots, 4096)
-            ]
+        def send(values: Values, context: Any = context, encrypt: Any = encrypt) -> list[bytes]:
+            return [encrypt(context, values[i : i + 4096].tolist()).serialize() for i in range(0, num_slots, 4096)]
 
-        def receive(parts: list[bytes], context=context, read=read) -> list:
+        def receive(parts: list[bytes], context: Any = context, read: Any = read) -> list:
             return [read(context, part) for part in parts]
 
         def add(total: list, parts: list) -> None:
@@ -145,7 +143,7 @@ def measure(road: Road, num_slots: int, repeats: int) -> Measured:
     first, second = two_vectors(num_slots)
     sent = 0
 
-    def timed(step: str, work: Callable, *args):
+    def timed(step: str, work: Callable, *args: Any) -> Any:
         started = time.process_time()
         result = work(*args)
         seconds[step].append(time.process_time() - started)

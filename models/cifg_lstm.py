@@ -1,7 +1,8 @@
 """Gboard's next-word model: a CIFG-LSTM with a recurrent projection and a tied embedding, as pure functions.
 
-The forward pass and its hand-written gradient stand here once. TFF trains with them and the TFLite export traces
-them, so that phone and simulator do the same arithmetic. Every op lowers to a TFLite builtin.
+The forward pass and its hand-written gradient stand here once, over a layout of the batch's positions: TFF trains with
+_Packed, which leaves the padding out, and the TFLite export traces _Padded, whose every op lowers to a TFLite builtin.
+Phone and simulator so do the same arithmetic.
 
 Notation: V words, D embedding size, U cells, `time` positions a sentence, N real (unpadded) positions of a batch.
 
@@ -17,49 +18,31 @@ tied with the output, 10,000 words, 1.4 M weights); Greff et al. 2017, "LSTM: a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from models.vocabulary import NUM_SPECIAL, UNK
+from models.weights import WEIGHT_NAMES, ModelSize, Weights
 
-WEIGHT_NAMES = ("embedding", "kernel", "bias", "projection", "output_bias")
-Weights = Tuple[np.ndarray, ...]
+__all__ = [
+    "WEIGHT_NAMES",
+    "KeyStroke",
+    "LossAndGradients",
+    "ModelSize",
+    "RecallSums",
+    "Weights",
+    "initial_weights",
+    "key_stroke",
+    "loss_and_gradients",
+    "next_word_probabilities",
+    "over_vocabulary",
+    "recall_sums",
+    "sgd_step",
+]
 
 _SMALLEST_PROBABILITY = 1e-30  # keeps log() finite where float32 softmax underflows
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """The three numbers that fix every weight's shape.
-
-    >>> ModelSize(vocabulary_size=10_000, embedding_size=96, num_cells=670).num_weights
-    1422250
-    """
-
-    vocabulary_size: int
-    embedding_size: int
-    num_cells: int
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the weights, in the order of WEIGHT_NAMES."""
-        v, d, u = self.vocabulary_size, self.embedding_size, self.num_cells
-        return (v, d), (2 * d, 3 * u), (3 * u,), (u, d), (v,)
-
-    @property
-    def num_weights(self) -> int:
-        """Number of float32 weights."""
-        return sum(int(np.prod(shape)) for shape in self.shapes)
-
-    @staticmethod
-    def of(weights: Sequence) -> ModelSize:
-        """The size that these weights have."""
-        (v, d), (u, _) = weights[0].shape, weights[3].shape
-        return ModelSize(int(v), int(d), int(u))
 
 
 def initial_weights(
@@ -127,9 +110,87 @@ class _Packed:
         """The adjoint of carry: rows that ended before `step + 1` get no gradient from it."""
         return tf.pad(gradient, [[0, self.sizes[step] - self.sizes[step + 1]], [0, 0]])
 
+    def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
+        """float32 [n]: the weight of the rows that `only` keeps."""
+        return tf.ones_like(self.only(condition, self.weight)[:, 0])
+
+    @staticmethod
+    def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """The rows where `condition` holds."""
+        return tf.gather(rows, tf.where(condition)[:, 0])
+
     @staticmethod
     def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         return tf.matmul(left, right, transpose_b=True)
+
+    @staticmethod
+    def weighted_sum(rows: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+        """float32 [width]: the sum of rows [N, width], each times its share [N, 1]."""
+        return tf.squeeze(tf.matmul(rows, share, transpose_a=True), 1)
+
+    @staticmethod
+    def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """`dense` with rows[i] added to its row ids[i]."""
+        return tf.tensor_scatter_nd_add(dense, ids[:, tf.newaxis], rows)
+
+
+class _Padded:
+    """All positions, time-major: every step holds every sentence, and padding weighs 0. For the TFLite export.
+
+    The same interface as _Packed, in builtin ops whose shapes depend on `time` (static) and the batch size (free) only:
+    packing needs shapes that depend on the values. Each method is written for the op that runs fast in LiteRT with
+    weights that are not constants; docs/adr/0003 has the measurements.
+    """
+
+    def __init__(self, mask: tf.Tensor):
+        self.time = mask.shape[1]
+        self._batch = tf.shape(mask)[0] if mask.shape[0] is None else mask.shape[0]
+        self.num_rows = self.time * self._batch
+        self.weight = tf.reshape(tf.transpose(mask), [-1, 1])
+
+    def flatten(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.transpose(ids), [-1])
+
+    def steps(self, rows: tf.Tensor) -> list:
+        return tf.unstack(tf.reshape(rows, [self.time, self._batch, rows.shape[1]]))
+
+    def start(self, width: int) -> tf.Tensor:
+        return tf.zeros([self._batch, width])
+
+    @staticmethod
+    def carry(state: tf.Tensor, step: int) -> tf.Tensor:
+        return state
+
+    @staticmethod
+    def carry_back(gradient: tf.Tensor, step: int) -> tf.Tensor:
+        return gradient
+
+    def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
+        return tf.cast(condition, tf.float32) * self.weight[:, 0]
+
+    @staticmethod
+    def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return rows
+
+    @staticmethod
+    def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        # Transposed through rank 3: the converter folds a plain transpose into FULLY_CONNECTED, which is slow when its
+        # weights are not constants.
+        rows, columns = right.shape
+        turned = tf.transpose(tf.reshape(right, [1, rows, columns]), [0, 2, 1])
+        return tf.matmul(left, tf.reshape(turned, [columns, rows]))
+
+    @staticmethod
+    def weighted_sum(rows: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(rows * share, 0)
+
+    @staticmethod
+    def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return dense + tf.scatter_nd(ids[:, tf.newaxis], rows, dense.shape)
+
+
+def _layout(mask: tf.Tensor, padded: bool):
+    return _Padded(mask) if padded else _Packed(mask)
 
 
 def _hidden_states(weights, tokens: tf.Tensor, layout, keep=None):
@@ -178,7 +239,7 @@ def _keep_factors(rate: float, seed, num_rows, width: int) -> tf.Tensor:
 
 
 def loss_and_gradients(
-    weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor, dropout=None
+    weights, tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor, dropout=None, padded: bool = False
 ) -> LossAndGradients:
     """Summed cross-entropy of a batch and the gradient of its mean over real positions.
 
@@ -189,11 +250,13 @@ def loss_and_gradients(
       mask: float32 [batch, time] of 0 and 1; in each row the ones come first.
       dropout: (rate, seed int32 [2]): drops so large a share of what enters and leaves the LSTM, not of what recurs
         (Zaremba et al. 2014). None drops nothing.
+      padded: compute the padding too and weigh it 0, in TFLite's builtin ops; for export. The same figures but for
+        rounding.
     """
     weights = tuple(tf.convert_to_tensor(w) for w in weights)
     embedding, kernel, _, projection, output_bias = weights
     num_cells, width = projection.shape
-    layout = _Packed(mask)
+    layout = _layout(mask, padded)
     keep_in = keep_out = None
     if dropout is not None:
         rate, seed = dropout
@@ -216,7 +279,7 @@ def loss_and_gradients(
     if keep_out is not None:
         d_hidden *= keep_out
     d_embedding = tf.matmul(probability, hidden_share, transpose_a=True)
-    d_output_bias = tf.squeeze(tf.matmul(probability, share, transpose_a=True), 1)
+    d_output_bias = layout.weighted_sum(probability, share)
 
     # Back through time.
     d_hidden_steps = layout.steps(d_hidden)
@@ -255,26 +318,36 @@ def loss_and_gradients(
     d_embedded = layout.times_transposed(d_gates, kernel[:width])
     if keep_in is not None:
         d_embedded *= keep_in
-    d_embedding = tf.tensor_scatter_nd_add(
+    d_embedding = layout.add_rows(
         d_embedding,
-        tf.concat([token_ids, target_ids], 0)[:, tf.newaxis],
+        tf.concat([token_ids, target_ids], 0),
         tf.concat([d_embedded, -hidden_share], 0),
     )
-    d_output_bias = tf.tensor_scatter_nd_sub(d_output_bias, target_ids[:, tf.newaxis], share[:, 0])
+    d_output_bias = layout.add_rows(d_output_bias, target_ids, -share[:, 0])
     return LossAndGradients(loss_sum, num_tokens, (d_embedding, d_kernel, d_bias, d_projection, d_output_bias))
 
 
-def sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm: float = 0.0, pull=None, dropout=None):
+def sgd_step(
+    weights,
+    tokens,
+    targets,
+    mask,
+    learning_rate,
+    clip_norm: float = 0.0,
+    pull=None,
+    dropout=None,
+    padded: bool = False,
+):
     """Weights after one step of SGD, with the batch's loss_sum and num_tokens.
 
     Args:
-      weights, tokens, targets, mask, dropout: as in loss_and_gradients.
+      weights, tokens, targets, mask, dropout, padded: as in loss_and_gradients.
       learning_rate: float32 scalar.
       clip_norm: the gradients of kernel, bias and projection are scaled down together to this L2 norm: the recurrent
         part is what explodes (Pascanu et al. 2013). 0 switches it off.
       pull: (mu, weights of the server) adds FedProx's mu * (weights - server's): Li et al. 2020, equation 2.
     """
-    loss_sum, num_tokens, gradients = loss_and_gradients(weights, tokens, targets, mask, dropout)
+    loss_sum, num_tokens, gradients = loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
     if pull is not None:
         mu, anchor = pull
         gradients = tuple(g + mu * (w - a) for g, w, a in zip(gradients, weights, anchor))
@@ -293,6 +366,36 @@ def next_word_probabilities(weights, tokens: tf.Tensor, mask: tf.Tensor) -> tupl
     return probability, layout.positions
 
 
+class KeyStroke(NamedTuple):
+    """What one key stroke gives: the three likeliest next words and the state to hand in with the next one."""
+
+    ids: tf.Tensor  # int32 [1, 3], likeliest first; never a special id
+    probabilities: tf.Tensor  # float32 [1, 3]
+    hidden: tf.Tensor  # float32 [1, D]
+    cell: tf.Tensor  # float32 [1, U]
+
+
+def key_stroke(weights, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> KeyStroke:
+    """One step of the recurrence for one word, in TFLite's builtin ops.
+
+    Args:
+      weights: the five weights.
+      token: int32 [1], the word just typed; BOS at the start of a sentence.
+      hidden, cell: float32 [1, D] and [1, U], of the step before; zeros at the start.
+    """
+    embedding, kernel, bias, projection, output_bias = weights
+    num_cells = projection.shape[0]
+    gates = tf.matmul(tf.concat([tf.gather(embedding, token), hidden], 1), kernel) + bias
+    forget = tf.sigmoid(gates[:, :num_cells])
+    output = tf.sigmoid(gates[:, num_cells : 2 * num_cells])
+    candidate = tf.tanh(gates[:, 2 * num_cells :])
+    cell = candidate + forget * (cell - candidate)
+    hidden = tf.matmul(output * tf.tanh(cell), projection)
+    probability = tf.nn.softmax(tf.matmul(hidden, embedding, transpose_b=True) + output_bias)
+    best, ids = tf.math.top_k(probability[:, NUM_SPECIAL:], 3)
+    return KeyStroke(ids + NUM_SPECIAL, best, hidden, cell)
+
+
 class RecallSums(NamedTuple):
     """Sums over the scored positions of a batch; float32 scalars, exact up to 2**24 positions."""
 
@@ -303,7 +406,7 @@ class RecallSums(NamedTuple):
     oov: tf.Tensor  # target words outside it, not scored
 
 
-def recall_sums(weights, tokens, targets, mask, vocabulary_size: int) -> RecallSums:
+def recall_sums(weights, tokens, targets, mask, vocabulary_size: int, padded: bool = False) -> RecallSums:
     """Top-1 and top-3 hits and cross-entropy of a batch, the same metric as models.metrics.
 
     Scored are targets that are words of the vocabulary (ids from NUM_SPECIAL on). Special ids are never proposed; ties
@@ -316,16 +419,17 @@ def recall_sums(weights, tokens, targets, mask, vocabulary_size: int) -> RecallS
       tokens, targets: int32 [batch, time] ids of the vocabulary, not cut to the model's.
       mask: float32 [batch, time].
       vocabulary_size: ids of the vocabulary, special ones included.
+      padded: as in loss_and_gradients.
     """
     num_rows = int(weights[0].shape[0])
-    layout = _Packed(mask)
+    layout = _layout(mask, padded)
     known_tokens = tf.where(tokens >= num_rows, UNK, tokens)
     hidden = _hidden_states(tuple(tf.convert_to_tensor(w) for w in weights), known_tokens, layout)[3]
     target = layout.flatten(targets)
     is_word = target >= NUM_SPECIAL
-    scored = tf.where(is_word)[:, 0]
-    num_oov = tf.reduce_sum(tf.cast(tf.equal(target, UNK), tf.float32))
-    target, hidden = tf.gather(target, scored), tf.gather(hidden, scored)
+    num_oov = tf.reduce_sum(layout.weight_where(tf.equal(target, UNK)))
+    weight = layout.weight_where(is_word)
+    target, hidden = layout.only(is_word, target), layout.only(is_word, hidden)
     missing = target >= num_rows
     logits = layout.times_transposed(hidden, weights[0]) + weights[4]
     row = tf.range(tf.shape(target)[0])
@@ -341,15 +445,9 @@ def recall_sums(weights, tokens, targets, mask, vocabulary_size: int) -> RecallS
     rank = tf.reduce_sum(tf.cast(better, tf.int32), 1)
 
     def count(condition):
-        return tf.reduce_sum(tf.cast(condition & ~missing, tf.float32))
+        return tf.reduce_sum(tf.cast(condition & ~missing, tf.float32) * weight)
 
-    return RecallSums(
-        count(rank < 1),
-        count(rank < 3),
-        tf.reduce_sum(nll),
-        tf.cast(tf.shape(target)[0], tf.float32),
-        num_oov,
-    )
+    return RecallSums(count(rank < 1), count(rank < 3), tf.reduce_sum(nll * weight), tf.reduce_sum(weight), num_oov)
 
 
 def over_vocabulary(probabilities: np.ndarray, vocabulary_size: int) -> np.ndarray:

@@ -162,11 +162,9 @@ def train(
         "runtime.workers": workers,
         **_parse_settings(settings),
     }
-    given = config_path is not None or preset is not None or any(v is not None for v in overrides.values())
-    if resume and folder.exists() and not given:
-        run_config = folder.config()
-    else:
-        run_config = read_config(config_path, preset, overrides)
+    if resume and folder.exists() and config_path is None and preset is None:
+        config_path = folder.config_path
+    run_config = read_config(config_path, preset, overrides)
     result = _train(folder, run_config, resume)
     _print_figures(result, as_json)
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from models.corpus import Corpus, write_atomically
 from models.vocabulary import Vocabulary
-from orchestrator.config import RunConfig, config_digest, read_config, write_config
+from orchestrator.config import RunConfig, RuntimeConfig, config_digest, read_config, write_config
 from orchestrator.errors import RunFolderError
 from orchestrator.round import RoundReport, ServerState, weights_digest
 
@@ -52,6 +52,11 @@ class RunFolder:
     def __init__(self, path: os.PathLike):
         self.path = Path(path)
         self._lock: Optional[io.TextIOWrapper] = None
+
+    @property
+    def config_path(self) -> Path:
+        """The file of the configuration."""
+        return self.path / "config.toml"
 
     @property
     def rounds_path(self) -> Path:
@@ -85,7 +90,7 @@ class RunFolder:
         self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        write_config(config, self.path / "config.toml")
+        write_config(config, self.config_path)
         vocabulary.write(self.path / "vocabulary.txt")
         write_atomically(self.path / "run.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
@@ -104,7 +109,7 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The configuration that the run was begun with."""
         self.identity()
-        return read_config(self.path / "config.toml")
+        return read_config(self.config_path)
 
     def identity(self) -> RunIdentity:
         """What the run is made of.
@@ -228,7 +233,8 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
     packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
     return RunIdentity(
         schema=SCHEMA,
-        config_sha256=config_digest(config),
+        # Workers change nothing in what comes out, so a resume may have others.
+        config_sha256=config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig())),
         corpus_name=corpus.name,
         corpus_sha256=corpus.digest,
         vocabulary_sha256=vocabulary.digest,

@@ -147,7 +147,7 @@ def test_federated_and_local_scores_agree(trained):
     """What the workers sum up is what the same weights score here."""
     from models.batches import build_batches
     from models.cifg_lstm import recall_sums
-    from orchestrator.training import load_client_data
+    from orchestrator.run_data import load_client_data
 
     folder = RunFolder(trained[0])
     config, weights = folder.config(), folder.load_checkpoint().model
@@ -177,7 +177,7 @@ def test_a_second_run_does_not_overwrite_the_first(trained, text):
 def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(trained, text, tmp_path):
     run, printed = trained
     folder = tmp_path / "full"
-    limited = f"ulimit -f 24; exec {' '.join(FEDKEYS)} train --run {folder} --data {text} --rounds 10 {' '.join(SMALL)}"
+    limited = f"ulimit -f 6; exec {' '.join(FEDKEYS)} train --run {folder} --data {text} --rounds 10 {' '.join(SMALL)}"
     full = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=300)
     assert full.returncode == 2, full.stderr
     assert "Traceback" not in full.stderr
