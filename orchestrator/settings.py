@@ -147,7 +147,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clients_per_call: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
         _says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
-    ] = 5
+    ] = 2
 
 
 class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

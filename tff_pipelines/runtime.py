@@ -24,7 +24,9 @@ from typing import Callable, Optional
 
 import grpc
 import portpicker
+import numpy as np
 import tensorflow_federated as tff
+import tree
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 
 from tff_pipelines.errors import WorkerDied, WorkerError
@@ -162,16 +164,47 @@ class _StrictStub(tff.framework.RemoteExecutorStub):
         return self._call("compute", request)
 
     def dispose(self, request):
-        return self._call("dispose", request)
+        with contextlib.suppress(WorkerDied):  # what it held is gone with it
+            self._call("dispose", request)
 
     def dispose_executor(self, request):
-        return self._call("dispose_executor", request)
+        with contextlib.suppress(WorkerDied):
+            self._call("dispose_executor", request)
+
+
+class _RememberingExecutor(tff.framework.RemoteExecutor):
+    """An executor that sends a computation once, and the server's arrays once as long as they stay the same.
+
+    TFF sends both anew with each call, through some six copies in Python: at Gboard's size that costs more than a
+    client's batch. Only read-only arrays are remembered (what TFF returns is read-only), since others may change.
+    """
+
+    def __init__(self, stub):
+        super().__init__(stub)
+        self._computations: dict[int, tuple] = {}  # id -> (computation, its remote value)
+        self._broadcasts: dict[str, tuple] = {}  # type -> (leaves, their remote value): the latest only
+
+    async def create_value(self, value, type_spec=None):
+        if isinstance(value, tff.framework.ConcreteComputation):
+            if id(value) not in self._computations:
+                self._computations[id(value)] = (value, await super().create_value(value, type_spec))
+            return self._computations[id(value)][1]
+        if isinstance(type_spec, tff.FederatedType) and type_spec.placement is tff.SERVER:
+            leaves = tree.flatten(value)
+            if all(isinstance(leaf, np.ndarray) and not leaf.flags.writeable for leaf in leaves):
+                name = type_spec.compact_representation()
+                known, remote = self._broadcasts.get(name, ((), None))
+                if len(known) != len(leaves) or any(a is not b for a, b in zip(known, leaves)):
+                    remote = await super().create_value(value, type_spec)
+                    self._broadcasts[name] = (leaves, remote)
+                return remote
+        return await super().create_value(value, type_spec)
 
 
 def _build_context(stub) -> tff.framework.SyncExecutionContext:
     def build_executor(cardinalities):
         cardinalities.setdefault(tff.CLIENTS, 0)
-        executor = tff.framework.RemoteExecutor(stub)
+        executor = _RememberingExecutor(stub)
         executor.set_cardinalities(cardinalities)
         return executor
 
