@@ -153,11 +153,41 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How updates become a sum."""
 
-    aggregator: Annotated[Literal["plain"], _says("plain: the server sees each update and adds them up.")] = "plain"
+    aggregator: Annotated[
+        Literal["plain", "secagg", "encrypted"],
+        _says(
+            "plain: the server sees each update. secagg: it sees only their sum. encrypted: it adds ciphertexts, and "
+            "another party decrypts the sum. All three give the same total, bit for bit."
+        ),
+    ] = "secagg"
     clip_norm: Annotated[
         Positive,
         _says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
     ] = 30.0
+    min_survivors: Annotated[
+        Count, _says("A round in which fewer updates can be summed is abandoned: too few to hide in.")
+    ] = 2
+    corrupt_share: Annotated[
+        ShareBelowOne, _says("secagg: share of a cohort that may collude with the server; sets degree and threshold.")
+    ] = 0.05
+    dropout_share: Annotated[
+        ShareBelowOne,
+        _says("secagg: share of a cohort that may vanish and the round still end; sets degree and threshold."),
+    ] = 0.3
+    poly_degree: Annotated[Count, _says("encrypted: coefficients of a ciphertext's polynomials, a power of two.")] = (
+        4096
+    )
+    coeff_modulus_bits: Annotated[
+        Count, _says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
+    ] = 56
+
+
+class FaultsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which clients vanish in a round, to see that it ends without them. Each rate is a share of the cohort."""
+
+    before_shares: Annotated[ShareBelowOne, _says("Vanish before they share their keys; they train nothing.")] = 0.0
+    before_upload: Annotated[ShareBelowOne, _says("Vanish after training, before they hand their update over.")] = 0.0
+    before_unmask: Annotated[ShareBelowOne, _says("Vanish after their upload; their update counts.")] = 0.0
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,6 +206,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     aggregation: AggregationConfig = AggregationConfig()
+    faults: FaultsConfig = FaultsConfig()
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -193,6 +224,16 @@ def check_rules(config: RunConfig) -> None:
             config.model.vocabulary_size <= data.vocabulary_size,
             ("model.vocabulary_size", "data.vocabulary_size"),
             "the model can't have more words than the vocabulary; lower the first or raise the second",
+        ),
+        (
+            config.aggregation.min_survivors <= config.rounds.cohort_size,
+            ("aggregation.min_survivors", "rounds.cohort_size"),
+            "no round could ever be summed; lower the first or raise the second",
+        ),
+        (
+            config.faults.before_shares + config.faults.before_upload + config.faults.before_unmask < 1.0,
+            ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
+            "nobody would be left; their sum must be below 1",
         ),
         (
             data.dev_share + data.test_share < 1.0,

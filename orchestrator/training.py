@@ -18,7 +18,7 @@ from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums
 from models.vocabulary import EOS, UNK
 from orchestrator.aggregator import Aggregator, PlainSum
-from orchestrator.cohort import select_cohort
+from orchestrator.cohort import draw_drops, select_cohort
 from orchestrator.config import RunConfig
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
@@ -210,7 +210,9 @@ class _Trainer:
         """One round down the road."""
         config, round_num = self._config, state.round_num + 1
         server, rounds = config.server, config.rounds
-        cohort = select_cohort(self._people, round_num, rounds.cohort_size, config.seed)
+        cohort = select_cohort(
+            self._people, round_num, rounds.cohort_size, config.seed, config.aggregation.min_survivors
+        )
 
         def rate(base: float, schedule: str, warmup_rounds: int) -> float:
             return learning_rate_at(
@@ -225,6 +227,7 @@ class _Trainer:
             client_learning_rate=rate(config.client.learning_rate, config.client.schedule, 0),
             server_learning_rate=rate(server.learning_rate, server.schedule, server.warmup_rounds),
             stopwatch=clock,
+            drops=draw_drops(cohort, config.faults, config.seed),
         )
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
@@ -295,8 +298,23 @@ _WEIGHTINGS: dict[str, Callable[[ClientUpdate], float]] = {
 
 
 def build_aggregator(config: RunConfig) -> Aggregator:
-    """The aggregator that a configuration names."""
-    return {"plain": PlainSum}[config.aggregation.aggregator]()
+    """The aggregator that a configuration names; each one's libraries are loaded only if it is used."""
+    aggregation = config.aggregation
+    if aggregation.aggregator == "secagg":
+        from orchestrator.secagg import Policy, SecAgg
+
+        policy = Policy(
+            corrupt_share=aggregation.corrupt_share,
+            dropout_share=aggregation.dropout_share,
+            min_survivors=max(2, aggregation.min_survivors),
+        )
+        return SecAgg(policy)
+    if aggregation.aggregator == "encrypted":
+        from orchestrator.homomorphic.encrypted_sum import EncryptedSum
+        from orchestrator.homomorphic.parameters import BfvParameters
+
+        return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
+    return PlainSum()
 
 
 def evaluation_batches(

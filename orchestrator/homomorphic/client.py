@@ -1,0 +1,84 @@
+"""The client's role: it holds the public key and encrypts its vector."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Vector
+from orchestrator.errors import BelowThreshold
+from orchestrator.homomorphic import messages
+from orchestrator.homomorphic.errors import ForeignRound
+from orchestrator.homomorphic.keys import PublicKey
+
+
+class ClientEncryptor:
+    """One client.
+
+    Args:
+      client_id: its name on the roster.
+      identity: its long-term signing key.
+      decryptor_identity: the decryptor's Ed25519 public key, 32 bytes, enrolled beforehand.
+      min_contributions: the fewest vectors it lets its own be summed with, itself included.
+      seen_sessions: of this device; kept by the caller from round to round, and added to.
+    """
+
+    def __init__(
+        self,
+        client_id: ClientId,
+        identity: Ed25519PrivateKey,
+        decryptor_identity: bytes,
+        min_contributions: int,
+        seen_sessions: set[bytes],
+    ) -> None:
+        self._client_id = client_id
+        self._identity = identity
+        self._decryptor_identity = decryptor_identity
+        self._min_contributions = min_contributions
+        self._seen_sessions = seen_sessions
+
+    def __repr__(self) -> str:
+        return f"ClientEncryptor({self._client_id!r})"
+
+    def encrypt(self, terms_wire: bytes, vector: Vector) -> bytes:
+        """The Upload that answers the decryptor's terms.
+
+        Args:
+          terms_wire: RoundTerms.
+          vector: uint32 [dim], any values.
+
+        Raises:
+          BadSignature, MalformedMessage, InsecureParameters: terms that this decryptor never offered, or unsafe ones.
+          BelowThreshold: the terms open a sum of fewer than min_contributions.
+          ForeignRound: this device has answered the session before.
+          ValueError: the vector is not uint32 [dim].
+        """
+        terms = messages.read_terms(terms_wire, self._decryptor_identity)
+        parameters = terms.parameters
+        if terms.min_contributions < self._min_contributions:
+            raise BelowThreshold(
+                f"round {terms.round_num}: the terms open a sum of {terms.min_contributions}, this client asks for "
+                f"at least {self._min_contributions}"
+            )
+        if terms.session in self._seen_sessions:
+            raise ForeignRound(f"round {terms.round_num}: session {terms.session[:4].hex()} was used before")
+        if vector.dtype != np.uint32 or vector.shape != (terms.dim,):
+            raise ValueError(f"vector must be uint32 [{terms.dim}], got {vector.dtype} {list(vector.shape)}")
+        self._seen_sessions.add(terms.session)
+
+        public_key = PublicKey(parameters, terms.public_key)
+        step = parameters.poly_degree
+        ciphertexts = b"".join(
+            public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step)
+        )
+        signed = messages.contribution_bytes(
+            terms.digest, self._client_id, hashlib.sha256(ciphertexts).digest()
+        )
+        return messages.encode(
+            messages.Upload(
+                terms.digest, self._client_id, self._identity.sign(signed), memoryview(ciphertexts)
+            )
+        )

@@ -1,0 +1,154 @@
+"""The keys of the cipher, and all that is done with SEAL: make a key pair, encrypt, decrypt.
+
+SEAL's own byte form begins with what is the same for all objects of its kind and parameters: sizes, the parameters'
+hash. `_library` takes that prefix from an object it made. Only the words after it are sent, and bytes from outside
+reach the native parser behind that prefix alone: its metadata is never an outsider's.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import seal
+from numpy.typing import NDArray
+
+from orchestrator.homomorphic.errors import InsecureParameters, MalformedMessage
+from orchestrator.homomorphic.messages import pack_words, unpack_words
+from orchestrator.homomorphic.parameters import PLAIN_MODULUS, BfvParameters
+
+
+class _Library(NamedTuple):
+    """SEAL's context for one set of parameters, and how its objects' bytes begin."""
+
+    context: seal.SEALContext
+    plain_prefix: bytes
+    ciphertext_prefix: bytes
+    public_key_prefix: bytes
+    secret_key_prefix: bytes
+
+
+@functools.cache
+def _library(parameters: BfvParameters) -> _Library:
+    encryption = seal.EncryptionParameters(seal.scheme_type.bfv)
+    encryption.set_poly_modulus_degree(parameters.poly_degree)
+    encryption.set_coeff_modulus([seal.Modulus(parameters.coeff_modulus)])
+    encryption.set_plain_modulus(PLAIN_MODULUS)
+    context = seal.SEALContext(encryption, True, seal.sec_level_type.tc128)
+    if not context.parameters_set():
+        raise InsecureParameters(f"SEAL refuses {parameters}: {context.parameter_error_name()}")
+    generator = seal.KeyGenerator(context)  # thrown away: only the form of its objects is of interest
+    public_key = generator.create_public_key()
+    one, two = 8 * parameters.poly_degree, 16 * parameters.poly_degree
+    return _Library(
+        context=context,
+        plain_prefix=seal.Plaintext(parameters.poly_degree).to_bytes()[:-one],
+        ciphertext_prefix=seal.Encryptor(context, public_key).encrypt_zero().to_string()[:-two],
+        public_key_prefix=public_key.to_string()[:-two],
+        secret_key_prefix=generator.secret_key().to_string()[:-one],
+    )
+
+
+class PublicKey:
+    """Encrypts. Holds nothing secret.
+
+    Args:
+      packed: as `to_bytes` returned.
+
+    Raises:
+      MalformedMessage: not a public key of these parameters.
+    """
+
+    def __init__(self, parameters: BfvParameters, packed: bytes) -> None:
+        library = _library(parameters)
+        words = _require_words(packed, 2 * parameters.poly_degree, parameters, "public key")
+        key = library.context.from_public_str(library.public_key_prefix + words.tobytes())
+        self.parameters = parameters
+        self._packed = bytes(packed)
+        self._encryptor = seal.Encryptor(library.context, key)
+
+    def to_bytes(self) -> bytes:
+        """The key's bytes."""
+        return self._packed
+
+    def encrypt(self, slots: NDArray[np.uint32]) -> bytes:
+        """One ciphertext's bytes on the wire.
+
+        Args:
+          slots: uint32 [at most poly_degree]; the rest is zero.
+        """
+        library = _library(self.parameters)
+        coefficients = np.zeros(self.parameters.poly_degree, "<u8")
+        coefficients[: len(slots)] = slots
+        plain = seal.Plaintext()
+        plain.load_bytes(library.context, library.plain_prefix + coefficients.tobytes())
+        whole = self._encryptor.encrypt(plain).to_string()
+        return pack_words(np.frombuffer(whole, "<u8", offset=len(library.ciphertext_prefix)), self.parameters)
+
+
+class SecretKey:
+    """Decrypts. Neither printed nor pickled; `to_bytes` is the one way out.
+
+    Args:
+      packed: as `to_bytes` returned.
+
+    Raises:
+      MalformedMessage: not a secret key of these parameters.
+    """
+
+    def __init__(self, parameters: BfvParameters, packed: bytes) -> None:
+        library = _library(parameters)
+        words = _require_words(packed, parameters.poly_degree, parameters, "secret key")
+        self.parameters = parameters
+        self._key = library.context.from_secret_str(library.secret_key_prefix + words.tobytes())
+        self._decryptor = seal.Decryptor(library.context, self._key)
+
+    def __repr__(self) -> str:
+        return "SecretKey(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret key is not pickled or copied: use to_bytes where it must be kept")
+
+    def to_bytes(self) -> bytes:
+        """The key's bytes: whoever has them reads every vector of the round."""
+        return _strip(self._key.to_string(), _library(self.parameters).secret_key_prefix, self.parameters)
+
+    def decrypt(self, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The slots, uint32 [poly_degree], of one ciphertext.
+
+        Args:
+          words: uint64 [2 * poly_degree], below the modulus.
+        """
+        library = _library(self.parameters)
+        ciphertext = seal.Ciphertext()
+        ciphertext.load_bytes(library.context, library.ciphertext_prefix + words.astype("<u8").tobytes())
+        plain = self._decryptor.decrypt(ciphertext).to_bytes()
+        slots = np.zeros(self.parameters.poly_degree, np.uint32)
+        # SEAL leaves out the zeros of the highest powers
+        coefficients = np.frombuffer(plain, "<u8", offset=len(library.plain_prefix))
+        slots[: len(coefficients)] = coefficients
+        return slots
+
+
+def generate_keys(parameters: BfvParameters) -> tuple[SecretKey, PublicKey]:
+    """A fresh key pair; SEAL seeds itself from the operating system."""
+    library = _library(parameters)
+    generator = seal.KeyGenerator(library.context)
+    secret = _strip(generator.secret_key().to_string(), library.secret_key_prefix, parameters)
+    public = _strip(generator.create_public_key().to_string(), library.public_key_prefix, parameters)
+    return SecretKey(parameters, secret), PublicKey(parameters, public)
+
+
+def _strip(whole: bytes, prefix: bytes, parameters: BfvParameters) -> bytes:
+    """SEAL's bytes as ours."""
+    return pack_words(np.frombuffer(whole, "<u8", offset=len(prefix)), parameters)
+
+
+def _require_words(packed: bytes, num_words: int, parameters: BfvParameters, what: str) -> NDArray[np.uint64]:
+    if len(packed) != num_words * parameters.word_bytes:
+        raise MalformedMessage(f"{what}: {len(packed)} bytes, not {num_words * parameters.word_bytes}")
+    words = unpack_words(packed, parameters)
+    if int(words.max()) >= parameters.coeff_modulus:
+        raise MalformedMessage(f"{what}: of another modulus")
+    return words.astype("<u8", copy=False)

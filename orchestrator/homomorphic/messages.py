@@ -1,0 +1,233 @@
+"""The messages and their one wire form: a msgpack array [type/version, field, field, ...] in the order written here.
+
+    decryptor -> clients, aggregator    RoundTerms    the public key and what it is for, signed
+    client -> aggregator                Upload        its vector under that key, signed
+    aggregator -> decryptor             Transcript    who contributed what, and the total's digest
+                                        the total     ciphertexts alone: bytes of the length that the terms fix
+
+Lengths are part of a message's type: `decode` refuses anything else. A ciphertext is 2 * poly_degree words, each the
+fewest whole bytes that hold the modulus, little-endian: 7 of a machine word's 8 with the default parameters.
+Signatures never cover the wire, but bytes of fixed layout made from the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, TypeVar, Union
+
+import msgspec
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import NDArray
+
+from orchestrator.homomorphic.errors import BadSignature, MalformedMessage
+from orchestrator.homomorphic.parameters import BfvParameters
+
+VERSION = 1
+MAX_ENVELOPE_BYTES = 1024  # of an upload, around its ciphertexts
+MAX_TERMS_BYTES = 1 << 20  # the public key of the largest degree takes 512 KiB
+_PREFIX = b"fedkeys encrypted sum 1 "
+
+
+def _exactly(num_bytes: int) -> msgspec.Meta:
+    return msgspec.Meta(min_length=num_bytes, max_length=num_bytes)
+
+
+Digest = Annotated[bytes, _exactly(32)]
+Session = Annotated[bytes, _exactly(32)]
+Signature = Annotated[bytes, _exactly(64)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Count = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+Buffer = Union[bytes, memoryview]
+
+
+class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """A message or a part of one; its repr names the type only: most fields are long."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Message(_Wire, frozen=True, tag=lambda name: f"encrypted-sum/{VERSION}/{name}"):
+    """The base of the three messages."""
+
+
+class RoundTerms(Message, frozen=True):
+    """What the decryptor offers for one round, and signs: this key opens one sum under these conditions."""
+
+    session: Session
+    round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    poly_degree: Count
+    coeff_modulus_bits: Count
+    dim: Count
+    min_contributions: Count
+    public_key: bytes
+    signature: Signature = bytes(64)
+
+    @property
+    def parameters(self) -> BfvParameters:
+        """Of the cipher.
+
+        Raises:
+          InsecureParameters: below 128 bits.
+          MalformedMessage: no parameters of this cipher.
+        """
+        try:
+            return BfvParameters(self.poly_degree, self.coeff_modulus_bits)
+        except ValueError as error:
+            raise MalformedMessage(f"RoundTerms: {error}") from None
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that name the session, the round, the parameters and the key at once."""
+        conditions = struct.pack(
+            ">5I",
+            self.round_num,
+            self.poly_degree,
+            self.coeff_modulus_bits,
+            self.dim,
+            self.min_contributions,
+        )
+        return hashlib.sha256(_PREFIX + b"terms\0" + self.session + conditions + self.public_key).digest()
+
+
+class Upload(Message, frozen=True):
+    """A client's encrypted vector. Decoded without a copy of the ciphertexts."""
+
+    terms: Digest
+    client_id: Name
+    signature: Signature
+    ciphertexts: memoryview
+
+
+class Contribution(_Wire, frozen=True):
+    """One line of the transcript: a client, the digest of what it sent, and its signature over both."""
+
+    client_id: Name
+    ciphertexts_sha256: Digest
+    signature: Signature
+
+
+class Transcript(Message, frozen=True):
+    """What the aggregator claims to have added."""
+
+    session: Session
+    round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    terms: Digest
+    total_sha256: Digest
+    contributions: list[Contribution]
+
+
+M = TypeVar("M", bound=Message)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The message's bytes."""
+    return _encoder.encode(message)
+
+
+@cache
+def _decoder(message_type: type[M]) -> msgspec.msgpack.Decoder[M]:
+    return msgspec.msgpack.Decoder(message_type)
+
+
+def decode(wire: bytes, message_type: type[M], max_bytes: int) -> M:
+    """The message of the expected type that the bytes hold.
+
+    Raises:
+      MalformedMessage: longer than max_bytes, another type or version, a wrong length, trailing bytes, or no msgpack
+        at all. The text does not quote the bytes.
+    """
+    if len(wire) > max_bytes:
+        raise MalformedMessage(f"{message_type.__name__}: {len(wire)} bytes, at most {max_bytes} allowed")
+    try:
+        return _decoder(message_type).decode(wire)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise MalformedMessage(
+            f"{message_type.__name__}: {len(wire)} bytes that are not such a message"
+        ) from None
+
+
+def sign_terms(terms: RoundTerms, identity: Ed25519PrivateKey) -> RoundTerms:
+    """The same terms with the decryptor's signature."""
+    return msgspec.structs.replace(terms, signature=identity.sign(terms.digest))
+
+
+def read_terms(wire: bytes, decryptor_identity: bytes) -> RoundTerms:
+    """The terms that this decryptor signed.
+
+    Args:
+      decryptor_identity: its Ed25519 public key, 32 bytes, known beforehand: whoever may choose it can read
+        everything.
+
+    Raises:
+      MalformedMessage, InsecureParameters: not terms, or not safe ones.
+      BadSignature: someone else's terms.
+    """
+    terms = decode(wire, RoundTerms, MAX_TERMS_BYTES)
+    _ = terms.parameters
+    require_signature(terms.signature, decryptor_identity, terms.digest, "RoundTerms: the decryptor")
+    return terms
+
+
+def contribution_bytes(terms: bytes, client_id: str, ciphertexts_sha256: bytes) -> bytes:
+    """What a client signs. The name comes last: all before it is of fixed length."""
+    return _PREFIX + b"upload\0" + terms + ciphertexts_sha256 + client_id.encode()
+
+
+def require_signature(signature: bytes, identity: bytes, signed: bytes, who: str) -> None:
+    """Passes if the signature is of this identity over just these bytes.
+
+    Raises:
+      BadSignature: it is not.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(identity).verify(signature, signed)
+    except (InvalidSignature, ValueError):  # ValueError: bytes that are no public key
+        raise BadSignature(f"{who} did not sign this") from None
+
+
+def pack_words(words: NDArray[np.uint64], parameters: BfvParameters) -> bytes:
+    """The words' bytes on the wire: the high bytes, which are zero, are left out."""
+    return words.astype("<u8", copy=False).view("V8").astype(f"V{parameters.word_bytes}").tobytes()
+
+
+def unpack_words(packed: Buffer, parameters: BfvParameters) -> NDArray[np.uint64]:
+    """The words that `pack_words` packed; without a check that they are below the modulus.
+
+    >>> parameters = BfvParameters()
+    >>> unpack_words(pack_words(np.array([1, 2**55], np.uint64), parameters), parameters).tolist()
+    [1, 36028797018963968]
+    """
+    word_bytes = parameters.word_bytes
+    padded = np.zeros(len(packed) + 8, np.uint8)
+    padded[:-8] = np.frombuffer(packed, np.uint8)
+    # machine words that overlap: each reads its own bytes and a few of the next one's, which the mask removes
+    words: NDArray[np.uint64] = np.ndarray(len(packed) // word_bytes, "<u8", padded, strides=(word_bytes,))
+    return words & np.uint64(2 ** (8 * word_bytes) - 1)
+
+
+def split_ciphertexts(packed: Buffer, parameters: BfvParameters) -> Iterator[NDArray[np.uint64]]:
+    """The words [2 * poly_degree] of one ciphertext after the other."""
+    size = parameters.ciphertext_bytes
+    view = memoryview(packed)
+    return (unpack_words(view[start : start + size], parameters) for start in range(0, len(view), size))
+
+
+def require_ciphertexts(packed: Buffer, parameters: BfvParameters, dim: int, what: str) -> None:
+    """Passes if the bytes are ciphertexts of these parameters for `dim` slots.
+
+    Raises:
+      MalformedMessage: another length, or a word that is not below the modulus.
+    """
+    expected = parameters.body_bytes(dim)
+    if len(packed) != expected:
+        raise MalformedMessage(f"{what}: {len(packed)} bytes of ciphertexts, not {expected}")
+    modulus = parameters.coeff_modulus
+    if any(int(words.max()) >= modulus for words in split_ciphertexts(packed, parameters)):
+        raise MalformedMessage(f"{what}: ciphertexts of another modulus")

@@ -1,0 +1,199 @@
+"""What a run's report is drawn from: the files of the run folder, checked, and the series that follow from them."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+
+import msgspec
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import RunFolderError
+from orchestrator.run_folder import RunFolder, RunIdentity
+
+BARS = ("unigram", "bigram", "trigram")
+
+
+class StageBill(msgspec.Struct, frozen=True):
+    """See orchestrator.aggregator.StageCost."""
+
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Bill(msgspec.Struct, frozen=True):
+    """See orchestrator.aggregator.CostLedger."""
+
+    per_client: Mapping[str, StageBill]
+    server: Mapping[str, StageBill]
+    decryptor: Mapping[str, StageBill]
+
+
+class Round(msgspec.Struct, frozen=True):
+    """A line of rounds.jsonl. See orchestrator.round.RoundReport."""
+
+    round_num: int
+    outcome: str
+    selected: tuple[str, ...]
+    survivors: tuple[str, ...]
+    metrics: Mapping[str, Optional[float]]  # None where it was not a finite number
+    stage_s: Mapping[str, float]
+    cost: Bill
+    wall_s: float
+    weights_sha256: str
+    reason: str = ""
+    epsilon: Optional[float] = None
+
+    @property
+    def upload_bytes(self) -> float:
+        """What a client sent, over all stages: the mean of those who took part."""
+        return sum(stage.bytes_up for stage in self.cost.per_client.values())
+
+    @property
+    def uploaded_bytes(self) -> float:
+        """What the survivors together sent."""
+        return len(self.survivors) * self.upload_bytes
+
+    def metric(self, name: str) -> float:
+        """A metric of the round, NaN where there is none."""
+        value = self.metrics.get(name)
+        return math.nan if value is None else value
+
+
+class Score(msgspec.Struct, frozen=True):
+    """One predictor on the test people. See models.metrics.RecallSummary; None where there are too few people."""
+
+    top1: float
+    top3: float
+    loss_nats_per_token: float
+    top1_interval: Optional[tuple[float, float]] = None
+    top1_per_client_mean: Optional[float] = None
+    top1_worst_tenth_mean: Optional[float] = None
+    top1_minus_trigram: Optional[float] = None
+    top1_minus_trigram_interval: Optional[tuple[float, float]] = None
+    model_weight: Optional[float] = None
+
+
+class Personalised(msgspec.Struct, frozen=True):
+    """Fine-tuning for each test person, scored on their later text."""
+
+    clients: int
+    before: Score
+    after: Score
+    top1_gain: float
+    share_better: float
+    share_worse: float
+    top1_gain_interval: Optional[tuple[float, float]] = None
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """A suggestion."""
+
+    word: str
+    probability: float
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A text and what the model proposes next, likeliest first."""
+
+    text: str
+    predictions: tuple[Prediction, ...]
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """DIR/evaluation.json, as `fedkeys evaluate` writes it."""
+
+    model: Score
+    unigram: Score
+    bigram: Score
+    trigram: Score
+    mixed: Score
+    positions: int
+    clients: int
+    oov_rate: float
+    round_num: Optional[int] = None
+    per_person_top1: Mapping[str, tuple[float, ...]] = {}
+    examples: tuple[Example, ...] = ()
+    personalised: Optional[Personalised] = None
+
+
+class DevPoint(NamedTuple):
+    """An evaluation on the dev people in training, and what the run had cost until then."""
+
+    round_num: int
+    wall_s: float
+    uploaded_bytes: float
+    top1: float
+    top3: float
+    loss_nats: float
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything that the report shows of a run; `rounds` is never empty."""
+
+    name: str
+    path: str
+    config: RunConfig
+    identity: RunIdentity
+    rounds: tuple[Round, ...]
+    evaluation: Optional[Evaluation]
+
+    @property
+    def wall_s(self) -> float:
+        """Time of all rounds, evaluations and checkpoints included; start-up and interruptions are not."""
+        return sum(r.wall_s for r in self.rounds)
+
+    @property
+    def participations(self) -> Mapping[str, int]:
+        """How often each person who was ever selected was."""
+        return collections.Counter(client for r in self.rounds for client in r.selected)
+
+    @property
+    def dev_points(self) -> list[DevPoint]:
+        """The evaluations in training, oldest first."""
+        wall_s = itertools.accumulate(r.wall_s for r in self.rounds)
+        uploaded = itertools.accumulate(r.uploaded_bytes for r in self.rounds)
+        return [
+            DevPoint(r.round_num, s, b, r.metric("dev_top1"), r.metric("dev_top3"), r.metric("dev_loss"))
+            for r, s, b in zip(self.rounds, wall_s, uploaded)
+            if "dev_top1" in r.metrics
+        ]
+
+
+def read_run(folder: RunFolder) -> RunView:
+    """The run of a folder.
+
+    Raises:
+      RunFolderError: there is no run or no round yet, or a file is damaged.
+    """
+    config, identity = folder.config(), folder.identity()
+    rounds = _convert(folder.rounds(), tuple[Round, ...], folder.rounds_path)
+    if not rounds:
+        raise RunFolderError(
+            f"{folder.path} has no round yet: train it with `fedkeys train --run {folder.path} --resume`"
+        )
+    return RunView(folder.path.resolve().name, str(folder.path), config, identity, rounds, _read_evaluation(folder))
+
+
+def _read_evaluation(folder: RunFolder) -> Optional[Evaluation]:
+    path = folder.path / "evaluation.json"
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}): run `fedkeys evaluate --run {folder.path}`") from None
+    return _convert(content, Evaluation, path)
+
+
+def _convert(content: Any, kind: Any, path: Any) -> Any:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise RunFolderError(f"{path} is damaged or of another fedkeys: {error}") from None

@@ -1,0 +1,252 @@
+"""A client's half of one session: it masks its vector and helps to unmask the sum, but never one client's
+vector.
+
+Each method takes the server's next message and returns the answer. Anything else is refused (see
+refusals.py), and a refusal ends the session for this client: its secrets are forgotten, and it can only be
+invited to another one.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from orchestrator.secagg import keys, messages, refusals, shamir
+from orchestrator.secagg.errors import RosterRefused, SessionReplayed, UnexpectedMessage
+from orchestrator.secagg.graph import Policy
+from orchestrator.secagg.masks import Mask, add_masks
+
+MAX_BYTES = 1 << 28  # of a message from the server: a roster of a million neighbours
+_SECRETS = ("_channel_private", "_mask_private", "_secret", "_neighbours", "_held")
+M = TypeVar("M", bound=messages.Message)
+
+
+class ClientState(enum.Enum):
+    """What the client waits for."""
+
+    INVITATION = "an invitation"
+    ROSTER = "the roster"
+    DELIVERY = "the delivery of shares"
+    SURVIVORS = "the survivors"
+    UNMASK_REQUEST = "the unmask request"
+    DONE = "nothing: it has unmasked"
+    CLOSED = "nothing: it has refused"
+
+
+class _Neighbour(NamedTuple):
+    """What a client keeps of a neighbour; it holds a secret, so it never shows itself."""
+
+    identity: bytes
+    channel_key: bytes
+    mask_seed: bytes
+
+    def __repr__(self) -> str:
+        return "_Neighbour(...)"
+
+
+class Client:
+    """One client in one session.
+
+    Args:
+      identity: its long-term key, enrolled beforehand.
+      enrolled: the identities that may take part, as public keys of 32 bytes.
+      policy: what this client insists on, whatever the server says.
+      seen_sessions: of this device; the caller keeps it from session to session, the client adds to it.
+    """
+
+    def __init__(
+        self,
+        identity: Ed25519PrivateKey,
+        enrolled: Container[bytes],
+        policy: Policy,
+        seen_sessions: set[bytes],
+    ):
+        self._identity = identity
+        self._enrolled = enrolled
+        self._policy = policy
+        self._seen_sessions = seen_sessions
+        self.state = ClientState.INVITATION
+
+    def __repr__(self) -> str:
+        return f"Client({self.state.name})"
+
+    def advertise(self, wire: bytes) -> bytes:
+        """r0: the Advertisement that answers an Invitation.
+
+        Raises:
+          SessionReplayed: this device has been in the session before.
+          WeakParameters: see refusals.checked_parameters.
+        """
+        with self._step(ClientState.INVITATION, then=ClientState.ROSTER):
+            invitation = messages.decode(wire, messages.Invitation, MAX_BYTES)
+            session = invitation.session
+            if session in self._seen_sessions:
+                raise SessionReplayed(f"session {session[:4].hex()} was used before")
+            self._seen_sessions.add(session)
+            self._parameters = refusals.checked_parameters(invitation, self._policy)
+            self._invitation, self._session, self._index = invitation, session, invitation.recipient
+
+            self._channel_private = X25519PrivateKey.generate()
+            self._mask_private = X25519PrivateKey.generate()
+            self._public_keys = (
+                self._identity.public_key().public_bytes_raw(),
+                self._channel_private.public_key().public_bytes_raw(),
+                self._mask_private.public_key().public_bytes_raw(),
+            )
+            signature = self._sign(b"advertise", b"".join(self._public_keys))
+            credentials = messages.Credentials(self._index, *self._public_keys, signature)
+            return messages.encode(messages.Advertisement(session, credentials))
+
+    def share(self, wire: bytes) -> bytes:
+        """r1: the SealedShares that answer a Roster: shares of the self-mask secret and of the mask key.
+
+        Raises:
+          RosterRefused, TooFewPeers: see refusals.check_roster.
+        """
+        with self._step(ClientState.ROSTER, then=ClientState.DELIVERY):
+            roster = self._decode(wire, messages.Roster)
+            refusals.check_roster(roster, self._public_keys, self._enrolled, self._parameters)
+            self._secret = os.urandom(shamir.SECRET_BYTES)
+            try:
+                self._neighbours = {peer.index: self._agree(peer) for peer in roster.neighbours}
+                shares = self._sealed_shares()
+            except keys.SmallOrderKey:
+                raise RosterRefused("a neighbour's key is of small order: anyone could know the mask") from None
+            commitment = keys.commitment(self._secret, self._session, self._index)
+            return messages.encode(messages.SealedShares(self._session, self._index, commitment, shares))
+
+    def mask(self, wire: bytes, vector: NDArray[np.uint32]) -> bytes:
+        """r2: the MaskedVector that answers a Delivery.
+
+        A share that does not open counts as withheld: this client then can't help to recover that neighbour,
+        but masks with it all the same, so that a neighbour that lies harms itself only.
+
+        Raises:
+          SharesRefused: see refusals.checked_senders.
+          TooFewPeers: fewer shares open than the threshold.
+          ValueError: the vector is not uint32 of the session's length.
+        """
+        with self._step(ClientState.DELIVERY, then=ClientState.SURVIVORS):
+            num_slots = self._invitation.num_slots
+            if vector.dtype != np.uint32 or vector.shape != (num_slots,):
+                raise ValueError(f"vector must be uint32 [{num_slots}], got {vector.dtype} {list(vector.shape)}")
+            delivery = self._decode(wire, messages.Delivery)
+            self._peers = refusals.checked_senders(delivery, self._neighbours.keys())
+            self._held = self._open(delivery)
+            refusals.require_threshold(len(self._held), "neighbours' shares open", self._parameters)
+            masked = np.array(vector, dtype="<u4")
+            add_masks(masked, self._masks())
+            self._identities = {index: peer.identity for index, peer in self._neighbours.items()}
+            self._forget(*(name for name in _SECRETS if name != "_held"))
+            words = masked.data.cast("B")
+            return messages.encode(messages.MaskedVector(self._session, self._index, words))
+
+    def consent(self, wire: bytes) -> bytes:
+        """r3: the Consent that answers Survivors.
+
+        Raises:
+          SurvivorsRefused, TooFewPeers: see refusals.checked_survivors.
+        """
+        with self._step(ClientState.SURVIVORS, then=ClientState.UNMASK_REQUEST):
+            survivors = self._decode(wire, messages.Survivors)
+            self._alive = refusals.checked_survivors(
+                survivors,
+                self._identities.keys(),
+                self._peers,
+                self._parameters,
+                self._invitation.min_survivors,
+            )
+            self._bitmap = survivors.alive
+            signature = self._sign(b"survivors", self._bitmap)
+            return messages.encode(messages.Consent(self._session, self._index, signature))
+
+    def unmask(self, wire: bytes) -> bytes:
+        """r4: the Unmasking that answers an UnmaskRequest; once a session.
+
+        Raises:
+          SplitView, AliveAndDead, TooFewPeers: see refusals.check_request.
+        """
+        with self._step(ClientState.UNMASK_REQUEST, then=ClientState.DONE):
+            request = self._decode(wire, messages.UnmaskRequest)
+            dead = self._peers - self._alive
+            refusals.check_request(request, self._bitmap, self._identities, self._alive, dead, self._parameters)
+            held = self._held
+            seed_shares = [messages.OwnedShare(i, held[i][0]) for i in request.alive if i in held]
+            key_shares = [messages.OwnedShare(i, held[i][1]) for i in request.dead if i in held]
+            self._forget(*_SECRETS)
+            answer = messages.Unmasking(self._session, self._index, seed_shares, key_shares)
+            return messages.encode(answer)
+
+    @contextmanager
+    def _step(self, expected: ClientState, then: ClientState) -> Iterator[None]:
+        """Runs a step in the expected state only; a failure inside closes the session for this client."""
+        if self.state is not expected:
+            raise UnexpectedMessage(f"the client waits for {self.state.value}, not for {expected.value}")
+        self.state = ClientState.CLOSED
+        try:
+            yield
+        except BaseException:
+            self._forget(*_SECRETS)
+            raise
+        self.state = then
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def _decode(self, wire: bytes, message_type: type[M]) -> M:
+        message = messages.decode(wire, message_type, MAX_BYTES)
+        if (message.session, message.recipient) != (self._session, self._index):  # type: ignore[attr-defined]
+            raise UnexpectedMessage(f"a {message_type.__name__} of another session or for another client")
+        return message
+
+    def _sign(self, purpose: bytes, body: bytes) -> bytes:
+        return keys.sign(self._identity, purpose, self._session, self._index, body)
+
+    def _agree(self, peer: messages.Credentials) -> _Neighbour:
+        seed = keys.pair_mask_seed(self._mask_private, peer.mask_key, self._session, self._index, peer.index)
+        return _Neighbour(peer.identity, peer.channel_key, seed)
+
+    def _sealed_shares(self) -> list[messages.SealedShare]:
+        """Both secrets, shared among the neighbours: a holder's point is its index + 1."""
+        threshold, points = self._parameters.threshold, [holder + 1 for holder in self._neighbours]
+        seed_shares = shamir.split(self._secret, threshold, points)
+        key_shares = shamir.split(self._mask_private.private_bytes_raw(), threshold, points)
+        sealed_shares = []
+        for (holder, peer), pair in zip(self._neighbours.items(), zip(seed_shares, key_shares)):
+            sealed = keys.seal(
+                b"".join(pair), self._channel_private, peer.channel_key, self._session, self._index, holder
+            )
+            tags = [keys.share_tag(share, self._session, self._index, holder) for share in pair]
+            sealed_shares.append(messages.SealedShare(holder, sealed, b"".join(tags)))
+        return sealed_shares
+
+    def _open(self, delivery: messages.Delivery) -> dict[int, tuple[bytes, bytes]]:
+        """{neighbour: (its self-mask share, its key share)} of those that open."""
+        held = {}
+        for share in delivery.shares:
+            plain = keys.unseal(
+                share.sealed,
+                self._channel_private,
+                self._neighbours[share.sender].channel_key,
+                self._session,
+                share.sender,
+                self._index,
+            )
+            if plain is not None:
+                held[share.sender] = (plain[: shamir.SHARE_BYTES], plain[shamir.SHARE_BYTES :])
+        return held
+
+    def _masks(self) -> Iterator[Mask]:
+        """The self mask, and one with each peer: added by the lower index, subtracted by the higher."""
+        yield Mask(keys.self_mask_seed(self._secret, self._session, self._index), 1)
+        for peer in sorted(self._peers):
+            yield Mask(self._neighbours[peer].mask_seed, 1 if self._index < peer else -1)

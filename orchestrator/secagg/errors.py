@@ -1,0 +1,81 @@
+"""What the secure aggregation raises. No message ever holds a key, a share, a seed or a vector.
+
+SecAggError (an OrchestratorError)   exit code 3: the protocol stopped rather than go on unsafely
+├── WireError                        bytes that are no message of this protocol and version
+├── UnexpectedMessage                a message that is not the next legal one, or is meant for someone else
+├── ServerRefused                    a client stops here: going on could expose its update
+│   ├── SessionReplayed              the client has been in this session before
+│   ├── WeakParameters               the cohort, degree, threshold or minimum is below the client's own policy
+│   ├── RosterRefused                a neighbour's keys are forged, repeated or unknown
+│   ├── SharesRefused                shares from someone who is not a neighbour
+│   ├── SurvivorsRefused             survivors without the client itself, or with peers that never shared
+│   ├── SplitView                    peers did not sign the survivors that this client was told
+│   ├── AliveAndDead                 the server asks for both secrets of one peer, or for the wrong one
+│   └── TooFewPeers                  fewer peers than the threshold; also happens to an honest server
+├── ClientRefused                    the server goes on without this client
+└── RecoveryFailed                   a secret that the total needs cannot be recovered from the shares
+
+Too few clients for the round as a whole is orchestrator.errors.BelowThreshold.
+"""
+
+from __future__ import annotations
+
+from orchestrator.errors import OrchestratorError
+
+
+class SecAggError(OrchestratorError):
+    """The root: the protocol stopped rather than go on unsafely."""
+
+    exit_code = 3
+
+
+class WireError(SecAggError):
+    """Bytes that are no message of this protocol and version."""
+
+
+class UnexpectedMessage(SecAggError):
+    """A message that is not the next legal one, or is meant for someone else."""
+
+
+class ServerRefused(SecAggError):
+    """A client stops here: going on could expose its update."""
+
+
+class SessionReplayed(ServerRefused):
+    """The client has been in this session before."""
+
+
+class WeakParameters(ServerRefused):
+    """The cohort, degree, threshold or minimum is below the client's own policy."""
+
+
+class RosterRefused(ServerRefused):
+    """A neighbour's keys are forged, repeated or unknown."""
+
+
+class SharesRefused(ServerRefused):
+    """Shares from someone who is not a neighbour."""
+
+
+class SurvivorsRefused(ServerRefused):
+    """Survivors without the client itself, or with peers that never shared."""
+
+
+class SplitView(ServerRefused):
+    """Peers did not sign the survivors that this client was told."""
+
+
+class AliveAndDead(ServerRefused):
+    """The server asks for both secrets of one peer, or for the wrong one."""
+
+
+class TooFewPeers(ServerRefused):
+    """Fewer peers than the threshold; also happens to an honest server when many drop out."""
+
+
+class ClientRefused(SecAggError):
+    """The server goes on without this client."""
+
+
+class RecoveryFailed(SecAggError):
+    """A secret that the total needs cannot be recovered from the shares."""

@@ -1,0 +1,171 @@
+"""Who masks with whom: the degree and the threshold that a cohort needs, and the random graph itself.
+
+A client shares its two secrets among its neighbours only; `threshold` of them can recover one. Against a
+server that may lie about who dropped out (semi-malicious: honest until the keys are exchanged, anything
+after) the threshold must be so high that no server, with all the corrupt neighbours of a client, can gather
+threshold shares of both secrets: an honest neighbour gives one or the other, so 2 * threshold > degree +
+corrupt neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Optional
+
+from orchestrator.secagg.errors import WeakParameters
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a party assumes and insists on. Clients and server each compute the parameters from their own.
+
+    Attributes:
+      corrupt_share: of the cohort that may collude with the server, in 0..1.
+      dropout_share: of the cohort that may vanish and the round still end.
+      security_bits: a wrong graph exposes someone with probability below 2**-security_bits.
+      correctness_bits: it fails to recover a drop-out within dropout_share with probability below
+        2**-correctness_bits.
+      semi_malicious: False trusts the server to follow the protocol.
+      complete_up_to: cohorts up to this size use the complete graph, where nothing is left to chance.
+      min_survivors: the fewest vectors that may be summed.
+    """
+
+    corrupt_share: float = 0.05
+    dropout_share: float = 0.10
+    security_bits: int = 40
+    correctness_bits: int = 20
+    semi_malicious: bool = True
+    complete_up_to: int = 100
+    min_survivors: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("corrupt_share", "dropout_share"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must lie in 0..1, got {name}={getattr(self, name)}")
+        for name in ("security_bits", "correctness_bits", "min_survivors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {name}={getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class GraphParameters:
+    """The number of neighbours of each client, and how many of them recover a secret of it."""
+
+    num_clients: int
+    degree: int
+    threshold: int
+
+
+@lru_cache(maxsize=256)
+def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
+    """The smallest degree and threshold that hold the policy for a cohort of num_clients.
+
+    Raises:
+      WeakParameters: no graph on so few clients holds it.
+
+    >>> graph_parameters(100, Policy())
+    GraphParameters(num_clients=100, degree=99, threshold=53)
+    >>> graph_parameters(1000, Policy())
+    GraphParameters(num_clients=1000, degree=78, threshold=52)
+    """
+    if num_clients > policy.complete_up_to:
+        for degree in range(2, num_clients - 1, 2):
+            threshold = _regular_threshold(num_clients, degree, policy)
+            if threshold is not None:
+                return GraphParameters(num_clients, degree, threshold)
+    degree = num_clients - 1
+    num_corrupt = math.ceil(policy.corrupt_share * num_clients - 1e-9)  # rounded up: the safe side
+    threshold = _threshold(degree, num_corrupt, policy)
+    num_dropped = math.floor(policy.dropout_share * num_clients + 1e-9)
+    if threshold > degree - num_dropped:
+        raise WeakParameters(
+            f"a cohort of {num_clients} with {num_corrupt} corrupt clients and {num_dropped} drop-outs needs "
+            f"{threshold} of {degree} neighbours left: select more clients or assume smaller shares"
+        )
+    return GraphParameters(num_clients, degree, threshold)
+
+
+def _threshold(degree: int, num_corrupt_neighbours: int, policy: Policy) -> int:
+    """The least threshold; at least 2, or each share would be the secret."""
+    if policy.semi_malicious:
+        return max((degree + num_corrupt_neighbours) // 2 + 1, 2)
+    return max(num_corrupt_neighbours + 1, 2)
+
+
+def _regular_threshold(num_clients: int, degree: int, policy: Policy) -> Optional[int]:
+    """The least threshold for a random regular graph of this degree, or None if there is none.
+
+    Source: the three conditions are those of Bell et al. 2020, https://eprint.iacr.org/2020/704, section 3,
+    with the union bounds of graph_parameter_finder.cc in google-parfait/federated-compute, whose published
+    values the tests compare with.
+    """
+    num_corrupt = math.floor((policy.corrupt_share + 1e-14) * num_clients)
+    num_dropped = math.floor((policy.dropout_share + 1e-14) * num_clients)
+    log_risk = -(policy.security_bits + 1) * math.log(2.0)  # two bad events share the security bits
+    if _log_disconnected(num_clients, degree, num_corrupt + num_dropped) >= log_risk:
+        return None
+    most_corrupt = _upper_quantile(num_clients, num_corrupt, degree, log_risk - math.log(num_clients))
+    log_failure = -policy.correctness_bits * math.log(2.0) - math.log(num_clients)
+    most_dropped = _upper_quantile(num_clients, num_dropped, degree, log_failure)
+    threshold = _threshold(degree, most_corrupt, policy)
+    return threshold if threshold <= degree - most_dropped else None
+
+
+def _log_disconnected(num_clients: int, degree: int, num_gone: int) -> float:
+    """The log of a bound on the probability that the honest survivors' graph falls apart.
+
+    To cut a circulant graph, degree / 2 successive clients must be gone at two places of the circle.
+    """
+    if degree > num_gone:
+        return -math.inf
+    num_gap_pairs = num_clients * (num_clients - degree - 1) / 2
+    return (
+        math.log(num_gap_pairs)
+        + math.lgamma(num_gone + 1)
+        + math.lgamma(num_clients - degree + 1)
+        - math.lgamma(num_clients + 1)
+        - math.lgamma(num_gone - degree + 1)
+    )
+
+
+def _upper_quantile(population: int, num_marked: int, num_drawn: int, log_probability: float) -> int:
+    """The least x with P[X > x] <= exp(log_probability); X is the number of marked ones among those drawn."""
+
+    def log_choose(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    limit, tail = math.exp(log_probability), 0.0
+    smallest = max(0, num_marked + num_drawn - population)
+    for x in range(min(num_marked, num_drawn), smallest, -1):
+        log_mass = log_choose(num_marked, x) + log_choose(population - num_marked, num_drawn - x)
+        tail += math.exp(log_mass - log_choose(population, num_drawn))  # P[X >= x]
+        if tail > limit:
+            return x
+    return smallest
+
+
+class Graph:
+    """A random circulant graph of the given degree on 0..num_clients-1; complete if degree is num_clients -
+    1.
+
+    The circle's order is drawn by the operating system's randomness: who is whose neighbour must not be a
+    corrupt client's choice.
+    """
+
+    def __init__(self, parameters: GraphParameters):
+        self._circle = list(range(parameters.num_clients))
+        secrets.SystemRandom().shuffle(self._circle)
+        self._place = {index: place for place, index in enumerate(self._circle)}
+        self._degree = parameters.degree
+
+    def neighbours(self, index: int) -> list[int]:
+        """The neighbours of a client, sorted."""
+        size = len(self._circle)
+        if self._degree == size - 1:
+            return [other for other in range(size) if other != index]
+        half = self._degree // 2
+        steps = (step for step in range(-half, half + 1) if step)
+        return sorted(self._circle[(self._place[index] + step) % size] for step in steps)

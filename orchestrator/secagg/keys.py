@@ -1,0 +1,115 @@
+"""The cryptography of the protocol, each primitive from `cryptography`: X25519, HKDF, AES-GCM, Ed25519.
+
+Every derived key, sealed share and signature names what it is for, the session, and the parties. So a value
+from one place, session or pair is useless in another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from typing import Optional
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+SEALED_OVERHEAD_BYTES = 12 + 16  # nonce and tag
+TAG_BYTES = 16
+_PREFIX = b"fedkeys secagg 1 "
+
+
+class SmallOrderKey(ValueError):
+    """A public key that gives a shared value that anyone knows."""
+
+
+def context(purpose: bytes, session: bytes, *parties: int) -> bytes:
+    """The bytes that bind a value to its purpose, its session of 32 bytes and its parties, in order."""
+    return _PREFIX + purpose + b"\0" + session + struct.pack(f">{len(parties)}I", *parties)
+
+
+def derive(secret: bytes, info: bytes) -> bytes:
+    """32 bytes from a secret, by HKDF-SHA256 (RFC 5869, no salt: the secret is uniform or a Diffie-Hellman
+    value)."""
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def agree(private: X25519PrivateKey, public: bytes, info: bytes) -> bytes:
+    """The 32-byte key that two parties derive from each other's public key.
+
+    Raises:
+      SmallOrderKey: the public key gives a shared value that anyone knows.
+    """
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise SmallOrderKey("a public key of small order") from None
+    return derive(shared, info)
+
+
+def is_sound(public: bytes) -> bool:
+    """Whether a public key of 32 bytes can be agreed with."""
+    try:
+        agree(X25519PrivateKey.generate(), public, b"")
+    except SmallOrderKey:
+        return False
+    return True
+
+
+def pair_mask_seed(private: X25519PrivateKey, public: bytes, session: bytes, one: int, other: int) -> bytes:
+    """The seed of the mask between two clients: the same from either side."""
+    return agree(private, public, context(b"pair mask", session, min(one, other), max(one, other)))
+
+
+def self_mask_seed(secret: bytes, session: bytes, owner: int) -> bytes:
+    """The seed of a client's own mask."""
+    return derive(secret, context(b"self mask", session, owner))
+
+
+def commitment(secret: bytes, session: bytes, owner: int) -> bytes:
+    """What a client tells the server about its self-mask secret, so that a wrong recovery is noticed."""
+    return derive(secret, context(b"self mask commitment", session, owner))
+
+
+def share_tag(share: bytes, session: bytes, owner: int, holder: int) -> bytes:
+    """16 bytes by which the server tells a true share from a false one. A share is uniform, so they hide
+    it."""
+    return hashlib.sha256(context(b"share tag", session, owner, holder) + share).digest()[:TAG_BYTES]
+
+
+def seal(plain: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int) -> bytes:
+    """nonce | AES-256-GCM ciphertext | tag, under a key of this sender, recipient and session alone."""
+    info = context(b"shares", session, sender, to)
+    nonce = os.urandom(12)
+    return nonce + AESGCM(agree(private, public, info)).encrypt(nonce, plain, info)
+
+
+def unseal(
+    sealed: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int
+) -> Optional[bytes]:
+    """What `seal` sealed, or None if the bytes were changed, or meant for another pair or session."""
+    info = context(b"shares", session, sender, to)
+    try:
+        return AESGCM(agree(private, public, info)).decrypt(sealed[:12], sealed[12:], info)
+    except InvalidTag:
+        return None
+
+
+def sign(identity: Ed25519PrivateKey, purpose: bytes, session: bytes, sender: int, body: bytes) -> bytes:
+    """An Ed25519 signature of 64 bytes over the purpose, session, sender and body."""
+    return identity.sign(context(purpose, session, sender) + body)
+
+
+def is_signed(signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes) -> bool:
+    """Whether the signature is of this identity over just this purpose, session, sender and body."""
+    try:
+        Ed25519PublicKey.from_public_bytes(identity).verify(signature, context(purpose, session, sender) + body)
+    except (InvalidSignature, ValueError):  # ValueError: bytes that are no point of the curve
+        return False
+    return True

@@ -1,0 +1,283 @@
+"""The messages and their one wire form: a msgpack array [type/version, field, field, ...] in the order
+written here.
+
+            client                                     server
+                    <- Invitation             the session and its parameters
+    advertise       Advertisement ->          r0: identity and two public keys, signed
+                    <- Roster                     the neighbours' advertisements
+    shares          SealedShares ->           r1: shares of both secrets, sealed for each neighbour
+                    <- Delivery                   what the neighbours sealed for this client
+    upload          MaskedVector ->           r2: the update under its masks
+    consistency     <- Survivors              r3: whose vectors arrived
+                    Consent ->                    a signature over just that
+    unmask          <- UnmaskRequest          r4: the neighbours' consents, and whose shares are needed
+                    Unmasking ->                  one share of each: of the self mask if alive, of the key if
+                    dead
+
+Lengths are part of a message's type: `decode` refuses anything else. Parties are numbered 0..num_clients-1
+by their place in the cohort. The wire is little-endian where it holds words; signatures never cover the
+wire, but bytes of fixed layout made from the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from orchestrator.secagg.errors import WireError
+from orchestrator.secagg.keys import KEY_BYTES, SEALED_OVERHEAD_BYTES, SIGNATURE_BYTES, TAG_BYTES
+from orchestrator.secagg.shamir import SHARE_BYTES
+
+VERSION = 1
+MAX_CLIENTS = 1 << 20
+
+
+def _exactly(num_bytes: int) -> msgspec.Meta:
+    return msgspec.Meta(min_length=num_bytes, max_length=num_bytes)
+
+
+Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CLIENTS)]
+Key = Annotated[bytes, _exactly(KEY_BYTES)]
+Session = Annotated[bytes, _exactly(32)]
+Signature = Annotated[bytes, _exactly(SIGNATURE_BYTES)]
+Share = Annotated[bytes, _exactly(SHARE_BYTES)]
+Sealed = Annotated[bytes, _exactly(2 * SHARE_BYTES + SEALED_OVERHEAD_BYTES)]
+Tags = Annotated[bytes, _exactly(2 * TAG_BYTES)]
+Bitmap = Annotated[bytes, msgspec.Meta(max_length=MAX_CLIENTS // 8)]
+
+
+class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """A message or a part of one; its repr names the type only, since fields may be secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class Message(_Wire, frozen=True, tag=lambda name: f"secagg/{VERSION}/{name}"):
+    """The base of the ten messages."""
+
+
+class Invitation(Message, frozen=True):
+    """Server to client, first: the parameters that the session's name is a digest of."""
+
+    nonce: Key
+    round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+    recipient: Index
+    num_clients: Annotated[int, msgspec.Meta(ge=1, le=MAX_CLIENTS)]
+    degree: Index
+    threshold: Index
+    min_survivors: Index
+    num_slots: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+
+    @property
+    def session(self) -> bytes:
+        """32 bytes that name the session and fix its parameters: clients told different ones share no
+        keys."""
+        parameters = struct.pack(
+            ">6I",
+            self.round_num,
+            self.num_clients,
+            self.degree,
+            self.threshold,
+            self.min_survivors,
+            self.num_slots,
+        )
+        return hashlib.sha256(b"fedkeys secagg 1 session\0" + self.nonce + parameters).digest()
+
+
+class Credentials(_Wire, frozen=True):
+    """A client's public keys for one session: `signature` is by the identity over `signed_bytes`."""
+
+    index: Index
+    identity: Key
+    channel_key: Key
+    mask_key: Key
+    signature: Signature
+
+    @property
+    def signed_bytes(self) -> bytes:
+        """What the signature covers, besides session and index."""
+        return self.identity + self.channel_key + self.mask_key
+
+
+class Advertisement(Message, frozen=True):
+    """r0, client to server."""
+
+    session: Session
+    credentials: Credentials
+
+
+class Roster(Message, frozen=True):
+    """r0, server to client: those of its neighbours that advertised."""
+
+    session: Session
+    recipient: Index
+    neighbours: list[Credentials]
+
+
+class SealedShare(_Wire, frozen=True):
+    """The shares of both secrets for one neighbour, and the server's tags for them."""
+
+    recipient: Index
+    sealed: Sealed
+    tags: Tags
+
+
+class SealedShares(Message, frozen=True):
+    """r1, client to server."""
+
+    session: Session
+    sender: Index
+    commitment: Key
+    shares: list[SealedShare]
+
+
+class DeliveredShare(_Wire, frozen=True):
+    """What one neighbour sealed for the recipient of the delivery."""
+
+    sender: Index
+    sealed: Sealed
+
+
+class Delivery(Message, frozen=True):
+    """r1, server to client."""
+
+    session: Session
+    recipient: Index
+    shares: list[DeliveredShare]
+
+
+class MaskedVector(Message, frozen=True):
+    """r2, client to server: uint32 words, little-endian. Decoded without a copy."""
+
+    session: Session
+    sender: Index
+    words: memoryview
+
+
+class Survivors(Message, frozen=True):
+    """r3, server to client: bit i (lowest first) tells whether client i's vector is in the sum."""
+
+    session: Session
+    recipient: Index
+    alive: Bitmap
+
+
+class Consent(Message, frozen=True):
+    """r3, client to server: a signature over the bitmap that it was told."""
+
+    session: Session
+    sender: Index
+    signature: Signature
+
+
+class PeerConsent(_Wire, frozen=True):
+    """A neighbour's consent, forwarded."""
+
+    sender: Index
+    signature: Signature
+
+
+class UnmaskRequest(Message, frozen=True):
+    """r4, server to client: `alive` neighbours' self-mask shares and `dead` neighbours' key shares are
+    needed."""
+
+    session: Session
+    recipient: Index
+    consents: list[PeerConsent]
+    alive: list[Index]
+    dead: list[Index]
+
+
+class OwnedShare(_Wire, frozen=True):
+    """A share of a secret of `owner`."""
+
+    owner: Index
+    share: Share
+
+
+class Unmasking(Message, frozen=True):
+    """r4, client to server."""
+
+    session: Session
+    sender: Index
+    seed_shares: list[OwnedShare]
+    key_shares: list[OwnedShare]
+
+
+MESSAGES = (
+    Invitation,
+    Advertisement,
+    Roster,
+    SealedShares,
+    Delivery,
+    MaskedVector,
+    Survivors,
+    Consent,
+    UnmaskRequest,
+    Unmasking,
+)
+M = TypeVar("M", bound=Message)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The message's bytes."""
+    return _encoder.encode(message)
+
+
+@cache
+def _decoder(message_type: type[M]) -> msgspec.msgpack.Decoder[M]:
+    return msgspec.msgpack.Decoder(message_type)
+
+
+def decode(wire: bytes, message_type: type[M], max_bytes: int) -> M:
+    """The message of the expected type that the bytes hold.
+
+    Args:
+      wire: as received; a MaskedVector's words stay a view of it.
+      max_bytes: the longest that such a message may be here.
+
+    Raises:
+      WireError: too long, another type or version, a wrong length, trailing bytes, or no msgpack at all. The
+      text
+        does not quote the bytes.
+    """
+    if len(wire) > max_bytes:
+        raise WireError(f"{message_type.__name__}: {len(wire)} bytes, at most {max_bytes} allowed")
+    try:
+        return _decoder(message_type).decode(wire)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise WireError(f"{message_type.__name__}: {len(wire)} bytes that are not such a message") from None
+
+
+def to_bitmap(indices: Iterable[int], num_clients: int) -> bytes:
+    """A bitmap of ceil(num_clients / 8) bytes, lowest bit first.
+
+    >>> to_bitmap([0, 3, 8], num_clients=9).hex()
+    '0901'
+    """
+    bits = bytearray(-(-num_clients // 8))
+    for index in indices:
+        bits[index >> 3] |= 1 << (index & 7)
+    return bytes(bits)
+
+
+def from_bitmap(bits: bytes, num_clients: int) -> frozenset[int]:
+    """The indices whose bits are set.
+
+    Raises:
+      WireError: the length is not that of num_clients, or a bit beyond it is set.
+    """
+    indices = frozenset(8 * i + bit for i, byte in enumerate(bits) for bit in range(8) if byte >> bit & 1)
+    if len(bits) != -(-num_clients // 8) or max(indices, default=0) >= num_clients:
+        raise WireError(f"a bitmap of {len(bits)} bytes that is not one of {num_clients} clients")
+    return indices

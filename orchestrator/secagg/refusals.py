@@ -1,0 +1,152 @@
+"""What a client refuses from a server: every check between a message and its answer, in one place.
+
+Each function returns what the client goes on with, or raises the named error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping, Sequence, Set
+
+from orchestrator.secagg import keys, messages
+from orchestrator.secagg.errors import (
+    AliveAndDead,
+    RosterRefused,
+    SharesRefused,
+    SplitView,
+    SurvivorsRefused,
+    TooFewPeers,
+    WeakParameters,
+)
+from orchestrator.secagg.graph import GraphParameters, Policy, graph_parameters
+
+
+def checked_parameters(invitation: messages.Invitation, policy: Policy) -> GraphParameters:
+    """The degree and threshold, which the client computes itself: a server can't talk it into laxer ones.
+
+    Raises:
+      WeakParameters: the server's differ, or the cohort is too small for the policy (a cohort of one is).
+    """
+    own = graph_parameters(invitation.num_clients, policy)
+    if (invitation.degree, invitation.threshold) != (own.degree, own.threshold):
+        raise WeakParameters(
+            f"the server offers degree {invitation.degree} and threshold {invitation.threshold} for "
+            f"{own.num_clients} clients, this client's policy asks for {own.degree} and {own.threshold}"
+        )
+    if invitation.min_survivors < policy.min_survivors:
+        raise WeakParameters(
+            f"the server would sum {invitation.min_survivors} survivors, "
+            f"this client's policy asks for {policy.min_survivors}"
+        )
+    if invitation.recipient >= own.num_clients:
+        raise WeakParameters(f"no client {invitation.recipient} in a cohort of {own.num_clients}")
+    return own
+
+
+def check_roster(
+    roster: messages.Roster,
+    own_keys: Sequence[bytes],
+    enrolled: Container[bytes],
+    parameters: GraphParameters,
+) -> None:
+    """Checks that the neighbours are different, enrolled people who signed their keys for this session.
+
+    Raises:
+      RosterRefused: they are not.
+      TooFewPeers: fewer than the threshold.
+    """
+    peers = roster.neighbours
+    indices = {roster.recipient, *(peer.index for peer in peers)}
+    if len(indices) != 1 + len(peers) or max(indices) >= parameters.num_clients:
+        raise RosterRefused("a client appears twice in the roster, or is none of the cohort")
+    if len(peers) > parameters.degree:
+        raise RosterRefused(f"{len(peers)} neighbours, at most {parameters.degree} expected")
+    distinct = {*own_keys, *(key for p in peers for key in (p.identity, p.channel_key, p.mask_key))}
+    if len(distinct) != len(own_keys) + 3 * len(peers):
+        raise RosterRefused("a key appears twice in the roster: someone stands there under two names")
+    for peer in peers:
+        if peer.identity not in enrolled:
+            raise RosterRefused(f"client {peer.index} is not enrolled")
+        if not keys.is_signed(
+            peer.signature, peer.identity, b"advertise", roster.session, peer.index, peer.signed_bytes
+        ):
+            raise RosterRefused(f"the keys of client {peer.index} are not signed by it for this session")
+    require_threshold(len(peers), "neighbours advertised", parameters)
+
+
+def checked_senders(delivery: messages.Delivery, neighbours: Set[int]) -> frozenset[int]:
+    """The neighbours whose shares arrived.
+
+    Raises:
+      SharesRefused: one is no neighbour, or appears twice.
+    """
+    senders = frozenset(share.sender for share in delivery.shares)
+    if len(senders) != len(delivery.shares) or not senders <= neighbours:
+        raise SharesRefused("shares from someone who is not a neighbour, or twice from one")
+    return senders
+
+
+def checked_survivors(
+    survivors: messages.Survivors,
+    neighbours: Set[int],
+    peers: Set[int],
+    parameters: GraphParameters,
+    min_survivors: int,
+) -> frozenset[int]:
+    """The peers that survive.
+
+    Raises:
+      SurvivorsRefused: the client itself is missing, or a neighbour is there whose shares were never
+      delivered. TooFewPeers: fewer survivors than the minimum, or fewer neighbours among them than the
+      threshold.
+    """
+    alive = messages.from_bitmap(survivors.alive, parameters.num_clients)
+    if parameters.degree == parameters.num_clients - 1:  # the complete graph: everyone is a neighbour
+        neighbours = set(range(parameters.num_clients)) - {survivors.recipient}
+    if survivors.recipient not in alive:
+        raise SurvivorsRefused("the survivors leave out this client, whose vector was sent")
+    if alive & (neighbours - peers):
+        raise SurvivorsRefused("the survivors hold a neighbour whose shares were never delivered")
+    if len(alive) < min_survivors:
+        raise TooFewPeers(f"{len(alive)} survivors, {min_survivors} needed")
+    require_threshold(len(alive & peers), "neighbours survive", parameters)
+    return alive & peers
+
+
+def check_request(
+    request: messages.UnmaskRequest,
+    bitmap: bytes,
+    identities: Mapping[int, bytes],
+    alive: frozenset[int],
+    dead: frozenset[int],
+    parameters: GraphParameters,
+) -> None:
+    """Checks that enough neighbours signed the same survivors, and that each secret asked for is the right
+    one.
+
+    Raises:
+      SplitView: a consent is not a surviving neighbour's signature over the bitmap that this client was told.
+      AliveAndDead: a neighbour is named on both lists or on the wrong one.
+      TooFewPeers: fewer consents than the threshold.
+    """
+    senders = [consent.sender for consent in request.consents]
+    if _repeats(senders) or not alive.issuperset(senders):
+        raise SplitView("a consent of someone who is no surviving neighbour, or two of one")
+    for consent in request.consents:
+        identity = identities[consent.sender]
+        if not keys.is_signed(consent.signature, identity, b"survivors", request.session, consent.sender, bitmap):
+            raise SplitView(f"client {consent.sender} did not sign the survivors that this client was told")
+    require_threshold(len(senders), "neighbours consent", parameters)
+    if _repeats([*request.alive, *request.dead]):
+        raise AliveAndDead("a neighbour is named twice: only one of its secrets may be recovered")
+    if not alive.issuperset(request.alive) or not dead.issuperset(request.dead):
+        raise AliveAndDead("a neighbour is named dead whose vector arrived, or alive whose did not")
+
+
+def require_threshold(count: int, what: str, parameters: GraphParameters) -> None:
+    """Raises TooFewPeers if the count is below the threshold."""
+    if count < parameters.threshold:
+        raise TooFewPeers(f"{count} {what}, {parameters.threshold} needed")
+
+
+def _repeats(indices: Collection[int]) -> bool:
+    return len(set(indices)) != len(indices)
