@@ -1,0 +1,212 @@
+"""One round: what is summed, what is dropped, what is reported. No TFF: the arrows are handed in."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.batches import build_batches
+from orchestrator.aggregator import Cohort, DropStage, PlainSum
+from orchestrator.cohort import draw_drops, select_cohort
+from orchestrator.config import FaultsConfig
+from orchestrator.encoding import Encoder
+from orchestrator.errors import ConfigError
+from orchestrator.round import RoundFunctions, ServerState, run_round, weights_digest
+
+SHAPES = ((3, 2), (4,))
+START = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(4, np.float32))
+MEMBERS = tuple(f"p{i}" for i in range(5))
+
+
+class NoClock:
+    def stage(self, name):
+        return contextlib.nullcontext()
+
+
+def batches_of(person, rng):
+    """The person's number says how many sentences they have, so that weights differ."""
+    count = int(person[1:]) + 1
+    return build_batches([np.array([4 + count])] * count, batch_size=2, time=3, rng=rng)
+
+
+def delta_of(batches):
+    """A client's update as a known function of its data."""
+    return tuple(np.full(shape, batches.num_examples / 10, np.float32) for shape in SHAPES)
+
+
+def train_clients(weights, learning_rate, seed, all_batches):
+    for batches in all_batches:
+        yield {
+            "delta": tuple(learning_rate * d for d in delta_of(batches)),
+            "num_examples": batches.num_examples,
+            "num_tokens": batches.num_tokens,
+            "loss_sum": 2.0 * batches.num_tokens,
+            "is_finite": True,
+        }
+
+
+def functions(**changes):
+    plain = RoundFunctions(
+        batches_of=batches_of,
+        train_clients=train_clients,
+        weight_of=lambda update: update.num_examples,
+        encoder=Encoder(clip_norm=100.0, num_clients=5, max_weight=8, shapes=SHAPES),
+        aggregator=PlainSum(),
+        update_server=lambda state, weights, mean, rate: (
+            state + 1,
+            tuple(w - rate * m for w, m in zip(weights, mean)),
+        ),
+    )
+    return replace(plain, **changes)
+
+
+def one_round(state=None, drops=None, min_survivors=1, seed=7, **changes):
+    cohort = Cohort(1, MEMBERS, min_survivors)
+    return run_round(
+        state or ServerState(0, START, 0),
+        cohort,
+        functions(**changes),
+        seed=seed,
+        client_learning_rate=1.0,
+        server_learning_rate=0.5,
+        stopwatch=NoClock(),
+        drops=drops,
+    )
+
+
+def expected_weights(people):
+    examples = np.array([int(p[1:]) + 1 for p in people])
+    mean = (examples * examples / 10).sum() / examples.sum()
+    return tuple(w - np.float32(0.5 * mean) for w in START)
+
+
+def test_a_round_is_the_weighted_mean_of_the_updates():
+    after, report = one_round()
+    for got, wanted in zip(after.weights, expected_weights(MEMBERS)):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+    assert after.round_num == 1
+    assert after.optimizer_state == 1
+    assert report.outcome == "completed"
+    assert report.selected == report.survivors == MEMBERS
+    assert report.metrics["num_examples"] == 15
+    assert report.metrics["num_tokens"] == 30
+    assert report.metrics["client_batches"] == 1 + 1 + 2 + 2 + 3
+    assert report.metrics["train_loss"] == pytest.approx(2.0)
+    assert report.weights_sha256 == weights_digest(after.weights)
+    assert report.epsilon is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "counts"),
+    [(DropStage.BEFORE_SHARES, False), (DropStage.BEFORE_UPLOAD, False), (DropStage.BEFORE_UNMASK, True)],
+)
+def test_a_drop_out_counts_only_after_its_upload(stage, counts):
+    after, report = one_round(drops={"p4": stage})
+    people = MEMBERS if counts else MEMBERS[:4]
+    assert report.survivors == people
+    for got, wanted in zip(after.weights, expected_weights(people)):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_who_vanishes_first_trains_nothing():
+    _, report = one_round(drops={"p4": DropStage.BEFORE_SHARES})
+    assert report.metrics["num_examples"] == 10
+
+
+def test_a_non_finite_update_is_dropped_and_counted():
+    def diverge(weights, learning_rate, seed, all_batches):
+        for number, result in enumerate(train_clients(weights, learning_rate, seed, all_batches)):
+            if number == 2:
+                result["delta"][0][0, 0] = np.nan
+                result["is_finite"] = False
+            yield result
+
+    after, report = one_round(train_clients=diverge)
+    people = ("p0", "p1", "p3", "p4")
+    assert report.survivors == people
+    assert report.metrics["non_finite_clients"] == 1
+    for got, wanted in zip(after.weights, expected_weights(people)):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_too_few_survivors_abandon_the_round_and_keep_the_weights():
+    drops = dict.fromkeys(MEMBERS[:3], DropStage.BEFORE_UPLOAD)
+    after, report = one_round(drops=drops, min_survivors=3)
+    assert report.outcome == "abandoned"
+    assert report.reason == "round 1: 2 of 5 clients are left, 3 needed"
+    assert report.survivors == ()
+    assert after.weights is START
+    assert after.round_num == 1
+    everybody = dict.fromkeys(MEMBERS, DropStage.BEFORE_SHARES)
+    assert one_round(drops=everybody)[1].outcome == "abandoned"
+
+
+def test_a_round_is_a_function_of_the_seed():
+    first, again, other = (one_round(seed=seed)[1].weights_sha256 for seed in (1, 1, 2))
+    assert first == again
+    assert first != other, "another seed rounds otherwise"
+
+
+def test_long_updates_are_clipped_and_counted():
+    encoder = Encoder(clip_norm=0.5, num_clients=5, max_weight=8, shapes=SHAPES)
+    after, report = one_round(encoder=encoder)
+    lengths = [np.sqrt(10) * (i + 1) / 10 for i in range(5)]
+    assert report.metrics["clipped_clients"] == sum(length > 0.5 for length in lengths) == 4
+    clipped = [min(length, 0.5) / length * (i + 1) / 10 for i, length in enumerate(lengths)]
+    mean = sum(c * (i + 1) for i, c in enumerate(clipped)) / 15
+    np.testing.assert_allclose(after.weights[1], START[1] - 0.5 * mean, atol=1e-5)
+
+
+def test_the_average_follows_the_weights():
+    state = ServerState(0, START, 0)
+    for round_num in (1, 2):
+        cohort = Cohort(round_num, MEMBERS)
+        before = state
+        state, report = run_round(
+            state,
+            cohort,
+            functions(average_decay=0.9),
+            seed=1,
+            client_learning_rate=1.0,
+            server_learning_rate=0.5,
+            stopwatch=NoClock(),
+        )
+    keep = 2 / 12  # round 2 of a memory that grows
+    wanted = keep * before.average[0] + (1 - keep) * state.weights[0]
+    np.testing.assert_allclose(state.average[0], wanted, rtol=1e-6)
+    assert state.model is state.average
+    assert report.weights_sha256 == weights_digest(state.average)
+
+
+def test_cohorts_differ_by_round_and_come_again():
+    people = [f"p{i}" for i in range(100)]
+    first, second, again = (select_cohort(people, r, 10, 3).members for r in (1, 2, 1))
+    assert first == again
+    assert first != second
+    assert len(set(first)) == 10
+    with pytest.raises(ConfigError, match=r"rounds.cohort_size = 101, but only 100 people"):
+        select_cohort(people, 1, 101, 3)
+
+
+def test_everybody_is_selected_equally_often():
+    """3,000 rounds of 5 in 50: each person 300 times, standard deviation sqrt(3000 * 0.1 * 0.9) = 16.4. Beyond 6 of
+    these at any of 50 people: a false alarm once in ten million runs; the seed is fixed besides."""
+    people = [f"p{i}" for i in range(50)]
+    counts = dict.fromkeys(people, 0)
+    for round_num in range(1, 3001):
+        for member in select_cohort(people, round_num, 5, 0).members:
+            counts[member] += 1
+    assert max(abs(count - 300) for count in counts.values()) < 6 * 16.4
+
+
+def test_faults_come_at_their_rates():
+    """40,000 draws: the rate's standard deviation is below 0.0025; 6 of these."""
+    cohort = Cohort(1, tuple(f"p{i}" for i in range(40_000)))
+    drops = draw_drops(cohort, FaultsConfig(before_shares=0.1, before_upload=0.2, before_unmask=0.05), 0)
+    for stage, rate in (("BEFORE_SHARES", 0.1), ("BEFORE_UPLOAD", 0.2), ("BEFORE_UNMASK", 0.05)):
+        share = sum(d is DropStage[stage] for d in drops.values()) / 40_000
+        assert abs(share - rate) < 0.015, stage
+    assert draw_drops(cohort, FaultsConfig(), 0) == {}
