@@ -23,8 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, Optional
 
 import grpc
-import portpicker
 import numpy as np
+import portpicker
 import tensorflow_federated as tff
 import tree
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
