@@ -41,8 +41,8 @@ STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 class SecAgg:
     """Sums vectors so that the server learns the sum only.
 
-    A client that drops out BEFORE_SHARES has advertised its keys and vanishes; BEFORE_UPLOAD, it has shared its secrets;
-    BEFORE_UNMASK, its vector has just arrived. In each case the server must recover what it left behind.
+    A client that drops out BEFORE_SHARES has advertised its keys; BEFORE_UPLOAD it has shared its secrets too;
+    BEFORE_UNMASK its vector has arrived as well, and counts.
 
     Args:
       policy: of server and clients alike; None takes the defaults.

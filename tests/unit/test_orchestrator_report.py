@@ -1,0 +1,240 @@
+"""The report of small runs that are built here: what it shows, what it escapes, what it refuses."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from models.vocabulary import SPECIAL_WORDS, Vocabulary
+from orchestrator import report_sections
+from orchestrator.aggregator import CostLedger, StageCost
+from orchestrator.config import config_digest, read_config
+from orchestrator.errors import RunFolderError
+from orchestrator.report import write_report
+from orchestrator.report_data import read_run
+from orchestrator.round import RoundReport
+from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+
+NUM_WEIGHTS = 1_000
+NASTY = '<script>alert("x")</script> & co'
+
+
+def begin_run(path, name="corpus"):
+    """A folder with a run that has no round yet."""
+    config = read_config(overrides={"rounds.count": 4, "evaluation.every": 2})
+    vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
+    folder = RunFolder(path)
+    versions = {"python": "3.11.7", "tensorflow-federated": "0.87.0"}
+    identity = RunIdentity(SCHEMA, config_digest(config), name, "1" * 64, vocabulary.digest, NUM_WEIGHTS, versions)
+    folder.create(config, vocabulary, identity)
+    return folder
+
+
+def report_of(round_num, survivors=("ann", "bob"), **changes):
+    """A round of ann and bob, each of whom sends 4,000,000 bytes."""
+    fields = {
+        "round_num": round_num,
+        "outcome": "completed",
+        "selected": ("ann", "bob"),
+        "survivors": survivors,
+        "metrics": {"train_loss": 5.0 / round_num, "num_tokens": 100, "client_batches": 7, "clipped_clients": 1},
+        "stage_s": {"clients": 1.5, "server_update": 0.25},
+        "cost": CostLedger(per_client={"upload": StageCost(bytes_up=4e6)}),
+        "weights_sha256": f"{round_num}" * 64,
+    }
+    return RoundReport(**{**fields, **changes})
+
+
+def add_rounds(folder):
+    """Four rounds of 2 s; the third abandoned; the second and the fourth evaluated."""
+    folder.append_round(report_of(1), wall_s=2.0)
+    dev = {"dev_top1": 0.1234, "dev_top3": 0.2345, "dev_loss": 5.4321}
+    folder.append_round(report_of(2, metrics={**report_of(2).metrics, **dev}), wall_s=2.0)
+    folder.append_round(
+        report_of(3, survivors=(), outcome="abandoned", reason=NASTY, cost=CostLedger(), metrics={"train_loss": 0.0}),
+        wall_s=2.0,
+    )
+    dev = {"dev_top1": 0.1357, "dev_top3": 0.2468, "dev_loss": 5.1111}
+    folder.append_round(report_of(4, metrics={**report_of(4).metrics, **dev}), wall_s=2.0)
+
+
+def score(top1, **more):
+    return {
+        "top1": top1,
+        "top3": top1 + 0.1,
+        "loss_nats_per_token": 10 * top1,
+        "top1_interval": [top1 - 0.01, top1 + 0.01],
+        "top1_per_client_mean": top1 + 0.001,
+        "top1_worst_tenth_mean": None,
+        **more,
+    }
+
+
+def evaluation(**changes):
+    """What `fedkeys evaluate` writes."""
+    gain = {"top1_minus_trigram": -0.0123, "top1_minus_trigram_interval": [-0.02, -0.005]}
+    return {
+        "model": score(0.1817, **gain),
+        "unigram": score(0.0441),
+        "bigram": score(0.1512),
+        "trigram": score(0.194),
+        "mixed": score(0.2071, model_weight=0.5),
+        "positions": 4321,
+        "clients": 5,
+        "oov_rate": 0.0357,
+        "round_num": 4,
+        "per_person_top1": {"model": [0.11, 0.15, 0.17, 0.2, 0.29], "trigram": [0.1, 0.2, 0.2, 0.2, 0.3]},
+        "examples": [{"text": "<b>see", "predictions": [{"word": "you&me", "probability": 0.42}]}],
+        **changes,
+    }
+
+
+def write_evaluation(folder, **changes):
+    (folder.path / "evaluation.json").write_bytes(msgspec.json.encode(evaluation(**changes)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run of four rounds, not evaluated on the test people."""
+    folder = begin_run(tmp_path / "a <run> & more")
+    add_rounds(folder)
+    return folder
+
+
+def page_of(folder):
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The report of that run."""
+    folder = begin_run(tmp_path_factory.mktemp("plain") / "run")
+    add_rounds(folder)
+    return page_of(folder)
+
+
+@pytest.fixture(scope="module")
+def evaluated_page(tmp_path_factory):
+    """The report of that run, evaluated."""
+    folder = begin_run(tmp_path_factory.mktemp("evaluated") / "a <run> & more")
+    add_rounds(folder)
+    write_evaluation(folder)
+    return page_of(folder)
+
+
+def test_figures_are_those_of_the_files(evaluated_page):
+    for shown in ("18.17%", "28.17%", "1.817", "17.17% to 19.17%", "4.41%", "15.12%", "19.40%", "20.71%"):
+        assert shown in evaluated_page
+    assert "−1.23 points" in evaluated_page
+    assert "4,321 words of 5 people" in evaluated_page
+    assert "3.57%" in evaluated_page
+    assert "the middle one has 17.0%" in evaluated_page
+    assert f"SHA-256 {'4' * 64}" in evaluated_page
+
+
+def test_dev_points_carry_what_was_spent_until_then(folder, page):
+    run = read_run(folder)
+    # Two rounds of two clients of 4 MB by the second; the abandoned third adds time only.
+    assert [(p.round_num, p.wall_s, p.uploaded_bytes, p.top1) for p in run.dev_points] == [
+        (2, 4.0, 16e6, 0.1234),
+        (4, 8.0, 24e6, 0.1357),
+    ]
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    start = cells.index("4.00 s")
+    assert cells[start - 1 : start + 5] == ["2", "4.00 s", "16.0 MB", "12.34%", "23.45%", "5.432"]
+
+
+def test_costs_and_outcomes_are_added_up(page):
+    assert "<tr><td>upload</td><td>4.00 MB</td><td>0 B</td></tr>" in page
+    assert "<tr><td>together</td><td>4.00 MB</td><td>4.00 kB</td></tr>" in page  # 1,000 weights of 4 bytes
+    assert "4 times on average, 4 times at most; on average 16.0 MB up" in page
+    assert "<tr><td>rounds abandoned</td><td>1</td></tr>" in page
+    assert "<tr><td>rounds completed</td><td>3</td></tr>" in page
+    assert "<td>6 (75.0%)</td>" in page  # updates summed, of eight selected
+    assert "<tr><td>train at the clients</td><td>1.500 s</td><td>1.500 s</td><td>75.0%</td></tr>" in page
+    assert "<tr><td>rest</td><td>0.250 s</td><td>0.250 s</td><td>12.5%</td></tr>" in page
+
+
+def test_only_changed_settings_are_listed_as_changed(page):
+    assert "<tr><td>rounds.count</td><td>4</td><td>1200</td></tr>" in page
+    assert "<tr><td>server.momentum</td><td>0.9</td></tr>" in page
+    assert "<tr><td>server.momentum</td><td>0.9</td><td>0.9</td></tr>" not in page
+
+
+def test_text_from_outside_is_escaped(evaluated_page):
+    assert "<script" not in evaluated_page
+    assert "&lt;script&gt;alert" in evaluated_page  # why a round was abandoned
+    assert "&lt;b&gt;see" in evaluated_page
+    assert "you&amp;me 42%" in evaluated_page
+    assert "<h1>a &lt;run&gt; &amp; more</h1>" in evaluated_page
+
+
+def test_the_page_refers_to_nothing_outside_itself(evaluated_page):
+    assert not re.search(r"https?:", evaluated_page)
+    assert not re.search(r"<link|<img|<script|@import|\bsrc=", evaluated_page)
+    references = re.findall(r'(?:href="|url\()#([^")]+)', evaluated_page)
+    ids = re.findall(r'\bid="([^"]+)"', evaluated_page)
+    assert references
+    assert set(references) <= set(ids)
+    assert len(set(ids)) == len(ids)  # an id of one figure is not taken for another's
+
+
+def test_colours_are_the_pages_own(page):
+    assert page.count("<svg") == 5  # recall against three things, loss, stages
+    assert "#0a00" not in page  # matplotlib's stand-ins are gone
+    figures = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert not re.findall(r"(?:fill|stroke): (?:#|black|white)", figures)
+
+
+def test_without_evaluation_it_says_how_to_get_one(page):
+    assert "fedkeys evaluate --run" in page
+    assert "13.6%" in page  # the dev people's last figure stands in
+    assert "trigram" not in page
+
+
+def comparison_text(folder):
+    return " ".join(report_sections.comparison(read_run(folder)).paragraphs)
+
+
+def test_an_evaluation_of_an_earlier_round_is_pointed_out(folder):
+    write_evaluation(folder, round_num=2)
+    assert "These figures are of round 2, and the run is at round 4" in comparison_text(folder)
+
+
+def test_personalised_figures(folder):
+    personal = {"clients": 3, "before": score(0.18), "after": score(0.19), "top1_gain": 0.01}
+    write_evaluation(folder, personalised={**personal, "share_better": 0.66, "share_worse": 0.33})
+    assert "goes from 18.00% to 19.00%: better for 66% of them, worse for 33%" in comparison_text(folder)
+
+
+def test_the_same_run_gives_the_same_page(folder):
+    assert page_of(folder) == page_of(folder)
+    assert sorted(p.name for p in folder.path.glob("*.partial")) == []
+
+
+def test_a_run_before_its_first_evaluation(tmp_path):
+    folder = begin_run(tmp_path / "run")
+    folder.append_round(report_of(1, metrics={"train_loss": float("nan")}), wall_s=0.0)
+    assert "No evaluation on the dev people yet: there is one every 2 rounds." in page_of(folder)
+
+
+def test_a_run_without_rounds_is_refused(tmp_path):
+    folder = begin_run(tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"run has no round yet: train it with `fedkeys train --run .* --resume`"):
+        write_report(folder)
+    assert not (folder.path / "report.html").exists()
+
+
+def test_no_run_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="holds no run"):
+        write_report(RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"model": 1}', b"\xff"])
+def test_a_damaged_evaluation_is_refused_in_one_line(folder, content):
+    (folder.path / "evaluation.json").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"evaluation\.json is damaged") as caught:
+        write_report(folder)
+    assert "\n" not in str(caught.value)
