@@ -1,0 +1,89 @@
+"""What one client does in a round: SGD on its own batches, as a TensorFlow function. TFF traces the very same one."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+from models import cifg_lstm
+from models.batches import Batches
+from models.weights import ModelSize, Weights
+
+Trainer = Callable[[Weights, float, int, Batches], Mapping[str, Any]]
+
+
+def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0) -> tf.function:
+    """The function (weights, learning_rate, seed, batches) -> result that one client runs.
+
+    A result is an ordered dict: `delta` (server's weights minus the client's: TFF's sign, a pseudo-gradient),
+    `loss_sum` (nats over the client's positions, each at the weights of its step), `num_tokens` (real positions
+    trained on, all epochs), `num_examples` (sentences, all epochs), `is_finite` (False if a weight went non-finite).
+
+    Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
+
+    Args:
+      clip_norm, proximal, dropout: see models.cifg_lstm.sgd_step; 0 switches each off. Without dropout the seed, an
+        int32, has no effect.
+    """
+
+    @tf.function
+    def train(start: Any, learning_rate: Any, seed: Any, batches: Any) -> Any:
+        tokens, targets, mask = batches
+        # Clients of a round share its seed: their own words make each one's dropout its own.
+        client_seed = seed + tf.reduce_sum(tokens)
+
+        def step(i: Any, weights: Any, loss_sum: Any, num_tokens: Any) -> Any:
+            weights, loss, tokens_of_batch = cifg_lstm.sgd_step(
+                weights,
+                tokens[i],
+                targets[i],
+                mask[i],
+                learning_rate,
+                clip_norm,
+                (proximal, start) if proximal else None,
+                (dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
+            )
+            return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
+
+        _, end, loss_sum, num_tokens = tf.while_loop(
+            lambda i, *_: i < tf.shape(tokens)[0], step, (0, start, 0.0, 0.0), parallel_iterations=1
+        )
+        delta = tuple(before - after for before, after in zip(start, end))
+        finite = [tf.reduce_all(tf.math.is_finite(d)) for d in delta]
+        return collections.OrderedDict(
+            delta=delta,
+            loss_sum=loss_sum,
+            num_tokens=tf.cast(num_tokens, tf.int32),
+            num_examples=tf.cast(tf.reduce_sum(mask[:, :, 0]), tf.int32),
+            is_finite=tf.reduce_all(finite),
+        )
+
+    return train
+
+
+def build_trainer(
+    size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+) -> Trainer:
+    """build_local_training's function for arrays, without TFF: traced once, for any number of batches of any size."""
+    scalar, ids = tf.TensorSpec([], tf.float32), tf.TensorSpec([None, None, time], tf.int32)
+    train = build_local_training(clip_norm, proximal, dropout).get_concrete_function(
+        tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes),
+        scalar,
+        tf.TensorSpec([], tf.int32),
+        Batches(ids, ids, tf.TensorSpec([None, None, time], tf.float32)),
+    )
+
+    def trainer(weights: Weights, learning_rate: float, seed: int, batches: Batches) -> Mapping[str, Any]:
+        result = train(
+            tuple(map(tf.constant, weights)),
+            tf.constant(np.float32(learning_rate)),
+            tf.constant(np.int32(seed)),
+            Batches(*map(tf.constant, batches)),
+        )
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), result)
+
+    return trainer

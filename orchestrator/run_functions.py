@@ -1,0 +1,110 @@
+"""What a configuration makes of a round: code, batches, weighting, learning rates, aggregator. Loads no TensorFlow.
+
+Training in TFF, the transcript and the clients of a network run all take these, so that they do the same.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+import numpy as np
+
+from models.batches import Batches, build_batches
+from models.client_data import Sentences
+from models.corpus import ClientId
+from models.vocabulary import UNK
+from models.weights import ModelSize
+from orchestrator.aggregator import Aggregator, PlainSum
+from orchestrator.encoding import Encoder
+from orchestrator.schedules import learning_rate_at
+from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
+from orchestrator.settings import AggregationConfig, RunConfig
+
+
+def client_weight(config: RunConfig, num_tokens: int, num_examples: int) -> float:
+    """What a client's update counts by in the mean."""
+    return {"tokens": num_tokens, "examples": num_examples, "equal": 1}[config.client.weighting]
+
+
+def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
+    """The model's size; a small text may have fewer words than the configuration allows."""
+    rows = min(config.model.vocabulary_size, vocabulary_size)
+    return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
+
+
+def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
+    """The code between updates and integers."""
+    most_sentences = config.client.max_sentences * config.client.epochs
+    return Encoder(
+        clip_norm=config.aggregation.clip_norm,
+        num_clients=config.rounds.cohort_size,
+        max_weight={
+            "tokens": most_sentences * config.data.max_words,
+            "examples": most_sentences,
+            "equal": 1,
+        }[config.client.weighting],
+        shapes=size.shapes,
+    )
+
+
+def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable] = None) -> Aggregator:
+    """The aggregator that a configuration names; each one's libraries are loaded only if it is used.
+
+    Args:
+      aggregation: the configuration.
+      observer: of secagg: is shown every message that the server receives.
+    """
+    if aggregation.aggregator == "secagg":
+        from orchestrator.secagg import Policy, SecAgg
+
+        policy = Policy(
+            corrupt_share=aggregation.corrupt_share,
+            dropout_share=aggregation.dropout_share,
+            min_survivors=max(2, aggregation.min_survivors),
+        )
+        return SecAgg(policy, observer=observer)
+    if aggregation.aggregator == "encrypted":
+        from orchestrator.homomorphic.encrypted_sum import EncryptedSum
+        from orchestrator.homomorphic.parameters import BfvParameters
+
+        return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
+    return PlainSum()
+
+
+def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
+    """(the clients', the server's) in a round."""
+    server, rounds = config.server, config.rounds
+
+    def rate(base: float, schedule: str, warmup_rounds: int) -> float:
+        return learning_rate_at(
+            round_num, rounds.count, base, schedule, server.decay_start, server.decay_floor, warmup_rounds
+        )
+
+    return (
+        rate(config.client.learning_rate, config.client.schedule, 0),
+        rate(server.learning_rate, server.schedule, server.warmup_rounds),
+    )
+
+
+def cut(sentences: Sentences, num_rows: int) -> Sentences:
+    """Ids from num_rows on become UNK: the model has no rows for them."""
+    return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)
+
+
+def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generator) -> Batches:
+    """A client's batches of one round; `sentences` are cut to the model's rows."""
+    client = config.client
+    return build_batches(
+        sentences,
+        batch_size=client.batch_size,
+        time=config.data.max_words,
+        max_sentences=client.max_sentences,
+        epochs=client.epochs,
+        length_buckets=client.length_buckets,
+        rng=rng,
+    )
+
+
+def dropout_seed(seed: int, round_num: int) -> int:
+    """The seed, an int32, that the clients of a round share for what they drop out."""
+    return int(seed_sequence(seed, Purpose.DROPOUT, round_num).generate_state(1)[0]) >> 1
