@@ -10,19 +10,17 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
 from models.batches import Batches
 from models.corpus import ClientId
+from models.weights import Weights
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, DropStage, Vector
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold
-from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
-
-if TYPE_CHECKING:  # a run's folder can be read without TensorFlow
-    from models.cifg_lstm import Weights
+from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,7 @@ def _client_updates(
             num_batches.append(len(own.tokens))
             yield own
 
-    round_seed = int(seed_sequence(seed, Purpose.DROPOUT, cohort.round_num).generate_state(1)[0]) >> 1
-    results = iter(functions.train_clients(weights, learning_rate, round_seed, batches()))
+    results = iter(functions.train_clients(weights, learning_rate, dropout_seed(seed, cohort.round_num), batches()))
     for index, member in enumerate(at_work):
         with stopwatch.stage("clients"):
             result = next(results)

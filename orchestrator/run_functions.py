@@ -11,13 +11,11 @@ import numpy as np
 
 from models.batches import Batches, build_batches
 from models.client_data import Sentences
-from models.corpus import ClientId
 from models.vocabulary import UNK
 from models.weights import ModelSize
 from orchestrator.aggregator import Aggregator, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.schedules import learning_rate_at
-from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings import AggregationConfig, RunConfig
 
 
@@ -103,8 +101,3 @@ def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generat
         length_buckets=client.length_buckets,
         rng=rng,
     )
-
-
-def dropout_seed(seed: int, round_num: int) -> int:
-    """The seed, an int32, that the clients of a round share for what they drop out."""
-    return int(seed_sequence(seed, Purpose.DROPOUT, round_num).generate_state(1)[0]) >> 1

@@ -41,3 +41,8 @@ def simulation_rng(
 ) -> np.random.Generator:
     """A generator seeded by seed_sequence."""
     return np.random.default_rng(seed_sequence(seed, purpose, round_num, client_id))
+
+
+def dropout_seed(seed: int, round_num: int) -> int:
+    """The seed, an int32, that the clients of a round share for what they drop out."""
+    return int(seed_sequence(seed, Purpose.DROPOUT, round_num).generate_state(1)[0]) >> 1

@@ -16,21 +16,27 @@ from models.cifg_lstm import ModelSize, Weights, initial_weights
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums
-from models.vocabulary import EOS, UNK
-from orchestrator.aggregator import Aggregator, PlainSum
+from models.vocabulary import EOS
+from orchestrator.aggregator import Aggregator
 from orchestrator.cohort import draw_drops, select_cohort
 from orchestrator.config import RunConfig
-from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
 from orchestrator.round import (
-    ClientUpdate,
     RoundFunctions,
     RoundReport,
     ServerState,
     run_round,
 )
 from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
-from orchestrator.schedules import learning_rate_at
+from orchestrator.run_functions import (
+    build_aggregator,
+    build_encoder,
+    client_weight,
+    cut,
+    draw_batches,
+    learning_rates,
+    model_size,
+)
 from orchestrator.seeds import Purpose, seed_sequence
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
@@ -95,12 +101,6 @@ class WallClock:
         return taken
 
 
-def model_size(config: RunConfig, data: ClientData) -> ModelSize:
-    """The model's size; a small text may have fewer words than the configuration allows."""
-    rows = min(config.model.vocabulary_size, data.vocabulary.size)
-    return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
-
-
 def train(
     folder: RunFolder, config: RunConfig, corpus: Corpus, data: ClientData, observer: Observer, resume: bool = False
 ) -> TrainingResult:
@@ -110,7 +110,8 @@ def train(
       RunFolderError: the folder holds a run and `resume` is False, or the text or the configuration has changed.
       OrchestratorError, ModelsError, PipelineError: see there.
     """
-    size = model_size(config, data)
+    size = model_size(config, data.vocabulary.size)
+    aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
     if resume and folder.exists():
         folder.lock()
@@ -120,7 +121,7 @@ def train(
     observer.stage("starting the TFF workers")
     with Runtime(config.runtime.workers) as runtime:
         observer.stage("building the TFF computations")
-        trainer = _Trainer(config, data, size, runtime)
+        trainer = _Trainer(config, data, size, aggregator, runtime)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
@@ -149,11 +150,12 @@ def _train_rounds(
         if is_last or state.round_num % config.evaluation.every == 0:
             with clock.stage("evaluate"):
                 dev = trainer.evaluate_dev(state.model)
-        if is_last or state.round_num % rounds.checkpoint_every == 0:
-            with clock.stage("checkpoint"):
-                folder.save_checkpoint(state, rounds.keep_checkpoints)
         report = dataclasses.replace(report, stage_s=clock.take(), metrics={**report.metrics, **(dev or {})})
         folder.append_round(report, wall_s=round(time.perf_counter() - round_started, 4))
+        if is_last or state.round_num % rounds.checkpoint_every == 0:
+            # After its line: a resume drops lines beyond the newest checkpoint, but could not write a missing one.
+            with clock.stage("checkpoint"):
+                folder.save_checkpoint(state, rounds.keep_checkpoints)
         with scalars.as_default(step=report.round_num):
             for name, value in report.metrics.items():
                 tf.summary.scalar(name, value)
@@ -178,10 +180,10 @@ def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:
 class _Trainer:
     """The arrows of the road, bound to a configuration, a text and workers."""
 
-    def __init__(self, config: RunConfig, data: ClientData, size: ModelSize, runtime: Runtime):
+    def __init__(self, config: RunConfig, data: ClientData, size: ModelSize, aggregator: Aggregator, runtime: Runtime):
         self._config, self._data, self._size, self._runtime = config, data, size, runtime
         self._people = tuple(data.train)
-        self._sentences = {person: _cut(own, size.vocabulary_size) for person, own in data.train.items()}
+        self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
         self._server = build_server_update(
@@ -190,11 +192,11 @@ class _Trainer:
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
-            batches_of=self._batches_of,
+            batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
             train_clients=self._train_clients,
-            weight_of=_WEIGHTINGS[client.weighting],
-            encoder=self._encoder(),
-            aggregator=build_aggregator(config),
+            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            encoder=build_encoder(config, size),
+            aggregator=aggregator,
             update_server=self._update_server,
             average_decay=server.average_decay,
         )
@@ -209,23 +211,17 @@ class _Trainer:
     def run_round(self, state: ServerState, clock: WallClock) -> tuple[ServerState, RoundReport]:
         """One round down the road."""
         config, round_num = self._config, state.round_num + 1
-        server, rounds = config.server, config.rounds
         cohort = select_cohort(
-            self._people, round_num, rounds.cohort_size, config.seed, config.aggregation.min_survivors
+            self._people, round_num, config.rounds.cohort_size, config.seed, config.aggregation.min_survivors
         )
-
-        def rate(base: float, schedule: str, warmup_rounds: int) -> float:
-            return learning_rate_at(
-                round_num, rounds.count, base, schedule, server.decay_start, server.decay_floor, warmup_rounds
-            )
-
+        client_learning_rate, server_learning_rate = learning_rates(config, round_num)
         return run_round(
             state,
             cohort,
             self._functions,
             seed=config.seed,
-            client_learning_rate=rate(config.client.learning_rate, config.client.schedule, 0),
-            server_learning_rate=rate(server.learning_rate, server.schedule, server.warmup_rounds),
+            client_learning_rate=client_learning_rate,
+            server_learning_rate=server_learning_rate,
             stopwatch=clock,
             drops=draw_drops(cohort, config.faults, config.seed),
         )
@@ -252,18 +248,6 @@ class _Trainer:
             total += self._runtime.invoke(count, targets[i : i + 100])
         return total
 
-    def _batches_of(self, person: ClientId, rng: np.random.Generator) -> Batches:
-        client = self._config.client
-        return build_batches(
-            self._sentences[person],
-            batch_size=client.batch_size,
-            time=self._config.data.max_words,
-            max_sentences=client.max_sentences,
-            epochs=client.epochs,
-            length_buckets=client.length_buckets,
-            rng=rng,
-        )
-
     def _train_clients(
         self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
     ) -> Iterator[Mapping[str, Any]]:
@@ -274,47 +258,6 @@ class _Trainer:
         self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
     ) -> tuple[Any, Weights]:
         return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
-
-    def _encoder(self) -> Encoder:
-        config = self._config
-        most_sentences = config.client.max_sentences * config.client.epochs
-        return Encoder(
-            clip_norm=config.aggregation.clip_norm,
-            num_clients=config.rounds.cohort_size,
-            max_weight={
-                "tokens": most_sentences * config.data.max_words,
-                "examples": most_sentences,
-                "equal": 1,
-            }[config.client.weighting],
-            shapes=self._size.shapes,
-        )
-
-
-_WEIGHTINGS: dict[str, Callable[[ClientUpdate], float]] = {
-    "tokens": lambda update: update.num_tokens,
-    "examples": lambda update: update.num_examples,
-    "equal": lambda update: 1,
-}
-
-
-def build_aggregator(config: RunConfig) -> Aggregator:
-    """The aggregator that a configuration names; each one's libraries are loaded only if it is used."""
-    aggregation = config.aggregation
-    if aggregation.aggregator == "secagg":
-        from orchestrator.secagg import Policy, SecAgg
-
-        policy = Policy(
-            corrupt_share=aggregation.corrupt_share,
-            dropout_share=aggregation.dropout_share,
-            min_survivors=max(2, aggregation.min_survivors),
-        )
-        return SecAgg(policy)
-    if aggregation.aggregator == "encrypted":
-        from orchestrator.homomorphic.encrypted_sum import EncryptedSum
-        from orchestrator.homomorphic.parameters import BfvParameters
-
-        return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
-    return PlainSum()
 
 
 def evaluation_batches(
@@ -344,8 +287,3 @@ def client_sums(results: Sequence[Mapping[str, Any]]) -> ClientSums:
         positions=np.array([r["positions"] for r in results], np.int64),
         oov=np.array([r["oov"] for r in results], np.int64),
     )
-
-
-def _cut(sentences: Sentences, num_rows: int) -> Sentences:
-    """Ids from num_rows on become UNK: the model has no rows for them."""
-    return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-
 import numpy as np
-import tensorflow as tf
 import tensorflow_federated as tff
 
 from models import cifg_lstm
 from models.batches import Batches
+from models.local_training import build_local_training
 
 
 def weights_type(size: cifg_lstm.ModelSize) -> tff.Type:
@@ -30,44 +28,6 @@ def batches_type(time: int) -> tff.Type:
             tff.TensorType(np.float32, [None, None, time]),
         )
     )
-
-
-def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0):
-    """The function (weights, learning_rate, seed, batches) -> result that one client runs; see build_client_work."""
-
-    @tf.function
-    def train(start, learning_rate, seed, batches):
-        tokens, targets, mask = batches
-        # Clients of a round share its seed: their own words make each one's dropout its own.
-        client_seed = seed + tf.reduce_sum(tokens)
-
-        def step(i, weights, loss_sum, num_tokens):
-            weights, loss, tokens_of_batch = cifg_lstm.sgd_step(
-                weights,
-                tokens[i],
-                targets[i],
-                mask[i],
-                learning_rate,
-                clip_norm,
-                (proximal, start) if proximal else None,
-                (dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
-            )
-            return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
-
-        _, end, loss_sum, num_tokens = tf.while_loop(
-            lambda i, *_: i < tf.shape(tokens)[0], step, (0, start, 0.0, 0.0), parallel_iterations=1
-        )
-        delta = tuple(before - after for before, after in zip(start, end))
-        finite = [tf.reduce_all(tf.math.is_finite(d)) for d in delta]
-        return collections.OrderedDict(
-            delta=delta,
-            loss_sum=loss_sum,
-            num_tokens=tf.cast(num_tokens, tf.int32),
-            num_examples=tf.cast(tf.reduce_sum(mask[:, :, 0]), tf.int32),
-            is_finite=tf.reduce_all(finite),
-        )
-
-    return train
 
 
 def build_client_work(

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from models import cifg_lstm
-from tff_pipelines.client_work import batches_type, build_local_training, weights_type
+from models.local_training import build_local_training
+from tff_pipelines.client_work import batches_type, weights_type
 
 
 def _build_scoring(vocabulary_size: int):
