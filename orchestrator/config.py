@@ -63,17 +63,21 @@ Setting = Union[str, int, float, bool]
 # What each preset changes. `small` is what the defaults are.
 PRESETS: dict[str, dict[str, Setting]] = {
     "smoke": {
-        "client.max_sentences": 50,
-        "rounds.count": 400,
-        "evaluation.every": 100,
+        "client.max_sentences": 100,
+        "rounds.count": 250,
+        "evaluation.every": 50,
     },
     "small": {},
     "quality": {
-        "rounds.count": 6000,
-        "rounds.cohort_size": 20,
-        "rounds.checkpoint_every": 250,
-        "evaluation.every": 250,
-        "server.average_decay": 0.99,
+        "model.vocabulary_size": 10_000,
+        "model.embedding_size": 96,
+        "model.num_cells": 670,
+        "client.dropout": 0.25,
+        "server.learning_rate": 0.008,
+        "server.average_decay": 0.98,
+        "rounds.count": 2400,
+        "rounds.checkpoint_every": 100,
+        "evaluation.every": 150,
     },
     "gboard": {
         "model.vocabulary_size": 10_000,

@@ -118,13 +118,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     average_decay: Annotated[
         ShareBelowOne,
         _says("Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."),
-    ] = 0.0
+    ] = 0.95
 
 
 class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many rounds, of how many clients, and what is kept of them."""
 
-    count: Annotated[Count, _says("Rounds.")] = 1200
+    count: Annotated[Count, _says("Rounds.")] = 1000
     cohort_size: Annotated[Count, _says("Clients in a round.")] = 10
     checkpoint_every: Annotated[Count, _says("Rounds between two checkpoints; the last round always has one.")] = 50
     keep_checkpoints: Annotated[Count, _says("Checkpoints that are kept, the newest.")] = 3
