@@ -173,9 +173,11 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
     """Trains with a progress bar; the figures of `fedkeys train --json`."""
     from orchestrator.console import ProgressObserver
     from orchestrator.run_data import load_client_data
+    from orchestrator.run_functions import require_summable
 
     if not (resume and folder.exists()):
         folder.require_free()
+    require_summable(run_config)
     with ProgressObserver() as observer:
         observer.stage("reading the text")
         corpus, data = load_client_data(run_config)

@@ -15,6 +15,7 @@ from models.vocabulary import UNK
 from models.weights import ModelSize
 from orchestrator.aggregator import Aggregator, PlainSum
 from orchestrator.encoding import Encoder
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.schedules import learning_rate_at
 from orchestrator.settings import AggregationConfig, RunConfig
 
@@ -67,6 +68,21 @@ def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable
 
         return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
     return PlainSum()
+
+
+def require_summable(config: RunConfig) -> None:
+    """Checks, before anything runs, that the aggregator can protect and sum cohorts of the configured size.
+
+    Raises:
+      ConfigError: it can't.
+    """
+    aggregation, cohort_size = config.aggregation, config.rounds.cohort_size
+    try:
+        build_aggregator(aggregation).require_cohort(cohort_size)
+    except (OrchestratorError, ValueError) as error:
+        raise ConfigError(
+            f"rounds.cohort_size = {cohort_size} with aggregation.aggregator = {aggregation.aggregator!r}: {error}"
+        ) from None
 
 
 def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:

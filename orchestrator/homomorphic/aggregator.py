@@ -36,9 +36,7 @@ class CiphertextAggregator:
       BadSignature, MalformedMessage, InsecureParameters: terms that this decryptor never offered, or unsafe ones.
     """
 
-    def __init__(
-        self, terms_wire: bytes, decryptor_identity: bytes, roster: Mapping[ClientId, bytes]
-    ) -> None:
+    def __init__(self, terms_wire: bytes, decryptor_identity: bytes, roster: Mapping[ClientId, bytes]) -> None:
         self._terms = messages.read_terms(terms_wire, decryptor_identity)
         self._digest = self._terms.digest
         self._parameters = self._terms.parameters
@@ -61,9 +59,7 @@ class CiphertextAggregator:
           DuplicateContribution: from a client that is in the total.
         """
         parameters, dim = self._parameters, self._terms.dim
-        upload = messages.decode(
-            wire, messages.Upload, parameters.body_bytes(dim) + messages.MAX_ENVELOPE_BYTES
-        )
+        upload = messages.decode(wire, messages.Upload, parameters.body_bytes(dim) + messages.MAX_ENVELOPE_BYTES)
         who = f"round {self._terms.round_num}: upload of {upload.client_id!r}"
         if upload.terms != self._digest:
             raise ForeignRound(f"{who} is for another session, round or key")
@@ -88,16 +84,12 @@ class CiphertextAggregator:
         self._parameters.require_room(len(self._contributions) + 1)
         client_id = upload.contribution.client_id
         if client_id in self._contributions:
-            raise DuplicateContribution(
-                f"round {self._terms.round_num}: upload of {client_id!r} is its second"
-            )
+            raise DuplicateContribution(f"round {self._terms.round_num}: upload of {client_id!r} is its second")
         if self._total is None:
             shape = (self._parameters.num_ciphertexts(self._terms.dim), 2 * self._parameters.poly_degree)
             self._total = np.zeros(shape, np.uint64)
         modulus = np.uint64(self._parameters.coeff_modulus)
-        for total, words in zip(
-            self._total, messages.split_ciphertexts(upload.ciphertexts, self._parameters)
-        ):
+        for total, words in zip(self._total, messages.split_ciphertexts(upload.ciphertexts, self._parameters)):
             total += words
             # below q the difference wraps to something huge, so the smaller one is the residue
             np.minimum(total, np.subtract(total, modulus, out=words), out=total)

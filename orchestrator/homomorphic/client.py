@@ -71,14 +71,8 @@ class ClientEncryptor:
 
         public_key = PublicKey(parameters, terms.public_key)
         step = parameters.poly_degree
-        ciphertexts = b"".join(
-            public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step)
-        )
-        signed = messages.contribution_bytes(
-            terms.digest, self._client_id, hashlib.sha256(ciphertexts).digest()
-        )
+        ciphertexts = b"".join(public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step))
+        signed = messages.contribution_bytes(terms.digest, self._client_id, hashlib.sha256(ciphertexts).digest())
         return messages.encode(
-            messages.Upload(
-                terms.digest, self._client_id, self._identity.sign(signed), memoryview(ciphertexts)
-            )
+            messages.Upload(terms.digest, self._client_id, self._identity.sign(signed), memoryview(ciphertexts))
         )

@@ -40,6 +40,14 @@ class EncryptedSum:
         self._decryptor_identity = Ed25519PrivateKey.generate()
         self._identities: dict[ClientId, Ed25519PrivateKey] = {}
 
+    def require_cohort(self, num_clients: int) -> None:
+        """See Aggregator.require_cohort.
+
+        Raises:
+          TooManyClients: the noise of so many ciphertexts leaves no room for their sum.
+        """
+        self._parameters.require_room(num_clients)
+
     def sum(
         self,
         vectors: Iterable[tuple[ClientId, Vector]],
@@ -68,9 +76,7 @@ class EncryptedSum:
             if aggregator is None:
                 terms = cpu.time("key", decryptor.open_round, cohort.round_num, len(vector))
                 aggregator = CiphertextAggregator(terms, decryptor_identity, roster)
-            client = ClientEncryptor(
-                client_id, self._identity(client_id), decryptor_identity, min_contributions, set()
-            )
+            client = ClientEncryptor(client_id, self._identity(client_id), decryptor_identity, min_contributions, set())
             upload = cpu.time("encrypt", client.encrypt, terms, vector)
             checked = cpu.time("check", aggregator.check, upload)
             cpu.time("add", aggregator.add, checked)

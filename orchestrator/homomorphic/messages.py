@@ -148,9 +148,7 @@ def decode(wire: bytes, message_type: type[M], max_bytes: int) -> M:
     try:
         return _decoder(message_type).decode(wire)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise MalformedMessage(
-            f"{message_type.__name__}: {len(wire)} bytes that are not such a message"
-        ) from None
+        raise MalformedMessage(f"{message_type.__name__}: {len(wire)} bytes that are not such a message") from None
 
 
 def sign_terms(terms: RoundTerms, identity: Ed25519PrivateKey) -> RoundTerms:

@@ -69,9 +69,7 @@ class BfvParameters:
             )
         least = PLAIN_MODULUS.bit_length() + 1
         if not least <= self.coeff_modulus_bits <= _MAX_WORD_BITS:
-            raise ValueError(
-                f"coeff_modulus_bits must lie in {least}..{_MAX_WORD_BITS}, got {self.coeff_modulus_bits}"
-            )
+            raise ValueError(f"coeff_modulus_bits must lie in {least}..{_MAX_WORD_BITS}, got {self.coeff_modulus_bits}")
 
     @property
     def coeff_modulus(self) -> int:

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FEDKEYS = [sys.executable, "-m", "orchestrator.cli"]
 SMALL = [
-    "--preset", "smoke", "--cohort", "4", "--workers", "1",
+    "--preset", "smoke", "--cohort", "6", "--workers", "1",
     "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
     "--set", "model.num_cells=12", "--set", "rounds.checkpoint_every=3", "--set", "evaluation.every=4",
     "--set", "server.average_decay=0.5", "--set", "client.dropout=0.1",
@@ -73,7 +73,7 @@ def test_a_run_leaves_what_was_promised(trained):
         assert {"outcome", "selected", "survivors", "metrics", "stage_s", "cost", "weights_sha256"} <= set(r)
         assert r["epsilon"] is None
         assert r["outcome"] == "completed"
-        assert len(r["survivors"]) == 4
+        assert len(r["survivors"]) == 6
     assert rounds[-1]["weights_sha256"] == printed["weights_sha256"]
     assert [r["round_num"] for r in rounds if "dev_top1" in r["metrics"]] == [4, 8, 10]
     assert rounds[-1]["metrics"]["train_loss"] < rounds[0]["metrics"]["train_loss"]
@@ -214,6 +214,10 @@ def test_a_damaged_checkpoint_falls_back_and_a_changed_one_is_refused(trained, t
         (["train", "--run", "{tmp}/a", "--preset", "tiny"], "there is no preset 'tiny'"),
         (["train", "--run", "{tmp}/a", "--workers", "nowhere"], "runtime.workers"),
         (["train", "--run", "{tmp}/a", "--data", "{text}", "--cohort", "500"], "rounds.cohort_size = 500"),
+        (
+            ["train", "--run", "{tmp}/a", "--cohort", "4"],
+            "rounds.cohort_size = 4 with aggregation.aggregator = 'secagg'",
+        ),
         (["evaluate", "--run", "{tmp}/none"], "holds no run"),
         (["predict", "--run", "{tmp}/none", "hello"], "holds no run"),
         (["report", "--run", "{tmp}/none"], "holds no run"),
