@@ -103,7 +103,8 @@ def _batches_of_indices(
     """`order` cut into batches; with buckets, sorted by length in `length_buckets` groups first."""
     if length_buckets > 1:
         lengths = np.array([len(sentences[i]) for i in order])
-        order = np.concatenate(np.array_split(order[np.argsort(lengths, kind="stable")], length_buckets))
+        groups = np.array_split(order[np.argsort(lengths, kind="stable")], length_buckets)
+        order = np.concatenate([group if rng is None else rng.permutation(group) for group in groups])
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if length_buckets > 1 and rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]

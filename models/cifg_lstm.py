@@ -343,8 +343,8 @@ def sgd_step(
     Args:
       weights, tokens, targets, mask, dropout, padded: as in loss_and_gradients.
       learning_rate: float32 scalar.
-      clip_norm: the gradients of kernel, bias and projection are scaled down together to this L2 norm: the recurrent
-        part is what explodes (Pascanu et al. 2013). 0 switches it off.
+      clip_norm: if the gradients of kernel, bias and projection together are longer than this (L2), the whole step is
+        scaled down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
       pull: (mu, weights of the server) adds FedProx's mu * (weights - server's): Li et al. 2020, equation 2.
     """
     loss_sum, num_tokens, gradients = loss_and_gradients(weights, tokens, targets, mask, dropout, padded)

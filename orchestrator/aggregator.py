@@ -72,14 +72,6 @@ class Aggregator(Protocol):
 
     name: str
 
-    def require_cohort(self, num_clients: int) -> None:
-        """Checks before a run that cohorts of this size can be protected and summed.
-
-        Raises:
-          OrchestratorError: they can't.
-        """
-        ...
-
     def sum(
         self,
         vectors: Iterable[tuple[ClientId, Vector]],
@@ -103,9 +95,6 @@ class PlainSum:
     """Adds the vectors in the clear: the server sees each one. The baseline that the secure sums must equal."""
 
     name = "plain"
-
-    def require_cohort(self, num_clients: int) -> None:
-        """See Aggregator.require_cohort: any cohort will do."""
 
     def sum(
         self,

@@ -89,15 +89,14 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     """Show what a text holds: people, tokens, coverage, out-of-vocabulary rate, sentence lengths."""
     from dataclasses import asdict
 
-    from models.corpus import load_corpus, split_people
+    from models.client_data import build_client_data
+    from models.corpus import load_corpus
     from models.text_statistics import describe
     from models.text_statistics import plot as draw
-    from models.vocabulary import build_vocabulary
 
     corpus = load_corpus(source)
-    split = split_people(corpus.clients, seed)
-    vocabulary = build_vocabulary(corpus.clients[person].sentences for person in split.train)
-    statistics = describe(corpus, split, vocabulary)
+    run_data = build_client_data(corpus, seed=seed)  # the split and the vocabulary of a run
+    statistics = describe(corpus, run_data.split, run_data.vocabulary)
     if plot is not None:
         draw(corpus, statistics, plot)
         click.echo(f"wrote {plot}", err=True)
@@ -147,21 +146,25 @@ def train(
 
     \b
     Writes into DIR: config.toml, vocabulary.txt, rounds.jsonl (a line a round), checkpoints/, tensorboard/.
-    A killed run goes on with --resume, to the very weights that it would have had.
+    A killed run goes on with --resume, to the very weights that it would have had (and begins if there is none).
     """
     from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
-    overrides = {
-        "data.source": source,
+    flags = {
+        "data.source": _absolute(source),
         "rounds.count": rounds,
         "rounds.cohort_size": cohort,
         "aggregation.aggregator": aggregator,
         "seed": seed,
         "runtime.workers": workers,
-        **_parse_settings(settings),
     }
+    given = _parse_settings(settings)
+    for name in given:
+        if flags.get(name) is not None:
+            raise click.UsageError(f"--set {name} and the flag for it are both given: leave one out")
+    overrides = {**flags, **given}
     if resume and folder.exists() and config_path is None and preset is None:
         config_path = folder.config_path
     run_config = read_config(config_path, preset, overrides)
@@ -204,10 +207,12 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json:
 
     Recall counts words of the vocabulary; words outside it are counted apart. Intervals are 95 %, over people.
     """
+    from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
-    folder.config()
+    folder.identity()
+    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
     from orchestrator.comparison import evaluate_run
 
     figures = evaluate_run(folder, workers, personalise, _note)
@@ -231,6 +236,8 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
     folder.config()
     from orchestrator.prediction import Predictor
 
+    if text is None and as_json:
+        raise click.UsageError("--json needs a TEXT")
     predictor = Predictor(folder)
     if text is not None:
         predictions = [{"word": word, "probability": probability} for word, probability in predictor.next_words(text)]
@@ -271,13 +278,17 @@ def report(run_path: Path) -> None:
     metavar="DIR",
     help="Where the demo's run goes; a second demo there goes on or just shows it.",
 )
-@click.option("--preset", default="small", show_default=True, metavar="NAME", help="What to train.")
-def demo(run_path: Path, preset: str) -> None:
+@click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
+def demo(run_path: Path, preset: Optional[str]) -> None:
     """Train on the built-in text, evaluate beside the bars, write the report: all in one go."""
     from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
+    if folder.exists() and preset is not None:
+        raise click.UsageError(
+            f"{run_path} already holds a run: leave --preset out to go on with it, or name another --run"
+        )
     run_config = folder.config() if folder.exists() else read_config(preset=preset)
     trained = _train(folder, run_config, resume=True)
     _note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
@@ -321,6 +332,14 @@ def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             parsed[key.strip()] = value
     return parsed
+
+
+def _absolute(source: Optional[str]) -> Optional[str]:
+    """A text's place that holds in every folder; the name of a built-in text as it is."""
+    if source is None:
+        return None
+    path, hash_, part = source.partition("#")
+    return f"{Path(path).resolve()}{hash_}{part}" if Path(path).exists() else source
 
 
 def _note(text: str) -> None:

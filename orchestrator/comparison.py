@@ -14,6 +14,7 @@ from models import cifg_lstm
 from models.batches import build_batches
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, write_atomically
+from models.errors import CorpusError
 from models.metrics import (
     ClientSums,
     PositionScores,
@@ -44,7 +45,7 @@ _EXAMPLES = ("see you", "how are", "i don't", "what do you", "thank you so", "i 
 def evaluate_run(
     folder: RunFolder, workers: Optional[str], personalise: bool, note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The figures of `fedkeys evaluate` (commands.md has the fields); also written to DIR/evaluation.json.
+    """The figures of `fedkeys evaluate` (docs/configuration.md lists them); also written to DIR/evaluation.json.
 
     Args:
       folder: a run with a checkpoint.
@@ -72,6 +73,8 @@ def evaluate_run(
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config)}
         personalised = _personalise(runtime, config, data, state.model, note) if personalise else None
+    if not sums["model"].positions.sum():
+        raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
     note("counting the n-gram bars")
     trigram = build_kneser_ney(data.bars, data.vocabulary.size)
     scorer = _Scorer(state.model, trigram, config.data.max_words)
@@ -80,7 +83,7 @@ def evaluate_run(
     note("scoring the bars and the mixture on the test people")
     sums.update(scorer.score(data.test, mixing_weight))
     figures = _figures(sums, mixing_weight)
-    if personalised is not None:
+    if personalise:
         figures["personalised"] = personalised
     figures["round_num"] = state.round_num
     figures["per_person_top1"] = {name: top1_per_client(s).tolist() for name, s in sums.items()}
@@ -99,7 +102,10 @@ def _figures(sums: Mapping[str, ClientSums], mixing_weight: float) -> dict[str, 
     figures["mixed"]["model_weight"] = mixing_weight
     for name in ("model", "mixed"):
         figures[name]["top1_minus_trigram"] = summaries[name].top1 - summaries["trigram"].top1
-        figures[name]["top1_minus_trigram_interval"] = difference_interval(sums[name], sums["trigram"])
+        # One person has no spread: no interval.
+        figures[name]["top1_minus_trigram_interval"] = (
+            difference_interval(sums[name], sums["trigram"]) if summaries[name].clients > 1 else None
+        )
     for name in ("positions", "clients", "oov_rate"):
         figures[name] = getattr(summaries["model"], name)
     return figures
@@ -181,8 +187,8 @@ def _personalise(
     data: ClientData,
     weights: cifg_lstm.Weights,
     note: Callable[[str], None],
-) -> dict[str, Any]:
-    """Fine-tunes for each test person on their first 80 % and scores the last 20 %, before and after."""
+) -> Optional[dict[str, Any]]:
+    """Fine-tunes for each test person on the first 80 %, scores the last 20 %, before and after; None if too short."""
     size = cifg_lstm.ModelSize.of(weights)
     personalisation = build_personalisation(size, config.data.max_words, data.vocabulary.size, config.client.clip_norm)
 
@@ -195,11 +201,17 @@ def _personalise(
         )
         return client_sums([r["before"] for r in results]), client_sums([r["after"] for r in results])
 
+    longest = (max(map(len, part.values())) for part in (data.dev, data.test))
+    if min(longest) < _FINE_TUNING_MIN_SENTENCES:
+        note(f"no fine-tuning: no dev or no test person has {_FINE_TUNING_MIN_SENTENCES} sentences")
+        return None
     note("choosing the fine-tuning rate on the dev people")
     gain = {}
     for rate in _FINE_TUNING_RATES:
         before, after = sums_at(rate, data.dev)
-        gain[rate] = int(after.hits1.sum() - before.hits1.sum())
+        # A rate at which somebody's model diverges is out, whatever it scores.
+        diverged = not np.isfinite(after.nll_sum_nats).all()
+        gain[rate] = -np.inf if diverged else after.hits1.sum() - before.hits1.sum()
     rate = max(gain, key=lambda r: gain[r])
     note("fine-tuning for the test people")
     before, after = sums_at(rate, data.test)
@@ -213,7 +225,7 @@ def _personalise(
         "before": asdict(summarise(before)),
         "after": asdict(summarise(after)),
         "top1_gain": float((after.hits1.sum() - before.hits1.sum()) / after.positions.sum()),
-        "top1_gain_interval": difference_interval(after, before),
+        "top1_gain_interval": difference_interval(after, before) if scored.sum() > 1 else None,
         "share_better": float(np.mean(recalls[scored] > 0)),
         "share_worse": float(np.mean(recalls[scored] < 0)),
     }

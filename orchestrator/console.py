@@ -58,15 +58,15 @@ class ProgressObserver:
 
     def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
         """A round is over."""
-        loss = report.metrics["train_loss"]
-        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        loss = report.metrics.get("train_loss")  # nobody trained: no loss
+        if loss is not None:
+            self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        shown = "-" if self._loss is None else f"{self._loss:.3f}"
         if dev:
             self._recall = f"dev top-1 {dev['dev_top1']:.2%} top-3 {dev['dev_top3']:.2%}"
             if not self._console.is_terminal:
-                self._console.print(
-                    f"round {report.round_num}: loss {self._loss:.3f} nats, {self._recall}", highlight=False
-                )
+                self._console.print(f"round {report.round_num}: loss {shown} nats, {self._recall}", highlight=False)
         if report.outcome != "completed":
             self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
         assert self._task is not None  # begin() came first
-        self._progress.update(self._task, completed=report.round_num, figures=f"loss {self._loss:.3f} {self._recall}")
+        self._progress.update(self._task, completed=report.round_num, figures=f"loss {shown} {self._recall}")

@@ -4,6 +4,7 @@ OrchestratorError             exit code 2: bad input or configuration
 ├── ConfigError               a setting is unknown, of the wrong type, out of range or contradicts another
 ├── RunFolderError            a run folder is missing, in use, damaged or of another schema
 ├── BelowThreshold            exit code 3: fewer clients are left in a round than it needs
+├── Diverged                  exit code 3: the model's weights are not finite any more
 └── PrivacyStop               exit code 3: a privacy rule forbids to go on
 """
 
@@ -26,6 +27,12 @@ class RunFolderError(OrchestratorError):
 
 class BelowThreshold(OrchestratorError):
     """Fewer clients are left in a round than it needs."""
+
+    exit_code = 3
+
+
+class Diverged(OrchestratorError):
+    """The model's weights are not finite any more."""
 
     exit_code = 3
 

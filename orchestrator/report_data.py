@@ -146,7 +146,7 @@ class RunView:
 
     @property
     def wall_s(self) -> float:
-        """Time of all rounds, evaluations and checkpoints included; start-up and interruptions are not."""
+        """Time of all rounds with their evaluations; start-up, checkpoints and interruptions are not in it."""
         return sum(r.wall_s for r in self.rounds)
 
     @property

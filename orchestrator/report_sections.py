@@ -187,7 +187,7 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
     dev = run.dev_points
     yield "rounds", "By round.", [p.round_num for p in dev]
     unit, seconds = ("hours", 3600) if run.wall_s > 7200 else ("minutes", 60) if run.wall_s > 120 else ("seconds", 1)
-    caption = "By time: rounds, evaluations and checkpoints; not the start, nor interruptions."
+    caption = "By time: rounds and evaluations; not the start, the checkpoints, nor interruptions."
     yield f"{unit} of training", caption, [p.wall_s / seconds for p in dev]
     yield "gigabytes", "By what the phones sent, all of them together.", [p.uploaded_bytes / 1e9 for p in dev]
 

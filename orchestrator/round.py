@@ -213,7 +213,7 @@ def _encoded(
 def _metrics(tally: _Tally) -> dict[str, float]:
     sums = tally.sums
     return {
-        "train_loss": sums.get("loss_sum", 0.0) / max(1.0, sums.get("num_tokens", 0.0)),
+        **({"train_loss": sums["loss_sum"] / max(1.0, sums["num_tokens"])} if sums.get("clients") else {}),
         "client_update_norm": sums.get("client_norm_sum", 0.0) / max(1.0, sums.get("clients", 0.0)),
         **{
             name: int(sums.get(name, 0))
@@ -255,7 +255,7 @@ def _averaged(average: Optional[Weights], weights: Weights, round_num: int, deca
 
 def _norm(tensors: Weights) -> float:
     """L2 norm over all tensors together."""
-    return float(np.sqrt(sum(float(np.vdot(t, t)) for t in tensors)))
+    return float(np.sqrt(sum(float(np.sum(np.square(t, dtype=np.float64))) for t in tensors)))
 
 
 def weights_digest(weights: Weights) -> str:

@@ -17,6 +17,7 @@ import dataclasses
 import fcntl
 import io
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +83,8 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        begun = {"config.toml", "vocabulary.txt", ".lock"}  # what a kill before run.json leaves
+        if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 
     def create(self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity) -> None:
@@ -90,9 +92,13 @@ class RunFolder:
         self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        write_config(config, self.config_path)
+        self.write_config(config)
         vocabulary.write(self.path / "vocabulary.txt")
         write_atomically(self.path / "run.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keeps the configuration; a resume may name other workers, or another place of the same text."""
+        write_config(config, self.config_path)
 
     def lock(self) -> None:
         """Keeps a second process from writing this run; let go when the process ends.
@@ -131,7 +137,7 @@ class RunFolder:
                     f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: use the fedkeys that wrote it"
                 )
             return msgspec.json.decode(raw, type=RunIdentity)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
 
     def vocabulary(self) -> Vocabulary:
@@ -159,7 +165,7 @@ class RunFolder:
                 continue
             try:
                 reports.append(msgspec.json.decode(line))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 if number < len(lines) - 1:
                     raise RunFolderError(f"{self.rounds_path}, line {number} is damaged: restore the file") from None
         return reports
@@ -171,7 +177,8 @@ class RunFolder:
 
     def checkpoints(self) -> list[int]:
         """The rounds that have a checkpoint, oldest first."""
-        return sorted(int(p.stem.split("_")[1]) for p in (self.path / "checkpoints").glob("round_*.npz"))
+        names = (re.fullmatch(r"round_(\d+)\.npz", p.name) for p in (self.path / "checkpoints").glob("*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def save_checkpoint(self, state: ServerState, keep: int) -> None:
         """Writes a checkpoint, then removes all but the newest `keep`."""
@@ -215,7 +222,7 @@ class RunFolder:
           RunFolderError: they differ.
         """
         for report in self.rounds():
-            if report["round_num"] == state.round_num and report["weights_sha256"] != weights_digest(state.model):
+            if report["round_num"] == state.round_num and report.get("weights_sha256") != weights_digest(state.model):
                 raise RunFolderError(
                     f"{self._checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl reports: "
                     "restore it or train anew"
@@ -233,14 +240,20 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
     packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
     return RunIdentity(
         schema=SCHEMA,
-        # Workers change nothing in what comes out, so a resume may have others.
-        config_sha256=config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig())),
+        config_sha256=_digest_of_what_matters(config),
         corpus_name=corpus.name,
         corpus_sha256=corpus.digest,
         vocabulary_sha256=vocabulary.digest,
         num_weights=num_weights,
         versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
     )
+
+
+def _digest_of_what_matters(config: RunConfig) -> str:
+    """The digest without the workers, which change nothing in what comes out, and without the text's place, since its
+    own digest says more."""
+    data = msgspec.structs.replace(config.data, source="-")
+    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
 
 
 def _flatten(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,7 +5,8 @@ Training in TFF, the transcript and the clients of a network run all take these,
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Callable, Optional
 
 import numpy as np
 
@@ -18,6 +19,17 @@ from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.schedules import learning_rate_at
 from orchestrator.settings import AggregationConfig, RunConfig
+
+if TYPE_CHECKING:
+    from orchestrator.secagg.graph import Policy
+
+
+class NoStopwatch:
+    """For a round whose stages nobody times. See orchestrator.round.Stopwatch."""
+
+    def stage(self, name: str) -> AbstractContextManager:
+        """A context that does nothing."""
+        return nullcontext()
 
 
 def client_weight(config: RunConfig, num_tokens: int, num_examples: int) -> float:
@@ -33,7 +45,8 @@ def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
 
 def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
     """The code between updates and integers."""
-    most_sentences = config.client.max_sentences * config.client.epochs
+    # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
+    most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
     return Encoder(
         clip_norm=config.aggregation.clip_norm,
         num_clients=config.rounds.cohort_size,
@@ -54,14 +67,9 @@ def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable
       observer: of secagg: is shown every message that the server receives.
     """
     if aggregation.aggregator == "secagg":
-        from orchestrator.secagg import Policy, SecAgg
+        from orchestrator.secagg import SecAgg
 
-        policy = Policy(
-            corrupt_share=aggregation.corrupt_share,
-            dropout_share=aggregation.dropout_share,
-            min_survivors=max(2, aggregation.min_survivors),
-        )
-        return SecAgg(policy, observer=observer)
+        return SecAgg(secagg_policy(aggregation), observer=observer)
     if aggregation.aggregator == "encrypted":
         from orchestrator.homomorphic.encrypted_sum import EncryptedSum
         from orchestrator.homomorphic.parameters import BfvParameters
@@ -78,11 +86,29 @@ def require_summable(config: RunConfig) -> None:
     """
     aggregation, cohort_size = config.aggregation, config.rounds.cohort_size
     try:
-        build_aggregator(aggregation).require_cohort(cohort_size)
+        if aggregation.aggregator == "secagg":
+            from orchestrator.secagg.graph import graph_parameters
+
+            graph_parameters(cohort_size, secagg_policy(aggregation))
+        elif aggregation.aggregator == "encrypted":
+            from orchestrator.homomorphic.parameters import BfvParameters
+
+            BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).require_room(cohort_size)
     except (OrchestratorError, ValueError) as error:
         raise ConfigError(
             f"rounds.cohort_size = {cohort_size} with aggregation.aggregator = {aggregation.aggregator!r}: {error}"
         ) from None
+
+
+def secagg_policy(aggregation: AggregationConfig) -> Policy:
+    """What a party of the secure aggregation assumes and insists on."""
+    from orchestrator.secagg.graph import Policy
+
+    return Policy(
+        corrupt_share=aggregation.corrupt_share,
+        dropout_share=aggregation.dropout_share,
+        min_survivors=max(2, aggregation.min_survivors),
+    )
 
 
 def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:

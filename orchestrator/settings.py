@@ -78,7 +78,9 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "constant"
     clip_norm: Annotated[
         NotNegative,
-        _says("Largest norm of the recurrent, bias and projection gradients of a step; 0 = no clipping."),
+        _says(
+            "A step whose recurrent, bias and projection gradients together are longer is scaled down to it; 0 = off."
+        ),
     ] = 1.0
     epochs: Annotated[Count, _says("Passes over the client's sentences in a round.")] = 1
     batch_size: Annotated[Count, _says("Sentences in a batch.")] = 16
@@ -107,12 +109,12 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
         _says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
     ] = "fedadam"
-    learning_rate: Annotated[Positive, _says("Step of the server's optimiser.")] = 0.012
+    learning_rate: Annotated[Positive, _says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
     schedule: Annotated[Schedule, _says("How the learning rate falls over the rounds.")] = "linear"
     decay_start: Annotated[Share, _says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
     decay_floor: Annotated[Share, _says("Share of the learning rate that is left in the last round.")] = 0.05
     warmup_rounds: Annotated[CountOrNone, _says("Rounds in which the learning rate climbs to its full size.")] = 0
-    momentum: Annotated[ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam, fedyogi and fedadagrad.")] = 0.9
+    momentum: Annotated[ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam and fedyogi.")] = 0.9
     beta_2: Annotated[ShareBelowOne, _says("How long fedadam and fedyogi remember squared updates.")] = 0.99
     epsilon: Annotated[Positive, _says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
     average_decay: Annotated[

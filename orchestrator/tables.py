@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +20,8 @@ _LABELS = {
 def print_comparison(figures: Mapping[str, Any]) -> None:
     """Prints what `fedkeys evaluate` found."""
     console = Console()
-    table = Table(title=f"{figures['clients']} people never seen in training, {figures['positions']:,} words")
+    people = f"{figures['clients']} people never seen in training, {figures['positions']:,} words"
+    table = Table(title=f"{people}, after round {figures['round_num']}")
     for column in ("", "top-1", "95 % over people", "top-3", "nats a word", "top-1, mean over people"):
         table.add_column(column, justify="left" if not column else "right")
     for name, label in _LABELS.items():
@@ -37,10 +38,9 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
         )
     console.print(table)
     for name in ("model", "mixed"):
-        low, high = figures[name]["top1_minus_trigram_interval"]
         console.print(
             f"{_LABELS[name]} minus trigram: {100 * figures[name]['top1_minus_trigram']:+.2f} points"
-            f" (95 % over people: {100 * low:+.2f} to {100 * high:+.2f})"
+            + _over_people(figures[name]["top1_minus_trigram_interval"])
         )
     console.print(
         f"words outside the vocabulary: {figures['oov_rate']:.2%}, counted apart;"
@@ -48,13 +48,18 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
     )
     personal = figures.get("personalised")
     if personal:
-        low, high = personal["top1_gain_interval"]
         console.print(
             f"fine-tuned for {personal['clients']} people: top-1 {personal['before']['top1']:.2%} ->"
             f" {personal['after']['top1']:.2%} on their later text, {100 * personal['top1_gain']:+.2f} points"
-            f" (95 % over people: {100 * low:+.2f} to {100 * high:+.2f});"
+            f"{_over_people(personal['top1_gain_interval'])};"
             f" {personal['share_better']:.0%} better, {personal['share_worse']:.0%} worse"
         )
+
+
+def _over_people(interval: Optional[Sequence[float]]) -> str:
+    if interval is None:
+        return ""
+    return f" (95 % over people: {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f})"
 
 
 def print_predictions(examples: Sequence[Mapping[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from models.vocabulary import EOS
 from orchestrator.aggregator import Aggregator
 from orchestrator.cohort import draw_drops, select_cohort
 from orchestrator.config import RunConfig
-from orchestrator.errors import RunFolderError
+from orchestrator.errors import BelowThreshold, Diverged, RunFolderError
 from orchestrator.round import (
     RoundFunctions,
     RoundReport,
@@ -44,6 +45,9 @@ from tff_pipelines.runtime import Runtime
 from tff_pipelines.server_update import build_server_optimizer, build_server_update
 
 _EVALUATION_BATCH = 32
+_MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
+
+_log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -113,13 +117,18 @@ def train(
     size = model_size(config, data.vocabulary.size)
     aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
-    if resume and folder.exists():
+    goes_on = resume and folder.exists()
+    if goes_on:
         folder.lock()
         _check_same_run(folder, identity)
-    else:
-        folder.create(config, data.vocabulary, identity)
     observer.stage("starting the TFF workers")
-    with Runtime(config.runtime.workers) as runtime:
+    with Runtime(
+        config.runtime.workers
+    ) as runtime:  # before anything is written: a wrong address leaves nothing behind
+        if goes_on:
+            folder.write_config(config)
+        else:
+            folder.create(config, data.vocabulary, identity)
         observer.stage("building the TFF computations")
         trainer = _Trainer(config, data, size, aggregator, runtime)
         if folder.checkpoints():
@@ -139,7 +148,7 @@ def _train_rounds(
     import tensorflow as tf
 
     rounds, clock = config.rounds, WallClock()
-    client_batches, started = 0.0, time.perf_counter()
+    client_batches, num_abandoned, started = 0.0, 0, time.perf_counter()
     observer.begin(state.round_num + 1, rounds.count)
     scalars = tf.summary.create_file_writer(str(folder.tensorboard_path))
     while state.round_num < rounds.count:
@@ -161,6 +170,9 @@ def _train_rounds(
                 tf.summary.scalar(name, value)
         client_batches += report.metrics["client_batches"]
         observer.round_done(report, dev)
+        num_abandoned = 0 if report.outcome == "completed" else num_abandoned + 1
+        if num_abandoned == _MAX_ABANDONED:
+            raise BelowThreshold(f"{num_abandoned} rounds in a row were abandoned, the last because: {report.reason}")
     scalars.close()
     return TrainingResult(state, rounds.count, time.perf_counter() - started, int(client_batches))
 
@@ -175,6 +187,11 @@ def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:
     ):
         if getattr(then, name) != getattr(now, name):
             raise RunFolderError(f"{folder.path} was begun with another {name.rsplit('_', 1)[0]}: {advice}")
+    changed = [f"{p} {then.versions.get(p)} -> {v}" for p, v in now.versions.items() if then.versions.get(p) != v]
+    if changed:
+        _log.warning(
+            "other versions than at the start (%s): the weights may differ in the last bits", ", ".join(changed)
+        )
 
 
 class _Trainer:
@@ -275,7 +292,10 @@ def federated_sums(
 ) -> ClientSums:
     """Sums per person, by federated evaluation."""
     results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * config.runtime.clients_per_call))
-    return client_sums(results)
+    sums = client_sums(results)
+    if not np.isfinite(sums.nll_sum_nats).all():
+        raise Diverged("the model's weights are no longer finite: lower client.learning_rate or server.learning_rate")
+    return sums
 
 
 def client_sums(results: Sequence[Mapping[str, Any]]) -> ClientSums:

@@ -19,6 +19,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, Optional
 
@@ -35,6 +36,7 @@ from tff_pipelines.worker_process import KEEP_BYTES, worker_command, worker_envi
 _log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_CONNECT_TIMEOUT_S = 10.0
 _GONE_TIMEOUT_S = 5.0  # how long an unreachable worker may take to answer before it counts as dead
 _MAX_MESSAGE_BYTES = 2_000_000_000  # gRPC's and protobuf's limit is 2 GiB
 _CHANNEL_OPTIONS = [
@@ -42,6 +44,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
+    # A frozen worker or a dead tunnel is noticed within these. gRPC's servers refuse pings more often than every 5 min.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 ]
 
 
@@ -85,13 +90,28 @@ class Worker:
         self.address = address
         self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
         try:
-            grpc.channel_ready_future(self._channel).result(timeout=_START_TIMEOUT_S if self._process else 10.0)
-        except grpc.FutureTimeoutError:
+            self._wait_until_ready()
+        except WorkerError:
             self.close()
-            raise WorkerError(f"no TFF worker answers at {address}: start one there with `fedkeys worker`") from None
+            raise
         context = _build_context(_StrictStub(tff.framework.RemoteExecutorGrpcStub(self._channel), self))
         # TFF's context stack is thread-local: the worker's thread is the one place where its context is installed.
         self._thread = futures.ThreadPoolExecutor(1, initializer=tff.framework.set_default_context, initargs=(context,))
+
+    def _wait_until_ready(self) -> None:
+        ready = grpc.channel_ready_future(self._channel)
+        deadline = time.monotonic() + (_START_TIMEOUT_S if self._process else _CONNECT_TIMEOUT_S)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.2)
+                return
+            if self._process is not None and self._process.poll() is not None:
+                code = self._process.returncode
+                raise WorkerError(f"a TFF worker ended at its start with code {code}: run `fedkeys doctor`")
+        ready.cancel()
+        if self._process is not None:
+            raise WorkerError(f"a TFF worker did not answer in {_START_TIMEOUT_S:.0f} s: run `fedkeys doctor`")
+        raise WorkerError(f"no TFF worker answers at {self.address}: start one there with `fedkeys worker`")
 
     @property
     def pid(self) -> Optional[int]:
@@ -191,7 +211,7 @@ class _RememberingExecutor(tff.framework.RemoteExecutor):
             return self._computations[id(value)][1]
         if isinstance(type_spec, tff.FederatedType) and type_spec.placement is tff.SERVER:
             leaves = tree.flatten(value)
-            if all(isinstance(leaf, np.ndarray) and not leaf.flags.writeable for leaf in leaves):
+            if all(map(_is_fixed, leaves)):
                 name = type_spec.compact_representation()
                 known, remote = self._broadcasts.get(name, ((), None))
                 if len(known) != len(leaves) or any(a is not b for a, b in zip(known, leaves)):
@@ -199,6 +219,13 @@ class _RememberingExecutor(tff.framework.RemoteExecutor):
                     self._broadcasts[name] = (leaves, remote)
                 return remote
         return await super().create_value(value, type_spec)
+
+
+def _is_fixed(leaf) -> bool:
+    """True if nothing can change the array any more, nor the array that it is a view of."""
+    if not isinstance(leaf, np.ndarray) or leaf.flags.writeable:
+        return False
+    return not isinstance(leaf.base, np.ndarray) or _is_fixed(leaf.base)
 
 
 def _build_context(stub) -> tff.framework.SyncExecutionContext:
@@ -307,7 +334,9 @@ class Runtime:
 
     def _first(self) -> Worker:
         if not self.workers:
-            raise WorkerError("no TFF worker is left: see the log for why they ended, then resume the run")
+            raise WorkerError(
+                "no TFF worker is left: they ended while they had work; free memory, then go on with --resume"
+            )
         return self.workers[0]
 
     def _least_busy(self, pending) -> Worker:

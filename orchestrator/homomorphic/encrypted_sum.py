@@ -40,14 +40,6 @@ class EncryptedSum:
         self._decryptor_identity = Ed25519PrivateKey.generate()
         self._identities: dict[ClientId, Ed25519PrivateKey] = {}
 
-    def require_cohort(self, num_clients: int) -> None:
-        """See Aggregator.require_cohort.
-
-        Raises:
-          TooManyClients: the noise of so many ciphertexts leaves no room for their sum.
-        """
-        self._parameters.require_room(num_clients)
-
     def sum(
         self,
         vectors: Iterable[tuple[ClientId, Vector]],

@@ -30,7 +30,7 @@ from orchestrator.aggregator import (
 )
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import TooFewPeers
-from orchestrator.secagg.graph import Policy, graph_parameters
+from orchestrator.secagg.graph import Policy
 from orchestrator.secagg.server import Outbox, Server
 
 Observer = Callable[[str, ClientId, bytes], None]  # (stage, client, message that the server received)
@@ -63,14 +63,6 @@ class SecAgg:
 
     def __repr__(self) -> str:
         return f"SecAgg({self._policy})"
-
-    def require_cohort(self, num_clients: int) -> None:
-        """See Aggregator.require_cohort.
-
-        Raises:
-          WeakParameters: the cohort is too small for the policy.
-        """
-        graph_parameters(num_clients, self._policy)
 
     def sum(
         self,

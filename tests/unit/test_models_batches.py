@@ -83,3 +83,12 @@ def test_sizes_below_one_are_refused_by_name(name):
     sizes = {"batch_size": 1, "time": 1, name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {name}=0"):
         build_batches([], **sizes)
+
+
+def test_buckets_mix_within_and_never_across():
+    """20 lengths in 4 groups of 5: sorted would be one bucket a length."""
+    sentences = [np.full(length, 5) for length in range(1, 21)]
+    batches = build_batches(sentences, batch_size=5, time=30, length_buckets=4, rng=np.random.default_rng(1))
+    lengths = (batches.mask.sum(2) - 1).astype(int).tolist()
+    assert sorted(sorted(batch) for batch in lengths) == [list(range(1 + 5 * i, 6 + 5 * i)) for i in range(4)]
+    assert any(batch != sorted(batch) for batch in lengths)

@@ -1,0 +1,150 @@
+"""A run's folder: what it keeps, what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.corpus import ClientId, ClientText, Corpus
+from models.vocabulary import SPECIAL_WORDS, Vocabulary
+from orchestrator.aggregator import CostLedger
+from orchestrator.config import RunConfig, read_config
+from orchestrator.errors import RunFolderError
+from orchestrator.round import RoundReport, ServerState, weights_digest
+from orchestrator.run_folder import RunFolder, build_identity
+
+VOCABULARY = Vocabulary((*SPECIAL_WORDS, "see", "you"))
+CORPUS = Corpus("text", {ClientId("a"): ClientText(ClientId("a"), ("see you",), (None,))}, "0" * 64)
+
+
+def state(round_num=1, average=True):
+    weights = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(2, np.float32) * round_num)
+    optimizer = {"learning_rate": np.float32(0.5), "step": np.int32(round_num), "accumulator": weights}
+    return ServerState(round_num, weights, optimizer, tuple(w + 1 for w in weights) if average else None)
+
+
+def report(round_num, digest="0" * 64):
+    return RoundReport(round_num, "completed", ("a",), ("a",), {"train_loss": 1.0}, {}, CostLedger(), digest)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config = RunConfig()
+    run.create(config, VOCABULARY, build_identity(config, CORPUS, VOCABULARY, 8))
+    return run
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_a_checkpoint_comes_back_bit_for_bit(folder, average):
+    before = state(3, average)
+    folder.save_checkpoint(before, keep=2)
+    after = folder.load_checkpoint()
+    assert after.round_num == 3
+    assert list(after.optimizer_state) == list(before.optimizer_state)
+    assert type(after.optimizer_state["step"]) is np.int32
+    for a, b in zip((*before.weights, *before.model), (*after.weights, *after.model)):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+    assert (after.average is None) != average
+
+
+def test_an_optimiser_without_a_state_comes_back(folder):
+    folder.save_checkpoint(ServerState(1, (np.ones(2, np.float32),), {"learning_rate": np.float32(1)}), keep=1)
+    assert folder.load_checkpoint().optimizer_state == {"learning_rate": 1.0}
+
+
+def test_only_the_newest_checkpoints_stay_and_strangers_are_passed_over(folder):
+    for round_num in (1, 2, 3):
+        folder.save_checkpoint(state(round_num), keep=2)
+    stranger = folder.path / "checkpoints" / "round_000003 (copy).npz"
+    stranger.write_bytes(b"x")
+    assert folder.checkpoints() == [2, 3]
+    assert stranger.exists()
+
+
+def test_a_damaged_newest_checkpoint_gives_the_one_before(folder):
+    for round_num in (1, 2):
+        folder.save_checkpoint(state(round_num), keep=2)
+    newest = folder.path / "checkpoints" / "round_000002.npz"
+    newest.write_bytes(newest.read_bytes()[:50])
+    assert folder.load_checkpoint().round_num == 1
+    with pytest.raises(RunFolderError, match="round_000002.npz is damaged"):
+        folder.load_checkpoint(2)
+    with pytest.raises(RunFolderError, match="no checkpoint of round 7: it has 1, 2"):
+        folder.load_checkpoint(7)
+
+
+def test_other_weights_than_reported_are_refused(folder):
+    folder.save_checkpoint(state(1), keep=1)
+    folder.append_round(report(1, weights_digest(state(1).model)))
+    folder.check_digest(folder.load_checkpoint())
+    folder.forget_rounds_after(0)
+    folder.append_round(report(1))
+    with pytest.raises(RunFolderError, match="does not hold the weights"):
+        folder.check_digest(folder.load_checkpoint())
+
+
+def test_a_cut_last_line_is_passed_over_and_another_is_refused(folder):
+    folder.append_round(report(1))
+    folder.append_round(report(2))
+    whole = folder.rounds_path.read_bytes()
+    folder.rounds_path.write_bytes(whole[:-20])
+    assert [r["round_num"] for r in folder.rounds()] == [1]
+    folder.rounds_path.write_bytes(whole[20:])
+    with pytest.raises(RunFolderError, match="line 1 is damaged"):
+        folder.rounds()
+    folder.rounds_path.write_bytes(b"\xff\xfe\n" + whole)
+    with pytest.raises(RunFolderError, match="line 1 is damaged"):
+        folder.rounds()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])
+def test_a_damaged_identity_is_one_clear_error(folder, content):
+    (folder.path / "run.json").write_bytes(content)
+    with pytest.raises(RunFolderError):
+        folder.identity()
+
+
+def test_another_schema_is_refused_by_number(folder):
+    path = folder.path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
+    with pytest.raises(RunFolderError, match="has schema 2, this fedkeys reads 1"):
+        folder.config()
+
+
+def test_the_identity_is_about_what_comes_out():
+    def digest(**overrides):
+        return build_identity(read_config(overrides=overrides), CORPUS, VOCABULARY, 8).config_sha256
+
+    same = digest()
+    assert digest(**{"runtime.workers": "7", "data.source": "elsewhere.jsonl"}) == same
+    assert digest(**{"rounds.count": 7}) != same
+
+
+def test_a_folder_is_free_or_not(folder, tmp_path):
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        folder.require_free()
+    (folder.path / "run.json").unlink()  # as a kill at the very beginning would leave it
+    folder.require_free()
+    (folder.path / "letter.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="not an empty folder"):
+        folder.require_free()
+    RunFolder(tmp_path / "new").require_free()
+
+
+def test_two_cannot_have_the_same_run(folder):
+    with pytest.raises(RunFolderError, match="in use by another process"):
+        RunFolder(folder.path).lock()
+
+
+def test_a_report_is_a_line_of_json_with_the_promised_fields(folder):
+    folder.append_round(report(1), wall_s=1.5)
+    line = msgspec.json.decode(folder.rounds_path.read_bytes())
+    assert set(line) >= {
+        "round_num", "outcome", "selected", "survivors", "metrics", "stage_s", "cost", "weights_sha256", "epsilon",
+    }  # fmt: skip
+    assert line["wall_s"] == 1.5
