@@ -289,3 +289,33 @@ def test_help_is_quick_and_teaches():
     ).stderr
     for heavy in ("tensorflow", "tensorflow_federated", "matplotlib", "scipy", "numpy"):
         assert f" {heavy}\n" not in imported, f"--help imports {heavy}"
+
+
+def test_a_run_that_diverges_stops_with_its_reason(text, tmp_path):
+    wild = ["--set", "client.learning_rate=1e30", "--set", "client.clip_norm=0.0"]
+    done = fedkeys("train", "--run", tmp_path / "wild", "--data", text, "--rounds", 20, *SMALL, *wild)
+    assert done.returncode == 3, done.stderr
+    assert "10 rounds in a row were abandoned, the last because: round 10:" in done.stderr.strip().splitlines()[-1]
+    rounds = RunFolder(tmp_path / "wild").rounds()
+    assert [r["outcome"] for r in rounds] == ["abandoned"] * 10
+    assert rounds[0]["metrics"]["non_finite_clients"] == 6
+
+
+def test_ten_people_are_enough_and_one_of_them_has_no_interval(tmp_path):
+    path = tmp_path / "few.jsonl"
+    lines = [{"client_id": f"p{i}", "text": f"i like my dog number {j}"} for i in range(10) for j in range(12)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = tmp_path / "run"
+    done = fedkeys("train", "--run", run, "--data", path, "--rounds", 2, *SMALL, "--cohort", 5)
+    assert done.returncode == 0, done.stderr
+    done = fedkeys("evaluate", "--run", run, "--personalise", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["clients"] == 1
+    assert figures["model"]["top1_interval"] is None
+    assert figures["personalised"] is None
+    assert "no fine-tuning: no dev or no test person has 20 sentences" in done.stderr
+    assert fedkeys("evaluate", "--run", run).returncode == 0
+    wrong = fedkeys("evaluate", "--run", run, "--workers", "abc")
+    assert wrong.returncode == 2
+    assert "runtime.workers" in wrong.stderr.strip().splitlines()[-1]
