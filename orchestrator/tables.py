@@ -10,9 +10,9 @@ from rich.table import Table
 
 _LABELS = {
     "model": "federated model",
-    "mixed": "model and trigram, mixed",
-    "trigram": "Kneser-Ney trigram, pooled text",
-    "bigram": "Kneser-Ney bigram, pooled text",
+    "mixed": "mixed with the trigram",
+    "trigram": "trigram, pooled text",
+    "bigram": "bigram, pooled text",
     "unigram": "unigram, pooled text",
 }
 
@@ -22,7 +22,7 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
     console = Console()
     people = f"{figures['clients']} people never seen in training, {figures['positions']:,} words"
     table = Table(title=f"{people}, after round {figures['round_num']}")
-    for column in ("", "top-1", "95 % over people", "top-3", "nats a word", "top-1, mean over people"):
+    for column in ("", "top-1", "95 %", "top-3", "nats", "per person"):
         table.add_column(column, justify="left" if not column else "right")
     for name, label in _LABELS.items():
         row = figures[name]
@@ -30,13 +30,14 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
         table.add_row(
             label,
             f"{row['top1']:.2%}",
-            "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}",
+            "" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f} %",
             f"{row['top3']:.2%}",
             f"{row['loss_nats_per_token']:.3f}",
             "" if mean is None else f"{mean:.2%}",
             style="bold" if name == "model" else None,
         )
     console.print(table)
+    console.print("top-1 and top-3 recall; 95 %: interval over people; nats a word; per person: mean top-1 over people")
     for name in ("model", "mixed"):
         console.print(
             f"{_LABELS[name]} minus trigram: {100 * figures[name]['top1_minus_trigram']:+.2f} points"
