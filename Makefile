@@ -47,5 +47,5 @@ lint-lock: ## remake requirements/lint.lock (LOCK=--upgrade takes newer versions
 	scripts/lock.sh lint $(LOCK)
 
 clean: ## remove caches and build leftovers; the environments stay
-	rm -rf build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build edge/clients/c/build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests scripts -name __pycache__ -prune -exec rm -rf {} +

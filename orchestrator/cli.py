@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from edge.errors import EdgeError
 from models.errors import ModelsError
+from orchestrator import cli_edge, cli_server
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
@@ -116,7 +118,10 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 @click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
 @click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
 @click.option("--cohort", type=int, metavar="N", help="Clients a round.")
-@click.option("--aggregator", metavar="NAME", help="How updates are summed.")
+@click.option("--aggregator", metavar="NAME", help="How updates are summed: secagg (the default), encrypted or plain.")
+@click.option(
+    "--client-runtime", metavar="NAME", help="What trains the clients: tff (the default), or litert as on phones."
+)
 @click.option("--seed", type=int, metavar="S", help="Seed of everything that the simulation draws.")
 @click.option(
     "--set",
@@ -136,6 +141,7 @@ def train(
     rounds: Optional[int],
     cohort: Optional[int],
     aggregator: Optional[str],
+    client_runtime: Optional[str],
     seed: Optional[int],
     settings: tuple[str, ...],
     resume: bool,
@@ -157,6 +163,7 @@ def train(
         "rounds.count": rounds,
         "rounds.cohort_size": cohort,
         "aggregation.aggregator": aggregator,
+        "client.runtime": client_runtime,
         "seed": seed,
         "runtime.workers": workers,
     }
@@ -318,6 +325,10 @@ def worker(port: int, threads: int) -> None:
     sys.exit(run_worker(port, threads))
 
 
+cli_edge.add_commands(cli)
+cli_server.add_commands(cli)
+
+
 def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     """KEY=VALUE flags as a dict; VALUE as TOML writes it, and a bare word is a string."""
     from orchestrator.config import tomllib
@@ -379,7 +390,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; a run goes on with --resume", err=True)
         sys.exit(130)
-    except (OrchestratorError, ModelsError, PipelineError) as error:
+    except (OrchestratorError, ModelsError, PipelineError, EdgeError) as error:
         click.echo(f"fedkeys: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 2))
     except BrokenPipeError:

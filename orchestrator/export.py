@@ -16,6 +16,7 @@ from edge.export import STATELESS_FILE, TRAIN_FILE, build_files
 from edge.golden import golden_files
 from edge.litert_client import TrainableModel
 from edge.manifest import (
+    MANIFEST_FILE,
     SPECIAL_IDS,
     Aggregation,
     Eligibility,
@@ -33,7 +34,7 @@ from edge.manifest import (
     weight_entries,
 )
 from edge.parity import PARITY_FILE, RATE, STEPS, Certificate, Reference, certify
-from edge.phone_bundle import VOCABULARY_FILE, check_target, read_file, write_bundle
+from edge.phone_bundle import VOCABULARY_FILE, check_target, file_entries, read_file, write_bundle
 from edge.signing import check_key
 from models.batches import Batches, build_batches
 from models.client_data import ClientData
@@ -89,14 +90,12 @@ def export_run(
     files.update(golden_files(weights, time, config.client.clip_norm, config.client.learning_rate))
     certificate = None
     if data is not None:
-        certificate = _certify(config, data, files, weights, note)
+        unproven = to_json(_manifest(config, identity, state, None, file_entries(files)))
+        certificate = _certify(config, data, {**files, MANIFEST_FILE: unproven}, weights, note)
         _require_passed(certificate)
         files[PARITY_FILE] = to_json(certificate)
-
-    def build_manifest(entries: Mapping[str, FileEntry]) -> Manifest:
-        return _manifest(config, identity, state, certificate, entries)
-
-    manifest = write_bundle(out, files, build_manifest, key, force, archive)
+    manifest = _manifest(config, identity, state, certificate, file_entries(files))
+    write_bundle(out, files, manifest, key, force, archive)
     return {
         "files": {name: {"bytes": e.bytes, "sha256": e.sha256} for name, e in manifest.files.items()},
         "parity_max_abs_diff": certificate.max_abs_diff if certificate else None,
@@ -113,11 +112,11 @@ def run_parity(folder: RunFolder, bundle: Path, note: Callable[[str], None] = la
     Raises:
       BundleError: the bundle came from another run.
     """
-    manifest, _ = read_manifest(bundle)
+    manifest, raw = read_manifest(bundle)
     config, identity = folder.config(), folder.identity()
     if manifest.run.config_sha256 != identity.config_sha256:
         raise BundleError(f"{bundle} was not exported from {folder.path}: name the run that it came from")
-    files = {name: read_file(bundle, manifest, name) for name in manifest.files}
+    files = {MANIFEST_FILE: raw, **{name: read_file(bundle, manifest, name) for name in manifest.files}}
     weights = TrainableModel(files[TRAIN_FILE]).get_weights()
     if weights_digest(weights) != manifest.run.weights_sha256:
         raise BundleError(f"{bundle / TRAIN_FILE} holds other weights than the manifest names: export the run again")

@@ -72,6 +72,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client does in a round: SGD on its own sentences."""
 
+    runtime: Annotated[
+        Literal["tff", "litert"],
+        _says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
+    ] = "tff"
     learning_rate: Annotated[Positive, _says("Step of the client's SGD.")] = 3.0
     schedule: Annotated[
         Schedule, _says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
@@ -246,6 +250,11 @@ def check_rules(config: RunConfig) -> None:
             data.min_sentences <= data.max_sentences_train,
             ("data.min_sentences", "data.max_sentences_train"),
             "nobody could have enough sentences to train; lower the first or raise the second",
+        ),
+        (
+            config.client.runtime == "tff" or config.client.dropout == config.client.proximal == 0.0,
+            ("client.runtime", "client.dropout", "client.proximal"),
+            "the exported model trains without dropout and FedProx; set both to 0",
         ),
         (
             config.client.length_buckets <= data.max_words,

@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 
+from edge.litert_client import LiteRtClients, build_clients
 from models.batches import Batches, build_batches
 from models.cifg_lstm import ModelSize, Weights, initial_weights
 from models.client_data import ClientData, Sentences
@@ -122,15 +123,20 @@ def train(
         folder.lock()
         _check_same_run(folder, identity)
     observer.stage("starting the TFF workers")
-    with Runtime(
-        config.runtime.workers
-    ) as runtime:  # before anything is written: a wrong address leaves nothing behind
+    with contextlib.ExitStack() as stack:
+        # Before anything is written: a wrong address leaves nothing behind.
+        runtime = stack.enter_context(Runtime(config.runtime.workers))
+        phones = None
+        if config.client.runtime == "litert":
+            observer.stage("exporting the model for LiteRT")
+            clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
+            phones = stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
         if goes_on:
             folder.write_config(config)
         else:
             folder.create(config, data.vocabulary, identity)
         observer.stage("building the TFF computations")
-        trainer = _Trainer(config, data, size, aggregator, runtime)
+        trainer = _Trainer(config, data, size, aggregator, runtime, phones)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
@@ -197,7 +203,15 @@ def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:
 class _Trainer:
     """The arrows of the road, bound to a configuration, a text and workers."""
 
-    def __init__(self, config: RunConfig, data: ClientData, size: ModelSize, aggregator: Aggregator, runtime: Runtime):
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ClientData,
+        size: ModelSize,
+        aggregator: Aggregator,
+        runtime: Runtime,
+        phones: Optional[LiteRtClients] = None,
+    ):
         self._config, self._data, self._size, self._runtime = config, data, size, runtime
         self._people = tuple(data.train)
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
@@ -210,7 +224,7 @@ class _Trainer:
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
-            train_clients=self._train_clients,
+            train_clients=phones.train if phones else self._train_clients,
             weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
             encoder=build_encoder(config, size),
             aggregator=aggregator,

@@ -88,7 +88,10 @@ case ${1:-} in
     install .venv .lock-stamp "$(digest "$lock")" "$lock (a minute or more, 3 GB)" --require-hashes -r "$lock"
     # compat puts this folder on the path; the default's import hook loses to any other folder called models/.
     install .venv .fedkeys-stamp "$(digest setup.cfg pyproject.toml requirements/*.in)" "fedkeys itself" \
-      --no-index --no-build-isolation --config-settings editable_mode=compat -e . ;;
+      --no-index --no-build-isolation --config-settings editable_mode=compat -e .
+    # Where there is no C compiler everything but the C client works.
+    make -s -C edge/clients/c PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
+      echo "setup: the C client was not built, all else works: it takes a C compiler and Python 3.10 or newer" >&2 ;;
   lint)
     only_one_at_a_time
     ensure_venv .venv-lint

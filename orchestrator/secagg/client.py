@@ -60,6 +60,9 @@ class Client:
       enrolled: the identities that may take part, as public keys of 32 bytes.
       policy: what this client insists on, whatever the server says.
       seen_sessions: of this device; the caller keeps it from session to session, the client adds to it.
+      agreed: what all clients of the session must have been told alike, such as a digest of the weights they train;
+        clients that were told otherwise share no masks. Else a server could send weights that give a zero update to
+        all but one, whose update is then the sum.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class Client:
         enrolled: Container[bytes],
         policy: Policy,
         seen_sessions: set[bytes],
+        agreed: bytes = b"",
     ):
         self._identity = identity
         self._enrolled = enrolled
         self._policy = policy
         self._seen_sessions = seen_sessions
+        self._agreed = agreed
         self.state = ClientState.INVITATION
 
     def __repr__(self) -> str:
@@ -93,6 +98,7 @@ class Client:
             self._seen_sessions.add(session)
             self._parameters = refusals.checked_parameters(invitation, self._policy)
             self._invitation, self._session, self._index = invitation, session, invitation.recipient
+            self._bound = session  # what keys, seals and signatures are bound to
 
             self._channel_private = X25519PrivateKey.generate()
             self._mask_private = X25519PrivateKey.generate()
@@ -102,8 +108,8 @@ class Client:
                 self._mask_private.public_key().public_bytes_raw(),
             )
             signature = self._sign(b"advertise", b"".join(self._public_keys))
-            credentials = messages.Credentials(self._index, *self._public_keys, signature)
-            return messages.encode(messages.Advertisement(session, credentials))
+            self._credentials = messages.Credentials(self._index, *self._public_keys, signature)
+            return messages.encode(messages.Advertisement(session, self._credentials))
 
     def share(self, wire: bytes) -> bytes:
         """r1: the SealedShares that answer a Roster: shares of the self-mask secret and of the mask key.
@@ -114,13 +120,15 @@ class Client:
         with self._step(ClientState.ROSTER, then=ClientState.DELIVERY):
             roster = self._decode(wire, messages.Roster)
             refusals.check_roster(roster, self._public_keys, self._enrolled, self._parameters)
+            everyone = [self._credentials, *roster.neighbours] if self._parameters.is_complete else []
+            self._bound = messages.bound_session(self._session, self._agreed, everyone)
             self._secret = os.urandom(shamir.SECRET_BYTES)
             try:
                 self._neighbours = {peer.index: self._agree(peer) for peer in roster.neighbours}
                 shares = self._sealed_shares()
             except keys.SmallOrderKey:
                 raise RosterRefused("a neighbour's key is of small order: anyone could know the mask") from None
-            commitment = keys.commitment(self._secret, self._session, self._index)
+            commitment = keys.commitment(self._secret, self._bound, self._index)
             return messages.encode(messages.SealedShares(self._session, self._index, commitment, shares))
 
     def mask(self, wire: bytes, vector: NDArray[np.uint32]) -> bytes:
@@ -161,6 +169,7 @@ class Client:
                 survivors,
                 self._identities.keys(),
                 self._peers,
+                self._held.keys(),
                 self._parameters,
                 self._invitation.min_survivors,
             )
@@ -177,7 +186,8 @@ class Client:
         with self._step(ClientState.UNMASK_REQUEST, then=ClientState.DONE):
             request = self._decode(wire, messages.UnmaskRequest)
             dead = self._peers - self._alive
-            refusals.check_request(request, self._bitmap, self._identities, self._alive, dead, self._parameters)
+            signed = (self._bound, self._bitmap)
+            refusals.check_request(request, signed, self._identities, self._alive, dead, self._parameters)
             held = self._held
             seed_shares = [messages.OwnedShare(i, held[i][0]) for i in request.alive if i in held]
             key_shares = [messages.OwnedShare(i, held[i][1]) for i in request.dead if i in held]
@@ -209,10 +219,10 @@ class Client:
         return message
 
     def _sign(self, purpose: bytes, body: bytes) -> bytes:
-        return keys.sign(self._identity, purpose, self._session, self._index, body)
+        return keys.sign(self._identity, purpose, self._bound, self._index, body)
 
     def _agree(self, peer: messages.Credentials) -> _Neighbour:
-        seed = keys.pair_mask_seed(self._mask_private, peer.mask_key, self._session, self._index, peer.index)
+        seed = keys.pair_mask_seed(self._mask_private, peer.mask_key, self._bound, self._index, peer.index)
         return _Neighbour(peer.identity, peer.channel_key, seed)
 
     def _sealed_shares(self) -> list[messages.SealedShare]:
@@ -223,9 +233,9 @@ class Client:
         sealed_shares = []
         for (holder, peer), pair in zip(self._neighbours.items(), zip(seed_shares, key_shares)):
             sealed = keys.seal(
-                b"".join(pair), self._channel_private, peer.channel_key, self._session, self._index, holder
+                b"".join(pair), self._channel_private, peer.channel_key, self._bound, self._index, holder
             )
-            tags = [keys.share_tag(share, self._session, self._index, holder) for share in pair]
+            tags = [keys.share_tag(share, self._bound, self._index, holder) for share in pair]
             sealed_shares.append(messages.SealedShare(holder, sealed, b"".join(tags)))
         return sealed_shares
 
@@ -237,7 +247,7 @@ class Client:
                 share.sealed,
                 self._channel_private,
                 self._neighbours[share.sender].channel_key,
-                self._session,
+                self._bound,
                 share.sender,
                 self._index,
             )
@@ -247,6 +257,6 @@ class Client:
 
     def _masks(self) -> Iterator[Mask]:
         """The self mask, and one with each peer: added by the lower index, subtracted by the higher."""
-        yield Mask(keys.self_mask_seed(self._secret, self._session, self._index), 1)
+        yield Mask(keys.self_mask_seed(self._secret, self._bound, self._index), 1)
         for peer in sorted(self._peers):
             yield Mask(self._neighbours[peer].mask_seed, 1 if self._index < peer else -1)

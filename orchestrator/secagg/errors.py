@@ -15,12 +15,13 @@ SecAggError (an OrchestratorError)   exit code 3: the protocol stopped rather th
 ├── ClientRefused                    the server goes on without this client
 └── RecoveryFailed                   a secret that the total needs cannot be recovered from the shares
 
-Too few clients for the round as a whole is orchestrator.errors.BelowThreshold.
+Too few clients for the round as a whole is orchestrator.errors.BelowThreshold, and RecoveryFailed is one too: a client
+that deals false shares must cost a round and not the run.
 """
 
 from __future__ import annotations
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import BelowThreshold, OrchestratorError
 
 
 class SecAggError(OrchestratorError):
@@ -77,5 +78,5 @@ class ClientRefused(SecAggError):
     """The server goes on without this client."""
 
 
-class RecoveryFailed(SecAggError):
-    """A secret that the total needs cannot be recovered from the shares."""
+class RecoveryFailed(SecAggError, BelowThreshold):
+    """A secret that the total needs cannot be recovered from the shares: the round is abandoned."""

@@ -58,6 +58,11 @@ class GraphParameters:
     degree: int
     threshold: int
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everyone is everyone's neighbour."""
+        return self.degree == self.num_clients - 1
+
 
 @lru_cache(maxsize=256)
 def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:

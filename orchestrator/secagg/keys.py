@@ -30,7 +30,10 @@ class SmallOrderKey(ValueError):
 
 
 def context(purpose: bytes, session: bytes, *parties: int) -> bytes:
-    """The bytes that bind a value to its purpose, its session of 32 bytes and its parties, in order."""
+    """The bytes that bind a value to its purpose, its session and its parties, in order.
+
+    The session is 32 bytes: its name in an advertisement, from then on messages.bound_session.
+    """
     return _PREFIX + purpose + b"\0" + session + struct.pack(f">{len(parties)}I", *parties)
 
 

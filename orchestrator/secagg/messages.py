@@ -108,6 +108,25 @@ class Credentials(_Wire, frozen=True):
         return self.identity + self.channel_key + self.mask_key
 
 
+def bound_session(session: bytes, agreed: bytes, everyone: Iterable[Credentials]) -> bytes:
+    """32 bytes that take the session's place in every context from the shares on.
+
+    They fix what clients must have been told alike. Those who were told otherwise share no masks, open none of each
+    other's shares and accept none of each other's consents, whatever a server makes of it.
+
+    Args:
+      session: the session's name.
+      agreed: see Client.
+      everyone: on the complete graph all who advertised, in any order: there all rosters are the same. Without it a
+        server that may draw on more people than the cohort could show each client a cohort of its own. On a regular
+        graph nobody.
+    """
+    digest = hashlib.sha256(b"fedkeys secagg 1 bound\0" + session + hashlib.sha256(agreed).digest())
+    for peer in sorted(everyone, key=lambda peer: peer.index):
+        digest.update(struct.pack(">I", peer.index) + peer.signed_bytes)
+    return digest.digest()
+
+
 class Advertisement(Message, frozen=True):
     """r0, client to server."""
 

@@ -18,7 +18,7 @@ class Escrow:
     """The shares of one client's secret, as its neighbours hand them in.
 
     Args:
-      session: the session's name.
+      session: the session's name as bound; see messages.bound_session.
       owner: the client whose secrets these are.
       mask_key: the public key that it advertised.
       commitment: what it committed to as its self-mask secret.

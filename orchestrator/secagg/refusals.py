@@ -89,10 +89,13 @@ def checked_survivors(
     survivors: messages.Survivors,
     neighbours: Set[int],
     peers: Set[int],
+    opened: Set[int],
     parameters: GraphParameters,
     min_survivors: int,
 ) -> frozenset[int]:
     """The peers that survive.
+
+    Towards the minimum count only neighbours whose shares opened: the others may have been shown another roster.
 
     Raises:
       SurvivorsRefused: the client itself is missing, or a neighbour is there whose shares were never
@@ -100,40 +103,42 @@ def checked_survivors(
       threshold.
     """
     alive = messages.from_bitmap(survivors.alive, parameters.num_clients)
-    if parameters.degree == parameters.num_clients - 1:  # the complete graph: everyone is a neighbour
+    if parameters.is_complete:
         neighbours = set(range(parameters.num_clients)) - {survivors.recipient}
     if survivors.recipient not in alive:
         raise SurvivorsRefused("the survivors leave out this client, whose vector was sent")
     if alive & (neighbours - peers):
         raise SurvivorsRefused("the survivors hold a neighbour whose shares were never delivered")
-    if len(alive) < min_survivors:
-        raise TooFewPeers(f"{len(alive)} survivors, {min_survivors} needed")
+    num_survivors = len(alive - (neighbours - opened))
+    if num_survivors < min_survivors:
+        raise TooFewPeers(f"{num_survivors} survivors, {min_survivors} needed")
     require_threshold(len(alive & peers), "neighbours survive", parameters)
     return alive & peers
 
 
 def check_request(
     request: messages.UnmaskRequest,
-    bitmap: bytes,
+    signed: tuple[bytes, bytes],
     identities: Mapping[int, bytes],
     alive: frozenset[int],
     dead: frozenset[int],
     parameters: GraphParameters,
 ) -> None:
     """Checks that enough neighbours signed the same survivors, and that each secret asked for is the right
-    one.
+    one. `signed` is what this client signed: the session (on the complete graph with its roster) and the bitmap.
 
     Raises:
       SplitView: a consent is not a surviving neighbour's signature over the bitmap that this client was told.
       AliveAndDead: a neighbour is named on both lists or on the wrong one.
       TooFewPeers: fewer consents than the threshold.
     """
+    session, bitmap = signed
     senders = [consent.sender for consent in request.consents]
     if _repeats(senders) or not alive.issuperset(senders):
         raise SplitView("a consent of someone who is no surviving neighbour, or two of one")
     for consent in request.consents:
         identity = identities[consent.sender]
-        if not keys.is_signed(consent.signature, identity, b"survivors", request.session, consent.sender, bitmap):
+        if not keys.is_signed(consent.signature, identity, b"survivors", session, consent.sender, bitmap):
             raise SplitView(f"client {consent.sender} did not sign the survivors that this client was told")
     require_threshold(len(senders), "neighbours consent", parameters)
     if _repeats([*request.alive, *request.dead]):

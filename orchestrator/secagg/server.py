@@ -52,6 +52,7 @@ class Server:
       round_num: bound into the session.
       min_survivors: the fewest vectors that may be summed; the policy's minimum holds too.
       num_threads: for removing masks.
+      agreed: what all clients have been told alike; see Client.
 
     Raises:
       WeakParameters: the cohort is too small for the policy.
@@ -65,11 +66,13 @@ class Server:
         round_num: int,
         min_survivors: int = 1,
         num_threads: int = 1,
+        agreed: bytes = b"",
     ):
         self._identities = identities
         self._num_slots = num_slots
         self._round_num = round_num
         self._num_threads = num_threads
+        self._agreed = agreed
         self._parameters = graph_parameters(len(identities), policy)
         self._min_survivors = max(min_survivors, policy.min_survivors)
         self._graph = Graph(self._parameters)
@@ -126,6 +129,8 @@ class Server:
           BelowThreshold: too few clients are left. So do the methods below.
         """
         self._advertised = self._close(Stage.ADVERTISE, Stage.SHARES)
+        everyone = [self._credentials[index] for index in self._advertised] if self._parameters.is_complete else []
+        self._bound = messages.bound_session(self._session, self._agreed, everyone)
 
         def roster(index: int) -> messages.Roster:
             peers = [self._credentials[j] for j in self._neighbours(index, self._advertised)]
@@ -190,7 +195,7 @@ class Server:
             private = self._escrow(owner).mask_private(threshold)
             for peer in peers:  # the lower index had added the mask, the higher subtracted it
                 public = self._credentials[peer].mask_key
-                seed = keys.pair_mask_seed(private, public, self._session, owner, peer)
+                seed = keys.pair_mask_seed(private, public, self._bound, owner, peer)
                 yield Mask(seed, -1 if peer < owner else 1)
 
     def _escrow(self, owner: int) -> Escrow:
@@ -220,7 +225,7 @@ class Server:
             raise ClientRefused(f"client {sender} shares with others than its neighbours")
         mask_key = self._credentials[sender].mask_key
         tags = {share.recipient: share.tags for share in message.shares}
-        self._escrows[sender] = Escrow(self._session, sender, mask_key, message.commitment, tags)
+        self._escrows[sender] = Escrow(self._bound, sender, mask_key, message.commitment, tags)
         for share in message.shares:
             self._sealed.setdefault(share.recipient, {})[sender] = share.sealed
 
@@ -234,7 +239,7 @@ class Server:
     def _take_consent(self, sender: int, wire: bytes) -> None:
         signature = self._decode(sender, wire, messages.Consent, max_bytes=256).signature
         identity = self._identities[sender]
-        if not keys.is_signed(signature, identity, b"survivors", self._session, sender, self._bitmap):
+        if not keys.is_signed(signature, identity, b"survivors", self._bound, sender, self._bitmap):
             raise ClientRefused(f"client {sender} did not sign the survivors that it was told")
         self._consents[sender] = signature
 

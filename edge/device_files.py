@@ -1,0 +1,174 @@
+"""The two files that pass between a server and a device: token batches in, a model update out. All little-endian.
+
+Token batches                                    Update
+    "FKBATCH1"                                       "FKUPDAT1"
+    int32 num_batches, batch, time, vocabulary_size  uint32 crc32 of the weights that the training started from
+    then for each batch                              int32 num_weights, num_examples, num_tokens
+        int32 tokens [batch, time]                   float64 loss_sum (nats)
+        int32 targets [batch, time]                  float32 [num_weights]: weights before minus weights after, in the
+        float32 mask [batch, time]                       manifest's order
+
+The C client (edge/clients/c) reads the one and writes the other; the CRC tells an update of another model by mistake,
+not by malice: an attacker on the device writes what it likes.
+"""
+
+from __future__ import annotations
+
+import collections
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import DeviceDataError
+from models.batches import Batches
+from models.corpus import write_atomically
+from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
+
+BATCHES_MAGIC = b"FKBATCH1"
+UPDATE_MAGIC = b"FKUPDAT1"
+_BATCHES_HEADER = struct.Struct("<8s4i")
+_UPDATE_HEADER = struct.Struct("<8sI3id")
+
+
+def batches_to_bytes(batches: Batches, vocabulary_size: int) -> bytes:
+    """The content of a file of token batches.
+
+    >>> one = Batches(np.full((1, 1, 2), 5, np.int32), np.full((1, 1, 2), 6, np.int32), np.ones((1, 1, 2), np.float32))
+    >>> len(batches_to_bytes(one, 7))
+    48
+    """
+    num_batches, batch, time = batches.tokens.shape
+    parts = [_BATCHES_HEADER.pack(BATCHES_MAGIC, num_batches, batch, time, vocabulary_size)]
+    for tokens, targets, mask in zip(*batches):
+        parts += [array.astype(kind).tobytes() for array, kind in ((tokens, "<i4"), (targets, "<i4"), (mask, "<f4"))]
+    return b"".join(parts)
+
+
+def read_batches(path: Path, vocabulary_size: int, time: int) -> Batches:
+    """batches_from_bytes of a file.
+
+    Raises:
+      DeviceDataError: the file can't be read, or batches_from_bytes refuses it.
+    """
+    return batches_from_bytes(_read(path), vocabulary_size, time, str(path))
+
+
+def batches_from_bytes(raw: bytes, vocabulary_size: int, time: int, path: str) -> Batches:
+    """The token batches in a file's content, checked against the model that is to train on them.
+
+    Args:
+      raw: the content.
+      vocabulary_size, time: of the model.
+      path: what to call the file in an error.
+
+    Raises:
+      DeviceDataError: it is cut off, is of another model, or holds an id or mask out of range.
+    """
+    if len(raw) < _BATCHES_HEADER.size or not raw.startswith(BATCHES_MAGIC):
+        raise DeviceDataError(f"{path} holds no token batches: it must begin with {BATCHES_MAGIC.decode()}")
+    _, num_batches, batch, its_time, its_vocabulary = _BATCHES_HEADER.unpack_from(raw)
+    if num_batches < 1 or batch < 1:
+        raise DeviceDataError(f"{path} holds {num_batches} batches of {batch} sentences: each must be at least 1")
+    if (its_time, its_vocabulary) != (time, vocabulary_size):
+        raise DeviceDataError(
+            f"{path} was made for {its_time} positions and {its_vocabulary} words, the model has {time} and "
+            f"{vocabulary_size}: make it again with this bundle"
+        )
+    shape = (num_batches, batch, time)
+    expected = _BATCHES_HEADER.size + num_batches * batch * time * 12
+    if len(raw) != expected:
+        fault = "is cut off" if len(raw) < expected else "goes on after its last batch"
+        raise DeviceDataError(
+            f"{path} {fault}: {len(raw)} bytes, {num_batches} batches take {expected}; write it again"
+        )
+    body = np.frombuffer(raw, "<i4", offset=_BATCHES_HEADER.size).reshape(num_batches, 3, batch, time)
+    tokens, targets = body[:, 0].astype(np.int32), body[:, 1].astype(np.int32)
+    mask = np.ascontiguousarray(body[:, 2]).view("<f4").astype(np.float32).reshape(shape)
+    batches = Batches(tokens, targets, mask)
+    _check_batches(path, batches, vocabulary_size)
+    return batches
+
+
+def _check_batches(path: str, batches: Batches, vocabulary_size: int) -> None:
+    for name, ids in (("token", batches.tokens), ("target", batches.targets)):
+        bad = ids[(ids < 0) | (ids >= vocabulary_size)]
+        if bad.size:
+            raise DeviceDataError(f"{path} holds the {name} id {bad[0]}: ids go from 0 to {vocabulary_size - 1}")
+    if not np.isin(batches.mask, (0.0, 1.0)).all():
+        raise DeviceDataError(f"{path} holds a mask that is neither 0 nor 1: write it again")
+    if (np.diff(batches.mask, axis=2) > 0).any():
+        raise DeviceDataError(f"{path} holds a mask with a 1 after a 0: padding comes after the words")
+
+
+def update_to_bytes(result: Mapping[str, Any], base: Weights) -> bytes:
+    """The content of an update file: a result as client work gives it, of a training that began at `base`."""
+    delta = weights_to_bytes(result["delta"])
+    header = _UPDATE_HEADER.pack(
+        UPDATE_MAGIC,
+        zlib.crc32(weights_to_bytes(base)),
+        len(delta) // 4,
+        int(result["num_examples"]),
+        int(result["num_tokens"]),
+        float(result["loss_sum"]),
+    )
+    return header + delta
+
+
+def write_update(path: Path, result: Mapping[str, Any], base: Weights) -> None:
+    """Writes update_to_bytes to `path`, whole or not at all.
+
+    Raises: OSError if it can't be written.
+    """
+    write_atomically(path, update_to_bytes(result, base))
+
+
+def read_update(path: Path, base: Weights) -> Mapping[str, Any]:
+    """A device's update as the result of a client's work: the keys of tff_pipelines.client_work.build_client_work.
+
+    Args:
+      path: the file.
+      base: the weights that the round sent out.
+
+    Raises:
+      DeviceDataError: the file can't be read, is cut off, or is an update of other weights.
+    """
+    raw = _read(path)
+    size = ModelSize.of(base)
+    if len(raw) < _UPDATE_HEADER.size or not raw.startswith(UPDATE_MAGIC):
+        raise DeviceDataError(f"{path} holds no update: it must begin with {UPDATE_MAGIC.decode()}")
+    _, crc32, num_weights, num_examples, num_tokens, loss_sum = _UPDATE_HEADER.unpack_from(raw)
+    expected = _UPDATE_HEADER.size + 4 * size.num_weights
+    if num_weights != size.num_weights:
+        raise DeviceDataError(f"{path} is an update of {num_weights} weights, the model has {size.num_weights}")
+    if len(raw) != expected:
+        raise DeviceDataError(f"{path} has {len(raw)} bytes instead of {expected}: have the device send it again")
+    if crc32 != zlib.crc32(weights_to_bytes(base)):
+        raise DeviceDataError(f"{path} began at other weights than this round's: let the device train on these")
+    if num_examples < 0 or num_tokens < 0:
+        raise DeviceDataError(
+            f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"
+        )
+    delta = weights_from_bytes(raw[_UPDATE_HEADER.size :], size)
+    return collections.OrderedDict(
+        delta=delta,
+        loss_sum=loss_sum,
+        num_tokens=num_tokens,
+        num_examples=num_examples,
+        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+    )
+
+
+def read_updates(paths: Iterable[Path], base: Weights) -> Iterator[Mapping[str, Any]]:
+    """read_update of each file, one at a time: what a round takes in place of its own clients' training."""
+    return (read_update(path, base) for path in paths)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None

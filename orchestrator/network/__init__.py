@@ -1,0 +1,11 @@
+"""Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party.
+
+    certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
+    wire.py          what is said besides the protocol's own messages
+    hub.py           the server's connections: who is there, who answered in time
+    server.py        the server's rounds
+    client.py        a client: its text, its training, its half of the protocol
+    decryptor.py     the third party of the encrypted sum
+
+The protocols are those of orchestrator/secagg and orchestrator/homomorphic, message for message and byte for byte.
+"""

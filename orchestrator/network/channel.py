@@ -1,0 +1,104 @@
+"""The calling side of a connection: TLS, the stream to a server, and each thing that goes wrong as its own error."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from typing import Optional
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from orchestrator.network import wire
+from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone, UnknownClient, WireError
+
+
+class Link:
+    """A client's stream: iterate over it for the server's messages, `send` the answers."""
+
+    def __init__(self, channel: grpc.Channel, server: str, client_id: str, identity: Ed25519PrivateKey):
+        self._server = server
+        self._answers: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
+        try:
+            nonce = channel.unary_unary(wire.CHALLENGE)(b"", timeout=10)
+        except grpc.RpcError as error:
+            raise explained(server, error) from None
+        headers = (
+            (wire.CLIENT_HEADER, client_id),
+            (wire.NONCE_HEADER, nonce),
+            (wire.SIGNATURE_HEADER, identity.sign(wire.proof_bytes(nonce, client_id))),
+        )
+        self._call = channel.stream_stream(wire.JOIN)(iter(self._answers.get, None), metadata=headers)
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.put(None)
+        self._call.cancel()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The server's messages.
+
+        Raises:
+          UnknownClient: the server does not let this client in.
+          ServerGone: the connection was lost.
+        """
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            raise explained(self._server, error) from None
+
+    def send(self, answer: bytes) -> None:
+        """Sends an answer."""
+        self._answers.put(answer)
+
+
+def open_channel(server: str, ca: bytes) -> grpc.Channel:
+    """A channel to whoever has a certificate of this CA for that name."""
+    options = [("grpc.max_receive_message_length", wire.MAX_BYTES), ("grpc.max_send_message_length", -1)]
+    return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca), options)
+
+
+def check_server(server: str, ca: bytes, wait_s: float) -> None:
+    """Shakes hands once, since gRPC gives one error for every reason why it can't.
+
+    Raises:
+      ServerGone: nobody listens there, after wait_s either.
+      BadCertificate: the certificate is not of this CA, not for this name, or expired.
+      NetworkError: `server` is not HOST:PORT.
+    """
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise NetworkError(f"--server takes HOST:PORT, got {server!r}")
+    context = ssl.create_default_context(cadata=ca.decode("ascii"))
+    context.set_alpn_protocols(["h2"])
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            name = host.strip("[]")
+            with socket.create_connection((name, int(port)), 10) as raw, context.wrap_socket(raw, server_hostname=name):
+                return
+        except ssl.SSLCertVerificationError as error:
+            raise BadCertificate(
+                f"{server} shows a certificate that does not hold: {error.verify_message}; take the ca.pem of its keys"
+            ) from None
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                reason = error.strerror or str(error)
+                raise ServerGone(f"nobody answers at {server} ({reason}): start `fedkeys serve` there") from None
+        time.sleep(0.2)
+
+
+def explained(server: str, error: grpc.RpcError) -> NetworkError:
+    """What a failed call means."""
+    code, details = error.code(), (error.details() or "").splitlines()[:1]
+    reason = details[0] if details else code.name
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return UnknownClient(f"the server at {server} does not let this client in: {reason}")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return WireError(f"{server} does not speak fedkeys' network version {wire.VERSION}: install the same fedkeys")
+    return ServerGone(f"the connection to {server} was lost ({reason}): start the client again when the server is back")

@@ -1,0 +1,227 @@
+"""One client in a process of its own: its text, its training, its half of the protocol. Loads no TFF.
+
+Its text, its update and its keys stay here. What leaves is what the protocol sends: masked or encrypted words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from models.client_data import Sentences
+from models.corpus import ClientId, load_corpus
+from models.errors import CorpusError
+from models.tokeniser import scrub, split_sentences
+from models.vocabulary import Vocabulary
+from models.weights import ModelSize, weights_from_bytes
+from orchestrator.aggregator import Vector
+from orchestrator.config import RunConfig
+from orchestrator.encoding import NonFiniteUpdate
+from orchestrator.homomorphic.client import ClientEncryptor
+from orchestrator.network import wire
+from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
+from orchestrator.network.channel import Link, check_server, open_channel
+from orchestrator.network.errors import KeysError, ServerGone, WireError
+from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, model_size
+from orchestrator.secagg.client import Client as SecAggClient
+from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
+from orchestrator.secagg.graph import Policy
+from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
+
+if TYPE_CHECKING:
+    from models.local_training import Trainer
+
+
+def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
+    """A client's tokenised sentences: all of a .txt file, or those of `client_id` in any other source of text.
+
+    Raises:
+      CorpusError: the text can't be read, is empty, or has no such client.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        try:
+            text = path.read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path}: can't be read as UTF-8 text: {error}") from None
+        sentences = tuple(" ".join(words) for line in text.splitlines() for words in split_sentences(scrub(line)))
+        if not sentences:
+            raise CorpusError(f"{path}: has no words; name a file with the client's text")
+        return sentences
+    corpus = load_corpus(source)
+    if client_id not in corpus.clients:
+        raise CorpusError(f"{source}: has no client {client_id}; its first is {next(iter(corpus.clients))}")
+    return corpus.clients[ClientId(client_id)].sentences
+
+
+class Participant:
+    """What a client answers to each message; knows nothing of connections.
+
+    Args:
+      client_id: its name on the roster.
+      identity: its long-term key.
+      enrolled: the identities that may take part, as public keys of 32 bytes: the client's own copy.
+      policy: what the client insists on, whatever the server says.
+      sentences: its text, tokenised.
+      decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
+      load_trainer: None takes the one in TensorFlow, which is loaded once the server has let the client in.
+    """
+
+    def __init__(
+        self,
+        client_id: ClientId,
+        identity: Ed25519PrivateKey,
+        enrolled: Container[bytes],
+        policy: Policy,
+        sentences: tuple[str, ...],
+        decryptor: Optional[bytes] = None,
+        load_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
+    ):
+        self.client_id = client_id
+        self._identity, self._enrolled, self._policy = identity, enrolled, policy
+        self._text, self._decryptor = sentences, decryptor
+        self._load_trainer = load_trainer or _load_trainer
+        self._config: Optional[RunConfig] = None
+        self._last_round = 0
+        self._seen_sessions: set[bytes] = set()
+        self._secagg: Optional[SecAggClient] = None
+        self._vector: Optional[Vector] = None
+        self.goodbye: Optional[str] = None  # why the server let it go
+
+    def answer(self, message: bytes) -> Optional[bytes]:
+        """The answer to the server's message; None where none is wanted.
+
+        Raises:
+          WireError: it is no message.
+          SecAggError, HomomorphicError: the server asks for something that could expose the client.
+        """
+        found = wire.decode(message, wire.ToClient)
+        if isinstance(found, wire.Goodbye):
+            self.goodbye = found.reason
+            return None
+        if isinstance(found, wire.Setup):
+            self._set_up(found)
+            return None
+        stage = found.stage if isinstance(found, wire.Step) else "train"
+        try:
+            body = self._step(found) if isinstance(found, wire.Step) else self._train(found)
+        except (TooFewPeers, NonFiniteUpdate) as error:  # happens to an honest server too: not this round
+            self._secagg = self._vector = None
+            return wire.encode(wire.Decline(found.round_num, stage, str(error)))
+        return wire.encode(wire.Answer(found.round_num, stage, memoryview(body)))
+
+    def _set_up(self, setup: wire.Setup) -> None:
+        try:
+            config = msgspec.json.decode(setup.config, type=RunConfig)
+            vocabulary = Vocabulary(tuple(setup.words))
+        except (msgspec.MsgspecError, ValueError):
+            raise WireError("the server's configuration or vocabulary is not one of this fedkeys") from None
+        self._size = model_size(config, vocabulary.size)
+        self._encoder = build_encoder(config, self._size)
+        capped = self._text[: config.data.max_sentences_train]
+        self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
+        self._trainer = self._load_trainer(config, self._size)
+        self._config = config
+
+    def _train(self, plan: wire.Plan) -> bytes:
+        """Trains, encodes the update, and begins anew with the protocol."""
+        config, round_num = self._config, plan.round_num
+        if config is None:
+            raise WireError(f"round {round_num}: the server has sent no configuration before")
+        if round_num <= self._last_round:  # the difference of two sums of one round would be a vector
+            raise SessionReplayed(f"round {round_num} came before: a client is summed once in a round")
+        self._last_round = round_num
+        self._secagg = self._vector = None
+        try:
+            weights = weights_from_bytes(bytes(plan.weights), self._size)
+        except ValueError as error:
+            raise WireError(f"round {round_num}: {error}") from None
+        batches = draw_batches(
+            config, self._sentences, simulation_rng(config.seed, Purpose.BATCHES, round_num, self.client_id)
+        )
+        seed = dropout_seed(config.seed, round_num)
+        result = self._trainer(weights, plan.learning_rate, seed, batches)
+        if not result["is_finite"]:
+            raise NonFiniteUpdate("the update holds a NaN or an infinity")
+        weight = client_weight(config, int(result["num_tokens"]), int(result["num_examples"]))
+        rounding = simulation_rng(config.seed, Purpose.ROUNDING, round_num, self.client_id)
+        self._vector = self._encoder.encode(tuple(result["delta"]), weight, rounding)
+        return b""
+
+    def _step(self, step: wire.Step) -> bytes:
+        """One message of the protocol and its answer."""
+        body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
+        if step.stage == "advertise":
+            self._secagg = SecAggClient(self._identity, self._enrolled, self._policy, self._seen_sessions)
+        if step.stage in ("upload", "encrypt"):
+            vector, self._vector = self._vector, None  # given away once
+            if vector is None:
+                raise WireError(f"{where}: the server has sent no plan before")
+            if step.stage == "encrypt":
+                return self._encrypt(body, vector)
+            return self._require_secagg(where).mask(body, vector)
+        client = self._require_secagg(where)
+        answers = {
+            "advertise": client.advertise,
+            "shares": client.share,
+            "consistency": client.consent,
+            "unmask": client.unmask,
+        }
+        if step.stage not in answers:
+            raise WireError(f"{where}: there is no such stage")
+        return answers[step.stage](body)
+
+    def _require_secagg(self, where: str) -> SecAggClient:
+        if self._secagg is None:
+            raise WireError(f"{where}: the server has sent no invitation before")
+        return self._secagg
+
+    def _encrypt(self, terms: bytes, vector: Vector) -> bytes:
+        if self._decryptor is None:
+            raise KeysError("the server runs the encrypted sum, but this client's keys hold no decryptor_identity.pub")
+        encryptor = ClientEncryptor(
+            self.client_id, self._identity, self._decryptor, self._policy.min_survivors, self._seen_sessions
+        )
+        return encryptor.encrypt(terms, vector)
+
+
+def _load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
+    from models.local_training import build_trainer
+
+    client = config.client
+    return build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)
+
+
+def run_client(server: str, keys: Path, client_id: str, source: str, policy: Policy, wait_s: float) -> str:
+    """Takes part in a server's rounds until it says goodbye; what it said.
+
+    Args:
+      server: HOST:PORT.
+      keys: a folder with ca.pem, roster.json and clients/ID.key.
+      client_id: the client's name on the roster.
+      source: its text; see read_own_sentences.
+      policy: what the client insists on, whatever the server says.
+      wait_s: how long to try again while nobody listens there.
+
+    Raises:
+      NetworkError, CorpusError: see there.
+      SecAggError, HomomorphicError: the server asks for something that could expose the client.
+    """
+    identity, roster, ca = read_identity(keys, client_id), read_roster(keys), read_key_file(keys / "ca.pem")
+    sentences = read_own_sentences(source, client_id)
+    participant = Participant(
+        ClientId(client_id), identity, frozenset(roster.values()), policy, sentences, read_decryptor(keys)
+    )
+    check_server(server, ca, wait_s)
+    with open_channel(server, ca) as channel, Link(channel, server, client_id, identity) as link:
+        for message in link:
+            answer = participant.answer(message)
+            if participant.goodbye is not None:
+                return participant.goodbye
+            if answer is not None:
+                link.send(answer)
+    raise ServerGone(f"the server at {server} ended without a goodbye: look at its output")

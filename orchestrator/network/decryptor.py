@@ -1,0 +1,127 @@
+"""The decryptor of the encrypted sum as a process of its own, and how the server reaches it.
+
+Two calls: Open(round) gives the terms of a fresh key; Decrypt(total, transcript) gives the sum and forgets the key. It
+decides by its own roster, minimum and parameters, whatever the server says. See orchestrator/homomorphic.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable
+
+import grpc
+import numpy as np
+
+from orchestrator.aggregator import Vector
+from orchestrator.errors import BelowThreshold, OrchestratorError
+from orchestrator.homomorphic.decryptor import SumDecryptor
+from orchestrator.homomorphic.parameters import BfvParameters
+from orchestrator.network import wire
+from orchestrator.network.certificates import read_decryptor, read_key_file, read_roster, read_signing_key
+from orchestrator.network.channel import check_server, explained, open_channel
+from orchestrator.network.errors import KeysError, WireError
+from orchestrator.network.hub import add_handlers, build_server, listen
+
+_WAIT_S, _CALL_S = 10.0, 600.0
+
+
+class DecryptorService:
+    """Listens for the server's two calls, and takes them one at a time.
+
+    Args:
+      keys: a folder with decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
+      parameters: of the cipher.
+      min_contributions: the fewest vectors in a sum that it opens.
+      note: is told what it opened.
+    """
+
+    def __init__(self, keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]):
+        identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
+        self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
+        self._key, self._chain = read_key_file(keys / "decryptor.key"), read_key_file(keys / "decryptor.pem")
+        self._note, self._lock = note, threading.Lock()
+        self._server = build_server(4, wire.MAX_BYTES)
+        handlers = {
+            wire.OPEN: grpc.unary_unary_rpc_method_handler(self._open),
+            wire.DECRYPT: grpc.unary_unary_rpc_method_handler(self._decrypt),
+        }
+        add_handlers(self._server, handlers)
+
+    def listen(self, address: str) -> int:
+        """Begins to listen; the port. Raises PortInUse."""
+        return listen(self._server, address, self._key, self._chain)
+
+    def wait(self) -> None:
+        """Returns when the service is stopped."""
+        self._server.wait_for_termination()
+
+    def stop(self) -> None:
+        """Closes the port."""
+        self._server.stop(1.0).wait()
+
+    def _open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        with self._answering(context):
+            found = wire.decode(request, wire.RoundToOpen)
+            terms = self._decryptor.open_round(found.round_num, found.num_slots)
+            self._note(f"round {found.round_num}: a fresh key for one sum")
+            return terms
+
+    def _decrypt(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        with self._answering(context):
+            found = wire.decode(request, wire.SumToOpen)
+            total = self._decryptor.decrypt(bytes(found.total), found.transcript)
+            self._note("opened the sum; its key is forgotten")
+            return total.astype("<u4").tobytes()
+
+    @contextmanager
+    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except OrchestratorError as error:
+                self._note(f"refused: {error}")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+
+class RemoteDecryptor:
+    """The server's view of the decryptor.
+
+    Raises:
+      NetworkError: nobody answers there, or with another certificate; no decryptor_identity.pub among the keys.
+    """
+
+    def __init__(self, address: str, keys: Path):
+        identity, ca = read_decryptor(keys), read_key_file(keys / "ca.pem")
+        if identity is None:
+            raise KeysError(f"{keys} holds no decryptor_identity.pub: copy it from where `fedkeys keygen` wrote it")
+        self.identity = identity
+        check_server(address, ca, _WAIT_S)
+        self._address, self._channel = address, open_channel(address, ca)
+
+    def open_round(self, round_num: int, num_slots: int) -> bytes:
+        """See orchestrator.network.server.Decryptor."""
+        return self._call(wire.OPEN, wire.RoundToOpen(round_num, num_slots))
+
+    def decrypt(self, total: bytes, transcript: bytes) -> Vector:
+        """See orchestrator.network.server.Decryptor.
+
+        Raises:
+          BelowThreshold: the decryptor refuses.
+        """
+        answer = self._call(wire.DECRYPT, wire.SumToOpen(memoryview(total), transcript))
+        if len(answer) % 4:
+            raise WireError(f"the decryptor at {self._address} sent {len(answer)} bytes that are no vector")
+        return np.frombuffer(answer, "<u4").astype(np.uint32)
+
+    def _call(self, method: str, message: wire.Message) -> bytes:
+        try:
+            return self._channel.unary_unary(method)(wire.encode(message), timeout=_CALL_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise BelowThreshold(
+                    f"the decryptor opens nothing: {error.details()}"
+                ) from None  # ends this round only
+            raise explained(self._address, error) from None

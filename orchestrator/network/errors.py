@@ -1,0 +1,43 @@
+"""What goes wrong between processes, each with a message of one line.
+
+OrchestratorError
+└── NetworkError            exit code 2
+    ├── KeysError           a key file is missing, damaged or already there
+    ├── PortInUse           the server can't listen there
+    ├── BadCertificate      whoever listens there has no certificate of our CA for that name
+    ├── UnknownClient       the server has no such client enrolled, or not with this key
+    ├── ServerGone          nobody listens there, or the connection was lost
+    └── WireError           bytes that are no message of this version
+"""
+
+from __future__ import annotations
+
+from orchestrator.errors import OrchestratorError
+
+
+class NetworkError(OrchestratorError):
+    """The root: something between processes."""
+
+
+class KeysError(NetworkError):
+    """A key file is missing, damaged or already there."""
+
+
+class PortInUse(NetworkError):
+    """The server can't listen there."""
+
+
+class BadCertificate(NetworkError):
+    """Whoever listens there has no certificate of our CA for that name."""
+
+
+class UnknownClient(NetworkError):
+    """The server has no such client enrolled, or not with this key."""
+
+
+class ServerGone(NetworkError):
+    """Nobody listens there, or the connection was lost."""
+
+
+class WireError(NetworkError):
+    """Bytes that are no message of this version."""

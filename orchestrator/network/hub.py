@@ -1,0 +1,236 @@
+"""The server's connections: who is there, and who answered in time.
+
+gRPC's threads carry the messages; all that decides anything happens in the server's one thread, which asks connections
+and collects their answers from one queue.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from concurrent import futures
+from typing import Callable, Optional, Union
+
+import grpc
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from models.corpus import ClientId
+from orchestrator.network import wire
+from orchestrator.network.errors import PortInUse, WireError
+
+Ticket = tuple[int, str]  # (round, stage) that a question belongs to
+Reply = Union[wire.Answer, wire.Decline]
+_NONCE_LIFE_S = 60.0
+_MAX_NONCES = 10_000
+
+
+class Connection:
+    """One client's stream. It is asked one thing at a time."""
+
+    def __init__(self, client_id: ClientId, inbox: queue.Queue, hang_up: Callable[[], object]):
+        self.client_id = client_id
+        self._hang_up = hang_up
+        self._inbox = inbox
+        self._questions: queue.SimpleQueue[Optional[tuple[Ticket, bytes]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_open, self._is_busy = True, False
+
+    def __repr__(self) -> str:
+        return f"Connection({self.client_id!r})"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can be asked: it is there and has answered what it was asked before, in time or late."""
+        return self._is_open and not self._is_busy
+
+    def ask(self, ticket: Ticket, message: bytes) -> bool:
+        """Sends a message that wants an answer; False if the client is gone or owes an answer."""
+        with self._lock:
+            if not self.is_idle:
+                return False
+            self._is_busy = True
+            self._questions.put((ticket, message))
+            return True
+
+    def close(self) -> None:
+        """Notes that the client is gone; its thread ends."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._questions.put(None)
+                self._inbox.put((self, None, b""))
+                self._hang_up()
+
+    def talk(self, answers: Iterator[bytes]) -> Iterator[bytes]:
+        """What gRPC's thread does: sends each question, waits for its answer, hands it over."""
+        while True:
+            question = self._questions.get()
+            if question is None:
+                return
+            ticket, message = question
+            yield message
+            del message, question  # the thread may wait for long: a model is large
+            try:
+                answer = next(answers)
+            except (StopIteration, grpc.RpcError):
+                return
+            self._is_busy = False
+            self._inbox.put((self, ticket, answer))
+
+
+class Hub:
+    """Listens, lets enrolled clients in, and keeps their connections.
+
+    Args:
+      roster: who may connect.
+      setup: what each is sent first.
+      max_bytes: the longest message of a client.
+    """
+
+    def __init__(self, roster: Mapping[ClientId, bytes], setup: bytes, max_bytes: int):
+        self._roster, self._setup = roster, setup
+        self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
+        self._connections: dict[ClientId, Connection] = {}
+        self._changed = threading.Condition()
+        self._nonces: dict[bytes, float] = {}  # {nonce: when it is too old}, each used once
+        # Each stream keeps a thread; the roster bounds their number.
+        self._server = build_server(len(roster) + 4, max_bytes)
+        handlers = {
+            wire.CHALLENGE: grpc.unary_unary_rpc_method_handler(self._challenge),
+            wire.JOIN: grpc.stream_stream_rpc_method_handler(self._join),
+        }
+        add_handlers(self._server, handlers)
+
+    def listen(self, address: str, key: bytes, chain: bytes) -> int:
+        """Begins to listen; the port.
+
+        Raises:
+          PortInUse: it can't.
+        """
+        return listen(self._server, address, key, chain)
+
+    def wait_for_clients(self, wanted: int, least: int, timeout_s: float) -> list[Connection]:
+        """The idle connections, as soon as `wanted` are there; after the timeout at least `least`, or none."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                idle = [connection for connection in self._connections.values() if connection.is_idle]
+                left = deadline - time.monotonic()
+                if len(idle) >= wanted or left <= 0:
+                    return idle if len(idle) >= least else []
+                self._changed.wait(min(left, 1.0))  # a connection that turns idle does not notify
+
+    def collect(
+        self, asked: Collection[Connection], ticket: Ticket, timeout_s: float
+    ) -> Iterator[tuple[ClientId, Reply]]:
+        """The answers of those asked, as they come; ends when all have answered or are gone, or at the deadline."""
+        deadline, waiting = time.monotonic() + timeout_s, set(asked)
+        while waiting:
+            try:
+                connection, found, message = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if connection not in waiting or found not in (ticket, None):
+                continue  # the late answer to an earlier question
+            waiting.remove(connection)
+            if found is None:
+                continue
+            try:
+                reply = wire.decode(message, wire.ToServer)
+            except WireError:
+                continue  # as good as silent
+            if (reply.round_num, reply.stage) == ticket:
+                yield connection.client_id, reply
+
+    def stop(self, reason: str) -> None:
+        """Tells all clients that it is over, and closes the port."""
+        goodbye = wire.encode(wire.Goodbye(reason))
+        with self._changed:
+            asked = [c for c in self._connections.values() if c.ask((0, "goodbye"), goodbye)]
+        for _ in self.collect(asked, (0, "goodbye"), 5.0):
+            pass
+        self._server.stop(1.0).wait()
+
+    def _challenge(self, _: bytes, context: grpc.ServicerContext) -> bytes:
+        nonce, now = secrets.token_bytes(wire.NONCE_BYTES), time.monotonic()
+        with self._changed:
+            for old in [n for n, expires in self._nonces.items() if expires < now]:
+                del self._nonces[old]
+            if len(self._nonces) >= _MAX_NONCES:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many clients at once: try again")
+            self._nonces[nonce] = now + _NONCE_LIFE_S
+        return nonce
+
+    def _join(self, answers: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        connection = Connection(self._authenticated(context), self._inbox, context.cancel)
+        with self._changed:
+            before = self._connections.get(connection.client_id)
+            self._connections[connection.client_id] = connection
+            self._changed.notify_all()
+        if before is not None:
+            before.close()  # a client that lost its connection is back before the loss was seen
+        if not context.add_callback(connection.close):
+            connection.close()
+        yield self._setup
+        yield from connection.talk(answers)
+
+    def _authenticated(self, context: grpc.ServicerContext) -> ClientId:
+        headers = dict(context.invocation_metadata())
+        client_id = ClientId(str(headers.get(wire.CLIENT_HEADER, "")))
+        nonce, signature = headers.get(wire.NONCE_HEADER, b""), headers.get(wire.SIGNATURE_HEADER, b"")
+        with self._changed:
+            is_fresh = self._nonces.pop(nonce, 0.0) >= time.monotonic()
+        if client_id not in self._roster:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled")
+        try:
+            key = Ed25519PublicKey.from_public_bytes(self._roster[client_id])
+            key.verify(signature, wire.proof_bytes(nonce, client_id))
+        except (InvalidSignature, ValueError):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is enrolled with another key")
+        if not is_fresh:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} answered an old challenge")
+        return client_id
+
+
+def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
+    """A gRPC server that has its port to itself."""
+    return grpc.server(
+        futures.ThreadPoolExecutor(num_threads, thread_name_prefix="connection"),
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", max_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.keepalive_time_ms", 30_000),  # finds out that a client's network is gone
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
+    )
+
+
+def add_handlers(server: grpc.Server, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+    """Adds handlers by their full method name; messages stay bytes."""
+
+    class _Handlers(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> Optional[grpc.RpcMethodHandler]:
+            return handlers.get(details.method)
+
+    server.add_generic_rpc_handlers((_Handlers(),))
+
+
+def listen(server: grpc.Server, address: str, key: bytes, chain: bytes) -> int:
+    """Begins to listen with TLS; the port.
+
+    Raises:
+      PortInUse: it can't.
+    """
+    try:
+        port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise PortInUse(f"can't listen on {address}: it is in use or not this machine's; choose another --listen")
+    server.start()
+    return port

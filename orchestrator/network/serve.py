@@ -1,0 +1,146 @@
+"""What `fedkeys serve` does: begins or goes on with a run, opens the door, runs the rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from models.corpus import Corpus
+from models.vocabulary import Vocabulary
+from models.weights import ModelSize, Weights
+from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError
+from orchestrator.network.certificates import read_key_file, read_roster
+from orchestrator.network.decryptor import RemoteDecryptor
+from orchestrator.network.hub import Hub
+from orchestrator.network.server import Deadlines, Note, Party, max_client_bytes, serve_rounds, setup_message
+from orchestrator.round import ServerState
+from orchestrator.run_data import load_client_data
+from orchestrator.run_folder import RunFolder, build_identity
+from orchestrator.run_functions import model_size, require_summable
+from orchestrator.seeds import Purpose, seed_sequence
+
+Optimizer = tuple[
+    Callable[[], Any],  # the first state
+    Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],  # as in orchestrator.round.RoundFunctions
+]
+
+
+def serve(
+    folder: RunFolder,
+    config: RunConfig,
+    keys: Path,
+    address: str,
+    deadlines: Deadlines,
+    note: Note,
+    decryptor_address: Optional[str] = None,
+    build_optimizer: Optional[Callable[[RunConfig, ModelSize], Optimizer]] = None,
+) -> ServerState:
+    """Serves a run's rounds until the last is done; the state after it.
+
+    Args:
+      folder: of a run to go on with, or a free one.
+      config: the run's; of a run that exists, its own.
+      keys: a folder with server.key, server.pem and roster.json.
+      address: HOST:PORT to listen on.
+      deadlines: how long it waits for clients.
+      note: is told what goes on.
+      decryptor_address: HOST:PORT of the decryptor, for the encrypted sum.
+      build_optimizer: of the server; None takes the one that the configuration names, from TFF.
+
+    Raises:
+      ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
+      RunFolderError, NetworkError: see there.
+    """
+    roster = read_roster(keys)
+    key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")
+    _check(config, len(roster), keys, decryptor_address)
+    exists, corpus = folder.exists(), None
+    if exists:
+        folder.lock()
+        vocabulary = folder.vocabulary()
+    else:
+        folder.require_free()
+        note("reading the text that the word list comes from")
+        corpus, data = load_client_data(config)
+        vocabulary = data.vocabulary
+    size = model_size(config, vocabulary.size)
+    hub = Hub(roster, setup_message(config, vocabulary), max_client_bytes(config, size))
+    port = hub.listen(address, key, chain)
+    reason = "the server was stopped"
+    try:
+        decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
+        note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
+        first_state, update_server = (build_optimizer or tff_optimizer)(config, size)
+        if corpus is None:
+            state = folder.load_checkpoint()
+            folder.forget_rounds_after(state.round_num)
+        else:
+            state = _begin(folder, config, corpus, vocabulary, size, first_state)
+        state = serve_rounds(folder, config, state, update_server, Party(hub, roster, deadlines, note, decryptor))
+        reason = f"all {config.rounds.count} rounds are done"
+        return state
+    finally:
+        hub.stop(reason)
+
+
+def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: Optional[str]) -> None:
+    name, cohort = config.aggregation.aggregator, config.rounds.cohort_size
+    if name == "plain":
+        raise ConfigError("aggregation.aggregator = 'plain': over a network the sum is secagg or encrypted; set one")
+    if name == "encrypted" and not decryptor_address:
+        raise ConfigError("aggregation.aggregator = 'encrypted': start `fedkeys decryptor` and name it by --decryptor")
+    require_summable(config)
+    if cohort > num_enrolled:
+        raise ConfigError(
+            f"rounds.cohort_size = {cohort}, but {keys} has {num_enrolled} clients enrolled: lower it or enrol more"
+        )
+
+
+def _begin(
+    folder: RunFolder,
+    config: RunConfig,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    size: ModelSize,
+    first_state: Callable[[], Any],
+) -> ServerState:
+    """The state before the first round. No word counts: nobody has told this server any."""
+    from models.cifg_lstm import initial_weights
+
+    folder.create(config, vocabulary, build_identity(config, corpus, vocabulary, size.num_weights))
+    seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
+    weights = initial_weights(size, seed, None, config.model.initial_range)
+    state = ServerState(0, weights, first_state())
+    folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+    return state
+
+
+def tff_optimizer(config: RunConfig, size: ModelSize) -> Optimizer:
+    """The optimiser that training in TFF uses, in this process: no worker is needed for one step a round."""
+    import tensorflow as tf
+
+    from tff_pipelines.server_update import build_server_optimizer
+
+    server = config.server
+    optimizer = build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
+
+    def to_arrays(tree: Any) -> Any:
+        return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), tree)  # floats as float32
+
+    def first_state() -> Any:
+        specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
+        return to_arrays(optimizer.initialize(specs))
+
+    @tf.function
+    def step(state: Any, weights: Any, mean_delta: Any, learning_rate: Any) -> Any:
+        return optimizer.next(optimizer.set_hparams(state, {"learning_rate": learning_rate}), weights, mean_delta)
+
+    def update(state: Any, weights: Weights, mean_delta: Weights, learning_rate: float) -> tuple[Any, Weights]:
+        arguments = tf.nest.map_structure(tf.constant, (state, tuple(weights), tuple(mean_delta)))
+        return to_arrays(step(*arguments, tf.constant(np.float32(learning_rate))))
+
+    return first_state, update

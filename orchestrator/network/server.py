@@ -1,0 +1,345 @@
+"""The server's rounds over real connections: the same road as orchestrator/round.py, with the clients elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Optional, Protocol
+
+import msgspec
+
+from models.corpus import ClientId
+from models.vocabulary import Vocabulary
+from models.weights import ModelSize, Weights, weights_to_bytes
+from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, StageCost, Vector
+from orchestrator.config import RunConfig
+from orchestrator.errors import BelowThreshold
+from orchestrator.homomorphic.aggregator import CiphertextAggregator
+from orchestrator.homomorphic.errors import HomomorphicError
+from orchestrator.network import wire
+from orchestrator.network.hub import Connection, Hub
+from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.run_folder import RunFolder
+from orchestrator.run_functions import NoStopwatch, build_encoder, learning_rates, secagg_policy
+from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, SecAggError, WeakParameters
+from orchestrator.secagg.graph import Policy, graph_parameters
+from orchestrator.secagg.server import Outbox
+from orchestrator.secagg.server import Server as SecAggServer
+
+Note = Callable[[str], None]
+_MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long the server waits, in seconds. Who is later has dropped out of the round, not of the run."""
+
+    clients_s: float = 60.0  # for a full cohort; then rounds begin with those who are there, if they are enough
+    train_s: float = 600.0
+    stage_s: float = 30.0  # of each message of the protocol
+
+
+class Decryptor(Protocol):
+    """The third party of the encrypted sum; orchestrator.network.decryptor has it in another process."""
+
+    identity: bytes  # Ed25519 public key
+
+    def open_round(self, round_num: int, num_slots: int) -> bytes:
+        """See orchestrator.homomorphic.decryptor.SumDecryptor."""
+        ...
+
+    def decrypt(self, total: bytes, transcript: bytes) -> Vector:
+        """See orchestrator.homomorphic.decryptor.SumDecryptor."""
+        ...
+
+
+@dataclass(frozen=True)
+class Party:
+    """What the server needs besides a run: who may come, how long it waits, whom it tells."""
+
+    hub: Hub
+    roster: Mapping[ClientId, bytes]
+    deadlines: Deadlines
+    note: Note
+    decryptor: Optional[Decryptor] = None
+
+
+def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
+    """What each client is sent first."""
+    return wire.encode(wire.Setup(msgspec.json.encode(config), list(vocabulary.words)))
+
+
+def max_client_bytes(config: RunConfig, size: ModelSize) -> int:
+    """The longest message that a client of the run may send."""
+    num_slots = build_encoder(config, size).num_slots
+    vector_bytes = 4 * num_slots
+    if config.aggregation.aggregator == "encrypted":
+        from orchestrator.homomorphic.parameters import BfvParameters
+
+        aggregation = config.aggregation
+        vector_bytes = BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).body_bytes(num_slots)
+    return max(vector_bytes, 512 * config.rounds.cohort_size) + wire.ENVELOPE_BYTES
+
+
+def serve_rounds(
+    folder: RunFolder,
+    config: RunConfig,
+    state: ServerState,
+    update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],
+    party: Party,
+) -> ServerState:
+    """Runs the rounds that are left, with whoever is connected; the state after the last one.
+
+    Args:
+      folder: of a run that was begun; each round is added to it.
+      config: of the run.
+      state: where it stands.
+      update_server: as in orchestrator.round.RoundFunctions.
+      party: connections, deadlines.
+
+    Raises:
+      BelowThreshold: round after round is abandoned.
+    """
+    rounds, encoder, num_abandoned = config.rounds, build_encoder(config, ModelSize.of(state.weights)), 0
+    expected = rounds.cohort_size
+    while state.round_num < rounds.count:
+        round_num = state.round_num + 1
+        connections = _gather(config, party, round_num, expected)
+        expected = len(connections)  # who was waited for in vain is not waited for again
+        started = time.perf_counter()
+        client_rate, server_rate = learning_rates(config, round_num)
+        plan = wire.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
+        session = _Session(party, connections, round_num)
+        aggregator = _NetworkSum(config, party, session, wire.encode(plan), encoder.num_slots)
+        functions = RoundFunctions(
+            # The clients do these, in their own processes.
+            batches_of=_elsewhere,
+            train_clients=_elsewhere,
+            weight_of=_elsewhere,
+            encoder=encoder,
+            aggregator=aggregator,
+            update_server=update_server,
+            average_decay=config.server.average_decay,
+        )
+        state, report = run_round(
+            state,
+            Cohort(round_num, tuple(session.members), config.aggregation.min_survivors),
+            functions,
+            seed=config.seed,
+            client_learning_rate=client_rate,
+            server_learning_rate=server_rate,
+            stopwatch=NoStopwatch(),
+        )
+        report = _told_by_server(report, session)
+        folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
+        if round_num == rounds.count or round_num % rounds.checkpoint_every == 0:
+            folder.save_checkpoint(state, rounds.keep_checkpoints)
+        party.note(_summary(report, rounds.count, time.perf_counter() - started))
+        num_abandoned = 0 if report.outcome == "completed" else num_abandoned + 1
+        if num_abandoned == _MAX_ABANDONED:
+            raise BelowThreshold(f"{num_abandoned} rounds in a row were abandoned, the last because: {report.reason}")
+    return state
+
+
+def _elsewhere(*_: Any) -> Any:
+    raise AssertionError("clients train in their own processes")
+
+
+def _gather(config: RunConfig, party: Party, round_num: int, expected: int) -> list[Connection]:
+    """A cohort of those who are there, drawn by the operating system's randomness; waits for as many as expected."""
+    cohort_size, least = config.rounds.cohort_size, config.aggregation.min_survivors
+    if config.aggregation.aggregator == "secagg":
+        least = max(3, least)
+    while True:
+        idle = party.hub.wait_for_clients(max(expected, least), least, party.deadlines.clients_s)
+        if idle:
+            chosen = secrets.SystemRandom().sample(idle, min(cohort_size, len(idle)))
+            return sorted(chosen, key=lambda connection: connection.client_id)
+        party.note(f"round {round_num} waits for clients: {least} are needed, {cohort_size} wanted")
+
+
+def _told_by_server(report: RoundReport, session: _Session) -> RoundReport:
+    """The report without the figures that only clients know, with the times that only this server knows."""
+    metrics = {name: value for name, value in report.metrics.items() if name == "update_norm"}
+    return dataclasses.replace(report, metrics=metrics, stage_s=session.stage_s)
+
+
+def _summary(report: RoundReport, num_rounds: int, wall_s: float) -> str:
+    if report.outcome != "completed":
+        return f"round {report.round_num} of {num_rounds} abandoned: {report.reason}"
+    num, of = len(report.survivors), len(report.selected)
+    return f"round {report.round_num} of {num_rounds}: sum of {num} of {of} clients, {wall_s:.1f} s"
+
+
+class _Session:
+    """One round's conversations: asks, collects until the deadline, meters.
+
+    The bill holds what this process can see: of the clients their bytes, not their CPU seconds.
+    """
+
+    def __init__(self, party: Party, connections: Sequence[Connection], round_num: int):
+        self._party, self._round_num = party, round_num
+        self.members = {connection.client_id: connection for connection in connections}
+        self.stage_s: dict[str, float] = {}
+        self._cpu_s: dict[str, float] = defaultdict(float)
+        self._per_client: dict[str, StageCost] = {}
+        self._server: dict[str, StageCost] = {}
+
+    def train(self, plan: bytes) -> list[ClientId]:
+        """Has the members train; who did."""
+        with self.metered("train"):
+            return self._exchange("train", dict.fromkeys(self.members, plan), None)[0]
+
+    def ask(
+        self,
+        stage: str,
+        open_stage: Callable[[], Iterable[tuple[ClientId, bytes]]],
+        take: Callable[[ClientId, bytes], None],
+    ) -> None:
+        """Sends each client its message of a stage and takes the answers, until the deadline."""
+        with self.metered(stage):
+            bodies = dict(open_stage())
+            messages = {m: wire.Step(self._round_num, stage, memoryview(body)) for m, body in bodies.items()}
+            answered, received = self._exchange(stage, {m: wire.encode(s) for m, s in messages.items()}, take)
+        num, sent = max(1, len(answered)), sum(map(len, bodies.values()))
+        self._per_client[stage] = StageCost(received / num, sum(len(bodies[m]) for m in answered) / num)
+        self._server[stage] = StageCost(sent, received)
+
+    @contextlib.contextmanager
+    def metered(self, stage: str) -> Iterator[None]:
+        """Counts the time within for a stage."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.stage_s[stage] = round(self.stage_s.get(stage, 0.0) + time.perf_counter() - started, 4)
+            self._cpu_s[stage] += time.process_time() - cpu_started
+
+    def ledger(self, decryptor: Mapping[str, StageCost]) -> CostLedger:
+        """The round's bill."""
+        server = {stage: dataclasses.replace(cost, cpu_s=self._cpu_s[stage]) for stage, cost in self._server.items()}
+        return CostLedger(self._per_client, server, decryptor)
+
+    def _exchange(
+        self, stage: str, messages: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]
+    ) -> tuple[list[ClientId], int]:
+        """(who answered well, in the cohort's order; how many bytes they sent)."""
+        ticket, received = (self._round_num, stage), 0
+        answered, refused = set(), set()
+        deadlines = self._party.deadlines
+        asked = [self.members[m] for m, message in messages.items() if self.members[m].ask(ticket, message)]
+        timeout_s = deadlines.train_s if take is None else deadlines.stage_s
+        for member, reply in self._party.hub.collect(asked, ticket, timeout_s):
+            try:
+                if isinstance(reply, wire.Decline):
+                    raise ClientRefused(f"it declines: {reply.reason}")
+                if take is not None:
+                    take(member, bytes(reply.body))
+            except (SecAggError, HomomorphicError) as error:
+                self._party.note(f"round {self._round_num}, {stage}: without {member}: {error}")
+                refused.add(member)
+                continue
+            received += len(reply.body)
+            answered.add(member)
+        silent = ", ".join(sorted(set(messages) - answered - refused))
+        if silent:
+            self._party.note(f"round {self._round_num}, {stage}: no answer from {silent}")
+        return [member for member in self.members if member in answered], received
+
+
+class _NetworkSum:
+    """The sum of one round, as an Aggregator whose vectors are made and masked by the clients."""
+
+    def __init__(self, config: RunConfig, party: Party, session: _Session, plan: bytes, num_slots: int):
+        self.name: str = config.aggregation.aggregator
+        self._config, self._party, self._session = config, party, session
+        self._plan, self._num_slots = plan, num_slots
+
+    def sum(
+        self,
+        vectors: Iterable[tuple[ClientId, Vector]],
+        cohort: Cohort,
+        drops: Mapping[ClientId, DropStage],
+    ) -> AggregateResult:
+        """The sum of whoever stays to the end. `vectors` is not asked for one: no vector ever comes here."""
+        trained = self._session.train(self._plan)
+        return (self._encrypted if self.name == "encrypted" else self._secagg)(trained, cohort)
+
+    def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
+        policy, session = secagg_policy(self._config.aggregation), self._session
+        members = trained[: largest_cohort(len(trained), policy)]
+        if len(members) < cohort.min_survivors:
+            raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
+        identities, places = [self._party.roster[m] for m in members], {m: i for i, m in enumerate(members)}
+        server = SecAggServer(
+            identities, self._num_slots, policy, cohort.round_num, cohort.min_survivors, os.cpu_count() or 1
+        )
+
+        def take(member: ClientId, body: bytes) -> None:
+            server.receive(places[member], body)
+
+        for stage, open_stage in (
+            ("advertise", server.invitations),
+            ("shares", server.rosters),
+            ("upload", server.deliveries),
+            ("consistency", server.survivors),
+            ("unmask", server.requests),
+        ):
+            session.ask(stage, partial(_by_name, members, open_stage), take)
+        try:
+            with session.metered("unmask"):
+                total, alive = server.total()
+        except RecoveryFailed as error:  # a client's lie ends the round, not the run
+            raise BelowThreshold(f"round {cohort.round_num}: {error}") from None
+        return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
+
+    def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
+        decryptor, session = self._party.decryptor, self._session
+        assert decryptor is not None
+        terms = decryptor.open_round(cohort.round_num, self._num_slots)
+        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster)
+
+        def take(member: ClientId, body: bytes) -> None:
+            upload = aggregator.check(body)
+            if upload.contribution.client_id != member:
+                raise ClientRefused(f"it sent an upload of {upload.contribution.client_id}")
+            aggregator.add(upload)
+            summed.add(member)
+
+        summed: set[ClientId] = set()
+        session.ask("encrypt", lambda: ((member, terms) for member in trained), take)
+        with session.metered("encrypt"):
+            total, transcript = aggregator.finish()
+        vector = decryptor.decrypt(total, transcript)
+        bill = {
+            "key": StageCost(bytes_up=len(terms)),
+            "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),
+        }
+        return AggregateResult(vector, tuple(m for m in trained if m in summed), session.ledger(bill))
+
+
+def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:
+    """A stage's messages by the clients' names: in the protocol they have numbers."""
+    return ((members[index], body) for index, body in open_stage())
+
+
+def largest_cohort(num_clients: int, policy: Policy) -> int:
+    """The most of so many clients that the policy can protect; 0 if none. It may be fewer: rounding has its steps.
+
+    >>> [largest_cohort(n, Policy(dropout_share=0.3)) for n in (2, 3, 4, 5)]
+    [0, 3, 3, 5]
+    """
+    for num in range(num_clients, 2, -1):
+        try:
+            graph_parameters(num, policy)
+        except WeakParameters:
+            continue
+        return num
+    return 0

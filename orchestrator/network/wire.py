@@ -1,0 +1,138 @@
+"""What server and client say around the protocol's own messages, as msgpack arrays [type/version, field, ...].
+
+    client: Challenge()                         server: a nonce
+    client: Join(), with its name and a         server: Setup      the configuration and the words, once
+            signature over the nonce                    Plan       the round's weights; the client trains
+            Answer("train")                             Step       a message of the protocol
+            Answer(stage)  or  Decline                  ...
+                                                        Goodbye    after the last round
+
+A client answers every Plan and Step, and nothing else. A Plan can come at any time: what was under way is over then.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Union
+
+import msgspec
+
+from orchestrator.network.errors import WireError
+
+VERSION = 1
+CHALLENGE = f"/fedkeys.v{VERSION}.Rounds/Challenge"
+JOIN = f"/fedkeys.v{VERSION}.Rounds/Join"
+OPEN = f"/fedkeys.v{VERSION}.Decryptor/Open"
+DECRYPT = f"/fedkeys.v{VERSION}.Decryptor/Decrypt"
+CLIENT_HEADER, NONCE_HEADER, SIGNATURE_HEADER = "fedkeys-client", "fedkeys-nonce-bin", "fedkeys-signature-bin"
+NONCE_BYTES = 32
+ENVELOPE_BYTES = 1 << 16  # the most that a message of ours takes, its long fields apart
+MAX_BYTES = 1 << 28  # the most that a client takes: a model of 64 million weights
+
+RoundNum = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Stage = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+Text = Annotated[str, msgspec.Meta(max_length=300)]
+
+
+class Message(
+    msgspec.Struct,
+    array_like=True,
+    forbid_unknown_fields=True,
+    frozen=True,
+    tag=lambda name: f"network/{VERSION}/{name}",
+):
+    """The base; its repr names the type only, since fields may be long."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Setup(Message, frozen=True):
+    """Server to client, once: a RunConfig as JSON, and the vocabulary."""
+
+    config: bytes
+    words: list[str]
+
+
+class Plan(Message, frozen=True):
+    """Server to client: train with these weights (float32, little-endian, in the model's order)."""
+
+    round_num: RoundNum
+    learning_rate: float
+    weights: memoryview
+
+
+class Step(Message, frozen=True):
+    """Server to client: a message of the protocol."""
+
+    round_num: RoundNum
+    stage: Stage
+    body: memoryview
+
+
+class Goodbye(Message, frozen=True):
+    """Server to client: there is nothing left to do."""
+
+    reason: Text
+
+
+class Answer(Message, frozen=True):
+    """Client to server: the protocol's answer; empty after training."""
+
+    round_num: RoundNum
+    stage: Stage
+    body: memoryview
+
+
+class Decline(Message, frozen=True):
+    """Client to server: not in this round."""
+
+    round_num: RoundNum
+    stage: Stage
+    reason: Text
+
+
+class SumToOpen(Message, frozen=True):
+    """Server to decryptor: the encrypted sum and its transcript."""
+
+    total: memoryview
+    transcript: bytes
+
+
+class RoundToOpen(Message, frozen=True):
+    """Server to decryptor: asks for the terms of a round."""
+
+    round_num: RoundNum
+    num_slots: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+
+
+ToClient = Union[Setup, Plan, Step, Goodbye]
+ToServer = Union[Answer, Decline]
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The message's bytes."""
+    return _encoder.encode(message)
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder:
+    return msgspec.msgpack.Decoder(kind)
+
+
+def decode(wire: bytes, kind: Any) -> Any:
+    """The message of this kind (a type, ToClient or ToServer) that the bytes hold.
+
+    Raises:
+      WireError: they hold none. The text does not quote the bytes.
+    """
+    try:
+        return _decoder(kind).decode(wire)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise WireError(f"{len(wire)} bytes that are no message of fedkeys' network version {VERSION}") from None
+
+
+def proof_bytes(nonce: bytes, client_id: str) -> bytes:
+    """What a client signs to show who it is."""
+    return b"fedkeys network 1 join\0" + nonce + client_id.encode()

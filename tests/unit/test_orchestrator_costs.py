@@ -1,0 +1,118 @@
+"""The bill of small runs, and what it says beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.vocabulary import SPECIAL_WORDS, Vocabulary
+from orchestrator.aggregator import CostLedger, StageCost
+from orchestrator.config import config_digest, read_config
+from orchestrator.costs import print_costs, read_costs
+from orchestrator.errors import RunFolderError
+from orchestrator.round import RoundReport
+from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+
+NUM_WEIGHTS = 5_000
+
+
+def begin_run(path, **overrides):
+    config = read_config(overrides={"rounds.cohort_size": 6, "aggregation.min_survivors": 2, **overrides})
+    vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
+    folder = RunFolder(path)
+    identity = RunIdentity(SCHEMA, config_digest(config), "texts", "1" * 64, vocabulary.digest, NUM_WEIGHTS, {})
+    folder.create(config, vocabulary, identity)
+    return folder
+
+
+def add_round(folder, round_num, cost, outcome="completed"):
+    report = RoundReport(round_num, outcome, ("ann",), ("ann",), {}, {}, cost, "0" * 64, reason="too few")
+    folder.append_round(report, wall_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory):
+    """A run of two completed rounds and an abandoned one, and its figures."""
+    folder = begin_run(tmp_path_factory.mktemp("runs") / "run")
+    add_round(
+        folder,
+        1,
+        CostLedger(
+            per_client={"shares": StageCost(100, 50, 0.001), "upload": StageCost(4000, 0, 0.5)},
+            server={"upload": StageCost(0, 24_000, 0.25)},
+        ),
+    )
+    add_round(folder, 2, CostLedger(), outcome="abandoned")
+    add_round(
+        folder,
+        3,
+        CostLedger(
+            per_client={"upload": StageCost(6000, 20, 0.7)},
+            server={"upload": StageCost(0, 36_000, 0.75)},
+            decryptor={"decrypt": StageCost(8, 16, 0.5)},
+        ),
+    )
+    notes = []
+    return read_costs(folder, notes.append), notes
+
+
+def test_the_bill_is_the_mean_of_the_completed_rounds(billed):
+    figures, _ = billed
+    assert figures["per_client"] == {
+        "shares": {"bytes_up": 50, "bytes_down": 25, "cpu_s": 0.0005},
+        "upload": {"bytes_up": 5000, "bytes_down": 10, "cpu_s": 0.6},
+    }
+    assert figures["server"] == {"upload": {"bytes_up": 0, "bytes_down": 30_000, "cpu_s": 0.5}}
+    assert figures["decryptor"] == {"decrypt": {"bytes_up": 4, "bytes_down": 8, "cpu_s": 0.25}}
+    assert (figures["rounds"], figures["cohort"]) == (2, 6)
+    assert figures["vector_bytes"] == 4 * (NUM_WEIGHTS + 1)
+
+
+def test_each_aggregator_sums_the_same_vectors_once(billed):
+    figures, notes = billed
+    assert list(figures["same_vector"]) == ["plain", "secagg", "encrypted"]
+    assert len(notes) == 3
+    uploads = {
+        name: sum(cost["bytes_up"] for cost in bill["per_client"].values())
+        for name, bill in figures["same_vector"].items()
+    }
+    vector_bytes = figures["vector_bytes"]
+    assert uploads["plain"] == vector_bytes
+    assert vector_bytes < uploads["secagg"] < vector_bytes + 3000
+    assert 3.5 * vector_bytes < uploads["encrypted"] < 6 * vector_bytes
+    for name, bill in figures["same_vector"].items():
+        assert sum(cost["cpu_s"] for cost in bill["server"].values()) > 0, name
+        assert bool(bill["decryptor"]) == (name == "encrypted")
+
+
+def test_people_can_read_it(billed, capsys):
+    print_costs(billed[0])
+    printed = capsys.readouterr().out
+    for text in (
+        "mean of 2 completed rounds of 6 clients",
+        "5.00 kB",
+        "600 ms",
+        "the decryptor",
+        "20.0 kB",
+        "encrypted",
+    ):
+        assert text in printed, text
+
+
+def test_an_aggregator_that_can_t_serve_the_cohort_says_why(tmp_path, capsys):
+    folder = begin_run(tmp_path / "run", **{"rounds.cohort_size": 2, "aggregation.aggregator": "plain"})
+    add_round(folder, 1, CostLedger(per_client={"upload": StageCost(4000)}))
+    figures = read_costs(folder, lambda text: None)
+    assert "a cohort of 2" in figures["same_vector"]["secagg"]["error"]
+    print_costs(figures)
+    assert "secagg: not possible here: a cohort of 2" in capsys.readouterr().out
+
+
+def test_a_run_without_a_completed_round_has_no_bill(tmp_path):
+    folder = begin_run(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="has no round yet"):
+        read_costs(folder, print)
+    add_round(folder, 1, CostLedger(), outcome="abandoned")
+    with pytest.raises(RunFolderError, match="has no completed round to bill: its last says: too few"):
+        read_costs(folder, print)
+    with pytest.raises(RunFolderError, match="holds no run"):
+        read_costs(RunFolder(tmp_path / "nothing"), print)
