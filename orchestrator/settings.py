@@ -237,6 +237,11 @@ def check_rules(config: RunConfig) -> None:
             "no round could ever be summed; lower the first or raise the second",
         ),
         (
+            config.aggregation.aggregator == "plain" or config.aggregation.min_survivors >= 2,
+            ("aggregation.aggregator", "aggregation.min_survivors"),
+            "the sum of one is that one's update; raise the second to 2 or more",
+        ),
+        (
             config.faults.before_shares + config.faults.before_upload + config.faults.before_unmask < 1.0,
             ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
             "nobody would be left; their sum must be below 1",
