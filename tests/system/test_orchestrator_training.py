@@ -116,6 +116,43 @@ def test_a_run_killed_at_random_points_resumes_to_the_same_weights(trained, text
     assert digests(folder) == digests(run)
 
 
+@pytest.mark.parametrize("aggregator", ["plain", "encrypted"])
+def test_every_aggregator_gives_the_weights_of_secure_aggregation(trained, text, tmp_path, aggregator):
+    run, printed = trained
+    assert RunFolder(run).config().aggregation.aggregator == "secagg"
+    other = fedkeys(
+        "train", "--run", tmp_path / "run", "--data", text, "--rounds", 10, *SMALL, "--aggregator", aggregator, "--json"
+    )
+    assert other.returncode == 0, other.stderr
+    assert json.loads(other.stdout)["weights_sha256"] == printed["weights_sha256"]
+
+
+def test_ten_rounds_in_litert_give_the_model_of_tff(text, tmp_path):
+    """FedAvg: the server's step is linear. FedAdam divides by what is nearly zero and blows the last bits up."""
+    plainly = ["--set", "server.algorithm=fedavg", "--set", "server.learning_rate=1.0", "--set", "client.dropout=0.0"]
+    weights, digests = {}, {}
+    for name, client_runtime, aggregator in (
+        ("tff", "tff", "secagg"),
+        ("litert", "litert", "secagg"),
+        ("litert-plain", "litert", "plain"),
+    ):
+        arguments = [*SMALL, *plainly, "--client-runtime", client_runtime, "--aggregator", aggregator, "--json"]
+        done = fedkeys("train", "--run", tmp_path / name, "--data", text, "--rounds", 10, *arguments)
+        assert done.returncode == 0, done.stderr
+        weights[name] = RunFolder(tmp_path / name).load_checkpoint().weights
+        digests[name] = json.loads(done.stdout)["weights_sha256"]
+    moved = max(
+        np.abs(w - s).max() for w, s in zip(weights["tff"], RunFolder(tmp_path / "tff").load_checkpoint(6).weights)
+    )
+    assert moved > 1e-3, "nothing was learned: proves nothing"
+    for a, b in zip(weights["tff"], weights["litert"]):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert digests["litert"] == digests["litert-plain"]
+    refused = fedkeys("train", "--run", tmp_path / "x", "--client-runtime", "litert", "--set", "client.dropout=0.1")
+    assert refused.returncode == 2
+    assert "client.runtime = litert, client.dropout = 0.1" in refused.stderr.strip().splitlines()[-1]
+
+
 def test_evaluate_predict_and_report(trained):
     run, _ = trained
     done = fedkeys("evaluate", "--run", run, "--personalise", "--json")
