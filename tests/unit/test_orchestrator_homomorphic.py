@@ -301,9 +301,7 @@ def test_noise_stays_inside_the_bound_that_the_room_is_computed_from():
         words = messages.unpack_words(public_key.encrypt(np.zeros(1, np.uint32)), SMALL)
         # c0 + c1 * key in Z_q[X] / (X**degree + 1), as one product of two long integers
         pad = 10
-        long_c1 = int.from_bytes(
-            b"".join(int(word).to_bytes(pad, "little") for word in words[degree:]), "little"
-        )
+        long_c1 = int.from_bytes(b"".join(int(word).to_bytes(pad, "little") for word in words[degree:]), "little")
         product = 0
         for sign in (1, -1):
             bits = b"".join(int(value == sign).to_bytes(pad, "little") for value in key)
@@ -326,9 +324,7 @@ def test_noise_stays_inside_the_bound_that_the_room_is_computed_from():
 def seal_context(parameters: BfvParameters) -> seal.SEALContext:
     encryption = seal.EncryptionParameters(seal.scheme_type.bfv)
     encryption.set_poly_modulus_degree(parameters.poly_degree)
-    encryption.set_coeff_modulus(
-        seal.CoeffModulus.Create(parameters.poly_degree, [parameters.coeff_modulus_bits])
-    )
+    encryption.set_coeff_modulus(seal.CoeffModulus.Create(parameters.poly_degree, [parameters.coeff_modulus_bits]))
     encryption.set_plain_modulus(PLAIN_MODULUS)
     return seal.SEALContext(encryption)
 
@@ -344,9 +340,7 @@ def test_slots_are_the_coefficients_of_seals_polynomials(round_):
     packed = messages.pack_words(
         np.frombuffer(generator.secret_key().to_string()[-8 * SMALL.poly_degree :], "<u8"), SMALL
     )
-    slots = SecretKey(SMALL, packed).decrypt(
-        seal_words(encryptor.encrypt(seal.Plaintext("FFFFFFFFx^3 + 5x^1 + 7")))
-    )
+    slots = SecretKey(SMALL, packed).decrypt(seal_words(encryptor.encrypt(seal.Plaintext("FFFFFFFFx^3 + 5x^1 + 7"))))
     assert slots[:5].tolist() == [7, 5, 0, 2**32 - 1, 0]
     assert not slots[5:].any()
 
@@ -434,9 +428,7 @@ def test_no_secret_key_is_reachable_from_the_aggregator(round_):
     for thing in reachable(aggregator):
         assert not isinstance(thing, (SecretKey, PublicKey, SumDecryptor, Ed25519PrivateKey))
         assert type(thing).__module__ != "seal"
-    assert any(
-        isinstance(thing, SecretKey) for thing in reachable(round_.decryptor)
-    )  # the search does find keys
+    assert any(isinstance(thing, SecretKey) for thing in reachable(round_.decryptor))  # the search does find keys
 
 
 def test_the_aggregator_runs_without_the_library():
