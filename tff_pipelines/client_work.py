@@ -18,8 +18,8 @@ def weights_type(size: cifg_lstm.ModelSize) -> tff.Type:
 def batches_type(time: int) -> tff.Type:
     """TFF's type of models.batches.Batches: [num_batches, batch, time], the first two free.
 
-    Batches travel as three tensors, not as a tf.data dataset: deserialising a dataset costs a worker more than ten
-    milliseconds a client, whatever the client then does.
+    Batches travel as three tensors, not as a tf.data dataset: a dataset is a graph, which the worker
+    would build anew for each client.
     """
     return tff.types.to_type(
         Batches(

@@ -21,7 +21,7 @@ from typing import Optional
 from tff_pipelines.errors import WorkerError
 
 # Model-sized buffers are allocated and freed for each client. glibc's default returns such buffers to the system each
-# time, and faulting the pages in again costs more than the copy itself: about half of TFF's fixed cost per client.
+# time, and faulting the pages in again costs more than the copy itself.
 KEEP_BYTES = 2**30
 
 
@@ -56,7 +56,7 @@ def worker_command(port: int, threads: int = 1) -> list[str]:
 def worker_environment(threads: int = 1) -> dict[str, str]:
     """This process's environment variables, and those of a worker with so many threads.
 
-    Two workers of one thread beat one of two (benchmarks).
+    Give a machine as many workers of one thread as it has cores: clients are independent, threads within one are not.
     """
     return {
         **os.environ,

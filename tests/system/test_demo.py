@@ -1,0 +1,35 @@
+"""The main job as the README has it: the preset of continuous integration on the built-in text, start to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
+    run = tmp_path / "smoke"
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "demo", "--run", str(run), "--preset", "smoke"],
+        capture_output=True,
+        text=True,
+        timeout=1100,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((run / "evaluation.json").read_text())
+    assert figures["clients"] == 131
+    # Seeded, so the same figure on every machine but for the last bits; the bars are the text's own.
+    assert figures["model"]["top1"] > 0.165
+    assert figures["model"]["top1"] > figures["bigram"]["top1"]
+    assert figures["trigram"]["top1"] == pytest.approx(0.1949, abs=0.0005)
+    assert figures["mixed"]["top1"] > figures["trigram"]["top1"]
+    assert "federated model" in done.stdout
+    assert (run / "report.html").stat().st_size > 10_000
+    bundle = tmp_path / "smoke-bundle"
+    assert (bundle / "train.tflite").exists()
+    assert f"the phone bundle: {bundle}" in done.stdout
