@@ -260,9 +260,9 @@ def _convert(module: Any, functions: Mapping[str, Any]) -> bytes:
 def _with_int8_matrices(content: bytes) -> bytes:
     """The file with each constant float32 matrix as int8 and a DEQUANTIZE before it, which runs once, at load.
 
-    The converter's own int8 has one scale a matrix and rounds the activations too, and lost more predictions (the
-    figures are in docs/adr/0003). Here each column has its scale: max |w| / 127. Columns are inputs, of which there
-    are few, so that the scales take no room.
+    The converter's own int8 has one scale a matrix and rounds the activations too, and changes more predictions
+    (docs/adr/0003). Here each column has its scale: max |w| / 127. Columns are inputs, of which there are few, so that
+    the scales take no room.
     """
     import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema

@@ -86,8 +86,9 @@ def _check_model(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
         try:
             custom = custom_ops(content)
             found = build_interpreter(content).get_signature_list()
-        except ValueError as error:
-            raise BundleError(f"{file} can't be loaded ({error}): export the run again") from None
+        except Exception as error:  # what a broken flatbuffer raises depends on where it is broken
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{file} can't be loaded ({reason}): export the run again") from None
         if custom:
             raise BundleError(f"{file} needs ops that are not TFLite builtins: {', '.join(custom)}")
         described = {

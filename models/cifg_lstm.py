@@ -139,7 +139,7 @@ class _Padded:
 
     The same interface as _Packed, in builtin ops whose shapes depend on `time` (static) and the batch size (free) only:
     packing needs shapes that depend on the values. Each method is written for the op that runs fast in LiteRT with
-    weights that are not constants; docs/adr/0003 has the measurements.
+    weights that are not constants (docs/adr/0003).
     """
 
     def __init__(self, mask: tf.Tensor):

@@ -126,9 +126,18 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
 @click.command()
 @_BUNDLE
 @click.option("--runs", type=click.IntRange(5), default=30, show_default=True, help="Timed runs of each train step.")
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1, 256),
+    multiple=True,
+    default=(1, 4, 8, 16, 32),
+    show_default=True,
+    help="Sentences a train step; may be given again.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
 @_JSON
-def benchmark(bundle: Path, runs: int, plot: Optional[Path], as_json: bool) -> None:
+def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path], as_json: bool) -> None:
     """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes too."""
     from edge.benchmark import benchmark_bundle, plot_figures, table_lines
     from edge.manifest import read_manifest
@@ -137,7 +146,7 @@ def benchmark(bundle: Path, runs: int, plot: Optional[Path], as_json: bool) -> N
     size = read_manifest(bundle)[0].model.size
     # Whatever the round's clip norm, weights and cohort are, a vector has 32 bits a slot.
     vector = Encoder(clip_norm=1.0, num_clients=1, max_weight=1.0, shapes=size.shapes)
-    figures = benchmark_bundle(bundle, 4 * vector.num_slots, runs=runs, note=_note)
+    figures = benchmark_bundle(bundle, 4 * vector.num_slots, batches=batches, runs=runs, note=_note)
     if plot is not None:
         plot_figures(figures, plot)
         click.echo(f"wrote {plot}", err=True)

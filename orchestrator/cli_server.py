@@ -191,7 +191,7 @@ def serve(
         }
         config = read_config(config_path, preset, overrides)
     from orchestrator.network.serve import serve as serve_run
-    from orchestrator.network.server import Deadlines
+    from orchestrator.network.session import Deadlines
     from orchestrator.round import weights_digest
 
     deadlines = Deadlines(clients_s, train_s, stage_s)

@@ -224,8 +224,8 @@ def _encrypted(
     parameters = BfvParameters(config.aggregation.poly_degree, config.aggregation.coeff_modulus_bits)
     own, decryptors = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     roster = {client: own.public_key().public_bytes_raw()}
-    terms = SumDecryptor(parameters, decryptors, roster, min_contributions=1).open_round(round_num, vector.size)
-    encryptor = ClientEncryptor(client, own, decryptors.public_key().public_bytes_raw(), 1, set())
+    terms = SumDecryptor(parameters, decryptors, roster, min_contributions=2).open_round(round_num, vector.size)
+    encryptor = ClientEncryptor(client, own, decryptors.public_key().public_bytes_raw(), 2, set())
     upload = encryptor.encrypt(terms, vector)
     ciphertexts = messages.decode(upload, messages.Upload, len(upload)).ciphertexts
     polynomials = [words[: parameters.poly_degree] for words in messages.split_ciphertexts(ciphertexts, parameters)]

@@ -3,7 +3,10 @@
     certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
     wire.py          what is said besides the protocol's own messages
     hub.py           the server's connections: who is there, who answered in time
+    session.py       one round's conversations, with deadlines and the bill
     server.py        the server's rounds
+    serve.py         what `fedkeys serve` does around them
+    channel.py       the calling side: TLS, the stream, what can go wrong
     client.py        a client: its text, its training, its half of the protocol
     decryptor.py     the third party of the encrypted sum
 

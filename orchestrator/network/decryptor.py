@@ -102,11 +102,11 @@ class RemoteDecryptor:
         self._address, self._channel = address, open_channel(address, ca)
 
     def open_round(self, round_num: int, num_slots: int) -> bytes:
-        """See orchestrator.network.server.Decryptor."""
+        """See orchestrator.network.session.Decryptor."""
         return self._call(wire.OPEN, wire.RoundToOpen(round_num, num_slots))
 
     def decrypt(self, total: bytes, transcript: bytes) -> Vector:
-        """See orchestrator.network.server.Decryptor.
+        """See orchestrator.network.session.Decryptor.
 
         Raises:
           BelowThreshold: the decryptor refuses.

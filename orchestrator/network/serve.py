@@ -12,11 +12,12 @@ from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.config import RunConfig
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_key_file, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
-from orchestrator.network.server import Deadlines, Note, Party, max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.round import ServerState
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder, build_identity
@@ -62,6 +63,7 @@ def serve(
     if exists:
         folder.lock()
         vocabulary = folder.vocabulary()
+        _check_same_run(folder, config, vocabulary)
     else:
         folder.require_free()
         note("reading the text that the word list comes from")
@@ -98,6 +100,15 @@ def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: 
         raise ConfigError(
             f"rounds.cohort_size = {cohort}, but {keys} has {num_enrolled} clients enrolled: lower it or enrol more"
         )
+
+
+def _check_same_run(folder: RunFolder, config: RunConfig, vocabulary: Vocabulary) -> None:
+    then = folder.identity()
+    corpus = Corpus(then.corpus_name, {}, then.corpus_sha256)  # the text is not read again: only its words were used
+    now = build_identity(config, corpus, vocabulary, then.num_weights)
+    for name in ("config_sha256", "vocabulary_sha256"):
+        if getattr(then, name) != getattr(now, name):
+            raise RunFolderError(f"{folder.path} was begun with another {name.rpartition('_')[0]}: restore its files")
 
 
 def _begin(

@@ -2,73 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Optional, Protocol
+from typing import Any
 
 import msgspec
 
 from models.corpus import ClientId
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
-from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, StageCost, Vector
+from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
 from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
-from orchestrator.homomorphic.errors import HomomorphicError
 from orchestrator.network import wire
-from orchestrator.network.hub import Connection, Hub
+from orchestrator.network.hub import Connection
+from orchestrator.network.session import Party, Session
 from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import NoStopwatch, build_encoder, learning_rates, secagg_policy
-from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, SecAggError, WeakParameters
+from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
 from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
 
-Note = Callable[[str], None]
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """How long the server waits, in seconds. Who is later has dropped out of the round, not of the run."""
-
-    clients_s: float = 60.0  # for a full cohort; then rounds begin with those who are there, if they are enough
-    train_s: float = 600.0
-    stage_s: float = 30.0  # of each message of the protocol
-
-
-class Decryptor(Protocol):
-    """The third party of the encrypted sum; orchestrator.network.decryptor has it in another process."""
-
-    identity: bytes  # Ed25519 public key
-
-    def open_round(self, round_num: int, num_slots: int) -> bytes:
-        """See orchestrator.homomorphic.decryptor.SumDecryptor."""
-        ...
-
-    def decrypt(self, total: bytes, transcript: bytes) -> Vector:
-        """See orchestrator.homomorphic.decryptor.SumDecryptor."""
-        ...
-
-
-@dataclass(frozen=True)
-class Party:
-    """What the server needs besides a run: who may come, how long it waits, whom it tells."""
-
-    hub: Hub
-    roster: Mapping[ClientId, bytes]
-    deadlines: Deadlines
-    note: Note
-    decryptor: Optional[Decryptor] = None
 
 
 def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
@@ -116,7 +78,7 @@ def serve_rounds(
         started = time.perf_counter()
         client_rate, server_rate = learning_rates(config, round_num)
         plan = wire.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
-        session = _Session(party, connections, round_num)
+        session = Session(party, connections, round_num)
         aggregator = _NetworkSum(config, party, session, wire.encode(plan), encoder.num_slots)
         functions = RoundFunctions(
             # The clients do these, in their own processes.
@@ -165,7 +127,7 @@ def _gather(config: RunConfig, party: Party, round_num: int, expected: int) -> l
         party.note(f"round {round_num} waits for clients: {least} are needed, {cohort_size} wanted")
 
 
-def _told_by_server(report: RoundReport, session: _Session) -> RoundReport:
+def _told_by_server(report: RoundReport, session: Session) -> RoundReport:
     """The report without the figures that only clients know, with the times that only this server knows."""
     metrics = {name: value for name, value in report.metrics.items() if name == "update_norm"}
     return dataclasses.replace(report, metrics=metrics, stage_s=session.stage_s)
@@ -178,86 +140,10 @@ def _summary(report: RoundReport, num_rounds: int, wall_s: float) -> str:
     return f"round {report.round_num} of {num_rounds}: sum of {num} of {of} clients, {wall_s:.1f} s"
 
 
-class _Session:
-    """One round's conversations: asks, collects until the deadline, meters.
-
-    The bill holds what this process can see: of the clients their bytes, not their CPU seconds.
-    """
-
-    def __init__(self, party: Party, connections: Sequence[Connection], round_num: int):
-        self._party, self._round_num = party, round_num
-        self.members = {connection.client_id: connection for connection in connections}
-        self.stage_s: dict[str, float] = {}
-        self._cpu_s: dict[str, float] = defaultdict(float)
-        self._per_client: dict[str, StageCost] = {}
-        self._server: dict[str, StageCost] = {}
-
-    def train(self, plan: bytes) -> list[ClientId]:
-        """Has the members train; who did."""
-        with self.metered("train"):
-            return self._exchange("train", dict.fromkeys(self.members, plan), None)[0]
-
-    def ask(
-        self,
-        stage: str,
-        open_stage: Callable[[], Iterable[tuple[ClientId, bytes]]],
-        take: Callable[[ClientId, bytes], None],
-    ) -> None:
-        """Sends each client its message of a stage and takes the answers, until the deadline."""
-        with self.metered(stage):
-            bodies = dict(open_stage())
-            messages = {m: wire.Step(self._round_num, stage, memoryview(body)) for m, body in bodies.items()}
-            answered, received = self._exchange(stage, {m: wire.encode(s) for m, s in messages.items()}, take)
-        num, sent = max(1, len(answered)), sum(map(len, bodies.values()))
-        self._per_client[stage] = StageCost(received / num, sum(len(bodies[m]) for m in answered) / num)
-        self._server[stage] = StageCost(sent, received)
-
-    @contextlib.contextmanager
-    def metered(self, stage: str) -> Iterator[None]:
-        """Counts the time within for a stage."""
-        started, cpu_started = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.stage_s[stage] = round(self.stage_s.get(stage, 0.0) + time.perf_counter() - started, 4)
-            self._cpu_s[stage] += time.process_time() - cpu_started
-
-    def ledger(self, decryptor: Mapping[str, StageCost]) -> CostLedger:
-        """The round's bill."""
-        server = {stage: dataclasses.replace(cost, cpu_s=self._cpu_s[stage]) for stage, cost in self._server.items()}
-        return CostLedger(self._per_client, server, decryptor)
-
-    def _exchange(
-        self, stage: str, messages: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]
-    ) -> tuple[list[ClientId], int]:
-        """(who answered well, in the cohort's order; how many bytes they sent)."""
-        ticket, received = (self._round_num, stage), 0
-        answered, refused = set(), set()
-        deadlines = self._party.deadlines
-        asked = [self.members[m] for m, message in messages.items() if self.members[m].ask(ticket, message)]
-        timeout_s = deadlines.train_s if take is None else deadlines.stage_s
-        for member, reply in self._party.hub.collect(asked, ticket, timeout_s):
-            try:
-                if isinstance(reply, wire.Decline):
-                    raise ClientRefused(f"it declines: {reply.reason}")
-                if take is not None:
-                    take(member, bytes(reply.body))
-            except (SecAggError, HomomorphicError) as error:
-                self._party.note(f"round {self._round_num}, {stage}: without {member}: {error}")
-                refused.add(member)
-                continue
-            received += len(reply.body)
-            answered.add(member)
-        silent = ", ".join(sorted(set(messages) - answered - refused))
-        if silent:
-            self._party.note(f"round {self._round_num}, {stage}: no answer from {silent}")
-        return [member for member in self.members if member in answered], received
-
-
 class _NetworkSum:
     """The sum of one round, as an Aggregator whose vectors are made and masked by the clients."""
 
-    def __init__(self, config: RunConfig, party: Party, session: _Session, plan: bytes, num_slots: int):
+    def __init__(self, config: RunConfig, party: Party, session: Session, plan: bytes, num_slots: int):
         self.name: str = config.aggregation.aggregator
         self._config, self._party, self._session = config, party, session
         self._plan, self._num_slots = plan, num_slots

@@ -5,6 +5,7 @@ The clients' training is replaced by a function of their text, since the sum is 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -13,18 +14,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
+import portpicker
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.corpus import ClientId
+from models.corpus import ClientId, Corpus
 from models.errors import CorpusError
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import weights_to_bytes
 from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.config import config_digest, read_config
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import wire
 from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
@@ -42,9 +44,10 @@ from orchestrator.network.errors import (
 )
 from orchestrator.network.hub import Hub
 from orchestrator.network.serve import serve
-from orchestrator.network.server import Deadlines, Party, max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.session import Deadlines, Party
 from orchestrator.round import RoundFunctions, ServerState, run_round, weights_digest
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity, build_identity
 from orchestrator.run_functions import (
     NoStopwatch,
     build_aggregator,
@@ -365,6 +368,35 @@ def test_a_client_refuses_a_server_with_laxer_rules(keys, tmp_path):
     assert strict.error.exit_code == 3
     assert all(peer.join().goodbye for peer in peers)
     assert served.rounds[0]["survivors"] == list(NAMES[1:])
+
+
+def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
+    config, folder = config_of(num_rounds=2), RunFolder(tmp_path / "run")
+    num_weights = model_size(config, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    folder.save_checkpoint(dataclasses.replace(first_state(config), round_num=1), keep=2)
+    address = f"localhost:{portpicker.pick_unused_port()}"
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="was begun with another config"):
+        serve(folder, config_of(num_rounds=3), keys, address, DEADLINES, print)
+    folder = RunFolder(tmp_path / "run")
+
+    def run():
+        done.append(serve(folder, config, keys, address, DEADLINES, notes.append, None, lambda *_: (None, plain_step)))
+
+    done, notes = [], []
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while not notes:
+        time.sleep(0.01)
+    peers = [Peer(keys, Served(folder, address), name) for name in NAMES]
+    assert [peer.join().goodbye for peer in peers] == ["all 2 rounds are done"] * len(NAMES)
+    thread.join(20)
+    assert done[0].round_num == 2
+    assert [report["round_num"] for report in folder.rounds()] == [2]
+    assert notes[0] == f"listening on {address} for 6 enrolled clients; loading TensorFlow"
+    with pytest.raises(RunFolderError, match="in use by another process"):
+        serve(RunFolder(tmp_path / "run"), config, keys, address, DEADLINES, print)
 
 
 # --- the encrypted sum: three parties, three keys ---
