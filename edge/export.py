@@ -15,11 +15,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge.errors import ExportError
+from edge.flatbuffer import custom_ops, with_int8_matrices
 from models.vocabulary import NUM_SPECIAL
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
 
@@ -113,7 +114,8 @@ def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, byte
       clip_norm: as in models.cifg_lstm.sgd_step; traced into the train signatures.
 
     Raises:
-      ExportError: the weights are not finite or too few to predict with, or the converter gives up.
+      ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
+        that a plain TFLite runtime does not have.
     """
     _check_weights(weights)
     files = {
@@ -122,7 +124,9 @@ def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, byte
         INFER_FILE: build_infer_file(weights),
     }
     for name, content in files.items():
-        require_builtin_ops(name, content)
+        custom = custom_ops(content)
+        if custom:
+            raise ExportError(f"{name} needs ops that are not TFLite builtins: {', '.join(custom)}")
     return files
 
 
@@ -136,7 +140,7 @@ def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
     spec = signatures(ModelSize.of(weights), 1)[INFER_FILE]["infer"]
     functions = {"infer": _traced(spec, lambda **inputs: _stroke(cifg_lstm.key_stroke(constants, **inputs)))}
     content = _convert(tf.Module(), functions)
-    return _with_int8_matrices(content) if quantised else content
+    return with_int8_matrices(content) if quantised else content
 
 
 def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
@@ -257,49 +261,6 @@ def _convert(module: Any, functions: Mapping[str, Any]) -> bytes:
             raise ExportError(f"TensorFlow {tf.__version__} can't convert this model to TFLite: {reason}") from error
 
 
-def _with_int8_matrices(content: bytes) -> bytes:
-    """The file with each constant float32 matrix as int8 and a DEQUANTIZE before it, which runs once, at load.
-
-    The converter's own int8 has one scale a matrix and rounds the activations too, and changes more predictions
-    (docs/adr/0003). Here each column has its scale: max |w| / 127. Columns are inputs, of which there are few, so that
-    the scales take no room.
-    """
-    import flatbuffers  # type: ignore[import-untyped]
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    graph = model.subgraphs[0]
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 5  # the first that takes a scale per column
-    model.operatorCodes.append(code)
-    dequantise = []
-    for index, tensor in enumerate(list(graph.tensors)):
-        data = model.buffers[tensor.buffer].data
-        if data is None or len(tensor.shape) != 2 or tensor.type != schema.TensorType.FLOAT32:
-            continue
-        matrix = np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<f4").reshape(tensor.shape)
-        scale = (np.abs(matrix).max(0) / 127).astype(np.float32)
-        scale[scale == 0] = 1.0
-        small = schema.TensorT()
-        small.name, small.shape, small.type = tensor.name + b"/int8", tensor.shape, schema.TensorType.INT8
-        small.quantization = schema.QuantizationParametersT()
-        small.quantization.scale, small.quantization.quantizedDimension = scale, 1
-        small.quantization.zeroPoint = np.zeros(len(scale), np.int64)
-        small.buffer, tensor.buffer = tensor.buffer, 0  # buffer 0 is the empty one: the float tensor is computed now
-        model.buffers[small.buffer].data = np.frombuffer(np.round(matrix / scale).astype(np.int8).tobytes(), np.uint8)
-        graph.tensors.append(small)
-        op = schema.OperatorT()
-        op.opcodeIndex = len(model.operatorCodes) - 1
-        op.inputs, op.outputs = np.array([len(graph.tensors) - 1], np.int32), np.array([index], np.int32)
-        op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.DequantizeOptions, schema.DequantizeOptionsT()
-        dequantise.append(op)
-    graph.operators = dequantise + graph.operators
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
 def _check_weights(weights: Weights) -> None:
     size = ModelSize.of(weights)
     if size.vocabulary_size < NUM_SPECIAL + NUM_PREDICTIONS:
@@ -314,50 +275,3 @@ def _check_weights(weights: Weights) -> None:
                 f"the weights are not finite: {bad} of {np.size(weight)} values of {name} are NaN or infinite; "
                 "export an earlier round or train anew with a smaller server.learning_rate"
             )
-
-
-def ops_of(content: bytes) -> dict[str, dict[str, int]]:
-    """{subgraph: {op: how often}} of a TFLite file, read from its flatbuffer; a custom op is "CUSTOM name".
-
-    Flex ops, which carry TensorFlow's kernels into a file, are custom ops whose name begins with Flex.
-
-    Raises:
-      ValueError: `content` is no TFLite file.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    if content[4:8] != b"TFL3":
-        raise ValueError(f"content must be a TFLite file, got {len(content)} bytes that begin with {content[:8]!r}")
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    model = schema.Model.GetRootAsModel(content, 0)
-    codes = []
-    for i in range(model.OperatorCodesLength()):
-        code = model.OperatorCodes(i)
-        # Old files hold small codes in one byte, newer ones all of them in four; the larger is the code.
-        builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        custom = builtin == schema.BuiltinOperator.CUSTOM
-        codes.append(f"CUSTOM {code.CustomCode().decode()}" if custom else names[builtin])
-    ops: dict[str, dict[str, int]] = {}
-    for i in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(i)
-        counts = ops.setdefault(f"{i} {(graph.Name() or b'').decode()}", {})
-        for j in range(graph.OperatorsLength()):
-            op = codes[graph.Operators(j).OpcodeIndex()]
-            counts[op] = counts.get(op, 0) + 1
-    return ops
-
-
-def custom_ops(content: bytes) -> list[str]:
-    """The custom ops (Flex ops among them) of a TFLite file, sorted; empty is what a phone wants."""
-    return sorted({op for counts in ops_of(content).values() for op in counts if op.startswith("CUSTOM")})
-
-
-def require_builtin_ops(name: str, content: bytes, error: Optional[type[Exception]] = None) -> None:
-    """Refuses a file with an op that a plain TFLite runtime does not have.
-
-    Raises:
-      ExportError, or `error`: names file and ops.
-    """
-    custom = custom_ops(content)
-    if custom:
-        raise (error or ExportError)(f"{name} needs ops that are not TFLite builtins: {', '.join(custom)}")

@@ -13,7 +13,7 @@ from typing import Optional
 import msgspec
 
 from edge.errors import BundleError
-from edge.export import custom_ops
+from edge.flatbuffer import custom_ops
 from edge.golden import check_golden
 from edge.litert_client import build_interpreter
 from edge.manifest import MANIFEST_FILE, SCHEMA, Manifest, read_manifest, signature_entries, weight_entries

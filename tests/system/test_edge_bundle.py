@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from edge.device_files import BATCHES_MAGIC, read_updates
 from edge.errors import BundleError, EdgeError
-from edge.export import INFER_FILE, STATELESS_FILE, TRAIN_FILE, custom_ops, ops_of
+from edge.export import INFER_FILE, STATELESS_FILE, TRAIN_FILE
+from edge.flatbuffer import custom_ops, ops_of
 from edge.litert_client import TrainableModel
 from edge.manifest import read_manifest
 from edge.verification import verify_bundle

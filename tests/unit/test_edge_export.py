@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import export
+from edge import export, flatbuffer
 from edge.errors import ExportError
 from models import cifg_lstm
 from models.batches import build_batches
@@ -138,18 +138,20 @@ def file_with_ops(*ops) -> bytes:
 
 def test_ops_are_read_from_the_file():
     builtin = file_with_ops(schema.BuiltinOperator.ADD, schema.BuiltinOperator.SOFTMAX)
-    assert export.ops_of(builtin) == {"0 ": {"ADD": 1, "SOFTMAX": 1}}
-    assert export.custom_ops(builtin) == []
-    export.require_builtin_ops("a.tflite", builtin)
+    assert flatbuffer.ops_of(builtin) == {"0 ": {"ADD": 1, "SOFTMAX": 1}}
+    assert flatbuffer.custom_ops(builtin) == []
 
 
-def test_flex_and_custom_ops_are_refused():
+def test_flex_and_custom_ops_are_refused(weights, monkeypatch):
     content = file_with_ops(schema.BuiltinOperator.ADD, "FlexTensorListReserve", "MyOwn")
-    assert export.custom_ops(content) == ["CUSTOM FlexTensorListReserve", "CUSTOM MyOwn"]
-    with pytest.raises(ExportError, match=r"a\.tflite needs ops .* FlexTensorListReserve, CUSTOM MyOwn"):
-        export.require_builtin_ops("a.tflite", content)
+    assert flatbuffer.custom_ops(content) == ["CUSTOM FlexTensorListReserve", "CUSTOM MyOwn"]
+    monkeypatch.setattr(export, "build_infer_file", lambda weights: content)
+    monkeypatch.setattr(export, "_build_train_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
+    monkeypatch.setattr(export, "_build_stateless_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
+    with pytest.raises(ExportError, match=r"infer\.tflite needs ops .* FlexTensorListReserve, CUSTOM MyOwn"):
+        export.build_files(weights, TIME, 0.0)
 
 
 def test_what_is_no_tflite_file_is_told():
     with pytest.raises(ValueError, match="must be a TFLite file"):
-        export.ops_of(b"PK\x03\x04 something else")
+        flatbuffer.ops_of(b"PK\x03\x04 something else")
