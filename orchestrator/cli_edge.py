@@ -17,7 +17,7 @@ _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
-    for command in (export, verify, parity, benchmark, keygen, device_update):
+    for command in (export, verify, parity, benchmark, device_update):
         group.add_command(command)
 
 
@@ -154,16 +154,6 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
         _print_json(figures)
     else:
         click.echo("\n".join(table_lines(figures)))
-
-
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
-def keygen(path: Path) -> None:
-    """Make a key pair to sign bundles with: FILE (private, keep it) and FILE.pub (give it to the app)."""
-    from edge.signing import generate_key
-
-    public = generate_key(path)
-    click.echo(f"wrote {path}, which signs (keep it secret), and {public}, which verifies")
 
 
 @click.command("device-update")
