@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -23,7 +22,7 @@ from edge.litert_client import TrainableModel
 from edge.manifest import read_manifest
 from edge.verification import verify_bundle
 from models.weights import ModelSize, weights_to_bytes
-from orchestrator.cli_edge import add_commands
+from orchestrator.cli import cli
 from orchestrator.config import read_config
 from orchestrator.errors import OrchestratorError
 from orchestrator.round import ServerState
@@ -42,14 +41,6 @@ SETTINGS = {
     "client.learning_rate": 0.5,
     "runtime.workers": "1",
 }
-
-
-@click.group()
-def cli() -> None:
-    """The commands, without the rest of fedkeys."""
-
-
-add_commands(cli)
 
 
 def fedkeys(*args, ok: bool = True):
