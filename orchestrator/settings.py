@@ -14,21 +14,18 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.errors import ConfigError
-
-# Types that several settings share. A description belongs to a field, a range to a type.
-Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
-ShareInside = Annotated[float, Meta(gt=0, lt=1)]
-VocabularySize = Annotated[int, Meta(ge=5, le=2**31 - 1)]  # four special ids and a word
-Schedule = Literal["constant", "linear", "cosine"]
-
-
-def _says(text: str) -> Meta:
-    return Meta(description=text)
+from orchestrator.setting_types import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Schedule,
+    Share,
+    ShareBelowOne,
+    ShareInside,
+    VocabularySize,
+    says,
+)
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,20 +34,20 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[
         str,
         Meta(min_length=1),
-        _says(
+        says(
             "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
         ),
     ] = "chitchat"
     vocabulary_size: Annotated[
         VocabularySize,
-        _says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
+        says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
     ] = 10_000
-    max_words: Annotated[Count, _says("Time steps: a sentence is cut after so many words.")] = 20
-    min_sentences: Annotated[Count, _says("People with fewer sentences do not train.")] = 10
-    max_sentences_train: Annotated[Count, _says("At most so many sentences of a training person.")] = 1000
-    max_sentences_eval: Annotated[Count, _says("At most so many sentences of a dev or test person.")] = 200
-    dev_share: Annotated[ShareInside, _says("Share of the people for choosing: curves, mixing weight, settings.")] = 0.1
-    test_share: Annotated[ShareInside, _says("Share of the people for the final figures.")] = 0.1
+    max_words: Annotated[Count, says("Time steps: a sentence is cut after so many words.")] = 20
+    min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
+    max_sentences_train: Annotated[Count, says("At most so many sentences of a training person.")] = 1000
+    max_sentences_eval: Annotated[Count, says("At most so many sentences of a dev or test person.")] = 200
+    dev_share: Annotated[ShareInside, says("Share of the people for choosing: curves, mixing weight, settings.")] = 0.1
+    test_share: Annotated[ShareInside, says("Share of the people for the final figures.")] = 0.1
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,14 +55,14 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     vocabulary_size: Annotated[
         VocabularySize,
-        _says("Rows of the embedding: the most frequent words. The others become <unk> and count as misses."),
+        says("Rows of the embedding: the most frequent words. The others become <unk> and count as misses."),
     ] = 5000
-    embedding_size: Annotated[Count, _says("Width of the embedding and of the projected state.")] = 64
-    num_cells: Annotated[Count, _says("LSTM cells.")] = 256
-    initial_range: Annotated[Positive, _says("The embedding starts uniform in plus or minus this.")] = 0.15
+    embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
+    num_cells: Annotated[Count, says("LSTM cells.")] = 256
+    initial_range: Annotated[Positive, says("The embedding starts uniform in plus or minus this.")] = 0.15
     start_from_word_counts: Annotated[
         bool,
-        _says("Start the output bias at the log of the word counts, which are collected by a federated sum."),
+        says("Start the output bias at the log of the word counts, which are collected by a federated sum."),
     ] = True
 
 
@@ -74,35 +71,35 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     runtime: Annotated[
         Literal["tff", "litert"],
-        _says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
+        says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
     ] = "tff"
-    learning_rate: Annotated[Positive, _says("Step of the client's SGD.")] = 3.0
+    learning_rate: Annotated[Positive, says("Step of the client's SGD.")] = 3.0
     schedule: Annotated[
-        Schedule, _says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
+        Schedule, says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
     ] = "constant"
     clip_norm: Annotated[
         NotNegative,
-        _says(
+        says(
             "A step whose recurrent, bias and projection gradients together are longer is scaled down to it; 0 = off."
         ),
     ] = 1.0
-    epochs: Annotated[Count, _says("Passes over the client's sentences in a round.")] = 1
-    batch_size: Annotated[Count, _says("Sentences in a batch.")] = 16
-    max_sentences: Annotated[Count, _says("At most so many sentences of a client in a round.")] = 200
+    epochs: Annotated[Count, says("Passes over the client's sentences in a round.")] = 1
+    batch_size: Annotated[Count, says("Sentences in a batch.")] = 16
+    max_sentences: Annotated[Count, says("At most so many sentences of a client in a round.")] = 200
     length_buckets: Annotated[
         Count,
-        _says("Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."),
+        says("Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."),
     ] = 1
     proximal: Annotated[
         NotNegative,
-        _says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
+        says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
     ] = 0.0
     dropout: Annotated[
         ShareBelowOne,
-        _says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
+        says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
     ] = 0.0
     weighting: Annotated[
-        Literal["tokens", "examples", "equal"], _says("What a client's update counts by in the mean.")
+        Literal["tokens", "examples", "equal"], says("What a client's update counts by in the mean.")
     ] = "tokens"
 
 
@@ -111,36 +108,36 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     algorithm: Annotated[
         Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
-        _says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
+        says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
     ] = "fedadam"
-    learning_rate: Annotated[Positive, _says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
-    schedule: Annotated[Schedule, _says("How the learning rate falls over the rounds.")] = "linear"
-    decay_start: Annotated[Share, _says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
-    decay_floor: Annotated[Share, _says("Share of the learning rate that is left in the last round.")] = 0.05
-    warmup_rounds: Annotated[CountOrNone, _says("Rounds in which the learning rate climbs to its full size.")] = 0
-    momentum: Annotated[ShareBelowOne, _says("Momentum of fedavgm; beta_1 of fedadam and fedyogi.")] = 0.9
-    beta_2: Annotated[ShareBelowOne, _says("How long fedadam and fedyogi remember squared updates.")] = 0.99
-    epsilon: Annotated[Positive, _says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
+    learning_rate: Annotated[Positive, says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
+    schedule: Annotated[Schedule, says("How the learning rate falls over the rounds.")] = "linear"
+    decay_start: Annotated[Share, says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
+    decay_floor: Annotated[Share, says("Share of the learning rate that is left in the last round.")] = 0.05
+    warmup_rounds: Annotated[CountOrNone, says("Rounds in which the learning rate climbs to its full size.")] = 0
+    momentum: Annotated[ShareBelowOne, says("Momentum of fedavgm; beta_1 of fedadam and fedyogi.")] = 0.9
+    beta_2: Annotated[ShareBelowOne, says("How long fedadam and fedyogi remember squared updates.")] = 0.99
+    epsilon: Annotated[Positive, says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
     average_decay: Annotated[
         ShareBelowOne,
-        _says("Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."),
+        says("Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."),
     ] = 0.95
 
 
 class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many rounds, of how many clients, and what is kept of them."""
 
-    count: Annotated[Count, _says("Rounds.")] = 1000
-    cohort_size: Annotated[Count, _says("Clients in a round.")] = 10
-    checkpoint_every: Annotated[Count, _says("Rounds between two checkpoints; the last round always has one.")] = 50
-    keep_checkpoints: Annotated[Count, _says("Checkpoints that are kept, the newest.")] = 3
+    count: Annotated[Count, says("Rounds.")] = 1000
+    cohort_size: Annotated[Count, says("Clients in a round.")] = 10
+    checkpoint_every: Annotated[Count, says("Rounds between two checkpoints; the last round always has one.")] = 50
+    keep_checkpoints: Annotated[Count, says("Checkpoints that are kept, the newest.")] = 3
 
 
 class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Federated evaluation on the dev people in training."""
 
-    every: Annotated[Count, _says("Rounds between two evaluations; the last round always has one.")] = 50
-    max_sentences: Annotated[Count, _says("At most so many sentences of a dev person.")] = 25
+    every: Annotated[Count, says("Rounds between two evaluations; the last round always has one.")] = 50
+    max_sentences: Annotated[Count, says("At most so many sentences of a dev person.")] = 25
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,11 +145,11 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     workers: Annotated[
         str,
-        _says("'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."),
+        says("'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."),
     ] = "auto"
     clients_per_call: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        _says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
+        says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
     ] = 2
 
 
@@ -161,39 +158,37 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     aggregator: Annotated[
         Literal["plain", "secagg", "encrypted"],
-        _says(
+        says(
             "plain: the server sees each update. secagg: it sees only their sum. encrypted: it adds ciphertexts, and "
             "another party decrypts the sum. All three give the same total, bit for bit."
         ),
     ] = "secagg"
     clip_norm: Annotated[
         Positive,
-        _says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
+        says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
     ] = 30.0
     min_survivors: Annotated[
-        Count, _says("A round in which fewer updates can be summed is abandoned: too few to hide in.")
+        Count, says("A round in which fewer updates can be summed is abandoned: too few to hide in.")
     ] = 2
     corrupt_share: Annotated[
-        ShareBelowOne, _says("secagg: share of a cohort that may collude with the server; sets degree and threshold.")
+        ShareBelowOne, says("secagg: share of a cohort that may collude with the server; sets degree and threshold.")
     ] = 0.05
     dropout_share: Annotated[
         ShareBelowOne,
-        _says("secagg: share of a cohort that may vanish and the round still end; sets degree and threshold."),
+        says("secagg: share of a cohort that may vanish and the round still end; sets degree and threshold."),
     ] = 0.3
-    poly_degree: Annotated[Count, _says("encrypted: coefficients of a ciphertext's polynomials, a power of two.")] = (
-        4096
-    )
+    poly_degree: Annotated[Count, says("encrypted: coefficients of a ciphertext's polynomials, a power of two.")] = 4096
     coeff_modulus_bits: Annotated[
-        Count, _says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
+        Count, says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
     ] = 56
 
 
 class FaultsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which clients vanish in a round, to see that it ends without them. Each rate is a share of the cohort."""
 
-    before_shares: Annotated[ShareBelowOne, _says("Vanish before they share their keys; they train nothing.")] = 0.0
-    before_upload: Annotated[ShareBelowOne, _says("Vanish after training, before they hand their update over.")] = 0.0
-    before_unmask: Annotated[ShareBelowOne, _says("Vanish after their upload; their update counts.")] = 0.0
+    before_shares: Annotated[ShareBelowOne, says("Vanish before they share their keys; they train nothing.")] = 0.0
+    before_upload: Annotated[ShareBelowOne, says("Vanish after training, before they hand their update over.")] = 0.0
+    before_unmask: Annotated[ShareBelowOne, says("Vanish after their upload; their update counts.")] = 0.0
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,7 +197,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1),
-        _says("Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."),
+        says("Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."),
     ] = 0
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
