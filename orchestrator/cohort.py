@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, DropStage
-from orchestrator.config import FaultsConfig
+from orchestrator.config import FaultsConfig, RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.seeds import Purpose, simulation_rng
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """Who takes part in a round, who drops out and when."""
+
+    cohort: Cohort
+    drops: Mapping[ClientId, DropStage]
+    reason: str = ""  # why the round is over before anyone trains; empty if it isn't
+    staleness: Mapping[ClientId, int] = field(default_factory=dict)  # steps behind, of the weights a member began with
+    fleet: Optional[Mapping[str, Any]] = None  # what a simulated fleet tells of the round; goes into its report
+
+
+CohortSource = Callable[[int], RoundPlan]  # the plan of a round; rounds are asked for one after the other
+
+
+def everybody(config: RunConfig, people: Sequence[ClientId]) -> CohortSource:
+    """Plans for people who are always there: cohorts drawn uniformly, drop-outs at the configured rates."""
+
+    def plan(round_num: int) -> RoundPlan:
+        cohort = select_cohort(
+            people, round_num, config.rounds.cohort_size, config.seed, config.aggregation.min_survivors
+        )
+        return RoundPlan(cohort, draw_drops(cohort, config.faults, config.seed))
+
+    return plan
 
 
 def select_cohort(

@@ -21,6 +21,7 @@ import msgspec
 import tomli_w
 
 from orchestrator.errors import ConfigError
+from orchestrator.fleet_settings import FleetConfig
 from orchestrator.settings import (
     AggregationConfig,
     ClientConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "FaultsConfig",
+    "FleetConfig",
     "ModelConfig",
     "RoundsConfig",
     "RunConfig",
@@ -173,7 +175,11 @@ def config_digest(config: RunConfig) -> str:
     >>> config_digest(preset("small")) == config_digest(RunConfig())
     True
     """
-    return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()
+    settings = msgspec.to_builtins(config)
+    for name in _LATER_SECTIONS:
+        if getattr(config, name) == type(getattr(config, name))():
+            del settings[name]
+    return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()  # in the order of the fields
 
 
 def describe_config() -> str:
@@ -198,6 +204,8 @@ _SECTIONS: dict[str, Any] = {
     for field in msgspec.structs.fields(RunConfig)
     if isinstance(field.default, msgspec.Struct)
 }
+# Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
+_LATER_SECTIONS = ("fleet",)
 _SETTINGS = frozenset(
     [field.name for field in msgspec.structs.fields(RunConfig) if field.name not in _SECTIONS]
     + [f"{name}.{field.name}" for name, struct in _SECTIONS.items() for field in msgspec.structs.fields(struct)]

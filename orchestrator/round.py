@@ -86,6 +86,7 @@ class RoundReport:
     weights_sha256: str
     reason: str = ""  # why it was abandoned
     epsilon: Optional[float] = None  # None without differential privacy
+    fleet: Optional[Mapping[str, Any]] = None  # virtual seconds and drop-outs, under a simulated fleet
 
 
 @dataclass
@@ -226,6 +227,11 @@ def _metrics(tally: _Tally) -> dict[str, float]:
             )
         },
     }
+
+
+def abandon_round(state: ServerState, cohort: Cohort, reason: str) -> tuple[ServerState, RoundReport]:
+    """The state, unchanged but for the round's number, and the report of a round in which nobody trains."""
+    return _abandoned(state, cohort, _Tally(), reason)
 
 
 def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -> tuple[ServerState, RoundReport]:

@@ -17,6 +17,7 @@ from models.weights import ModelSize
 from orchestrator.aggregator import Aggregator, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.fleet_settings import cohort_limit
 from orchestrator.schedules import learning_rate_at
 from orchestrator.settings import AggregationConfig, RunConfig
 
@@ -84,7 +85,7 @@ def require_summable(config: RunConfig) -> None:
     Raises:
       ConfigError: it can't.
     """
-    aggregation, cohort_size = config.aggregation, config.rounds.cohort_size
+    aggregation, cohort_size = config.aggregation, cohort_limit(config)
     try:
         if aggregation.aggregator == "secagg":
             from orchestrator.secagg.graph import graph_parameters
@@ -96,7 +97,8 @@ def require_summable(config: RunConfig) -> None:
             BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).require_room(cohort_size)
     except (OrchestratorError, ValueError) as error:
         raise ConfigError(
-            f"rounds.cohort_size = {cohort_size} with aggregation.aggregator = {aggregation.aggregator!r}: {error}"
+            f"rounds.cohort_size = {config.rounds.cohort_size} with aggregation.aggregator = "
+            f"{aggregation.aggregator!r}: {error}"
         ) from None
 
 

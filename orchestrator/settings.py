@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.errors import ConfigError
+from orchestrator.fleet_settings import FleetConfig, fleet_rules
 from orchestrator.setting_types import (
     Count,
     CountOrNone,
@@ -208,6 +209,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime: RuntimeConfig = RuntimeConfig()
     aggregation: AggregationConfig = AggregationConfig()
     faults: FaultsConfig = FaultsConfig()
+    fleet: FleetConfig = FleetConfig()
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -271,6 +273,7 @@ def check_rules(config: RunConfig) -> None:
             ("server.warmup_rounds", "server.decay_start", "rounds.count"),
             "the learning rate would fall before it is full; lower the first or raise the second",
         ),
+        *fleet_rules(config),
     ]
     for holds, names, advice in rules:
         if not holds:

@@ -20,13 +20,14 @@ from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums
 from models.vocabulary import EOS
 from orchestrator.aggregator import Aggregator
-from orchestrator.cohort import draw_drops, select_cohort
+from orchestrator.cohort import CohortSource, everybody
 from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold, Diverged, RunFolderError
 from orchestrator.round import (
     RoundFunctions,
     RoundReport,
     ServerState,
+    abandon_round,
     run_round,
 )
 from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
@@ -221,6 +222,7 @@ class _Trainer:
             size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
         )
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
+        self._plan = _cohort_source(config, self._people)
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
@@ -242,20 +244,22 @@ class _Trainer:
     def run_round(self, state: ServerState, clock: WallClock) -> tuple[ServerState, RoundReport]:
         """One round down the road."""
         config, round_num = self._config, state.round_num + 1
-        cohort = select_cohort(
-            self._people, round_num, config.rounds.cohort_size, config.seed, config.aggregation.min_survivors
-        )
+        plan = self._plan(round_num)
+        if plan.reason:
+            after, report = abandon_round(state, plan.cohort, plan.reason)
+            return after, dataclasses.replace(report, fleet=plan.fleet)
         client_learning_rate, server_learning_rate = learning_rates(config, round_num)
-        return run_round(
+        after, report = run_round(
             state,
-            cohort,
+            plan.cohort,
             self._functions,
             seed=config.seed,
             client_learning_rate=client_learning_rate,
             server_learning_rate=server_learning_rate,
             stopwatch=clock,
-            drops=draw_drops(cohort, config.faults, config.seed),
+            drops=plan.drops,
         )
+        return after, dataclasses.replace(report, fleet=plan.fleet)
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
         """Pooled figures of the dev people, by federated evaluation."""
@@ -289,6 +293,11 @@ class _Trainer:
         self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
     ) -> tuple[Any, Weights]:
         return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
+
+
+def _cohort_source(config: RunConfig, people: tuple[ClientId, ...]) -> CohortSource:
+    """Who takes part in each round: everybody, or whom a simulated fleet has awake."""
+    return everybody(config, people)
 
 
 def evaluation_batches(

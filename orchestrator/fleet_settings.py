@@ -1,0 +1,213 @@
+"""The settings of a simulated fleet: its phones, their behaviour, the server's policy; presets and rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Union
+
+import msgspec
+from msgspec import Meta
+
+from orchestrator.setting_types import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Share,
+    ShareBelowOne,
+    says,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.settings import RunConfig
+
+Rule = tuple[bool, tuple[str, ...], str]  # holds, settings that it joins, what to change
+
+
+class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A simulated fleet of phones: who is there, how fast, who drops out, and how the server deals with it."""
+
+    policy: Annotated[
+        Literal["off", "sync", "fedbuff"],
+        says(
+            "off: everybody is there and nothing takes time. sync: rounds of a cohort. fedbuff: the server steps when "
+            "enough updates have come, whatever version they started from."
+        ),
+    ] = "off"
+    devices: Annotated[
+        Count, says("Phones of a plan (`fedkeys fleet`). Training binds one phone to each training person instead.")
+    ] = 100_000
+    hardware: Annotated[
+        Literal["market", "low", "ideal"],
+        says("market: the phones of the table of devices. low: its slowest tier. ideal: no phone takes any time."),
+    ] = "market"
+    trace: Annotated[
+        str, says("A file of measured phones or of their behaviour (docs/fleet.md); empty: both are drawn.")
+    ] = ""
+    time_zones: Annotated[str, Meta(min_length=1), says("Where people live, as 'UTC offset in hours: share, ...'.")] = (
+        "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
+    )
+    day_swing: Annotated[
+        Annotated[float, Meta(ge=1)],
+        says("Eligible phones of the whole fleet, peak hour over lowest hour."),
+    ] = 4.0
+    sessions_per_day: Annotated[
+        NotNegative, says("How often a day a phone becomes eligible: idle, charging, unmetered; 0 = it always is.")
+    ] = 1.5
+    session_s: Annotated[Positive, says("Mean length of such a session, in seconds.")] = 5400.0
+    session_spread: Annotated[
+        NotNegative, says("Spread of the lengths: standard deviation of their logarithm; 0 = all equal.")
+    ] = 1.0
+    pickups_per_hour: Annotated[
+        NotNegative, says("How often an eligible phone is picked up in the busiest hour; it then stops its work.")
+    ] = 1.5
+    failure_share: Annotated[
+        ShareBelowOne, says("Share of the participations that an error of network or computation ends.")
+    ] = 0.04
+    min_ram_mib: Annotated[CountOrNone, says("Phones with less memory never take part.")] = 2048
+    min_os_version: Annotated[NotNegative, says("Phones with an older Android never take part.")] = 0.0
+    unmetered_only: Annotated[bool, says("Phones without Wi-Fi never take part.")] = True
+    round_trip_s: Annotated[NotNegative, says("Time that a message and its answer need besides their bytes.")] = 0.15
+    jitter: Annotated[
+        NotNegative, says("How uneven a phone's own times are: standard deviation of their logarithm.")
+    ] = 0.25
+    over_selection: Annotated[
+        Annotated[float, Meta(ge=1)], says("Clients selected for each that is wanted, rounds.cohort_size.")
+    ] = 1.3
+    selection_timeout_s: Annotated[
+        Positive, says("A selection ends after so long, with those who came if there are enough.")
+    ] = 600.0
+    report_deadline_s: Annotated[Positive, says("A round ends after so long, with what has come.")] = 600.0
+    min_report_share: Annotated[
+        Share, says("Share of rounds.cohort_size that must come, at selection and in the end; else it is abandoned.")
+    ] = 0.7
+    max_waiting: Annotated[
+        CountOrNone, says("Phones that may wait for a round, as a multiple of a cohort; 0 = all that come.")
+    ] = 2
+    min_pace_s: Annotated[NotNegative, says("Pace steering: a phone is sent away for at least so long.")] = 300.0
+    max_pace_s: Annotated[NotNegative, says("Pace steering: and for at most so long.")] = 21_600.0
+    separation_s: Annotated[NotNegative, says("Least time between two participations of a phone.")] = 0.0
+    max_participations: Annotated[CountOrNone, says("Participations of a phone in a run; 0 = any number.")] = 0
+    buffer_size: Annotated[Count, says("fedbuff: updates for a step of the server.")] = 10
+    concurrency: Annotated[Count, says("fedbuff: phones that train at the same time.")] = 30
+    staleness_exponent: Annotated[
+        NotNegative, says("fedbuff: an update that is t steps old counts 1 / (1 + t) to this power.")
+    ] = 0.5
+    max_staleness: Annotated[CountOrNone, says("fedbuff: an update that is older is thrown away.")] = 20
+
+
+US_ZONES = "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
+# Presets set more than the fleet: what a phone has to do is the model's and the client's.
+FLEET_PRESETS: dict[str, dict[str, Union[str, int, float, bool]]] = {
+    # Bonawitz et al. 2019 and Hard et al. 2018: 1.4 million weights, 400 sentences a client, hundreds of updates a round.
+    "gboard-2018": {
+        "fleet.policy": "sync",
+        "model.vocabulary_size": 10_000,
+        "model.embedding_size": 96,
+        "model.num_cells": 670,
+        "client.batch_size": 10,
+        "client.max_sentences": 400,
+        "rounds.cohort_size": 300,
+        "aggregation.aggregator": "plain",
+    },
+    # Where phones are old, Wi-Fi is shared and chargers are in use by day.
+    "low-end": {
+        "fleet.policy": "sync",
+        "fleet.hardware": "low",
+        "fleet.time_zones": "5.5: 1",
+        "fleet.sessions_per_day": 1.0,
+        "fleet.session_s": 2700.0,
+        "fleet.failure_share": 0.08,
+    },
+    # One population around the world: someone always sleeps.
+    "cross-country": {
+        "fleet.policy": "sync",
+        "fleet.time_zones": "-8: 0.1, -5: 0.2, -3: 0.15, 1: 0.2, 3: 0.1, 5.5: 0.15, 8: 0.1",
+        "fleet.day_swing": 1.3,
+    },
+    # Training under it equals training without a fleet, bit for bit.
+    "ideal": {
+        "fleet.policy": "sync",
+        "fleet.hardware": "ideal",
+        "fleet.time_zones": "0: 1",
+        "fleet.day_swing": 1.0,
+        "fleet.sessions_per_day": 0.0,
+        "fleet.pickups_per_hour": 0.0,
+        "fleet.failure_share": 0.0,
+        "fleet.min_ram_mib": 0,
+        "fleet.unmetered_only": False,
+        "fleet.round_trip_s": 0.0,
+        "fleet.jitter": 0.0,
+        "fleet.over_selection": 1.0,
+        "fleet.max_waiting": 0,
+        "fleet.min_pace_s": 0.0,
+        "fleet.max_pace_s": 0.0,
+    },
+}
+
+
+def num_selected(config: RunConfig) -> int:
+    """How many clients a round selects: the goal with its over-selection, rounded up.
+
+    Source: Bonawitz et al. 2019, section 9: 130 % of the target.
+    """
+    return math.ceil(config.rounds.cohort_size * config.fleet.over_selection - 1e-9)
+
+
+def cohort_limit(config: RunConfig) -> int:
+    """The most clients that one sum can begin with: what the aggregator must be able to protect."""
+    if config.fleet.policy == "sync":
+        return num_selected(config)
+    return config.fleet.buffer_size if config.fleet.policy == "fedbuff" else config.rounds.cohort_size
+
+
+def min_reports(config: RunConfig) -> int:
+    """The fewest updates that a round may end with."""
+    share = math.ceil(config.fleet.min_report_share * config.rounds.cohort_size - 1e-9)
+    return max(config.aggregation.min_survivors, share, 1)
+
+
+def fleet_rules(config: RunConfig) -> Iterator[Rule]:
+    """What joins a setting of the fleet with another; see orchestrator.settings.check_rules."""
+    fleet = config.fleet
+    if fleet.policy == "off":
+        return
+    yield (
+        fleet.min_pace_s <= fleet.max_pace_s,
+        ("fleet.min_pace_s", "fleet.max_pace_s"),
+        "a phone can't be sent away for both; lower the first or raise the second",
+    )
+    yield (
+        config.faults.before_shares + config.faults.before_upload + config.faults.before_unmask == 0.0,
+        ("fleet.policy", "faults.before_shares", "faults.before_upload", "faults.before_unmask"),
+        "the fleet decides who drops out; leave the faults at 0",
+    )
+    yield (
+        fleet.sessions_per_day > 0 or fleet.day_swing == 1.0,
+        ("fleet.sessions_per_day", "fleet.day_swing"),
+        "phones that are always there have no day; set the second to 1",
+    )
+    if fleet.policy != "fedbuff":
+        return
+    yield (
+        config.aggregation.aggregator != "secagg",
+        ("fleet.policy", "aggregation.aggregator"),
+        "masks cancel only within a cohort that is known before anyone trains, and a buffer's members are known only "
+        "when they have uploaded; take encrypted or plain, or the policy sync",
+    )
+    yield (
+        fleet.concurrency >= fleet.buffer_size,
+        ("fleet.concurrency", "fleet.buffer_size"),
+        "the buffer would fill only from clients of earlier steps; raise the first or lower the second",
+    )
+    yield (
+        config.aggregation.min_survivors <= fleet.buffer_size,
+        ("aggregation.min_survivors", "fleet.buffer_size"),
+        "no step could ever be summed; lower the first or raise the second",
+    )
+    yield (
+        fleet.buffer_size <= config.rounds.cohort_size,
+        ("fleet.buffer_size", "rounds.cohort_size"),
+        "updates are encoded with room for a cohort; lower the first or raise the second",
+    )
