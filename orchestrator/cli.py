@@ -11,7 +11,7 @@ import click
 
 from edge.errors import EdgeError
 from models.errors import ModelsError
-from orchestrator import cli_edge, cli_server
+from orchestrator import cli_edge, cli_fairness, cli_server
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
@@ -334,6 +334,7 @@ def worker(port: int, threads: int) -> None:
 
 
 cli_edge.add_commands(cli)
+cli_fairness.add_commands(cli)
 cli_server.add_commands(cli)
 
 

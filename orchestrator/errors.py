@@ -3,6 +3,7 @@
 OrchestratorError             exit code 2: bad input or configuration
 ├── ConfigError               a setting is unknown, of the wrong type, out of range or contradicts another
 ├── RunFolderError            a run folder is missing, in use, damaged or of another schema
+├── FairnessError             groups that can't be read, or name people whom the text has not
 ├── BelowThreshold            exit code 3: fewer clients are left in a round than it needs
 ├── Diverged                  exit code 3: the model's weights are not finite any more
 └── PrivacyStop               exit code 3: a privacy rule forbids to go on
@@ -23,6 +24,10 @@ class ConfigError(OrchestratorError):
 
 class RunFolderError(OrchestratorError):
     """A run folder is missing, in use, damaged or of another schema."""
+
+
+class FairnessError(OrchestratorError):
+    """Groups that can't be read, or name people whom the text has not."""
 
 
 class BelowThreshold(OrchestratorError):

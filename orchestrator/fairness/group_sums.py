@@ -1,0 +1,175 @@
+"""Sums by group through an Aggregator: first how many people each group has, then the figures of those that are shown.
+
+A client hands over one vector of counts, zero but at its own groups. Two sums, because what must not show must not be
+summed: in the second one nobody fills the slots of a group that the first one found too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Aggregator, Cohort
+from orchestrator.errors import BelowThreshold
+from orchestrator.fairness.attributes import Feature, Labels, thirds
+
+Counts = NDArray[np.int64]
+_MODULUS = 2**32
+
+
+@dataclass(frozen=True)
+class ShownGroups:
+    """Which groups of an attribute are shown, by index, and who is in none of them: nobody, or enough to hide in."""
+
+    labels: Labels
+    shown: tuple[int, ...]
+    hidden_groups: int
+    hidden_clients: int
+
+    @property
+    def names(self) -> list[str]:
+        """The shown groups' names, in order."""
+        return [self.labels.groups[i] for i in self.shown]
+
+
+@dataclass(frozen=True)
+class Secure:
+    """How to sum: by the run's aggregator, never over fewer people than min_clients."""
+
+    aggregator: Aggregator
+    min_clients: int
+
+    def total(self, vectors: Mapping[ClientId, Counts], step: int) -> Counts:
+        """The sum over the people's vectors, int64 [n], none below zero.
+
+        Args:
+          vectors: int64 [n] each, entries at most (2**32 - 1) / people so that no total wraps.
+          step: tells the sums of one evaluation apart.
+
+        Raises:
+          BelowThreshold: fewer than min_clients people.
+          ValueError: an entry is out of range.
+        """
+        if len(vectors) < self.min_clients:
+            raise BelowThreshold(
+                f"{len(vectors)} people can be counted, and {self.min_clients} is the least that may show: "
+                "score more people"
+            )
+        limit = (_MODULUS - 1) // len(vectors)
+        for person, vector in vectors.items():
+            if vector.min(initial=0) < 0 or vector.max(initial=0) > limit:
+                raise ValueError(f"entries must lie in 0..{limit}, got {vector.min()}..{vector.max()} of {person!r}")
+        cohort = Cohort(step, tuple(vectors), self.min_clients)
+        encoded = ((person, vector.astype(np.uint32)) for person, vector in vectors.items())
+        return self.aggregator.sum(encoded, cohort, {}).total.astype(np.int64)
+
+
+def cut_features(features: Sequence[Feature], counted: Collection[ClientId], secure: Secure, step: int) -> list[Labels]:
+    """Each feature in thirds of the counted people, cut by one sum of everybody's one-hot bins.
+
+    Raises:
+      BelowThreshold: fewer people than the sum takes.
+    """
+    if not features:
+        return []
+    vectors = {}
+    for person in counted:
+        bins = [np.zeros(feature.num_bins, np.int64) for feature in features]
+        for one_hot, feature in zip(bins, features):
+            one_hot[feature.bin_of[person]] = 1
+        vectors[person] = np.concatenate(bins)
+    total = secure.total(vectors, step)
+    ends = np.cumsum([feature.num_bins for feature in features])
+    return [thirds(feature, part) for feature, part in zip(features, np.split(total, ends[:-1]))]
+
+
+def choose_groups(
+    attributes: Sequence[Labels], people: Collection[ClientId], counted: Collection[ClientId], secure: Secure, step: int
+) -> list[ShownGroups]:
+    """Which groups are shown: those with min_clients counted people, less what a subtraction would give away.
+
+    Args:
+      attributes: everybody's groups.
+      people: all whose words are summed.
+      counted: those of them who count towards a group's size.
+    """
+    sizes = [len(labels.groups) for labels in attributes]
+    starts = np.cumsum([0, *sizes])
+    counted = set(counted)
+
+    def vector(person: ClientId) -> Counts:
+        own = np.zeros((starts[-1], 2), np.int64)
+        for start, labels in zip(starts, attributes):
+            if person in labels.group_of:
+                own[start + labels.group_of[person]] = 1, person in counted
+        return own.ravel()
+
+    total = secure.total({person: vector(person) for person in people}, step).reshape(-1, 2)
+    return [
+        _shown(labels, total[start : start + size], len(people) - int(total[start : start + size, 0].sum()), secure)
+        for start, size, labels in zip(starts, sizes, attributes)
+    ]
+
+
+def _shown(labels: Labels, sizes: Counts, in_no_group: int, secure: Secure) -> ShownGroups:
+    """sizes: [num_groups, 2], all people and counted ones; in_no_group: people without a label."""
+    kept = groups_to_show(sizes, in_no_group, secure.min_clients)
+    hidden = [i for i in range(len(sizes)) if i not in kept and sizes[i, 0]]
+    return ShownGroups(labels, kept, len(hidden), int(sizes[hidden, 0].sum()) + in_no_group)
+
+
+def groups_to_show(sizes: Counts, in_no_group: int, min_clients: int) -> tuple[int, ...]:
+    """The indices of the groups that may be shown beside the total over everybody.
+
+    A group with fewer than min_clients counted people is hidden. What is hidden is also the total less what is shown:
+    so it must be nobody at all or, together, min_clients counted people; until it is, the smallest shown group goes.
+
+    Source: complementary suppression of cells: Willenborg & de Waal 2001, "Elements of Statistical Disclosure Control".
+
+    >>> groups_to_show(np.array([[40, 40], [12, 12], [3, 3]]), 0, min_clients=10)
+    (0,)
+    >>> groups_to_show(np.array([[40, 40], [12, 12], [6, 6], [5, 5]]), 0, min_clients=10)
+    (0, 1)
+    """
+    shown = [i for i in range(len(sizes)) if sizes[i, 1] >= min_clients]
+    while shown:
+        hidden = [i for i in range(len(sizes)) if i not in shown]
+        everybody = int(sizes[hidden, 0].sum()) + in_no_group
+        if everybody == 0 or int(sizes[hidden, 1].sum()) >= min_clients:
+            break
+        shown.remove(min(shown, key=lambda i: (sizes[i, 1], i)))
+    return tuple(shown)
+
+
+def sums_by_group(
+    chosen: Sequence[ShownGroups],
+    values: Mapping[ClientId, Counts],
+    secure: Secure,
+    step: int,
+) -> tuple[Counts, list[Counts]]:
+    """(the sum over everybody [m], for each attribute the sums of its shown groups [num_shown, m]).
+
+    Args:
+      chosen: from choose_groups.
+      values: int64 [m] of each person.
+      secure: how to sum.
+      step: see Secure.total.
+    """
+    width = len(next(iter(values.values())))
+    starts = np.cumsum([1, *(len(groups.shown) for groups in chosen)])
+
+    def vector(own: Counts, person: ClientId) -> Counts:
+        rows = np.zeros((starts[-1], width), np.int64)
+        rows[0] = own
+        for start, groups in zip(starts, chosen):
+            group = groups.labels.group_of.get(person)
+            if group in groups.shown:
+                rows[start + groups.shown.index(group)] = own
+        return rows.ravel()
+
+    total = secure.total({person: vector(own, person) for person, own in values.items()}, step).reshape(-1, width)
+    return total[0], [total[start : start + len(groups.shown)] for start, groups in zip(starts, chosen)]

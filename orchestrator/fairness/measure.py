@@ -1,0 +1,145 @@
+"""`fedkeys fairness`: how a run's model serves groups of people, by federated evaluation and secure sums."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+
+from models import cifg_lstm
+from models.client_data import ClientData
+from models.corpus import ClientId, Corpus, write_atomically
+from orchestrator.errors import FairnessError, RunFolderError
+from orchestrator.fairness import attributes, figures
+from orchestrator.fairness.attributes import Labels
+from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
+from orchestrator.fairness.group_sums import Secure
+from orchestrator.round import weights_digest
+from orchestrator.run_data import load_client_data
+from orchestrator.run_folder import RunFolder
+from orchestrator.run_functions import build_aggregator
+from orchestrator.training import evaluation_batches, federated_sums
+from tff_pipelines.evaluation import build_evaluation
+from tff_pipelines.runtime import Runtime
+
+DEVICES_FILE = "fleet_devices.json"
+_NO_DEVICE = "no device is known: train with a fleet, or give --groups FILE"
+_NO_TIME_ZONE = (
+    "the built-in text has times in UTC and no place, and when someone types is not where they are: "
+    "train with a fleet, or give --groups FILE"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for."""
+
+    people: str = "test"  # or dev, train
+    groups_path: Optional[Path] = None
+    min_group_size: int = 10
+    participation: bool = True
+    workers: Optional[str] = None
+
+
+def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], None]) -> dict[str, Any]:
+    """The figures of `fedkeys fairness` (docs/fairness.md); also written to DIR/fairness.json.
+
+    Raises:
+      RunFolderError: no checkpoint, or the text is not the one the run was trained on.
+      FairnessError: the groups can't be read, or name strangers.
+      BelowThreshold: fewer people than the smallest group that may show.
+    """
+    config, state = folder.config(), folder.load_checkpoint()
+    folder.check_digest(state)
+    note("reading the text")
+    corpus, data = load_client_data(config)
+    _check_text(folder, corpus, data)
+    scored: Mapping[ClientId, Any] = getattr(data, options.people)
+    everybody = tuple(scored) + tuple(p for p in data.split.train if p not in scored)
+    given, missing = _given_labels(folder, options.groups_path, corpus, scored)
+    note(f"federated evaluation on {len(scored)} {options.people} people")
+    with Runtime(options.workers or config.runtime.workers) as runtime:
+        evaluation = build_evaluation(cifg_lstm.ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
+        batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
+        sums = federated_sums(runtime, evaluation, state.model, batches, config)
+    secure = Secure(build_aggregator(config.aggregation), options.min_group_size)
+    note(f"summing by group, by {config.aggregation.aggregator}")
+    texts = {person: corpus.clients[person] for person in everybody}
+    features = [attributes.activity(texts), attributes.vocabulary_distance(texts, data.vocabulary)]
+    own, labels = recall_figures(tuple(scored), sums, features, given, secure, config.seed)
+    participation = {}
+    if options.participation:
+        note(
+            f"summing who took part over {len(data.split.train):,} training people, by {config.aggregation.aggregator}"
+        )
+        participation = participation_figures(_parts_taken(folder, data), labels, secure)
+    result = {
+        "round_num": state.round_num,
+        "weights_sha256": weights_digest(state.model),
+        "people": options.people,
+        "aggregator": config.aggregation.aggregator,
+        "min_group_size": options.min_group_size,
+        "min_positions": figures.MIN_POSITIONS,
+        **own,
+        "participation": participation,
+        "not_measured": missing,
+    }
+    write_atomically(folder.path / "fairness.json", msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    return result
+
+
+def _check_text(folder: RunFolder, corpus: Corpus, data: ClientData) -> None:
+    identity = folder.identity()
+    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
+        raise RunFolderError(f"{folder.path} was trained on another text than its source holds now: restore it")
+
+
+def _given_labels(
+    folder: RunFolder, groups_path: Optional[Path], corpus: Corpus, scored: Mapping[ClientId, Any]
+) -> tuple[list[Labels], dict[str, str]]:
+    """(attributes from the fleet and from a file, {attribute that is missing: why})."""
+    labels = []
+    if (folder.path / DEVICES_FILE).exists():
+        labels += attributes.read_devices(folder.path / DEVICES_FILE, corpus.clients)
+    if groups_path is not None:
+        labels += attributes.read_groups(groups_path, corpus.clients, corpus.clients)
+    repeated = [name for name, count in Counter(attributes.names(labels)).items() if count > 1]
+    if repeated:
+        raise FairnessError(f"{groups_path}: {repeated[0]!r} is given by the fleet, too: rename the column")
+    missing = {"device tier": _NO_DEVICE, "network": _NO_DEVICE, "time zone": _NO_TIME_ZONE}
+    for name in attributes.names(labels):
+        missing.pop(name, None)
+    said = []
+    for own in labels:
+        if all(own.groups[own.group_of[person]] == attributes.NOT_GIVEN for person in scored):
+            missing[own.name] = "given for none of the people scored: try --people train"
+        else:
+            said.append(own)
+    return said, missing
+
+
+def _parts_taken(folder: RunFolder, data: ClientData) -> dict[ClientId, PartTaken]:
+    """What each training person knows of their own part in the run."""
+    rounds = folder.rounds()
+    selected = Counter(person for report in rounds for person in report["selected"])
+    summed = Counter(person for report in rounds for person in report["survivors"])
+    return {person: PartTaken(person in data.train, selected[person], summed[person]) for person in data.split.train}
+
+
+def read_fairness(folder: RunFolder) -> Optional[Mapping[str, Any]]:
+    """DIR/fairness.json, or None if there is none.
+
+    Raises:
+      RunFolderError: the file is damaged.
+    """
+    path = folder.path / "fairness.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}): run `fedkeys fairness --run {folder.path}`") from None
