@@ -1,6 +1,7 @@
-"""What a configuration makes of a round: code, batches, weighting, learning rates, aggregator. Loads no TensorFlow.
+"""What a configuration makes of a round: code, batches, weighting, learning rates, aggregator, trainer.
 
-Training in TFF, the transcript and the clients of a network run all take these, so that they do the same.
+Loads no TensorFlow before `load_trainer` is called. Training in TFF, the transcript, the attack and the clients of a
+network run all take these, so that they do the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from orchestrator.schedules import learning_rate_at
 from orchestrator.settings import AggregationConfig, RunConfig
 
 if TYPE_CHECKING:
+    from models.local_training import Trainer
     from orchestrator.secagg.graph import Policy
 
 
@@ -145,3 +147,11 @@ def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generat
         length_buckets=client.length_buckets,
         rng=rng,
     )
+
+
+def load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
+    """What one client does in a round, in this process; loads TensorFlow."""
+    from models.local_training import build_trainer
+
+    client = config.client
+    return build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)

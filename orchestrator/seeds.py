@@ -24,6 +24,7 @@ class Purpose(enum.IntEnum):
     FAULTS = 4
     ROTATION = 5
     DROPOUT = 6
+    ATTACK = 16  # whom fedkeys attack plays against, their sentences, its noise
 
 
 def seed_sequence(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 import msgspec
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from models.client_data import ClientData
 from models.corpus import ClientId
-from models.local_training import build_trainer
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, Vector
@@ -30,6 +29,7 @@ from orchestrator.run_functions import (
     cut,
     draw_batches,
     learning_rates,
+    load_trainer,
 )
 
 NUM_SHOWN = 8
@@ -65,14 +65,14 @@ def read_transcript(
     note("reading the text")
     data = _read_text(folder, run, report)
     note("loading TensorFlow")
-    witness = _Witness(run.config, client)
+    witness = Witness(run.config, (client,))
     note(f"computing round {round_num} again: {len(report.survivors)} clients train and mask")
     again = _run_again(run.config, data, state, report, witness)
     if again.outcome != "completed":
         raise RunFolderError(f"secure aggregation could not have summed round {round_num}: {again.reason}")
     note("encrypting the client's vector")
-    plain, masked = witness.plain, witness.masked
-    ciphertexts, slots = _encrypted(run.config, client, round_num, plain)
+    plain, masked = witness.plain[client], witness.masked[client]
+    ciphertexts, slots = encrypt_upload(run.config, client, round_num, plain)
     size, vocabulary = ModelSize.of(state.weights), folder.vocabulary()
     typed = _typed(data, client, vocabulary, size)
     return {
@@ -125,13 +125,23 @@ def _find_client(report: Round, client_id: Optional[str]) -> ClientId:
     return ClientId(client_id or report.survivors[0])
 
 
-def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
-    corpus, data = load_client_data(run.config)
-    then = (run.identity.corpus_sha256, run.identity.vocabulary_sha256)
-    if (corpus.digest, data.vocabulary.digest) != then:
+def read_own_text(folder: RunFolder, config: RunConfig) -> ClientData:
+    """The text that the run was trained on.
+
+    Raises:
+      RunFolderError: it is not there any more.
+    """
+    corpus, data = load_client_data(config)
+    identity = folder.identity()
+    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
         raise RunFolderError(
-            f"{folder.path} was trained on another text than {run.config.data.source} holds now: restore it"
+            f"{folder.path} was trained on another text than {config.data.source} holds now: restore it"
         )
+    return data
+
+
+def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
+    data = read_own_text(folder, run.config)
     elsewhere = [name for name in report.survivors if name not in data.train]
     if elsewhere:
         raise RunFolderError(
@@ -141,17 +151,17 @@ def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
     return data
 
 
-class _Witness:
-    """Secure aggregation that keeps one client's vector, and what the server received of it."""
+class Witness:
+    """Secure aggregation that keeps some clients' vectors, `plain`, and what the server received of them, `masked`."""
 
     name = "secagg"
 
-    def __init__(self, config: RunConfig, client: ClientId):
+    def __init__(self, config: RunConfig, clients: Collection[ClientId]):
         secagg = msgspec.structs.replace(config.aggregation, aggregator="secagg")
         self._inner = build_aggregator(secagg, self._observe)
-        self._client = client
-        self.plain: Vector = np.zeros(0, np.uint32)
-        self.masked: Vector = np.zeros(0, np.uint32)
+        self._clients = clients
+        self.plain: dict[ClientId, Vector] = {}
+        self.masked: dict[ClientId, Vector] = {}
 
     def sum(
         self,
@@ -164,24 +174,21 @@ class _Witness:
 
     def _passing(self, vectors: Iterable[tuple[ClientId, Vector]]) -> Iterator[tuple[ClientId, Vector]]:
         for client_id, vector in vectors:
-            if client_id == self._client:
-                self.plain = vector.copy()
+            if client_id in self._clients:
+                self.plain[client_id] = vector.copy()
             yield client_id, vector
 
     def _observe(self, stage: str, client_id: ClientId, wire: bytes) -> None:
         from orchestrator.secagg import messages
 
-        if stage == "upload" and client_id == self._client:
+        if stage == "upload" and client_id in self._clients:
             words = messages.decode(wire, messages.MaskedVector, len(wire)).words
-            self.masked = np.frombuffer(words, "<u4").astype(np.uint32)
+            self.masked[client_id] = np.frombuffer(words, "<u4").astype(np.uint32)
 
 
-def _run_again(
-    config: RunConfig, data: ClientData, state: ServerState, report: Round, witness: _Witness
-) -> RoundReport:
+def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: Round, witness: Witness) -> RoundReport:
     size, seed, round_num = ModelSize.of(state.weights), config.seed, report.round_num
-    client = config.client
-    trainer = build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)
+    trainer = load_trainer(config, size)
     client_rate, server_rate = learning_rates(config, round_num)
 
     def train_clients(weights: Weights, learning_rate: float, seed: int, batches: Iterable) -> Iterator[Mapping]:
@@ -210,7 +217,7 @@ def _run_again(
     )[1]
 
 
-def _encrypted(
+def encrypt_upload(
     config: RunConfig, client: ClientId, round_num: int, vector: Vector
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """(the ciphertexts' bytes, the coefficient of their first polynomials for each slot) of the vector's upload."""

@@ -26,7 +26,7 @@ from orchestrator.network import wire
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.errors import KeysError, ServerGone, WireError
-from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, model_size
+from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
 from orchestrator.secagg.graph import Policy
@@ -68,7 +68,7 @@ class Participant:
       policy: what the client insists on, whatever the server says.
       sentences: its text, tokenised.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
-      load_trainer: None takes the one in TensorFlow, which is loaded once the server has let the client in.
+      build_trainer: None takes the one in TensorFlow, which is loaded once the server has let the client in.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Participant:
         policy: Policy,
         sentences: tuple[str, ...],
         decryptor: Optional[bytes] = None,
-        load_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
+        build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
     ):
         self.client_id = client_id
         self._identity, self._enrolled, self._policy = identity, enrolled, policy
         self._text, self._decryptor = sentences, decryptor
-        self._load_trainer = load_trainer or _load_trainer
+        self._build_trainer = build_trainer or load_trainer
         self._config: Optional[RunConfig] = None
         self._last_round = 0
         self._seen_sessions: set[bytes] = set()
@@ -124,7 +124,7 @@ class Participant:
         self._encoder = build_encoder(config, self._size)
         capped = self._text[: config.data.max_sentences_train]
         self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
-        self._trainer = self._load_trainer(config, self._size)
+        self._trainer = self._build_trainer(config, self._size)
         self._config = config
 
     def _train(self, plan: wire.Plan) -> bytes:
@@ -187,13 +187,6 @@ class Participant:
             self.client_id, self._identity, self._decryptor, self._policy.min_survivors, self._seen_sessions
         )
         return encryptor.encrypt(terms, vector)
-
-
-def _load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
-    from models.local_training import build_trainer
-
-    client = config.client
-    return build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)
 
 
 def run_client(server: str, keys: Path, client_id: str, source: str, policy: Policy, wait_s: float) -> str:

@@ -1,0 +1,195 @@
+"""What the server has of a client: its update raw, masked and encrypted, in sums, and in a noised sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Cohort, Vector
+from orchestrator.audit.updates import AttackedUpdate, People, UpdateMaker, encoder_for
+from orchestrator.config import RunConfig
+from orchestrator.encoding import Encoder
+from orchestrator.errors import OrchestratorError
+from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.transcript import Witness, encrypt_upload
+
+SUMS = (2, 10, 30, 100)
+VIEWS = ("raw", "masked", "encrypted", *(f"sum_{n}" for n in SUMS), "noised")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The two tensors that the attack reads, and the truth about whom they cover."""
+
+    embedding: NDArray  # [V, D], any type of number
+    output_bias: NDArray  # [V]
+    typed: NDArray[np.bool_]  # [V]: words that anybody in it typed
+    only_target: NDArray[np.bool_]  # [V]: words that the target typed and nobody else in it
+
+
+Reason = str  # why a view can't be had
+View = Union[Seen, Reason]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on a sum of clipped updates: its standard deviation is multiplier * clip_norm a coordinate."""
+
+    multiplier: float
+    clip_norm: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A sum of updates, in the slots that the attack reads."""
+
+    slots: NDArray  # [V * D + V]: uint32 as encoded, or float32 clipped
+    typed_by: NDArray[np.int_]  # [V]: how many clients in it typed a word
+    num_clients: int = 1
+
+    def plus(self, other: _Part) -> _Part:
+        return _Part(self.slots + other.slots, self.typed_by + other.typed_by, self.num_clients + other.num_clients)
+
+
+class Views:
+    """The server's views of every target, all from the same clients' updates.
+
+    Attributes:
+      targets: their updates.
+      noise: that of the view `noised`.
+      num_noised: how many clients that view sums.
+    """
+
+    def __init__(
+        self, maker: UpdateMaker, config: RunConfig, people: People, noise: Noise, note: Callable[[str], None]
+    ):
+        """Trains everybody.
+
+        Args:
+          maker: makes their updates.
+          config: of the run.
+          people: the targets, and with whom they are summed.
+          noise: its clip norm 0 stands for the median norm of the targets' updates.
+          note: is told what begins.
+        """
+        self._config, self._size, self._round_num = config, maker.size, maker.round_num
+        everybody = len(people.targets) + len(people.crowd)
+        sums = [n for n in SUMS if n <= everybody]
+        self.num_noised = min(config.rounds.cohort_size, everybody)
+        most = max([*sums, self.num_noised])
+        note(f"training {len(people.targets) + min(most - 1, len(people.crowd))} clients, as in a round")
+        self.targets = tuple(maker.updates(people.targets))
+        if not noise.clip_norm:
+            noise = replace(noise, clip_norm=float(np.median([target.norm for target in self.targets])))
+        self.noise = noise
+        num_masked = max(config.rounds.cohort_size, len(self.targets))
+        self._run_encoder = encoder_for(config, self._size, num_masked)
+        self._encoders = {n: encoder_for(config, self._size, n) for n in sums}
+        self._crowd: dict[int, _Part] = {}  # of each sum; 0 is the noised one
+        self._peers: list[tuple[ClientId, Vector]] = []
+        for place, update in enumerate(maker.updates(people.crowd[: most - 1]), 1):
+            if len(self._peers) < num_masked - len(self.targets):
+                self._peers.append((update.client_id, self._encode(self._run_encoder, update)))
+            for key, num_clients in [(0, self.num_noised), *((n, n) for n in sums)]:
+                if place < num_clients:
+                    part = self._part(key, update)
+                    self._crowd[key] = self._crowd[key].plus(part) if key in self._crowd else part
+
+    def of_targets(self, note: Callable[[str], None]) -> list[dict[str, View]]:
+        """{view: what the server has, or the reason why it can't be had}, one a target."""
+        note(f"masking the updates of {len(self.targets)} targets in a secure sum, and encrypting them")
+        vectors = [self._encode(self._run_encoder, target) for target in self.targets]
+        masked = self._masked(vectors)
+        views: list[dict[str, View]] = []
+        for place, (target, vector) in enumerate(zip(self.targets, vectors)):
+            own = _Part(self._read(vector).view(np.int32), target.typed.astype(int))
+            views.append(
+                {
+                    "raw": self._seen(own, target),
+                    "masked": masked
+                    if isinstance(masked, Reason)
+                    else self._seen(replace(own, slots=self._read(masked[target.client_id]).view(np.int32)), target),
+                    "encrypted": self._encrypted(own, vector, target),
+                    **{f"sum_{n}": self._sum(n, place) for n in SUMS},
+                    "noised": self.noised(place, self.noise.multiplier),
+                }
+            )
+        return views
+
+    def noised(self, place: int, multiplier: float) -> View:
+        """The sum of a cohort around a target under noise; for another level the same noise, scaled."""
+        if self.num_noised < 2:
+            return "it takes two people to sum"
+        part = self._around(0, place, self.num_noised)
+        target = self.targets[place]
+        rng = simulation_rng(self._config.seed, Purpose.ATTACK, self._round_num, ClientId(f"noise {target.client_id}"))
+        noise = rng.standard_normal(part.slots.size, np.float32)
+        noise *= np.float32(multiplier * self.noise.clip_norm)
+        return self._seen(replace(part, slots=part.slots + noise), target)
+
+    def _sum(self, num_clients: int, place: int) -> View:
+        if num_clients not in self._encoders:
+            return f"fewer than {num_clients} people train in this run"
+        part = self._around(num_clients, place, num_clients)
+        return self._seen(replace(part, slots=part.slots.view(np.int32)), self.targets[place])
+
+    def _around(self, key: int, place: int, num_clients: int) -> _Part:
+        """The sum of a target, the crowd and, where these are too few, other targets."""
+        part = self._part(key, self.targets[place])
+        if key in self._crowd:
+            part = part.plus(self._crowd[key])
+        others = (self.targets[place + 1 :] + self.targets[:place])[: num_clients - part.num_clients]
+        for other in others:
+            part = part.plus(self._part(key, other))
+        return part
+
+    def _part(self, key: int, update: AttackedUpdate) -> _Part:
+        """One update as it enters the sum of `key` clients; 0: clipped, all counting alike, as under noise."""
+        typed_by = update.typed.astype(int)
+        if key:
+            return _Part(self._read(self._encode(self._encoders[key], update)), typed_by)
+        factor = np.float32(min(1.0, self.noise.clip_norm / max(update.norm, 1e-30)))
+        return _Part(factor * np.concatenate([update.delta[0].ravel(), update.delta[-1]]), typed_by)
+
+    def _masked(self, vectors: list[Vector]) -> Union[dict[ClientId, Vector], Reason]:
+        """What the server of a secure aggregation received of each target."""
+        names = tuple(target.client_id for target in self.targets)
+        sent = [*zip(names, vectors), *self._peers]
+        members = tuple(name for name, _ in sent)
+        try:
+            witness = Witness(self._config, names)
+            witness.sum(sent, Cohort(self._round_num, members, self._config.aggregation.min_survivors), {})
+        except OrchestratorError as error:
+            return f"secure aggregation refuses a sum of {len(members)}: {error}"
+        return witness.masked
+
+    def _encrypted(self, own: _Part, vector: Vector, target: AttackedUpdate) -> View:
+        """The coefficients of the ciphertext that stand where a slot's value would."""
+        _, coefficients = encrypt_upload(self._config, target.client_id, self._round_num, vector)
+        numbers = self._read(coefficients).astype(np.float64)
+        return self._seen(replace(own, slots=numbers - numbers.max() / 2), target)  # centred: the rules look at signs
+
+    def _encode(self, encoder: Encoder, update: AttackedUpdate) -> Vector:
+        """The vector that leaves the phone."""
+        rng = simulation_rng(self._config.seed, Purpose.ROUNDING, self._round_num, update.client_id)
+        return encoder.encode(update.delta, update.weight, rng)
+
+    def _read(self, vector: NDArray) -> NDArray:
+        """The slots of a vector that the attack reads: those of the embedding and of the output bias."""
+        num_rows, width = self._size.vocabulary_size, self._size.embedding_size
+        end = self._size.num_weights
+        return np.concatenate([vector[: num_rows * width], vector[end - num_rows : end]])
+
+    def _seen(self, part: _Part, target: AttackedUpdate) -> Seen:
+        num_rows = self._size.vocabulary_size
+        return Seen(
+            embedding=part.slots[:-num_rows].reshape(num_rows, -1),
+            output_bias=part.slots[-num_rows:],
+            typed=part.typed_by > 0,
+            only_target=target.typed & (part.typed_by == 1),
+        )

@@ -1,0 +1,76 @@
+"""The commands that try to break a run: attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import click
+
+
+def add_commands(group: click.Group) -> None:
+    """Adds this file's commands to the group."""
+    for command in (attack,):
+        group.add_command(command)
+
+
+_RUN = click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The run's folder.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+
+
+@click.command()
+@_RUN
+@click.option("--client", "client_id", metavar="ID", help="Whom to attack first; by default drawn.")
+@click.option(
+    "--sentences",
+    "num_sentences",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Sentences that a client trains on; never more than the run allows.",
+)
+@click.option(
+    "--noise-multiplier",
+    type=click.FloatRange(0),
+    metavar="Z",
+    help="Noise of the view `noised`, in clip norms; by default the run's, or 1 if it adds none.",
+)
+@_JSON
+def attack(
+    run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float], as_json: bool
+) -> None:
+    """Play the curious server: which words can it read from a client's update, under which protection?
+
+    Real updates, made from the run's newest checkpoint, are attacked as they are, masked, encrypted, in sums of 2 to
+    100 and in a sum with noise. Writes DIR/attack.json and DIR/attack.html: both hold people's words, so keep them as
+    you keep the text.
+    """
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.audit.attack import attack_run, print_attack
+
+    figures = attack_run(folder, client_id, num_sentences, noise_multiplier, _note)
+    if as_json:
+        _print_json(figures)
+    else:
+        print_attack(figures)
+
+
+def _note(text: str) -> None:
+    click.echo(f"{text} ...", err=True)
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.encode(value).decode())
