@@ -287,7 +287,7 @@ def report(run_path: Path) -> None:
 )
 @click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
 def demo(run_path: Path, preset: Optional[str]) -> None:
-    """Train on the built-in text, evaluate beside the bars, write the report, export for phones: all in one go."""
+    """Train on the built-in text, evaluate beside the bars, export for phones, attack, report: all in one go."""
     from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
@@ -306,7 +306,6 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     figures = evaluate_run(folder, None, True, _note)
     print_comparison(figures)
     print_predictions(figures["examples"])
-    click.echo(f"the report: {write_report(folder)}")
     bundle = run_path.with_name(f"{run_path.name}-bundle")
     context = click.get_current_context()
     _note("exporting for phones, with 50 steps of training compared with TFF")
@@ -314,7 +313,10 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     context.invoke(cli_edge.verify, bundle=bundle)
     _note("timing the exported model on this machine")
     context.invoke(cli_edge.benchmark, bundle=bundle, runs=10)
+    _note("attacking the updates of some clients")
+    context.invoke(cli_audit.attack, run_path=run_path)
     click.echo(f"the phone bundle: {bundle}")
+    click.echo(f"the report: {write_report(folder)}")
 
 
 @cli.command()

@@ -58,12 +58,15 @@ def attack(
     folder = RunFolder(run_path)
     folder.config()
     from orchestrator.audit.attack import attack_run, print_attack
+    from orchestrator.report_attack import write_attack_page
 
     figures = attack_run(folder, client_id, num_sentences, noise_multiplier, _note)
+    page = write_attack_page(folder)
     if as_json:
         _print_json(figures)
     else:
         print_attack(figures)
+        click.echo(f"the page with pictures: {page}")
 
 
 def _note(text: str) -> None:

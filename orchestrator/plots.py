@@ -182,6 +182,64 @@ def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
         return _svg(figure, "stages", "Seconds of a round by stage")
 
 
+def word_strips(rows: Mapping[str, Sequence[str]]) -> Markup:
+    """A strip of squares a view: {view: "client", "other" or "nobody" for each word named}, surest word first."""
+    kinds = {
+        "client": (TOP1, "typed by this client"),
+        "other": (STAGES[0], "by another in the sum"),
+        "nobody": (GRID, "by nobody"),
+    }
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes((7.2, 0.42 * len(rows) + 0.6))
+        places = np.arange(len(rows))[::-1]
+        for kind, (colour, label) in kinds.items():
+            for place, named in zip(places, rows.values()):
+                at = [i for i, typed in enumerate(named) if typed == kind]
+                axes.bar(at, 0.62, width=0.78, bottom=place - 0.31, color=colour)
+            axes.bar(0, 0, color=colour, label=label)
+        axes.set_yticks(places, list(rows))
+        axes.set_xticks([])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_xlim(-1, max(map(len, rows.values())))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1, borderpad=0.2)
+        return _svg(figure, "words", "The words that the server is surest of in each view, and who typed them")
+
+
+def recovery_bars(rows: Sequence[tuple[str, float, float]]) -> Markup:
+    """A horizontal bar a view: (label, F1 of the attack, F1 of guessing frequent words, drawn as a mark)."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes((4.9, 0.36 * len(rows) + 0.8))
+        places = np.arange(len(rows))[::-1]
+        axes.barh(places, [f1 for _, f1, _ in rows], height=0.62, color=TOP1, label="attack")
+        guesses = [guess for *_, guess in rows]
+        axes.vlines(guesses, places - 0.42, places + 0.42, color=TOP3, linewidth=2.4, label="guessing frequent words")
+        axes.set_yticks(places, [label for label, *_ in rows])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("F1: 1 = every word and no other")
+        _legend_above(axes)
+        return _svg(figure, "recovery", "F1 of the attack in each view beside guessing frequent words")
+
+
+def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc: float, shown: float) -> Markup:
+    """The attack's AUC against the noise multiplier, the AUC that counts as hidden, and the level shown elsewhere."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(_SMALL)
+        axes.semilogx(multipliers, aucs, color=TOP1, marker="o", label="best of three rules")
+        axes.axhline(hidden_auc, color=TOP3, linewidth=1.2, linestyle=(0, (4, 3)), label=f"hidden: {hidden_auc:g}")
+        if shown > 0:
+            axes.axvline(shown, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)), label=f"shown above: {shown:g}")
+        axes.set_ylim(0.48, 1.01)
+        axes.set_xlabel("noise multiplier (clip norms)")
+        axes.set_ylabel("AUC")
+        axes.grid(visible=False, axis="x", which="minor")
+        _legend_above(axes)
+        return _svg(figure, "noise", "AUC of the attack on a noised sum against the noise multiplier")
+
+
 def _axes(inches: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=inches, layout="constrained")
     figure.patch.set_alpha(0)

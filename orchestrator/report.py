@@ -6,16 +6,13 @@ of a Section (orchestrator/report_parts.py).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Callable, Optional
 
-import jinja2
-from markupsafe import Markup
-
 from models.corpus import write_atomically
-from orchestrator import report_sections
+from orchestrator import report_attack, report_sections
 from orchestrator.report_data import RunView, read_run
+from orchestrator.report_page import render_page
 from orchestrator.report_parts import Section
 from orchestrator.run_folder import RunFolder
 
@@ -24,12 +21,20 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
     report_sections.learning,
     report_sections.people,
     report_sections.examples,
+    report_attack.attack,
     report_sections.times,
     report_sections.phone_bill,
     report_sections.outcomes,
     report_sections.limits,
     report_sections.configuration,
     report_sections.versions,
+)
+
+_FOOTER = (
+    "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json` and "
+    "`attack.json` of "
+    "the run's folder. Recall: the share of typed words that were among the suggestions. Nats: the mean of minus the "
+    "logarithm of the probability that the model gave to the typed word."
 )
 
 
@@ -41,29 +46,14 @@ def write_report(folder: RunFolder) -> Path:
     """
     run = read_run(folder)
     sections = [section for build in _SECTIONS for section in [build(run)] if section is not None]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["code"] = _code
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        kind="report of a run",
         name=run.name,
         summary=report_sections.summary(run),
         cards=list(report_sections.headline(run)),
         sections=sections,
+        footer=_FOOTER,
     )
     path = folder.path / "report.html"
     write_atomically(path, page.encode())
     return path
-
-
-def _code(text: str) -> Markup:
-    """The text, escaped, with `words in back-quotes` as code.
-
-    >>> str(_code("a < b: run `x & y`"))
-    'a &lt; b: run <code>x &amp; y</code>'
-    """
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(Markup.escape(text))))

@@ -25,15 +25,15 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
-from orchestrator.errors import RunFolderError
+from orchestrator.report_attack import FILE_NAME
 from orchestrator.run_folder import RunFolder
 from orchestrator.transcript import read_own_text
 
-FILE_NAME = "attack.json"
 NUM_TARGETS = 5
 DEFAULT_MULTIPLIER = 1.0  # of the noise shown for a run that adds none
 HIDDEN_AUC = 0.55
-_NUM_NAMED = 12
+_NUM_NAMED = 60
+_NUM_EXAMPLES = 12
 _LEVELS = tuple(float(f"{10 ** (exponent / 4):.3g}") for exponent in range(-16, 5))  # 1e-4 .. 10
 
 
@@ -69,8 +69,6 @@ def attack_run(
     maker = UpdateMaker(config, data, state, num_sentences)
     noise = Noise(DEFAULT_MULTIPLIER if noise_multiplier is None else noise_multiplier, 0.0)
     views = Views(maker, config, people, noise, note)
-    if not views.targets:
-        raise RunFolderError(f"{folder.path}: every attacked client's training diverged: lower client.learning_rate")
     seen = views.of_targets(note)
     note("telling words from what the server has")
     figures = {
@@ -81,7 +79,7 @@ def attack_run(
         "words": maker.size.vocabulary_size - NUM_SPECIAL,
         **_scores(seen),
         **_only_the_target(seen, vocabulary),
-        "named": {view: _named(seen[0][view], vocabulary) for view in VIEWS},
+        "named": {view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in VIEWS},
         "noise": _noise_figures(views, noise_multiplier is not None),
     }
     figures["checks"] = _checks(figures)
@@ -95,11 +93,12 @@ def _scores(seen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         name: {} for name in ("views", "attribution", "per_client", "baselines", "typed_words", "reasons")
     }
     for view in VIEWS:
-        if isinstance(seen[0][view], Reason):
+        parts = [of_target[view] for of_target in seen]
+        reason = next((part for part in parts if isinstance(part, Reason)), None)
+        if reason is not None:
             figures["views"][view] = None
-            figures["reasons"][view] = seen[0][view]
+            figures["reasons"][view] = reason
             continue
-        parts: list[Seen] = [of_target[view] for of_target in seen]
         results = [_measure_all(part, part.typed) for part in parts]
         figures["views"][view] = _means(results)
         figures["per_client"][view] = [{rule: asdict(r) for rule, r in result.items()} for result in results]
@@ -136,14 +135,14 @@ def _only_the_target(seen: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) 
     of_view, largest = {}, None
     for view in VIEWS:
         parts = [of_target[view] for of_target in seen]
-        if not view.startswith("sum_") or isinstance(parts[0], Reason):
+        if not view.startswith("sum_") or any(isinstance(part, Reason) for part in parts):
             continue
         largest = view
         readable = [readable_words(part.embedding, part.output_bias, part.only_target) for part in parts]
         of_view[view] = {
             "words": sum(int(part.only_target.sum()) for part in parts),
             "readable": sum(map(len, readable)),
-            "examples": [vocabulary.words[i] for i in readable[0][:_NUM_NAMED]],  # of the first target
+            "examples": [vocabulary.words[i] for i in readable[0][:_NUM_EXAMPLES]],  # of the first target
         }
     return {
         "target_only": of_view,
@@ -152,16 +151,14 @@ def _only_the_target(seen: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) 
     }
 
 
-def _named(seen: Any, vocabulary: Vocabulary) -> Optional[list[dict[str, Any]]]:
-    """The words that bias_sign is surest of, and whether they were typed."""
+def _named(seen: Any, own: np.ndarray, vocabulary: Vocabulary) -> Optional[list[dict[str, str]]]:
+    """The words that bias_sign is surest of, and who typed each: the client, another in the sum, or nobody."""
     if isinstance(seen, Reason):
         return None
     score, _ = score_words(seen.embedding, seen.output_bias)["bias_sign"]
     best = np.argsort(-score[NUM_SPECIAL:], kind="stable")[:_NUM_NAMED] + NUM_SPECIAL
-    return [
-        {"word": vocabulary.words[i], "typed": bool(seen.typed[i]), "only_target": bool(seen.only_target[i])}
-        for i in best
-    ]
+    typed_by = np.where(own, "client", np.where(seen.typed, "other", "nobody"))
+    return [{"word": vocabulary.words[i], "typed_by": str(typed_by[i])} for i in best]
 
 
 def _noise_figures(views: Views, given: bool) -> dict[str, Any]:
@@ -170,10 +167,10 @@ def _noise_figures(views: Views, given: bool) -> dict[str, Any]:
     `hidden_from`: the lowest multiplier tried from which on the mean AUC stays within HIDDEN_AUC.
     """
     curve = []
-    if views.num_noised > 1:
-        for level in _LEVELS:
-            parts = [views.noised(place, level) for place in range(len(views.targets))]
-            aucs = [best_auc(p.embedding, p.output_bias, p.typed) for p in parts if isinstance(p, Seen)]
+    for level in _LEVELS:
+        parts = [views.noised(place, level) for place in range(len(views.targets))]
+        aucs = [best_auc(p.embedding, p.output_bias, p.typed) for p in parts if isinstance(p, Seen)]
+        if aucs:
             curve.append({"multiplier": level, "auc": statistics.fmean(aucs)})
     hidden = None
     for point in reversed(curve):

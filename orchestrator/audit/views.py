@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId
+from models.vocabulary import NUM_SPECIAL
 from orchestrator.aggregator import Cohort, Vector
 from orchestrator.audit.updates import AttackedUpdate, People, UpdateMaker, encoder_for
 from orchestrator.config import RunConfig
 from orchestrator.encoding import Encoder
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.transcript import Witness, encrypt_upload
 
@@ -76,6 +77,9 @@ class Views:
           people: the targets, and with whom they are summed.
           noise: its clip norm 0 stands for the median norm of the targets' updates.
           note: is told what begins.
+
+        Raises:
+          RunFolderError: no target types some words and leaves others out.
         """
         self._config, self._size, self._round_num = config, maker.size, maker.round_num
         everybody = len(people.targets) + len(people.crowd)
@@ -83,7 +87,15 @@ class Views:
         self.num_noised = min(config.rounds.cohort_size, everybody)
         most = max([*sums, self.num_noised])
         note(f"training {len(people.targets) + min(most - 1, len(people.crowd))} clients, as in a round")
-        self.targets = tuple(maker.updates(people.targets))
+        num_words = self._size.vocabulary_size - NUM_SPECIAL
+        # Of who typed none of the model's words, or all of them, nothing can be told apart.
+        self.targets = tuple(u for u in maker.updates(people.targets) if 0 < u.typed.sum() < num_words)
+        if not self.targets:
+            raise RunFolderError(
+                "nobody here can be attacked: those with the most sentences type none of the model's words or all of "
+                "them, "
+                "or their training diverged"
+            )
         if not noise.clip_norm:
             noise = replace(noise, clip_norm=float(np.median([target.norm for target in self.targets])))
         self.noise = noise
@@ -126,6 +138,8 @@ class Views:
         if self.num_noised < 2:
             return "it takes two people to sum"
         part = self._around(0, place, self.num_noised)
+        if (part.typed_by[NUM_SPECIAL:] > 0).all():
+            return f"{self.num_noised} people together typed every word of the model"
         target = self.targets[place]
         rng = simulation_rng(self._config.seed, Purpose.ATTACK, self._round_num, ClientId(f"noise {target.client_id}"))
         noise = rng.standard_normal(part.slots.size, np.float32)
@@ -136,6 +150,8 @@ class Views:
         if num_clients not in self._encoders:
             return f"fewer than {num_clients} people train in this run"
         part = self._around(num_clients, place, num_clients)
+        if (part.typed_by[NUM_SPECIAL:] > 0).all():
+            return f"{num_clients} people together typed every word of the model"
         return self._seen(replace(part, slots=part.slots.view(np.int32)), self.targets[place])
 
     def _around(self, key: int, place: int, num_clients: int) -> _Part:

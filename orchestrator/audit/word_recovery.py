@@ -45,8 +45,8 @@ def score_words(
       embedding: [V, D], the update of the tied embedding.
       output_bias: [V].
 
-    Source: bias_sign: Suliman and Leith 2023, https://arxiv.org/abs/2210.16947. row_direction: the sign argument of Zhao
-    et al. 2020 (iDLG), https://arxiv.org/abs/2001.02610, on rows. row_norm: Melis et al. 2019,
+    Source: bias_sign: Suliman and Leith 2023, https://arxiv.org/abs/2210.16947. row_direction: the sign argument of
+    Zhao et al. 2020 (iDLG), https://arxiv.org/abs/2001.02610, on rows. row_norm: Melis et al. 2019,
     https://arxiv.org/abs/1805.04049; untied rows are exactly zero unless typed, tied ones need a threshold.
 
     >>> rows = np.array([[0.0, 0]] * 4 + [[1.0, 0], [2.0, 0.1], [-9.0, 1], [1.5, 0]])
