@@ -31,9 +31,13 @@ def everybody(config: RunConfig, people: Sequence[ClientId]) -> CohortSource:
     """Plans for people who are always there: cohorts drawn uniformly, drop-outs at the configured rates."""
 
     def plan(round_num: int) -> RoundPlan:
-        cohort = select_cohort(
-            people, round_num, config.rounds.cohort_size, config.seed, config.aggregation.min_survivors
-        )
+        cohort_size, min_survivors = config.rounds.cohort_size, config.aggregation.min_survivors
+        if config.privacy.separation and config.privacy.mechanism != "none":
+            cohort = select_by_turns(
+                people, round_num, cohort_size, config.privacy.separation, config.seed, min_survivors
+            )
+        else:
+            cohort = select_cohort(people, round_num, cohort_size, config.seed, min_survivors)
         return RoundPlan(cohort, draw_drops(cohort, config.faults, config.seed))
 
     return plan
@@ -53,6 +57,45 @@ def select_cohort(
         )
     chosen = simulation_rng(seed, Purpose.COHORT, round_num).choice(len(people), cohort_size, replace=False)
     return Cohort(round_num, tuple(people[i] for i in chosen), min_survivors)
+
+
+def select_by_turns(
+    people: Sequence[ClientId], round_num: int, cohort_size: int, separation: int, seed: int, min_survivors: int = 1
+) -> Cohort:
+    """A cohort drawn from the people whose turn the round is: a person's turn comes every `separation` rounds.
+
+    People are dealt out to the turns once, by the seed, so two participations of a person lie a multiple of
+    `separation` rounds apart. A function of the seed and the round, so a resume draws it again.
+
+    Raises:
+      ConfigError: there are too few people.
+
+    Source: fixed turns: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, section 4.
+    """
+    require_separation(separation, len(people), cohort_size)
+    dealt = simulation_rng(seed, Purpose.TURNS).permutation(len(people))
+    turn = dealt[(round_num - 1) % separation :: separation]
+    chosen = simulation_rng(seed, Purpose.COHORT, round_num).choice(turn, cohort_size, replace=False)
+    return Cohort(round_num, tuple(people[i] for i in chosen), min_survivors)
+
+
+def largest_separation(num_people: int, cohort_size: int) -> int:
+    """The most rounds that can lie between two participations of each person, for cohorts of that size."""
+    return max(1, num_people // cohort_size)
+
+
+def require_separation(separation: int, num_people: int, cohort_size: int) -> None:
+    """Checks that cohorts can keep a separation.
+
+    Raises:
+      ConfigError: there are too few people.
+    """
+    most = largest_separation(num_people, cohort_size)
+    if separation > most:
+        raise ConfigError(
+            f"privacy.separation = {separation}: {num_people} people in cohorts of {cohort_size} can keep {most} at "
+            "most; lower it, or rounds.cohort_size"
+        )
 
 
 def draw_drops(cohort: Cohort, faults: FaultsConfig, seed: int) -> dict[ClientId, DropStage]:

@@ -22,6 +22,7 @@ import tomli_w
 
 from orchestrator.errors import ConfigError
 from orchestrator.fleet_settings import FleetConfig
+from orchestrator.privacy_settings import PrivacyConfig
 from orchestrator.settings import (
     AggregationConfig,
     ClientConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "FaultsConfig",
     "FleetConfig",
     "ModelConfig",
+    "PrivacyConfig",
     "RoundsConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -205,7 +207,7 @@ _SECTIONS: dict[str, Any] = {
     if isinstance(field.default, msgspec.Struct)
 }
 # Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
-_LATER_SECTIONS = ("fleet",)
+_LATER_SECTIONS = ("fleet", "privacy")
 _SETTINGS = frozenset(
     [field.name for field in msgspec.structs.fields(RunConfig) if field.name not in _SECTIONS]
     + [f"{name}.{field.name}" for name, struct in _SECTIONS.items() for field in msgspec.structs.fields(struct)]

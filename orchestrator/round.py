@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
@@ -17,8 +17,8 @@ import numpy as np
 from models.batches import Batches
 from models.corpus import ClientId
 from models.weights import Weights
-from orchestrator.aggregator import Aggregator, Cohort, CostLedger, DropStage, Vector
-from orchestrator.encoding import Encoder
+from orchestrator.aggregator import AggregateResult, Aggregator, Cohort, CostLedger, DropStage, Vector
+from orchestrator.encoding import AdaptiveClip, Encoder
 from orchestrator.errors import BelowThreshold
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
@@ -31,6 +31,7 @@ class ServerState:
     weights: Weights
     optimizer_state: Any  # as the server half returns it
     average: Optional[Weights] = None  # exponential average of the weights, if one is kept
+    clip_norm: Optional[float] = None  # of the next round, if it adapts
 
     @property
     def model(self) -> Weights:
@@ -60,6 +61,39 @@ class Stopwatch(Protocol):
 
 
 @dataclass(frozen=True)
+class Release:
+    """What differential privacy lets out of a round."""
+
+    mean_delta: Weights
+    share_under_clip: Optional[float]  # of the clients, if the clip adapts
+    epsilon: float  # of the whole run up to here, at its delta
+
+
+class Privacy(Protocol):
+    """Differential privacy's part in a round; orchestrator/privacy/mechanism.py binds it to a run."""
+
+    def before_round(self, cohort: Cohort) -> None:
+        """Before anyone trains.
+
+        Raises:
+          PrivacyStop: the round could not be released.
+        """
+        ...
+
+    def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
+        """One client's vector with the noise that it adds itself; the same vector if the server adds it all."""
+        ...
+
+    def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
+        """The noised mean of a sum, once the ledger is charged for it.
+
+        Raises:
+          PrivacyStop: it may not be released.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class RoundFunctions:
     """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
 
@@ -70,6 +104,8 @@ class RoundFunctions:
     aggregator: Aggregator
     update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]
     average_decay: float = 0.0
+    privacy: Optional[Privacy] = None
+    adaptive_clip: Optional[AdaptiveClip] = None  # its clip norm is the first round's; the encoder counts for it
 
 
 @dataclass(frozen=True)
@@ -120,31 +156,61 @@ def run_round(
     """
     drops = drops or {}
     tally = _Tally()
+    if functions.privacy is not None:
+        functions.privacy.before_round(cohort)
     updates = _client_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
-    vectors = _encoded(updates, cohort, functions, seed, tally, stopwatch)
+    encoder = functions.encoder
+    if state.clip_norm is not None:
+        encoder = replace(encoder, clip_norm=state.clip_norm)
+    vectors = _encoded(updates, cohort, encoder, functions, seed, tally, stopwatch)
     try:
         with stopwatch.stage("aggregate"):
             result = functions.aggregator.sum(vectors, cohort, drops)
     except BelowThreshold as error:
         return _abandoned(state, cohort, tally, str(error))
     with stopwatch.stage("server_update"):
-        mean_delta, _ = functions.encoder.decode(result.total, len(result.survivors))
+        mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions)
         optimizer_state, weights = functions.update_server(
             state.optimizer_state, state.weights, mean_delta, server_learning_rate
         )
         average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
-    after = ServerState(cohort.round_num, weights, optimizer_state, average)
+    clip_norm, clip_metrics = _next_clip(functions.adaptive_clip, encoder, share_under_clip)
+    after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
     report = RoundReport(
         round_num=cohort.round_num,
         outcome="completed",
         selected=cohort.members,
         survivors=result.survivors,
-        metrics={**_metrics(tally), "update_norm": _norm(mean_delta)},
+        metrics={**_metrics(tally), "update_norm": _norm(mean_delta), **clip_metrics},
         stage_s={},
         cost=result.cost,
         weights_sha256=weights_digest(after.model),
+        epsilon=epsilon,
     )
     return after, report
+
+
+def _read(
+    result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions
+) -> tuple[Weights, Optional[float], Optional[float]]:
+    """(mean delta, share of clients under the clip norm, epsilon) of a sum; the last two only where they are kept."""
+    if functions.privacy is not None:
+        release = functions.privacy.release(result.total, encoder, cohort)
+        return release.mean_delta, release.share_under_clip, release.epsilon
+    num_summed = len(result.survivors)
+    mean_delta, _ = encoder.decode(result.total, num_summed)
+    share = encoder.share_under_clip(result.total, num_summed) if encoder.count_under_clip else None
+    return mean_delta, share, None
+
+
+def _next_clip(
+    adaptive_clip: Optional[AdaptiveClip], encoder: Encoder, share_under_clip: Optional[float]
+) -> tuple[Optional[float], dict[str, float]]:
+    """(the next round's clip norm, the figures for the report); nothing if the clip is fixed."""
+    if adaptive_clip is None or share_under_clip is None:
+        return None, {}
+    clip = replace(adaptive_clip, clip_norm=encoder.clip_norm).after(share_under_clip)
+    return clip.clip_norm, {"clip_norm": encoder.clip_norm}
 
 
 def _client_updates(
@@ -185,6 +251,7 @@ def _client_updates(
 def _encoded(
     updates: Iterable[ClientUpdate],
     cohort: Cohort,
+    encoder: Encoder,
     functions: RoundFunctions,
     seed: int,
     tally: _Tally,
@@ -194,15 +261,21 @@ def _encoded(
     for update in updates:
         if not update.is_finite:
             tally.add(non_finite_clients=1)
-            continue
+            if functions.privacy is None:
+                continue
+            # Who is missing from the sum would tell of somebody's data: under differential privacy zeros are sent.
+            update = replace(update, delta=tuple(np.zeros_like(tensor) for tensor in update.delta), loss_sum=0.0)
         with stopwatch.stage("encode"):
             rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
             norm = _norm(update.delta)
-            vector = functions.encoder.encode(update.delta, functions.weight_of(update), rng)
+            vector = encoder.encode(update.delta, functions.weight_of(update), rng)
+        if functions.privacy is not None:
+            with stopwatch.stage("noise"):
+                vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)
         tally.add(
             clients=1,
             client_norm_sum=norm,
-            clipped_clients=norm > functions.encoder.clip_norm,
+            clipped_clients=norm > encoder.clip_norm,
             client_batches=update.num_batches,
             num_examples=update.num_examples,
             num_tokens=update.num_tokens,
@@ -235,7 +308,7 @@ def abandon_round(state: ServerState, cohort: Cohort, reason: str) -> tuple[Serv
 
 
 def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -> tuple[ServerState, RoundReport]:
-    after = ServerState(cohort.round_num, state.weights, state.optimizer_state, state.average)
+    after = ServerState(cohort.round_num, state.weights, state.optimizer_state, state.average, state.clip_norm)
     return after, RoundReport(
         round_num=cohort.round_num,
         outcome="abandoned",

@@ -187,6 +187,8 @@ class RunFolder:
         arrays.update(_flatten("optimizer", state.optimizer_state))
         if state.average is not None:
             arrays.update(_flatten("average", state.average))
+        if state.clip_norm is not None:
+            arrays["clip_norm"] = np.asarray(state.clip_norm, np.float64)
         np.savez(buffer, **arrays)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         write_atomically(self._checkpoint_path(state.round_num), buffer.getvalue())
@@ -204,7 +206,14 @@ class RunFolder:
             try:
                 with np.load(self._checkpoint_path(candidate)) as arrays:
                     parts = _unflatten({name: arrays[name] for name in arrays.files})
-                return ServerState(candidate, parts["weights"], parts["optimizer"], parts.get("average"))
+                clip_norm = parts.get("clip_norm")
+                return ServerState(
+                    candidate,
+                    parts["weights"],
+                    parts["optimizer"],
+                    parts.get("average"),
+                    None if clip_norm is None else float(clip_norm),
+                )
             except FileNotFoundError:
                 have = ", ".join(map(str, self.checkpoints())) or "none"
                 raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None

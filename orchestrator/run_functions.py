@@ -6,6 +6,7 @@ network run all take these, so that they do the same.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Callable, Optional
 
@@ -16,11 +17,14 @@ from models.client_data import Sentences
 from models.vocabulary import UNK
 from models.weights import ModelSize
 from orchestrator.aggregator import Aggregator, PlainSum
-from orchestrator.encoding import Encoder
+from orchestrator.encoding import AdaptiveClip, Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.fleet_settings import cohort_limit
+from orchestrator.privacy_settings import FROM_CLIENTS
 from orchestrator.schedules import learning_rate_at
 from orchestrator.settings import AggregationConfig, RunConfig
+
+_MODULUS_BITS = 32
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
@@ -51,7 +55,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
     # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
     most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
     return Encoder(
-        clip_norm=config.aggregation.clip_norm,
+        clip_norm=first_clip_norm(config),
         num_clients=config.rounds.cohort_size,
         max_weight={
             "tokens": most_sentences * config.data.max_words,
@@ -59,7 +63,40 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
             "equal": 1,
         }[config.client.weighting],
         shapes=size.shapes,
+        bits=_bits_under_noise(config),
+        count_under_clip=config.privacy.adaptive_clip,
     )
+
+
+def first_clip_norm(config: RunConfig) -> float:
+    """The clip norm of the first round, and of all if it does not adapt."""
+    return config.aggregation.clip_norm if config.privacy.mechanism == "none" else config.privacy.clip_norm
+
+
+def _bits_under_noise(config: RunConfig) -> Optional[int]:
+    """The bits of a coordinate that leave room for the noise that clients add; None if they add none.
+
+    A sum must stay below 2**31 with ten standard deviations of noise on top of the longest updates in one coordinate.
+
+    Raises:
+      ValueError: the noise multiplier is still open.
+    """
+    privacy, num_clients = config.privacy, config.rounds.cohort_size
+    if privacy.mechanism not in FROM_CLIENTS:
+        return None
+    if privacy.noise_multiplier <= 0:
+        raise ValueError(f"noise_multiplier must be resolved, got noise_multiplier={privacy.noise_multiplier}")
+    noisy_sums = num_clients if privacy.mechanism == "local" else num_clients / config.aggregation.min_survivors
+    clips = num_clients + 10.0 * privacy.noise_multiplier * math.sqrt(noisy_sums)
+    return min(_MODULUS_BITS - (num_clients - 1).bit_length(), int(_MODULUS_BITS - math.log2(clips)))
+
+
+def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
+    """The clip norm that follows the updates' norms, if it is configured."""
+    privacy = config.privacy
+    if not privacy.adaptive_clip:
+        return None
+    return AdaptiveClip(first_clip_norm(config), privacy.clip_quantile, privacy.clip_learning_rate)
 
 
 def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable] = None) -> Aggregator:

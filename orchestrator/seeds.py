@@ -24,6 +24,7 @@ class Purpose(enum.IntEnum):
     FAULTS = 4
     ROTATION = 5
     DROPOUT = 6
+    TURNS = 7  # who may take part in which rounds, under differential privacy
     ATTACK = 16  # whom fedkeys attack plays against, their sentences, its noise
 
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from orchestrator.errors import ConfigError
 from orchestrator.fleet_settings import FleetConfig, fleet_rules
+from orchestrator.privacy_settings import PrivacyConfig, privacy_rules
 from orchestrator.setting_types import (
     Count,
     CountOrNone,
@@ -210,6 +211,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aggregation: AggregationConfig = AggregationConfig()
     faults: FaultsConfig = FaultsConfig()
     fleet: FleetConfig = FleetConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -274,6 +276,7 @@ def check_rules(config: RunConfig) -> None:
             "the learning rate would fall before it is full; lower the first or raise the second",
         ),
         *fleet_rules(config),
+        *privacy_rules(config),
     ]
     for holds, names, advice in rules:
         if not holds:

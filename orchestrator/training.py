@@ -22,8 +22,9 @@ from models.vocabulary import EOS
 from orchestrator.aggregator import Aggregator
 from orchestrator.cohort import CohortSource, everybody
 from orchestrator.config import RunConfig
-from orchestrator.errors import BelowThreshold, Diverged, RunFolderError
+from orchestrator.errors import BelowThreshold, Diverged, PrivacyStop, RunFolderError
 from orchestrator.round import (
+    Privacy,
     RoundFunctions,
     RoundReport,
     ServerState,
@@ -32,6 +33,7 @@ from orchestrator.round import (
 )
 from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
 from orchestrator.run_functions import (
+    build_adaptive_clip,
     build_aggregator,
     build_encoder,
     client_weight,
@@ -137,7 +139,12 @@ def train(
         else:
             folder.create(config, data.vocabulary, identity)
         observer.stage("building the TFF computations")
-        trainer = _Trainer(config, data, size, aggregator, runtime, phones)
+        privacy = None
+        if config.privacy.mechanism != "none":
+            from orchestrator.privacy.mechanism import build_mechanism
+
+            privacy = build_mechanism(config, folder.path, len(data.train))
+        trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
@@ -160,7 +167,11 @@ def _train_rounds(
     scalars = tf.summary.create_file_writer(str(folder.tensorboard_path))
     while state.round_num < rounds.count:
         round_started = time.perf_counter()
-        state, report = trainer.run_round(state, clock)
+        try:
+            state, report = trainer.run_round(state, clock)
+        except PrivacyStop:
+            folder.save_checkpoint(state, rounds.keep_checkpoints)  # the last model that may be used
+            raise
         is_last = state.round_num == rounds.count
         dev = None
         if is_last or state.round_num % config.evaluation.every == 0:
@@ -212,6 +223,7 @@ class _Trainer:
         aggregator: Aggregator,
         runtime: Runtime,
         phones: Optional[LiteRtClients] = None,
+        privacy: Optional[Privacy] = None,
     ):
         self._config, self._data, self._size, self._runtime = config, data, size, runtime
         self._people = tuple(data.train)
@@ -232,6 +244,8 @@ class _Trainer:
             aggregator=aggregator,
             update_server=self._update_server,
             average_decay=server.average_decay,
+            privacy=privacy,
+            adaptive_clip=build_adaptive_clip(config),
         )
 
     def initial_state(self) -> ServerState:

@@ -1,0 +1,112 @@
+"""What the settings of privacy leave open, filled in: delta, separation, bands, and the noise that a budget allows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from orchestrator.cohort import largest_separation, require_separation
+from orchestrator.errors import ConfigError
+from orchestrator.privacy.accounting import noise_for
+from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients, tree_squared_of_rotation
+
+if TYPE_CHECKING:
+    from orchestrator.config import RunConfig
+
+_MOST_BANDS = 64  # by default: their memory is that of as many models
+
+
+def default_delta(num_people: int) -> float:
+    """A delta well below 1 / people.
+
+    >>> round(default_delta(1000), 7)
+    0.0005012
+    """
+    return float(num_people) ** -1.1
+
+
+def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
+    """The configuration with nothing of [privacy] left open; the same configuration without a mechanism.
+
+    Resolving a second time changes nothing.
+
+    Raises:
+      ConfigError: delta is above 1 / people, or the separation can't be kept.
+    """
+    privacy, rounds = config.privacy, config.rounds
+    if privacy.mechanism == "none":
+        return config
+    if privacy.delta > 1.0 / num_people:
+        raise ConfigError(
+            f"privacy.delta = {privacy.delta:g}: with {num_people} training people it may be at most "
+            f"{1.0 / num_people:.2e}, or publishing somebody's whole text would count as private; lower it"
+        )
+    delta = privacy.delta or default_delta(num_people)
+    if config.fleet.policy != "off":
+        separation = 1  # a fleet's check-ins keep none
+    else:
+        separation = privacy.separation or largest_separation(num_people, rounds.cohort_size)
+        require_separation(separation, num_people, rounds.cohort_size)
+    bands = 1
+    if privacy.mechanism == "matrix":
+        bands = privacy.bands or min(separation, _MOST_BANDS)
+        if bands > separation:
+            raise ConfigError(
+                f"privacy.bands = {bands}, privacy.separation = {separation}: a person's participations would share "
+                "rows of the matrix; lower the first"
+            )
+    noise = privacy.noise_multiplier or noise_of_budget(
+        privacy.mechanism, privacy.epsilon, delta, rounds.count, separation, bands
+    )
+    resolved = msgspec.structs.replace(privacy, delta=delta, separation=separation, bands=bands, noise_multiplier=noise)
+    if privacy.adaptive_clip:
+        count_noise = privacy.count_noise or max(rounds.cohort_size / 20, 1.6 * noise)
+        update_noise(noise, count_noise)
+        resolved = msgspec.structs.replace(resolved, count_noise=count_noise)
+    return msgspec.structs.replace(config, privacy=resolved)
+
+
+def planned_squared(mechanism: str, num_rounds: int, separation: int, bands: int) -> float:
+    """The squared sensitivity of all rounds together, for a person who takes part in each of its turns.
+
+    >>> planned_squared("central", 100, 25, 1)
+    4.0
+    """
+    participations = -(-num_rounds // separation)
+    if mechanism == "tree":
+        return float(tree_squared_of_rotation(num_rounds, separation))
+    if mechanism == "matrix":
+        return banded_squared(square_root_coefficients(bands), participations)
+    return float(participations)
+
+
+def noise_of_budget(
+    mechanism: str, epsilon: float, delta: float, num_rounds: int, separation: int, bands: int = 1
+) -> float:
+    """The noise multiplier with which all rounds together cost epsilon at delta."""
+    squared = planned_squared(mechanism, num_rounds, separation, bands)
+    return math.sqrt(squared) * noise_for(epsilon, delta, is_gaussian=mechanism != "distributed")
+
+
+def update_noise(noise_multiplier: float, count_noise: float) -> float:
+    """The noise multiplier for the updates, when the count of clients under the clip gets noise of its own.
+
+    Both together cost what one release with `noise_multiplier` costs. A client moves the centred count by 1/2.
+
+    Raises:
+      ConfigError: the count alone would cost more.
+
+    Source: Andrew et al. 2021, https://arxiv.org/abs/1905.03871, theorem 1.
+
+    >>> round(update_noise(1.0, 1.6), 4)
+    1.0527
+    """
+    rest = noise_multiplier**-2 - (2 * count_noise) ** -2
+    if rest <= 0:
+        raise ConfigError(
+            f"privacy.count_noise = {count_noise:g}: the count alone would cost more than privacy.noise_multiplier = "
+            f"{noise_multiplier:g} allows; raise the first above {noise_multiplier / 2:g}"
+        )
+    return rest**-0.5

@@ -1,0 +1,83 @@
+"""Noise that rounds share (DP-FTRL): what a round's sum gets is partly taken back in later rounds.
+
+Each function yields the noise of round 1, 2, ..., in units of the noise's standard deviation. It is made anew from the
+sealed seed after a resume, so no checkpoint holds it; it keeps log2(rounds) vectors (tree) or bands - 1 (matrix).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Draw = Callable[[str], NDArray[np.float64]]  # independent standard normal numbers [dim] for each label
+
+
+def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
+    """The noise of each round under tree aggregation: its running sum is that of the best estimate from below.
+
+    A node's estimate joins its own noise and the sum of its children's estimates, weighted by their precision: the
+    variance of a node of level h falls from 1 to v_h = 2 v_{h-1} / (1 + 2 v_{h-1}).
+
+    Source: Honaker 2015, "Efficient use of differentially private binary trees", estimate from below; Kairouz et al.
+    2021, https://arxiv.org/abs/2103.00039, appendix B.1.
+    """
+    complete: list[tuple[int, float, NDArray[np.float64]]] = []  # (level, variance, estimate), as the bits of the round
+    for round_num in count(1):
+        level, variance, node = 0, 1.0, draw(f"node 0 {round_num}")
+        taken_back = None
+        while complete and complete[-1][0] == level:
+            left = complete.pop()[2]
+            level += 1
+            own_weight = 2 * variance / (1 + 2 * variance)
+            own = draw(f"node {level} {round_num >> level}")
+            node = own_weight * own + (1 - own_weight) * (left + node)
+            variance = own_weight
+            taken_back = left if taken_back is None else taken_back + left
+        complete.append((level, variance, node))
+        yield node if taken_back is None else node - taken_back
+
+
+def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The noise of each round under a banded Toeplitz factorisation: C^-1 z, row by row.
+
+    Source: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, algorithm 8 (banded inverse multiplication).
+    """
+    bands = len(coefficients)
+    recent = np.zeros((0, 0), np.float32)  # a ring of the last bands - 1 rounds' noise
+    for place in count(0):
+        noise = draw(f"row {place + 1}")
+        if bands > 1:
+            if not recent.size:
+                recent = np.zeros((bands - 1, len(noise)), np.float32)
+            slots = (place - np.arange(1, bands)) % (bands - 1)  # of 1, 2, ... rounds ago
+            weights = np.zeros(bands - 1, np.float32)
+            weights[slots] = coefficients[1:]
+            noise = (noise - weights @ recent) / coefficients[0]
+            recent[place % (bands - 1)] = noise
+        yield noise
+
+
+def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
+    """The variance [num_rounds] of the running sum of the noise, from its unit responses: exact, not sampled.
+
+    The draws of a stand-in are unit vectors, one dimension for each label, so a sum's squared length is its variance.
+
+    >>> prefix_variances(tree_noise, 4).round(4).tolist()
+    [1.0, 0.6667, 1.6667, 0.5714]
+    """
+    dims: dict[str, int] = {}
+
+    def unit(label: str) -> NDArray[np.float64]:
+        vector = np.zeros(2 * num_rounds)
+        vector[dims.setdefault(label, len(dims))] = 1.0
+        return vector
+
+    running, variances = np.zeros(2 * num_rounds), []
+    for _, own in zip(range(num_rounds), noise(unit)):
+        running = running + own
+        variances.append(float(running @ running))
+    return np.array(variances)

@@ -1,0 +1,182 @@
+"""The privacy ledger of a run, DIR/privacy_ledger.jsonl: what is charged is on disk before anything is released.
+
+The first line says what is charged for: mechanism, noise, population, the commitment to the noise's seed. Then a line a
+charge: the round, who took part, a keyed digest of the sum, and the dp_accounting event of the whole run up to there,
+for the person whom it has cost most. A line is never taken back: not by a crash, not by a resume.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+from dp_accounting import DpEvent
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Cohort
+from orchestrator.errors import PrivacyStop, RunFolderError
+from orchestrator.privacy.accounting import Cost, cost_of, event_from_json, event_to_json
+from orchestrator.privacy.participation import History
+
+LEDGER_FILE = "privacy_ledger.jsonl"
+
+
+class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a ledger charges for."""
+
+    mechanism: str
+    noise_multiplier: float
+    clip_norm: float
+    population: int
+    delta: float
+    budget: float  # epsilon at that delta; 0 = none
+    separation: int
+    bands: int
+    noise_commitment: str
+
+    @property
+    def is_gaussian(self) -> bool:
+        """False for the discrete Gaussian's sums, of which only zCDP is known."""
+        return self.mechanism != "distributed"
+
+    def new_history(self) -> History:
+        """A history without participations."""
+        return History(self.mechanism, self.noise_multiplier, self.separation, self.bands)
+
+
+class Charge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of the ledger."""
+
+    round_num: int
+    participants: tuple[str, ...]
+    event: dict  # of the run up to here, see accounting.event_to_json
+    sum_digest: str = ""  # of what is released for it, under a key; empty where it is charged before there is a sum
+
+
+class Ledger:
+    """An open ledger; one process has it, under the run folder's lock.
+
+    Args:
+      directory: of the run; a file that is there is read back and gone on with.
+      head: what is charged for.
+
+    Raises:
+      RunFolderError: the file is damaged or of another run.
+      PrivacyStop: it holds an event that the accountant does not know.
+    """
+
+    def __init__(self, directory: Path, head: LedgerHead):
+        self.head = head
+        self._path = Path(directory) / LEDGER_FILE
+        self._history = head.new_history()
+        self._digests: dict[int, set[str]] = {}
+        if self._path.exists():
+            found, charges = read_ledger(directory)
+            if found != head:
+                raise RunFolderError(f"{self._path} was begun with other settings of privacy: name another folder")
+            for charge in charges:
+                self._add(charge)
+            self._rewrite_if_cut(charges)
+        else:
+            self._append(head)
+
+    def check(self, cohort: Cohort) -> None:
+        """Checks, before anyone trains, that a round of these people may be charged.
+
+        Raises:
+          PrivacyStop: it would exceed the budget, or someone took part too recently.
+        """
+        if self.is_charged(cohort.round_num):
+            return  # a resume: its charge stands; the release decides whether it needs another
+        self._history.require_apart(cohort)
+        self._require_budget(cohort.round_num, self._history.event_after(cohort.round_num, cohort.members))
+
+    def is_charged(self, round_num: int, sum_digest: Optional[str] = None) -> bool:
+        """True if a round was charged: for this very sum, or for any."""
+        digests = self._digests.get(round_num, set())
+        return bool(digests) if sum_digest is None else sum_digest in digests
+
+    def charge(self, round_num: int, participants: Sequence[ClientId], sum_digest: str = "") -> None:
+        """Charges a round; when it returns, the charge is on disk.
+
+        Raises:
+          PrivacyStop: it would exceed the budget.
+        """
+        event = self._history.event_after(round_num, participants)
+        self._require_budget(round_num, event)
+        charge = Charge(round_num, tuple(participants), event_to_json(event), sum_digest)
+        self._append(charge)
+        self._add(charge)
+
+    def cost(self) -> Cost:
+        """What the run has cost the person whom it has cost most."""
+        return cost_of(self._history.event(), self.head.is_gaussian)
+
+    def epsilon(self) -> float:
+        """The epsilon of that, at the head's delta."""
+        return self.cost().epsilon(self.head.delta)
+
+    def _require_budget(self, round_num: int, event: DpEvent) -> None:
+        cost = cost_of(event, self.head.is_gaussian)
+        budget = self.head.budget
+        if budget and cost.epsilon(self.head.delta) > budget:
+            raise PrivacyStop(
+                f"round {round_num} would bring epsilon to {cost.epsilon(self.head.delta):.3f} at delta "
+                f"{self.head.delta:.1e}, and privacy.epsilon = {budget:g}: the budget is spent, the model of the last "
+                "round stands"
+            )
+
+    def _add(self, charge: Charge) -> None:
+        self._history.add(charge.round_num, [ClientId(name) for name in charge.participants])
+        self._digests.setdefault(charge.round_num, set()).add(charge.sum_digest)
+        if event_to_json(self._history.event()) != charge.event:
+            raise RunFolderError(
+                f"{self._path}: the charge of round {charge.round_num} does not follow from those before it: restore it"
+            )
+
+    def _append(self, line: msgspec.Struct) -> None:
+        is_new = not self._path.exists()
+        with open(self._path, "ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:  # the name has to last, too
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+    def _rewrite_if_cut(self, charges: Sequence[Charge]) -> None:
+        """Ends a line that a kill cut off: nothing was released for it, since its charge never returned."""
+        whole = self._path.read_bytes()
+        if whole.endswith(b"\n"):
+            return
+        with open(self._path, "rb+") as file:
+            file.truncate(whole.rfind(b"\n") + 1)
+            os.fsync(file.fileno())
+
+
+def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
+    """The head and the charges of a run's ledger, oldest first; a last line that a kill cut off is passed over.
+
+    Raises:
+      RunFolderError: there is none, or it is damaged.
+      PrivacyStop: it holds an event that the accountant does not know.
+    """
+    path = Path(directory) / LEDGER_FILE
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end was cut off
+    except OSError:
+        raise RunFolderError(f"{path} is missing: the run has no differential privacy, or its ledger is lost") from None
+    try:
+        head = msgspec.json.decode(lines[0], type=LedgerHead)
+        charges = [msgspec.json.decode(line, type=Charge) for line in lines[1:]]
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}): restore it; without it no epsilon can be told") from None
+    for charge in charges:
+        event_from_json(charge.event)
+    return head, charges

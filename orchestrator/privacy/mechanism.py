@@ -1,0 +1,173 @@
+"""A run's mechanism bound to a round: see orchestrator.round.Privacy.
+
+The noise is added to integers, in steps of the encoder's grid, and rounded to it: what is released lies on the grid
+whatever the floating-point noise's last bits are. The mean divides by the cohort's size, whoever survived.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Cohort, Vector
+from orchestrator.config import PrivacyConfig, RunConfig
+from orchestrator.encoding import Encoder, Weights
+from orchestrator.errors import PrivacyStop
+from orchestrator.fleet_settings import min_reports
+from orchestrator.privacy import noise
+from orchestrator.privacy.calibration import update_noise
+from orchestrator.privacy.correlated import Draw, matrix_noise, tree_noise
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
+from orchestrator.privacy.sensitivity import square_root_coefficients
+from orchestrator.privacy_settings import CORRELATED, FROM_CLIENTS
+from orchestrator.round import Release
+
+
+class Mechanism:
+    """Noise and ledger of a run.
+
+    Args:
+      config: resolved (orchestrator.privacy.calibration).
+      seed: of the noise.
+      ledger: of the run; None to replay a round, which releases nothing.
+    """
+
+    def __init__(self, config: RunConfig, seed: bytes, ledger: Optional[Ledger]):
+        self._config, self._seed, self._ledger = config, seed, ledger
+        self._sequence: Iterator[NDArray[np.float64]] = iter(())
+        self._next_round = 0  # of the sequence; 0 = not begun
+
+    def before_round(self, cohort: Cohort) -> None:
+        """See orchestrator.round.Privacy.before_round. Local noise is charged here: each upload is a release."""
+        if self._ledger is None:
+            return
+        self._ledger.check(cohort)
+        if self._config.privacy.mechanism == "local":
+            self._ledger.charge(cohort.round_num, cohort.members)
+
+    def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
+        """See orchestrator.round.Privacy.client_noise.
+
+        A phone would draw it from its own operating system. The simulation derives it from the run's sealed seed, the
+        client and the very vector, so that a resumed round sends the same and a changed vector gets other noise.
+        """
+        mechanism = self._config.privacy.mechanism
+        if mechanism not in FROM_CLIENTS:
+            return vector
+        stddev = client_stddev(self._config, encoder)
+        digest = noise.keyed_digest(self._seed, f"client {round_num} {client_id}", vector)
+        label = f"client {round_num} {digest}"
+        if mechanism == "distributed":
+            own = noise.discrete_normal(self._seed, label, encoder.dim, stddev)
+        else:
+            own = np.rint(noise.normal(self._seed, label, encoder.dim) * stddev).astype(np.int64)
+        noised = vector.copy()
+        noised[: encoder.dim] += own.astype(np.uint32)  # modulo 2**32, as the sum
+        return noised
+
+    def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
+        """See orchestrator.round.Privacy.release: checked, charged on disk, only then noised and let out."""
+        digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
+        mechanism = self._config.privacy.mechanism
+        if self._ledger is not None and mechanism != "local" and not self._ledger.is_charged(cohort.round_num, digest):
+            if mechanism in CORRELATED and self._ledger.is_charged(cohort.round_num):
+                raise PrivacyStop(
+                    f"round {cohort.round_num} was released before with another sum, and the same noise under two sums "
+                    "gives their difference away: resume with the workers and versions that the run had, or train anew"
+                )
+            self._ledger.charge(cohort.round_num, cohort.members, digest)
+        mean_delta, share = self._noised(total, encoder, cohort, digest)
+        return Release(mean_delta, share, self._ledger.epsilon() if self._ledger is not None else math.nan)
+
+    def _noised(self, total: Vector, encoder: Encoder, cohort: Cohort, digest: str) -> tuple[Weights, Optional[float]]:
+        """(the mean with its noise, the noised share of clients under the clip norm)."""
+        privacy, cohort_size = self._config.privacy, self._config.rounds.cohort_size
+        coordinates: NDArray = total[: encoder.dim].view(np.int32)
+        share = None
+        if privacy.mechanism not in FROM_CLIENTS:
+            scale = server_stddev(privacy, encoder)
+            coordinates = np.rint(self._unit_noise(cohort.round_num, encoder.dim, digest) * scale) + coordinates
+        if privacy.adaptive_clip:
+            count = noise.normal(self._seed, f"count {cohort.round_num} {digest}", 1)[0] * privacy.count_noise
+            share = (float(total[encoder.dim]) + float(count)) / cohort_size
+        return encoder.mean(coordinates, cohort_size * encoder.max_weight), share
+
+    def _unit_noise(self, round_num: int, dim: int, digest: str) -> NDArray[np.float64]:
+        """What the server adds in a round, in units of its standard deviation, float64 [dim]."""
+        privacy = self._config.privacy
+        if privacy.mechanism == "central":
+            return noise.normal(self._seed, f"central {round_num} {digest}", dim)
+        if self._next_round == 0 or round_num < self._next_round:  # at the start, and after a resume
+
+            def draw(label: str) -> NDArray[np.float64]:
+                return noise.normal(self._seed, f"{privacy.mechanism} {label}", dim)
+
+            self._sequence, self._next_round = noise_sequence(privacy, draw), 1
+        while self._next_round < round_num:  # abandoned rounds leave theirs out, too
+            next(self._sequence)
+            self._next_round += 1
+        self._next_round += 1
+        return next(self._sequence)
+
+
+def noise_sequence(privacy: PrivacyConfig, draw: Draw) -> Iterator[NDArray[np.float64]]:
+    """The noise of round 1, 2, ... of a mechanism whose noise is correlated."""
+    if privacy.mechanism == "tree":
+        return tree_noise(draw)
+    return matrix_noise(draw, square_root_coefficients(privacy.bands))
+
+
+def server_stddev(privacy: PrivacyConfig, encoder: Encoder) -> float:
+    """The standard deviation, in grid steps, of the noise that the server adds to each coordinate of a sum."""
+    multiplier = privacy.noise_multiplier
+    if privacy.adaptive_clip:
+        multiplier = update_noise(multiplier, privacy.count_noise)
+    return multiplier * encoder.l2_bound
+
+
+def client_stddev(config: RunConfig, encoder: Encoder) -> float:
+    """The standard deviation, in grid steps, of the noise that one client adds to each coordinate.
+
+    Distributed noise must be enough when only the fewest survivors that a round may end with are left. The sum of
+    discrete normal numbers is not quite discrete normal; from 16 steps on the difference vanishes below exp(-1000).
+
+    Source: Kairouz, Liu, Steinke 2021, https://arxiv.org/abs/2102.06387, theorem 1.
+    """
+    stddev = config.privacy.noise_multiplier * encoder.l2_bound
+    if config.privacy.mechanism == "distributed":
+        stddev /= math.sqrt(min_summed(config))
+    return stddev
+
+
+def min_summed(config: RunConfig) -> int:
+    """The fewest clients whose sum can be released."""
+    return config.aggregation.min_survivors if config.fleet.policy == "off" else min_reports(config)
+
+
+def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mechanism:
+    """The mechanism of a run, with its seed and its ledger; both are made if the run begins.
+
+    Raises:
+      RunFolderError: one of them is missing or damaged, or of other settings.
+    """
+    begun = (directory / LEDGER_FILE).exists() or (directory / noise.SEED_FILE).exists()
+    seed = noise.read_seed(directory) if begun else noise.create_seed(directory)
+    privacy = config.privacy
+    head = LedgerHead(
+        mechanism=privacy.mechanism,
+        noise_multiplier=privacy.noise_multiplier,
+        clip_norm=privacy.clip_norm,
+        population=num_people,
+        delta=privacy.delta,
+        budget=privacy.epsilon,
+        separation=privacy.separation,
+        bands=privacy.bands,
+        noise_commitment=noise.commitment(seed),
+    )
+    return Mechanism(config, seed, Ledger(directory, head))

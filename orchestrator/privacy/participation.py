@@ -1,0 +1,98 @@
+"""Who has taken part and how far apart, and what that cost whom it cost most.
+
+Who takes part must not depend on anybody's text. Then what a person's rounds were is no secret, and its cost is that of
+those very rounds: no sampling is credited, and none is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from dp_accounting import DpEvent, GaussianDpEvent, NoOpDpEvent, SelfComposedDpEvent
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Cohort
+from orchestrator.errors import PrivacyStop
+from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
+
+
+class History:
+    """The participations of a run, and the event of the person whom they cost most.
+
+    Args:
+      mechanism: central, tree, matrix, distributed or local.
+      noise_multiplier: standard deviation of the noise over the clip norm; tree: of a node; matrix: of a row.
+      separation: rounds from one participation of a person to the next, at least; 1 = any.
+      bands: of the matrix.
+    """
+
+    def __init__(self, mechanism: str, noise_multiplier: float, separation: int = 1, bands: int = 1):
+        self._mechanism, self._noise, self._separation = mechanism, noise_multiplier, separation
+        self._coefficients = square_root_coefficients(bands)
+        self._last: dict[ClientId, int] = {}
+        self._times: Counter[ClientId] = Counter()
+        self._squares: Counter[ClientId] = Counter()  # tree: squared counts over the complete nodes
+        self._nodes: list[tuple[int, Counter[ClientId]]] = []  # tree: the complete nodes, as the bits of the round
+        self._num_rounds = 0
+        self._most = 0  # tree: of the squares
+
+    def require_apart(self, cohort: Cohort) -> None:
+        """Refuses a cohort with someone who took part too recently.
+
+        Raises:
+          PrivacyStop: the noise would be too little for that person.
+        """
+        for member in cohort.members:
+            last = self._last.get(member)
+            if last is not None and last < cohort.round_num < last + self._separation:
+                raise PrivacyStop(
+                    f"round {cohort.round_num}: {member} took part in round {last} already, and the noise of "
+                    f"{self._mechanism!r} needs privacy.separation = {self._separation} rounds from one to the next"
+                )
+
+    def add(self, round_num: int, members: Sequence[ClientId]) -> None:
+        """Adds a round's participants; a second time for one whose sum is released in another version."""
+        for member in members:
+            self._last[member] = round_num
+            self._times[member] += 1
+        if self._mechanism == "tree":
+            while self._num_rounds < round_num - 1:  # abandoned rounds: leaves with nobody
+                self._add_leaf(Counter())
+            self._add_leaf(Counter(members))
+
+    def event_after(self, round_num: int, members: Sequence[ClientId]) -> DpEvent:
+        """What event() would be with another round; nothing changes."""
+        after = copy.copy(self)
+        after._last, after._times, after._squares = self._last.copy(), self._times.copy(), self._squares.copy()
+        after._nodes = self._nodes.copy()  # a complete node never changes
+        after.add(round_num, members)
+        return after.event()
+
+    def event(self) -> DpEvent:
+        """The event, at sensitivity 1, of the person whom the run has cost most."""
+        times = max(self._times.values(), default=0)
+        if times == 0:
+            return NoOpDpEvent()
+        if self._mechanism == "tree":
+            return GaussianDpEvent(self._noise / math.sqrt(self._most))
+        if self._mechanism == "matrix":
+            return GaussianDpEvent(self._noise / math.sqrt(banded_squared(self._coefficients, times)))
+        return SelfComposedDpEvent(GaussianDpEvent(self._noise), times)
+
+    def _add_leaf(self, members: Counter[ClientId]) -> None:
+        self._num_rounds += 1
+        level, node = 0, members
+        self._count(node)
+        while self._nodes and self._nodes[-1][0] == level:
+            node = node + self._nodes.pop()[1]
+            level += 1
+            self._count(node)
+        self._nodes.append((level, node))
+
+    def _count(self, node: Counter[ClientId]) -> None:
+        for member, times in node.items():
+            self._squares[member] += times**2
+            self._most = max(self._most, self._squares[member])
