@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -36,10 +37,12 @@ def build_client_data(
     max_sentences_eval: int = 200,
     dev_share: float = 0.1,
     test_share: float = 0.1,
+    vocabulary: Optional[Vocabulary] = None,
 ) -> ClientData:
     """The corpus split by person, its vocabulary, and everybody's capped sentences as ids.
 
-    The vocabulary and the bars come from all training people; only those with at least `min_sentences` train.
+    The vocabulary, unless one is given, and the bars come from all training people; only those with at least
+    `min_sentences` train.
 
     Raises:
       CorpusError: too few people, or nobody has enough sentences.
@@ -54,10 +57,14 @@ def build_client_data(
         )
         for person in people
     }
-    vocabulary = build_vocabulary((capped[person] for person in split.train), vocabulary_size)
+    if vocabulary is None:
+        vocabulary = build_vocabulary((capped[person] for person in split.train), vocabulary_size)
+    elif vocabulary.size > vocabulary_size:
+        vocabulary = vocabulary.truncate(vocabulary_size)
+    encode_sentence = vocabulary.encode
 
     def encode(people: Iterable[ClientId]) -> dict[ClientId, Sentences]:
-        return {person: tuple(map(vocabulary.encode, capped[person])) for person in people}
+        return {person: tuple(map(encode_sentence, capped[person])) for person in people}
 
     everybody = encode(split.train)
     train = {person: own for person, own in everybody.items() if len(own) >= min_sentences}

@@ -11,7 +11,7 @@ import click
 
 from edge.errors import EdgeError
 from models.errors import ModelsError
-from orchestrator import cli_audit, cli_edge, cli_fairness, cli_server
+from orchestrator import cli_audit, cli_edge, cli_fairness, cli_server, cli_vocabulary
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
@@ -168,6 +168,8 @@ def train(
         "runtime.workers": workers,
     }
     given = _parse_settings(settings)
+    if "data.vocabulary" in given:
+        given["data.vocabulary"] = _absolute(str(given["data.vocabulary"]))
     for name in given:
         if flags.get(name) is not None:
             raise click.UsageError(f"--set {name} and the flag for it are both given: leave one out")
@@ -189,6 +191,10 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
         folder.require_free()
     require_summable(run_config)
     with ProgressObserver() as observer:
+        if run_config.data.vocabulary == "federated":
+            from orchestrator.vocabulary.measure import find_for_run
+
+            run_config = find_for_run(folder, run_config, observer.stage)
         observer.stage("reading the text")
         corpus, data = load_client_data(run_config)
         if run_config.privacy.mechanism != "none":
@@ -342,6 +348,7 @@ def worker(port: int, threads: int) -> None:
 cli_audit.add_commands(cli)
 cli_edge.add_commands(cli)
 cli_fairness.add_commands(cli)
+cli_vocabulary.add_commands(cli)
 cli_server.add_commands(cli)
 
 

@@ -4,6 +4,7 @@ OrchestratorError             exit code 2: bad input or configuration
 ├── ConfigError               a setting is unknown, of the wrong type, out of range or contradicts another
 ├── RunFolderError            a run folder is missing, in use, damaged or of another schema
 ├── FairnessError             groups that can't be read, or name people whom the text has not
+├── VocabularyDiscoveryError  a word list can't be found from these settings
 ├── BelowThreshold            exit code 3: fewer clients are left in a round than it needs
 ├── Diverged                  exit code 3: the model's weights are not finite any more
 └── PrivacyStop               exit code 3: a privacy rule forbids to go on
@@ -28,6 +29,10 @@ class RunFolderError(OrchestratorError):
 
 class FairnessError(OrchestratorError):
     """Groups that can't be read, or name people whom the text has not."""
+
+
+class VocabularyDiscoveryError(OrchestratorError):
+    """A word list can't be found from these settings."""
 
 
 class BelowThreshold(OrchestratorError):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
+from models.vocabulary import Vocabulary
 from orchestrator.cohort import select_cohort
 from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError
+
+POOLED, FEDERATED = "pooled", "federated"  # as data.vocabulary; anything else is a file
 
 
 def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
@@ -13,8 +19,17 @@ def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
 
     Raises:
       CorpusError: the text can't be read, or has too few people.
+      VocabularyError: the file that data.vocabulary names is no word list.
       ConfigError: fewer people can train than a cohort needs.
     """
+    vocabulary = None
+    if config.data.vocabulary == FEDERATED:
+        raise ConfigError(
+            f"data.vocabulary = {FEDERATED!r}: only `fedkeys train` finds the words itself; write them with "
+            "`fedkeys vocabulary --out FILE` and name the file"
+        )
+    if config.data.vocabulary != POOLED:
+        vocabulary = Vocabulary.read(Path(config.data.vocabulary))
     corpus = load_corpus(config.data.source)
     data = build_client_data(
         corpus,
@@ -25,6 +40,7 @@ def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
         max_sentences_eval=config.data.max_sentences_eval,
         dev_share=config.data.dev_share,
         test_share=config.data.test_share,
+        vocabulary=vocabulary,
     )
     select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)
     return corpus, data

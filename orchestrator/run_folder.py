@@ -83,7 +83,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
-        begun = {"config.toml", "vocabulary.txt", ".lock"}  # what a kill before run.json leaves
+        begun = {"config.toml", "vocabulary.txt", "vocabulary.json", ".lock"}  # what a kill before run.json leaves
         if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 
@@ -113,9 +113,13 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
     def config(self) -> RunConfig:
-        """The configuration that the run was begun with."""
+        """The configuration that the run was begun with; a word list from a file is the run's own copy of it."""
         self.identity()
-        return read_config(self.config_path)
+        config = read_config(self.config_path)
+        if config.data.vocabulary == "pooled":
+            return config
+        own = str((self.path / "vocabulary.txt").resolve())  # the folder or the file may have moved
+        return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=own))
 
     def identity(self) -> RunIdentity:
         """What the run is made of.
@@ -259,9 +263,9 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
 
 
 def _digest_of_what_matters(config: RunConfig) -> str:
-    """The digest without the workers, which change nothing in what comes out, and without the text's place, since its
-    own digest says more."""
-    data = msgspec.structs.replace(config.data, source="-")
+    """The digest without the workers, which change nothing in what comes out, and without the places of text and word
+    list, since their own digests say more."""
+    data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")
     return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
 
 

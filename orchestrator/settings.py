@@ -44,6 +44,14 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         VocabularySize,
         says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
     ] = 10_000
+    vocabulary: Annotated[
+        str,
+        Meta(min_length=1),
+        says(
+            "Where the words come from: 'pooled' counts the training people's text in one place; 'federated' finds "
+            "them through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
+        ),
+    ] = "pooled"
     max_words: Annotated[Count, says("Time steps: a sentence is cut after so many words.")] = 20
     min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
     max_sentences_train: Annotated[Count, says("At most so many sentences of a training person.")] = 1000

@@ -13,11 +13,8 @@ def print_fairness(figures: Mapping[str, Any]) -> None:
     """Prints recall by person and by group, and who took part."""
     console = Console()
     own = figures["per_client"]
-    console.print(
-        f"round {figures['round_num']}: {figures['clients']} people ({figures['people']}), {figures['positions']:,} words:"
-        f" top-1 {figures['top1']:.2%} pooled",
-        highlight=False,
-    )
+    who = f"{figures['clients']} people ({figures['people']}), {figures['positions']:,} words"
+    console.print(f"round {figures['round_num']}: {who}: top-1 {figures['top1']:.2%} pooled", highlight=False)
     if own["clients"]:
         console.print(
             f"{own['clients']} people with at least {figures['min_positions']} words: mean {own['mean']:.2%}, standard"

@@ -1,0 +1,193 @@
+"""`fedkeys vocabulary`: finds a word list and says what it covers, beside the list from everybody's pooled text."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+
+from models.corpus import ClientId, load_corpus, split_people, write_atomically
+from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, build_vocabulary
+from orchestrator.aggregator import Aggregator
+from orchestrator.errors import BelowThreshold
+from orchestrator.run_folder import RunFolder
+from orchestrator.run_functions import build_aggregator
+from orchestrator.settings import DataConfig, RunConfig
+from orchestrator.vocabulary.discover import Discovery, RepeatedTotal, SecureTotal, Total, discover, ranked
+from orchestrator.vocabulary.prefix_tree import LETTERS, Level, choose_nodes
+from orchestrator.vocabulary.skellam import variance_for
+
+TABLE_EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
+TABLE_POPULATIONS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for. max_nodes bounds a person's part: more shows more of their words, and needs more noise."""
+
+    epsilon: float = 8.0
+    delta: float = 1e-6
+    k: int = 10
+    max_nodes: int = 800
+    size: int = 10_000  # ids, the four special ones included
+    letters: str = LETTERS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class People:
+    """The words that training people use, and what there is to cover. Text stays with the simulation."""
+
+    train: Mapping[ClientId, Counter]
+    test: Counter
+    pooled: Vocabulary
+
+
+def read_people(data: DataConfig, options: Options) -> People:
+    """The people of a text, split and capped as a run does."""
+    corpus = load_corpus(data.source)
+    split = split_people(corpus.clients, options.seed, data.dev_share, data.test_share)
+
+    def sentences(people: Iterable[ClientId], cap: int) -> dict[ClientId, Sequence[str]]:
+        return {person: corpus.clients[person].sentences[:cap] for person in people}
+
+    train = sentences(split.train, data.max_sentences_train)
+    test = sentences(split.test, data.max_sentences_eval)
+    counts = {person: Counter(word for s in own for word in s.split()) for person, own in train.items()}
+    of_test = Counter(word for own in test.values() for s in own for word in s.split())
+    return People(counts, of_test, build_vocabulary(train.values(), options.size))
+
+
+def find_vocabulary(
+    people: People, options: Options, aggregator: Aggregator, out: Optional[Path], note: Callable[[str], None]
+) -> dict[str, Any]:
+    """The figures of `fedkeys vocabulary`; writes the list to `out`, if there is one.
+
+    Raises:
+      BelowThreshold: no word was found, or too few people.
+      VocabularyDiscoveryError: bad letters.
+    """
+    variance = variance_for(options.epsilon, options.max_nodes, options.delta)
+    nodes = _nodes(people, options)
+    if len(nodes) < max(2, options.k):
+        raise BelowThreshold(f"{len(nodes)} training people: no word can have {options.k} of them; take more text")
+    secure = SecureTotal(nodes, aggregator, variance)
+
+    def total_of(level: Level) -> Any:
+        depth = f"{len(level.prefixes):,} open prefixes" if level.prefixes else "the first letters"
+        note(f"summing {depth}, {level.num_slots:,} slots, over {len(nodes):,} people by {aggregator.name}")
+        return secure(level)
+
+    found = _discover(total_of, options, variance)
+    words = ranked(found.counts, options.size - NUM_SPECIAL)
+    if not words:
+        raise BelowThreshold(
+            "no word is used by enough people to stand out of the noise: raise --epsilon, or take more text"
+        )
+    if out is not None:
+        Vocabulary(SPECIAL_WORDS + words).write(out)
+    return {
+        "words": len(words),
+        "epsilon": None if math.isinf(options.epsilon) else options.epsilon,
+        "delta": options.delta,
+        "unit": "one person's whole text, added or removed",
+        "k": options.k,
+        "max_nodes": options.max_nodes,
+        "noise_std": math.sqrt(variance),
+        "clients": len(nodes),
+        "aggregator": aggregator.name,
+        "levels": len(found.level_slots),
+        "upload_slots": sum(found.level_slots),
+        "coverage": coverage(people, words),
+        "most_possible_train_ratio": most_possible(people, options.k, options.size),
+        "out": None if out is None else str(out),
+    }
+
+
+def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], None]) -> RunConfig:
+    """The configuration with the word list that was found for it: DIR/vocabulary.txt; DIR/vocabulary.json says how.
+
+    A run that has begun keeps its list.
+    """
+    path = folder.path.resolve() / "vocabulary.txt"
+    if not folder.exists():
+        options = Options(size=config.data.vocabulary_size, seed=config.seed)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        people = read_people(config.data, options)
+        figures = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
+        note(
+            f"found {figures['words']:,} words, {figures['coverage']['test_ratio']:.1%} of what the pooled list covers"
+        )
+        write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=str(path)))
+
+
+def table(people: People, options: Options, note: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Coverage by epsilon, and as if each person were 10 or 100 people; summed in the clear, since nothing is kept."""
+    rows = []
+    for times in TABLE_POPULATIONS:
+        for epsilon in TABLE_EPSILONS:
+            note(f"epsilon {epsilon:g}, {times * len(people.train):,} people")
+            nodes = _nodes(people, replace(options, epsilon=epsilon))
+            variance = variance_for(epsilon, options.max_nodes, options.delta)
+            found = _discover(RepeatedTotal(nodes, variance, times), options, variance)
+            words = ranked(found.counts, options.size - NUM_SPECIAL)
+            rows.append(
+                {
+                    "epsilon": None if math.isinf(epsilon) else epsilon,
+                    "people": times * len(nodes),
+                    "words": len(words),
+                    "noise_std": math.sqrt(variance),
+                    "coverage": coverage(people, words),
+                }
+            )
+    return rows
+
+
+def coverage(people: People, words: Collection[str]) -> dict[str, float]:
+    """Shares of the running words that the list and the pooled list hold, and the one over the other."""
+    everybody: Counter = Counter()
+    for own in people.train.values():
+        everybody.update(own)
+    pooled = people.pooled.words[NUM_SPECIAL:]
+    train, of_pooled = _share(everybody, words), _share(everybody, pooled)
+    return {
+        "train": train,
+        "train_pooled": of_pooled,
+        "train_ratio": train / of_pooled,
+        "test": _share(people.test, words),
+        "test_pooled": _share(people.test, pooled),
+        "test_ratio": _share(people.test, words) / _share(people.test, pooled),
+    }
+
+
+def most_possible(people: People, k: int, size: int) -> float:
+    """The ratio to the pooled list's coverage of a list of the words that k people use, counted exactly."""
+    users: Counter = Counter()
+    everybody: Counter = Counter()
+    for own in people.train.values():
+        users.update(own.keys())
+        everybody.update(own)
+    used = {word: everybody[word] for word, count in users.items() if count >= k}
+    words = ranked(used, size - NUM_SPECIAL)
+    return _share(everybody, words) / _share(everybody, people.pooled.words[NUM_SPECIAL:])
+
+
+def _share(counts: Counter, words: Iterable[str]) -> float:
+    return sum(counts[word] for word in words) / max(1, sum(counts.values()))
+
+
+def _nodes(people: People, options: Options) -> dict[ClientId, frozenset[str]]:
+    # Without noise there is no sensitivity to bound.
+    most = sys.maxsize if math.isinf(options.epsilon) else options.max_nodes
+    return {person: choose_nodes(own, most) for person, own in people.train.items()}
+
+
+def _discover(total_of: Total, options: Options, variance: float) -> Discovery:
+    return discover(total_of, options.letters, options.k, math.sqrt(variance))
