@@ -17,6 +17,7 @@ from models.weights import ModelSize, Weights
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, Vector
 from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
+from orchestrator.privacy_settings import FROM_CLIENTS
 from orchestrator.report_data import Round, RunView, read_run
 from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run_data import load_client_data
@@ -59,6 +60,11 @@ def read_transcript(
       WeakParameters: the cohort is too small for secure aggregation.
     """
     run = read_run(folder)
+    if run.config.privacy.mechanism in FROM_CLIENTS:
+        raise RunFolderError(
+            f"{folder.path}: its clients add noise themselves (privacy.mechanism = {run.config.privacy.mechanism!r}), and "
+            "a transcript of their vectors without it would show what no server saw"
+        )
     report = _find_round(folder, run, round_num)
     client = _find_client(report, client_id)
     state = folder.load_checkpoint(round_num - 1)

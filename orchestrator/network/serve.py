@@ -56,6 +56,11 @@ def serve(
       ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
       RunFolderError, NetworkError: see there.
     """
+    if config.privacy.mechanism != "none" or config.privacy.adaptive_clip:
+        raise ConfigError(
+            f"privacy.mechanism = {config.privacy.mechanism!r}, privacy.adaptive_clip = {config.privacy.adaptive_clip}: "
+            "network rounds have neither yet; use fedkeys train, or set 'none' and false"
+        )
     roster = read_roster(keys)
     key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")
     _check(config, len(roster), keys, decryptor_address)

@@ -18,7 +18,7 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, Vector
 from orchestrator.config import PrivacyConfig, RunConfig
 from orchestrator.encoding import Encoder, Weights
-from orchestrator.errors import PrivacyStop
+from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.fleet_settings import min_reports
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import update_noise
@@ -156,7 +156,12 @@ def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mech
     Raises:
       RunFolderError: one of them is missing or damaged, or of other settings.
     """
-    begun = (directory / LEDGER_FILE).exists() or (directory / noise.SEED_FILE).exists()
+    has_ledger, rounds = (directory / LEDGER_FILE).exists(), directory / "rounds.jsonl"
+    begun = has_ledger or (directory / noise.SEED_FILE).exists()
+    if begun and not has_ledger and rounds.exists() and rounds.stat().st_size:
+        raise RunFolderError(
+            f"{directory / LEDGER_FILE} is missing, and rounds were released: restore it or train anew"
+        )
     seed = noise.read_seed(directory) if begun else noise.create_seed(directory)
     privacy = config.privacy
     head = LedgerHead(

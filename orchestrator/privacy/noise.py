@@ -8,7 +8,6 @@ the seed can replay a round (docs/adr/0008-sealed-noise.md). Everybody else sees
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 from pathlib import Path
 from typing import Optional
@@ -77,9 +76,9 @@ def commitment(seed: bytes) -> str:
 
 
 def keyed_digest(seed: bytes, purpose: str, array: NDArray) -> str:
-    """HMAC-SHA-256 (hex) of an array: equal for equal arrays, and to anyone without the seed as good as random."""
+    """Keyed BLAKE2b (hex) of an array: equal for equal arrays, and to anyone without the seed as good as random."""
     key = _derive(seed, f"digest {purpose}")
-    return hmac.new(key, np.ascontiguousarray(array).data, hashlib.sha256).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=32, key=key).hexdigest()
 
 
 def normal(

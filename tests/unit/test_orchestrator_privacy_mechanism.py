@@ -1,0 +1,434 @@
+"""Mechanisms in rounds: what they add, what they charge and when, what a crash and a resume do. No TFF."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import stat
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.batches import build_batches
+from orchestrator.aggregator import Cohort, DropStage, PlainSum
+from orchestrator.cohort import everybody, select_by_turns
+from orchestrator.config import RunConfig, read_config
+from orchestrator.encoding import Encoder
+from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
+from orchestrator.privacy import noise
+from orchestrator.privacy.calibration import resolve_privacy
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
+from orchestrator.privacy.mechanism import build_mechanism, client_stddev, server_stddev
+from orchestrator.round import RoundFunctions, ServerState, run_round
+from orchestrator.run_functions import build_adaptive_clip, build_encoder
+
+DIM = 6000
+PEOPLE = tuple(f"p{i}" for i in range(20))
+START = (np.zeros(DIM, np.float32),)
+MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
+
+
+class _Size:
+    shapes = ((DIM,),)
+
+
+class _NoClock:
+    def stage(self, name):
+        return contextlib.nullcontext()
+
+
+def settings(mechanism="central", **changes):
+    given = {
+        "privacy.mechanism": mechanism,
+        "privacy.clip_norm": 1.0,
+        "privacy.noise_multiplier": 1.0,
+        "client.weighting": "equal",
+        "model.start_from_word_counts": False,
+        "rounds.cohort_size": 5,
+        "rounds.count": 40,
+        "aggregation.min_survivors": 3,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    return resolve_privacy(read_config(overrides=given), len(PEOPLE))
+
+
+def train_clients(scale=0.05):
+    """Everybody's update: `scale` in each coordinate of its own tenth, so its norm is scale * sqrt(DIM)."""
+
+    def train(weights, learning_rate, seed, all_batches):
+        for batches in all_batches:
+            yield {
+                "delta": (np.full(DIM, scale, np.float32),),
+                "num_examples": batches.num_examples,
+                "num_tokens": batches.num_tokens,
+                "loss_sum": 1.0,
+                "is_finite": True,
+            }
+
+    return train
+
+
+def run(config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None):
+    """(state, reports) after `rounds` more rounds; a new process if no mechanism is given."""
+    mechanism = mechanism or build_mechanism(config, directory, len(PEOPLE))
+    functions = RoundFunctions(
+        batches_of=lambda person, rng: build_batches([np.array([5])], batch_size=1, time=3, rng=rng),
+        train_clients=train or train_clients(),
+        weight_of=lambda update: 1,
+        encoder=encoder or build_encoder(config, _Size),
+        aggregator=PlainSum(),
+        update_server=lambda state, weights, mean, rate: (state, tuple(w - m for w, m in zip(weights, mean))),
+        privacy=mechanism,
+        adaptive_clip=build_adaptive_clip(config),
+    )
+    plan, state, reports = everybody(config, PEOPLE), state or ServerState(0, START, 0), []
+    for _ in range(rounds):
+        cohort = plan(state.round_num + 1).cohort
+        state, report = run_round(
+            state,
+            cohort,
+            functions,
+            seed=config.seed,
+            client_learning_rate=1.0,
+            server_learning_rate=1.0,
+            stopwatch=_NoClock(),
+            drops=dict.fromkeys(cohort.members[:2], drops) if drops else None,
+        )
+        reports.append(report)
+    return state, reports
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_run_charges_each_round_and_reports_its_epsilon(tmp_path, mechanism):
+    config = settings(mechanism, aggregation__aggregator="secagg")
+    _, reports = run(config, tmp_path, 6)
+    head, charges = read_ledger(tmp_path)
+    assert [charge.round_num for charge in charges] == [1, 2, 3, 4, 5, 6]
+    assert all(set(charge.participants) == set(report.selected) for charge, report in zip(charges, reports))
+    epsilons = [report.epsilon for report in reports]
+    assert epsilons == sorted(epsilons)
+    assert 0 < epsilons[0] < epsilons[-1]
+    assert head.noise_commitment == noise.commitment(noise.read_seed(tmp_path))
+    assert Ledger(tmp_path, head).epsilon() == epsilons[-1]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_noise_has_the_calibrated_variance(tmp_path, mechanism):
+    """The first round's mean less the updates is noise: n = 6000 coordinates, within 5 standard errors of the variance:
+    a false alarm in 2 million."""
+    config = settings(mechanism, privacy__noise_multiplier=3.0, aggregation__aggregator="secagg")
+    state, _ = run(config, tmp_path, 1)
+    clipped = 1.0 / math.sqrt(DIM)  # the updates are longer than the clip norm
+    own = -state.weights[0].astype(np.float64) - clipped
+    expected = {"distributed": 3.0 * math.sqrt(5 / 3), "local": 3.0 * math.sqrt(5)}.get(mechanism, 3.0) / 5
+    assert abs(np.var(own) / expected**2 - 1) < 5 * math.sqrt(2 / DIM)
+    assert abs(own.mean()) < 5 * expected / math.sqrt(DIM)
+
+
+def test_distributed_noise_is_enough_when_only_the_fewest_survive(tmp_path):
+    config = settings("distributed", privacy__noise_multiplier=3.0, aggregation__aggregator="secagg")
+    state, (report,) = run(config, tmp_path, 1, drops=DropStage.BEFORE_UPLOAD)
+    assert len(report.survivors) == config.aggregation.min_survivors == 3
+    own = -state.weights[0].astype(np.float64) - 3 / 5 / math.sqrt(DIM)  # the mean divides by the cohort
+    assert abs(np.var(own) / (3.0 / 5) ** 2 - 1) < 5 * math.sqrt(2 / DIM)
+
+
+def test_fewer_survivors_release_nothing_and_charge_nothing(tmp_path):
+    config = settings("distributed", aggregation__aggregator="secagg", aggregation__min_survivors=4)
+    state, (report,) = run(config, tmp_path, 1, drops=DropStage.BEFORE_UPLOAD)
+    assert report.outcome == "abandoned"
+    assert report.epsilon is None
+    assert not state.weights[0].any()
+    assert read_ledger(tmp_path)[1] == []
+
+
+def test_local_uploads_are_charged_even_if_the_round_is_abandoned(tmp_path):
+    config = settings("local", aggregation__min_survivors=4)
+    run(config, tmp_path, 1, drops=DropStage.BEFORE_UPLOAD)
+    assert len(read_ledger(tmp_path)[1]) == 1
+
+
+@pytest.mark.parametrize("mechanism", ["distributed", "local"])
+def test_sums_under_client_noise_stay_inside_the_modulus(mechanism):
+    """All of the clip in one coordinate, and ten standard deviations."""
+    for multiplier in (0.1, 1.0, 50.0):
+        config = settings(mechanism, privacy__noise_multiplier=multiplier, aggregation__aggregator="secagg")
+        encoder = build_encoder(config, _Size)
+        clip = encoder.clip_norm / encoder.step
+        assert 5 * clip + 10 * client_stddev(config, encoder) * math.sqrt(5) < 2**31
+        assert client_stddev(config, encoder) > noise.MIN_DISCRETE_STDDEV
+
+
+def test_no_noise_and_a_huge_clip_is_federated_averaging(tmp_path):
+    """A million times less noise than clip is none in float32's eyes: the mean is the mean of the updates."""
+    config = settings(privacy__noise_multiplier=1e-9, privacy__clip_norm=1000.0)
+    state, (report,) = run(config, tmp_path, 1)
+    np.testing.assert_allclose(-state.weights[0], 0.05, atol=5e-6)
+    assert report.epsilon > 1e6
+
+
+def test_sensitivity_covers_clipping_and_rounding():
+    """Coordinates that all fall between two grid points round up together in the worst case; the bound holds it."""
+    encoder = Encoder(clip_norm=1.0, num_clients=5, max_weight=1, shapes=((DIM,),), bits=8)
+    rng = np.random.default_rng(0)
+    longest = 0.0
+    for _ in range(20):
+        vector = encoder.encode((rng.standard_normal(DIM).astype(np.float32),), 1.0, rng)
+        longest = max(longest, float(np.linalg.norm(vector[:DIM].view(np.int32).astype(float))))
+    assert encoder.clip_norm / encoder.step < longest <= encoder.l2_bound  # rounding did add to the norm
+
+
+@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed"])
+def test_a_resumed_run_repeats_its_releases_and_is_not_charged_again(tmp_path, mechanism):
+    config = settings(mechanism, aggregation__aggregator="secagg")
+    at_4, _ = run(config, tmp_path, 4)
+    whole, reports = run(config, tmp_path, 5, at_4)
+    again, repeated = run(config, tmp_path, 5, at_4)  # as after a kill: the checkpoint is of round 4
+    np.testing.assert_array_equal(whole.weights[0], again.weights[0])
+    assert len(read_ledger(tmp_path)[1]) == 9
+    assert repeated[-1].epsilon == reports[-1].epsilon
+
+
+def test_another_sum_in_a_resumed_round_gets_other_noise_and_is_charged(tmp_path):
+    config = settings("central")
+    first, (before,) = run(config, tmp_path, 1)
+    other, (after,) = run(config, tmp_path, 1, train=train_clients(0.001))
+    assert len(read_ledger(tmp_path)[1]) == 2
+    assert after.epsilon > before.epsilon
+    difference = (first.weights[0] - other.weights[0]).astype(float)
+    assert np.std(difference) == pytest.approx(math.sqrt(2) / 5, rel=0.05)  # two independent noises
+
+
+@pytest.mark.parametrize("mechanism", ["tree", "matrix"])
+def test_correlated_noise_is_never_put_on_a_second_sum(tmp_path, mechanism):
+    config = settings(mechanism)
+    run(config, tmp_path, 3)
+    with pytest.raises(PrivacyStop, match="round 1 was released before with another sum"):
+        run(config, tmp_path, 1, train=train_clients(0.001))
+
+
+def test_a_crash_between_charge_and_release_leaves_the_charge(tmp_path, monkeypatch):
+    config = settings("central")
+    mechanism = build_mechanism(config, tmp_path, len(PEOPLE))
+
+    def crash(*_):
+        assert len(read_ledger(tmp_path)[1]) == 1, "noise is made only after the charge is on disk"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mechanism, "_noised", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path, 1, mechanism=mechanism)
+    head, charges = read_ledger(tmp_path)
+    assert len(charges) == 1
+    assert Ledger(tmp_path, head).epsilon() > 0
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped_and_gone_on_from(tmp_path):
+    config = settings("central")
+    run(config, tmp_path, 2)
+    path = tmp_path / LEDGER_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])  # its write never returned, so nothing was released for it
+    run(config, tmp_path, 2)
+    assert path.read_bytes() == whole
+
+
+def test_a_spent_budget_stops_before_the_round(tmp_path):
+    config = settings("central", privacy__noise_multiplier=3.0, privacy__epsilon=1.8)
+    state, trained = ServerState(0, START, 0), []
+
+    def train(*arguments):
+        trained.append(1)
+        return train_clients()(*arguments)
+
+    for _ in range(4):
+        state, (report,) = run(config, tmp_path, 1, state, train)
+    with pytest.raises(PrivacyStop, match="the budget is spent") as stop:
+        run(config, tmp_path, 40, state, train)
+    assert stop.value.exit_code == 3
+    assert len(trained) == len(read_ledger(tmp_path)[1])
+    head, _ = read_ledger(tmp_path)
+    assert 0 < report.epsilon <= Ledger(tmp_path, head).epsilon() <= 1.8
+    assert config.privacy.separation == 4  # so that everybody had a first turn for the same price
+
+
+def test_a_budget_alone_sets_a_noise_that_lasts_for_all_rounds(tmp_path):
+    for mechanism in MECHANISMS:
+        config = settings(
+            mechanism,
+            privacy__noise_multiplier=0.0,
+            privacy__epsilon=5.0,
+            rounds__count=12,
+            aggregation__aggregator="secagg",
+        )
+        _, reports = run(config, tmp_path / mechanism if (tmp_path / mechanism).mkdir() is None else None, 12)
+        assert reports[-1].epsilon <= 5.0
+        assert resolve_privacy(config, len(PEOPLE)) == config
+
+
+def test_the_adaptive_clip_finds_the_median_norm_with_and_without_noise(tmp_path):
+    norm = 0.05 * math.sqrt(DIM)
+    config = settings(
+        "central",
+        privacy__adaptive_clip=True,
+        privacy__clip_norm=1.0,
+        privacy__noise_multiplier=0.1,
+        privacy__clip_learning_rate=0.5,
+        rounds__count=60,
+    )
+    state, reports = run(config, tmp_path, 60)
+    assert state.clip_norm == pytest.approx(norm, rel=0.3)
+    assert reports[0].metrics["clip_norm"] == 1.0
+    encoder = build_encoder(config, _Size)
+    fixed = msgspec.structs.replace(config.privacy, adaptive_clip=False)
+    assert server_stddev(config.privacy, encoder) > server_stddev(fixed, encoder)  # the count takes its part
+
+
+def test_a_client_that_diverged_sends_zeros(tmp_path):
+    def train(weights, learning_rate, seed, all_batches):
+        for result in train_clients()(weights, learning_rate, seed, all_batches):
+            yield {**result, "is_finite": False, "loss_sum": math.nan, "delta": (np.full(DIM, np.nan, np.float32),)}
+
+    config = settings(privacy__noise_multiplier=1e-6)
+    state, (report,) = run(config, tmp_path, 1, train=train)
+    assert len(report.survivors) == 5  # leaving would tell of its data
+    np.testing.assert_allclose(state.weights[0], 0.0, atol=1e-5)
+
+
+def test_turns_keep_their_separation():
+    last = {}
+    for round_num in range(1, 60):
+        for member in select_by_turns(PEOPLE, round_num, 3, 5, seed=1).members:
+            assert round_num - last.get(member, -5) >= 5
+            last[member] = round_num
+    assert len(last) == len(PEOPLE)
+
+
+def test_a_cohort_that_comes_too_soon_is_refused(tmp_path):
+    config = settings("tree")
+    mechanism = build_mechanism(config, tmp_path, len(PEOPLE))
+    mechanism._ledger.charge(1, PEOPLE[:5], "x")
+    with pytest.raises(PrivacyStop, match=r"p4 took part in round 1 already"):
+        mechanism.before_round(Cohort(3, (*PEOPLE[6:10], "p4")))
+    mechanism.before_round(Cohort(5, PEOPLE[:5]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"privacy__clip_norm": 0.0}, "privacy.clip_norm = 0.0: noise without clipping"),
+        ({"client__weighting": "tokens"}, "client.weighting = tokens: weights that depend on example counts"),
+        ({"client__weighting": "examples"}, "weights that depend on example counts"),
+        ({"privacy__noise_multiplier": 0.0}, "neither noise nor a budget"),
+        ({"model__start_from_word_counts": True}, "without any noise"),
+        ({"privacy__delta": 0.06}, "privacy.delta = 0.06: with 20 training people it may be at most 5.00e-02"),
+        ({"privacy__separation": 5}, "privacy.separation = 5: 20 people in cohorts of 5 can keep 4 at most"),
+        ({"mechanism": "matrix", "privacy__bands": 5}, "privacy.bands = 5, privacy.separation = 4"),
+        ({"mechanism": "distributed", "aggregation__aggregator": "plain"}, "under a part of the noise only"),
+        ({"mechanism": "tree", "privacy__adaptive_clip": True}, "made for one clip norm"),
+        ({"mechanism": "none"}, "no mechanism adds noise"),
+        ({"privacy__adaptive_clip": True, "privacy__count_noise": 0.4}, "the count alone would cost more"),
+        ({"mechanism": "tree", "fleet__policy": "sync"}, "check-ins keep no separation"),
+    ],
+)
+def test_contradictions_are_refused_with_one_line(changes, says):
+    with pytest.raises(ConfigError) as error:
+        settings(**changes)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_mechanism_nothing_is_resolved():
+    config = RunConfig()
+    assert resolve_privacy(config, 800) is config
+
+
+def test_the_seed_is_sealed(tmp_path):
+    seed = noise.create_seed(tmp_path)
+    path = tmp_path / noise.SEED_FILE
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert noise.read_seed(tmp_path) == seed
+    with pytest.raises(RunFolderError, match="already"):
+        noise.create_seed(tmp_path)
+    os.chmod(path, 0o644)
+    with pytest.raises(RunFolderError, match="chmod 600"):
+        noise.read_seed(tmp_path)
+    os.chmod(path, 0o600)
+    path.write_text("ff\n")
+    with pytest.raises(RunFolderError, match="1 bytes"):
+        noise.read_seed(tmp_path)
+
+
+def test_a_lost_seed_or_ledger_is_not_replaced(tmp_path):
+    config = settings("central")
+    run(config, tmp_path, 1)
+    (tmp_path / noise.SEED_FILE).rename(tmp_path / "kept")
+    with pytest.raises(RunFolderError, match="missing or damaged"):
+        build_mechanism(config, tmp_path, len(PEOPLE))
+    (tmp_path / "kept").rename(tmp_path / noise.SEED_FILE)
+    changed = settings("central", privacy__noise_multiplier=2.0)
+    with pytest.raises(RunFolderError, match="other settings"):
+        build_mechanism(changed, tmp_path, len(PEOPLE))
+    (tmp_path / LEDGER_FILE).unlink()
+    (tmp_path / "rounds.jsonl").write_text("{}\n")
+    with pytest.raises(RunFolderError, match="ledger"):
+        build_mechanism(config, tmp_path, len(PEOPLE))
+
+
+def test_an_unknown_event_in_the_ledger_is_refused(tmp_path):
+    config = settings("central")
+    run(config, tmp_path, 1)
+    path = tmp_path / LEDGER_FILE
+    path.write_text(path.read_text().replace("SelfComposedDpEvent", "ShuffledDpEvent"))
+    with pytest.raises(PrivacyStop, match="ShuffledDpEvent"):
+        read_ledger(tmp_path)
+
+
+def test_noise_does_not_follow_the_simulations_seed(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    config = settings("central")
+    one, _ = run(config, tmp_path / "a", 1)
+    other, _ = run(config, tmp_path / "b", 1)
+    assert (one.weights[0] != other.weights[0]).mean() > 0.99
+
+
+def test_normal_numbers_are_normal():
+    """n = 400,000: Kolmogorov-Smirnov, and two correlations within 5 standard errors; false alarms: 2 in a million."""
+    from scipy import stats
+
+    numbers = noise.normal(bytes(range(32)), "test", 400_000)
+    assert stats.kstest(numbers, "norm").pvalue > 1e-6
+    assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 5 / math.sqrt(400_000)
+    other = noise.normal(bytes(range(32)), "other", 400_000)
+    assert abs(np.corrcoef(numbers, other)[0, 1]) < 5 / math.sqrt(400_000)
+
+
+@pytest.mark.parametrize("stddev", [16.0, 40.0])
+def test_discrete_normal_numbers_have_their_probabilities(stddev):
+    """n = 400,000, chi-square over the values with 20 expected or more; a false alarm in a million."""
+    from scipy import stats
+
+    numbers = noise.discrete_normal(bytes(range(32)), "test", 400_000, stddev)
+    support = np.arange(-int(12 * stddev), int(12 * stddev) + 1)
+    probabilities = np.exp(-np.square(support) / (2 * stddev**2))
+    probabilities /= probabilities.sum()
+    counts = np.array([(numbers == k).sum() for k in support])
+    often = probabilities * len(numbers) >= 20
+    observed = np.append(counts[often], counts[~often].sum())
+    expected = np.append(probabilities[often], probabilities[~often].sum()) * len(numbers)
+    assert stats.chisquare(observed, expected).pvalue > 1e-6
+
+
+def test_too_little_discrete_noise_is_refused():
+    with pytest.raises(ValueError, match="stddev must be at least"):
+        noise.discrete_normal(bytes(32), "test", 10, 3.0)
+
+
+def test_tests_may_hand_in_their_own_generator():
+    rng = np.random.default_rng(3)
+    np.testing.assert_array_equal(
+        noise.normal(bytes(32), "x", 5, insecure_rng=rng), np.random.default_rng(3).standard_normal(5)
+    )
