@@ -31,16 +31,24 @@ class CiphertextAggregator:
       terms_wire: RoundTerms.
       decryptor_identity: the decryptor's Ed25519 public key, 32 bytes.
       roster: the clients that may contribute, with their Ed25519 public keys of 32 bytes.
+      agreed: 32 bytes, what all clients have been told alike; see ClientEncryptor.
 
     Raises:
       BadSignature, MalformedMessage, InsecureParameters: terms that this decryptor never offered, or unsafe ones.
     """
 
-    def __init__(self, terms_wire: bytes, decryptor_identity: bytes, roster: Mapping[ClientId, bytes]) -> None:
+    def __init__(
+        self,
+        terms_wire: bytes,
+        decryptor_identity: bytes,
+        roster: Mapping[ClientId, bytes],
+        agreed: bytes = messages.NOTHING_AGREED,
+    ) -> None:
         self._terms = messages.read_terms(terms_wire, decryptor_identity)
         self._digest = self._terms.digest
         self._parameters = self._terms.parameters
         self._roster = roster
+        self._agreed = agreed
         self._contributions: dict[str, messages.Contribution] = {}
         self._total: Optional[NDArray[np.uint64]] = None  # [num_ciphertexts, 2 * poly_degree]
 
@@ -55,7 +63,7 @@ class CiphertextAggregator:
         Raises:
           MalformedMessage: not an Upload of this round's length and modulus.
           ForeignRound: for other terms.
-          UnknownClient, BadSignature: from nobody on the roster.
+          UnknownClient, BadSignature: from nobody on the roster, or from one who was told otherwise.
           DuplicateContribution: from a client that is in the total.
         """
         parameters, dim = self._parameters, self._terms.dim
@@ -69,7 +77,7 @@ class CiphertextAggregator:
             raise DuplicateContribution(f"{who} is its second")
         messages.require_ciphertexts(upload.ciphertexts, parameters, dim, who)
         digest = hashlib.sha256(upload.ciphertexts).digest()
-        signed = messages.contribution_bytes(self._digest, upload.client_id, digest)
+        signed = messages.contribution_bytes(self._digest, upload.client_id, digest, self._agreed)
         messages.require_signature(upload.signature, self._roster[ClientId(upload.client_id)], signed, who)
         contribution = messages.Contribution(upload.client_id, digest, upload.signature)
         return CheckedUpload(contribution, upload.ciphertexts)
@@ -111,6 +119,7 @@ class CiphertextAggregator:
             session=terms.session,
             round_num=terms.round_num,
             terms=self._digest,
+            agreed=self._agreed,
             total_sha256=hashlib.sha256(total).digest(),
             contributions=list(self._contributions.values()),
         )

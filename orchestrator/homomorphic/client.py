@@ -24,6 +24,8 @@ class ClientEncryptor:
       decryptor_identity: the decryptor's Ed25519 public key, 32 bytes, enrolled beforehand.
       min_contributions: the fewest vectors it lets its own be summed with, itself included.
       seen_sessions: of this device; kept by the caller from round to round, and added to.
+      agreed: 32 bytes, what all clients of the round must have been told alike, such as a digest of the weights that
+        they train: the decryptor opens no sum of clients that were told otherwise.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class ClientEncryptor:
         decryptor_identity: bytes,
         min_contributions: int,
         seen_sessions: set[bytes],
+        agreed: bytes = messages.NOTHING_AGREED,
     ) -> None:
         self._client_id = client_id
         self._identity = identity
         self._decryptor_identity = decryptor_identity
         self._min_contributions = min_contributions
         self._seen_sessions = seen_sessions
+        self._agreed = agreed
 
     def __repr__(self) -> str:
         return f"ClientEncryptor({self._client_id!r})"
@@ -72,7 +76,8 @@ class ClientEncryptor:
         public_key = PublicKey(parameters, terms.public_key)
         step = parameters.poly_degree
         ciphertexts = b"".join(public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step))
-        signed = messages.contribution_bytes(terms.digest, self._client_id, hashlib.sha256(ciphertexts).digest())
+        digest = hashlib.sha256(ciphertexts).digest()
+        signed = messages.contribution_bytes(terms.digest, self._client_id, digest, self._agreed)
         return messages.encode(
             messages.Upload(terms.digest, self._client_id, self._identity.sign(signed), memoryview(ciphertexts))
         )

@@ -19,6 +19,7 @@ from orchestrator.homomorphic.errors import (
     ForeignRound,
     KeySpent,
     MalformedMessage,
+    SpoiledSum,
     UnknownClient,
 )
 from orchestrator.homomorphic.keys import SecretKey, generate_keys
@@ -91,8 +92,10 @@ class SumDecryptor:
         Raises:
           KeySpent: no round is open.
           MalformedMessage: bytes of another form, length, modulus or digest.
+          SpoiledSum: it decrypts to no sum.
           ForeignRound: a transcript of another session, round or key.
-          UnknownClient, BadSignature, DuplicateContribution: a contribution that does not count.
+          UnknownClient, BadSignature, DuplicateContribution: a contribution that does not count, such as one of a
+            client that was told other things than the transcript says.
           BelowThreshold: fewer contributions than this decryptor's minimum.
           TooManyClients: more than the noise leaves room for.
         """
@@ -114,7 +117,7 @@ class SumDecryptor:
             row[:] = secret_key.decrypt(words)
         vector = slots.reshape(-1)
         if vector[dim:].any():  # every client encrypts zeros there
-            raise MalformedMessage(f"{what}: does not decrypt to a sum")
+            raise SpoiledSum(f"{what}: does not decrypt to a sum")
         return vector[:dim]
 
     def _require_contributions(self, transcript: messages.Transcript) -> None:
@@ -136,7 +139,7 @@ class SumDecryptor:
             if client_id not in self._roster:
                 raise UnknownClient(f"{what} counts {client_id!r}, who is not on the roster")
             seen.add(client_id)
-            signed = messages.contribution_bytes(digest, client_id, contribution.ciphertexts_sha256)
+            signed = messages.contribution_bytes(digest, client_id, contribution.ciphertexts_sha256, transcript.agreed)
             messages.require_signature(
                 contribution.signature, self._roster[ClientId(client_id)], signed, f"{what}: {client_id!r}"
             )

@@ -5,6 +5,7 @@ OrchestratorError
     ├── InsecureParameters      below 128 bits by the standard's table, or not in it
     ├── TooManyClients          more ciphertexts than the noise leaves room for
     ├── MalformedMessage        bytes that are not the message they should be
+    ├── SpoiledSum              a total that decrypts to no sum: some upload was no encryption of a vector
     ├── BadSignature            not signed by the one whom the message names
     ├── UnknownClient           nobody of that name is on the roster
     ├── ForeignRound            a message of another session, round or key
@@ -33,6 +34,10 @@ class TooManyClients(HomomorphicError):
 
 class MalformedMessage(HomomorphicError):
     """Bytes that are not the message they should be: wrong length, form or parameters."""
+
+
+class SpoiledSum(HomomorphicError):
+    """A total that decrypts to no sum: some upload was no encryption of a vector, or the total is made up."""
 
 
 class BadSignature(HomomorphicError):

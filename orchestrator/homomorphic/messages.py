@@ -30,6 +30,7 @@ from orchestrator.homomorphic.parameters import BfvParameters
 VERSION = 1
 MAX_ENVELOPE_BYTES = 1024  # of an upload, around its ciphertexts
 MAX_TERMS_BYTES = 1 << 20  # the public key of the largest degree takes 512 KiB
+NOTHING_AGREED = bytes(32)
 _PREFIX = b"fedkeys encrypted sum 1 "
 
 
@@ -118,6 +119,7 @@ class Transcript(Message, frozen=True):
     session: Session
     round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
     terms: Digest
+    agreed: Digest
     total_sha256: Digest
     contributions: list[Contribution]
 
@@ -173,9 +175,15 @@ def read_terms(wire: bytes, decryptor_identity: bytes) -> RoundTerms:
     return terms
 
 
-def contribution_bytes(terms: bytes, client_id: str, ciphertexts_sha256: bytes) -> bytes:
-    """What a client signs. The name comes last: all before it is of fixed length."""
-    return _PREFIX + b"upload\0" + terms + ciphertexts_sha256 + client_id.encode()
+def contribution_bytes(
+    terms: bytes, client_id: str, ciphertexts_sha256: bytes, agreed: bytes = NOTHING_AGREED
+) -> bytes:
+    """What a client signs. The name comes last: all before it is of fixed length.
+
+    Args:
+      agreed: 32 bytes, what all clients of the round must have been told alike; see ClientEncryptor.
+    """
+    return _PREFIX + b"upload\0" + terms + agreed + ciphertexts_sha256 + client_id.encode()
 
 
 def require_signature(signature: bytes, identity: bytes, signed: bytes, who: str) -> None:

@@ -25,7 +25,7 @@ from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import wire
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
-from orchestrator.network.errors import KeysError, ServerGone, WireError
+from orchestrator.network.errors import KeysError, RunChanged, ServerGone, WireError
 from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
@@ -86,6 +86,7 @@ class Participant:
         self._text, self._decryptor = sentences, decryptor
         self._build_trainer = build_trainer or load_trainer
         self._config: Optional[RunConfig] = None
+        self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
         self._last_round = 0
         self._seen_sessions: set[bytes] = set()
         self._secagg: Optional[SecAggClient] = None
@@ -97,6 +98,7 @@ class Participant:
 
         Raises:
           WireError: it is no message.
+          RunChanged: the server takes back what it said before.
           SecAggError, HomomorphicError: the server asks for something that could expose the client.
         """
         found = wire.decode(message, wire.ToClient)
@@ -104,8 +106,10 @@ class Participant:
             self.goodbye = found.reason
             return None
         if isinstance(found, wire.Setup):
-            self._set_up(found)
+            self._set_up(found, message)
             return None
+        if isinstance(found, wire.Plan):
+            self._agreed = wire.agreed_digest(self._setup, message)
         stage = found.stage if isinstance(found, wire.Step) else "train"
         try:
             body = self._step(found) if isinstance(found, wire.Step) else self._train(found)
@@ -114,7 +118,9 @@ class Participant:
             return wire.encode(wire.Decline(found.round_num, stage, str(error)))
         return wire.encode(wire.Answer(found.round_num, stage, memoryview(body)))
 
-    def _set_up(self, setup: wire.Setup) -> None:
+    def _set_up(self, setup: wire.Setup, message: bytes) -> None:
+        if self._config is not None and message != self._setup:
+            raise RunChanged("the server sent another configuration or vocabulary than it began with")
         try:
             config = msgspec.json.decode(setup.config, type=RunConfig)
             vocabulary = Vocabulary(tuple(setup.words))
@@ -125,7 +131,7 @@ class Participant:
         capped = self._text[: config.data.max_sentences_train]
         self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
         self._trainer = self._build_trainer(config, self._size)
-        self._config = config
+        self._config, self._setup = config, message
 
     def _train(self, plan: wire.Plan) -> bytes:
         """Trains, encodes the update, and begins anew with the protocol."""
@@ -155,8 +161,10 @@ class Participant:
     def _step(self, step: wire.Step) -> bytes:
         """One message of the protocol and its answer."""
         body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
+        if step.round_num != self._last_round:
+            raise WireError(f"{where}: the server's last plan was for round {self._last_round}")
         if step.stage == "advertise":
-            self._secagg = SecAggClient(self._identity, self._enrolled, self._policy, self._seen_sessions)
+            self._secagg = SecAggClient(self._identity, self._enrolled, self._policy, self._seen_sessions, self._agreed)
         if step.stage in ("upload", "encrypt"):
             vector, self._vector = self._vector, None  # given away once
             if vector is None:
@@ -184,7 +192,12 @@ class Participant:
         if self._decryptor is None:
             raise KeysError("the server runs the encrypted sum, but this client's keys hold no decryptor_identity.pub")
         encryptor = ClientEncryptor(
-            self.client_id, self._identity, self._decryptor, self._policy.min_survivors, self._seen_sessions
+            self.client_id,
+            self._identity,
+            self._decryptor,
+            self._policy.min_survivors,
+            self._seen_sessions,
+            self._agreed,
         )
         return encryptor.encrypt(terms, vector)
 

@@ -18,6 +18,7 @@ import numpy as np
 from orchestrator.aggregator import Vector
 from orchestrator.errors import BelowThreshold, OrchestratorError
 from orchestrator.homomorphic.decryptor import SumDecryptor
+from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import wire
 from orchestrator.network.certificates import read_decryptor, read_key_file, read_roster, read_signing_key
@@ -81,6 +82,9 @@ class DecryptorService:
         with self._lock:
             try:
                 yield
+            except SpoiledSum as error:
+                self._note(f"opened nothing: {error}")
+                context.abort(grpc.StatusCode.DATA_LOSS, str(error))
             except OrchestratorError as error:
                 self._note(f"refused: {error}")
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -110,6 +114,7 @@ class RemoteDecryptor:
 
         Raises:
           BelowThreshold: the decryptor refuses.
+          SpoiledSum: the total is no sum.
         """
         answer = self._call(wire.DECRYPT, wire.SumToOpen(memoryview(total), transcript))
         if len(answer) % 4:
@@ -124,4 +129,6 @@ class RemoteDecryptor:
                 raise BelowThreshold(
                     f"the decryptor opens nothing: {error.details()}"
                 ) from None  # ends this round only
+            if error.code() is grpc.StatusCode.DATA_LOSS:
+                raise SpoiledSum(str(error.details())) from None
             raise explained(self._address, error) from None

@@ -7,7 +7,8 @@ OrchestratorError
     ├── BadCertificate      whoever listens there has no certificate of our CA for that name
     ├── UnknownClient       the server has no such client enrolled, or not with this key
     ├── ServerGone          nobody listens there, or the connection was lost
-    └── WireError           bytes that are no message of this version
+    ├── WireError           bytes that are no message of this version
+    └── RunChanged          exit code 3: the server goes on with other settings or words than it began with
 """
 
 from __future__ import annotations
@@ -41,3 +42,9 @@ class ServerGone(NetworkError):
 
 class WireError(NetworkError):
     """Bytes that are no message of this version."""
+
+
+class RunChanged(NetworkError):
+    """The server goes on with other settings or words than it began with."""
+
+    exit_code = 3

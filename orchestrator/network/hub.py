@@ -92,7 +92,8 @@ class Hub:
     """
 
     def __init__(self, roster: Mapping[ClientId, bytes], setup: bytes, max_bytes: int):
-        self._roster, self._setup = roster, setup
+        self.setup = setup
+        self._roster = roster
         self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
         self._connections: dict[ClientId, Connection] = {}
         self._changed = threading.Condition()
@@ -175,7 +176,7 @@ class Hub:
             before.close()  # a client that lost its connection is back before the loss was seen
         if not context.add_callback(connection.close):
             connection.close()
-        yield self._setup
+        yield self.setup
         yield from connection.talk(answers)
 
     def _authenticated(self, context: grpc.ServicerContext) -> ClientId:

@@ -19,9 +19,11 @@ from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCos
 from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
+from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import wire
 from orchestrator.network.hub import Connection
 from orchestrator.network.session import Party, Session
+from orchestrator.network.suspects import Suspects
 from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import NoStopwatch, build_encoder, learning_rates, secagg_policy
@@ -70,16 +72,15 @@ def serve_rounds(
       BelowThreshold: round after round is abandoned.
     """
     rounds, encoder, num_abandoned = config.rounds, build_encoder(config, ModelSize.of(state.weights)), 0
-    expected = rounds.cohort_size
+    expected, suspects = rounds.cohort_size, Suspects()
     while state.round_num < rounds.count:
         round_num = state.round_num + 1
-        connections = _gather(config, party, round_num, expected)
-        expected = len(connections)  # who was waited for in vain is not waited for again
+        connections, expected = _gather(config, party, round_num, expected, suspects)
         started = time.perf_counter()
         client_rate, server_rate = learning_rates(config, round_num)
         plan = wire.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
-        aggregator = _NetworkSum(config, party, session, wire.encode(plan), encoder.num_slots)
+        aggregator = _NetworkSum(config, party, session, wire.encode(plan), encoder.num_slots, suspects)
         functions = RoundFunctions(
             # The clients do these, in their own processes.
             batches_of=_elsewhere,
@@ -114,16 +115,23 @@ def _elsewhere(*_: Any) -> Any:
     raise AssertionError("clients train in their own processes")
 
 
-def _gather(config: RunConfig, party: Party, round_num: int, expected: int) -> list[Connection]:
-    """A cohort of those who are there, drawn by the operating system's randomness; waits for as many as expected."""
+def _gather(
+    config: RunConfig, party: Party, round_num: int, expected: int, suspects: Suspects
+) -> tuple[list[Connection], int]:
+    """A cohort of those who are there, drawn by the operating system's randomness; waits for as many as expected.
+
+    Beside it how many to wait for the next time: who was waited for in vain is not waited for again.
+    """
     cohort_size, least = config.rounds.cohort_size, config.aggregation.min_survivors
     if config.aggregation.aggregator == "secagg":
         least = max(3, least)
     while True:
         idle = party.hub.wait_for_clients(max(expected, least), least, party.deadlines.clients_s)
-        if idle:
-            chosen = secrets.SystemRandom().sample(idle, min(cohort_size, len(idle)))
-            return sorted(chosen, key=lambda connection: connection.client_id)
+        names = suspects.candidates([connection.client_id for connection in idle], least)
+        if len(names) >= least:
+            allowed = [connection for connection in idle if connection.client_id in names]
+            chosen = secrets.SystemRandom().sample(allowed, min(cohort_size, len(allowed)))
+            return sorted(chosen, key=lambda connection: connection.client_id), min(cohort_size, len(idle))
         party.note(f"round {round_num} waits for clients: {least} are needed, {cohort_size} wanted")
 
 
@@ -143,10 +151,19 @@ def _summary(report: RoundReport, num_rounds: int, wall_s: float) -> str:
 class _NetworkSum:
     """The sum of one round, as an Aggregator whose vectors are made and masked by the clients."""
 
-    def __init__(self, config: RunConfig, party: Party, session: Session, plan: bytes, num_slots: int):
+    def __init__(
+        self,
+        config: RunConfig,
+        party: Party,
+        session: Session,
+        plan: bytes,
+        num_slots: int,
+        suspects: Suspects,
+    ):
         self.name: str = config.aggregation.aggregator
         self._config, self._party, self._session = config, party, session
-        self._plan, self._num_slots = plan, num_slots
+        self._plan, self._num_slots, self._suspects = plan, num_slots, suspects
+        self._agreed = wire.agreed_digest(party.hub.setup, plan)
 
     def sum(
         self,
@@ -165,7 +182,13 @@ class _NetworkSum:
             raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
         identities, places = [self._party.roster[m] for m in members], {m: i for i, m in enumerate(members)}
         server = SecAggServer(
-            identities, self._num_slots, policy, cohort.round_num, cohort.min_survivors, os.cpu_count() or 1
+            identities,
+            self._num_slots,
+            policy,
+            cohort.round_num,
+            cohort.min_survivors,
+            os.cpu_count() or 1,
+            self._agreed,
         )
 
         def take(member: ClientId, body: bytes) -> None:
@@ -190,7 +213,7 @@ class _NetworkSum:
         decryptor, session = self._party.decryptor, self._session
         assert decryptor is not None
         terms = decryptor.open_round(cohort.round_num, self._num_slots)
-        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster)
+        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster, self._agreed)
 
         def take(member: ClientId, body: bytes) -> None:
             upload = aggregator.check(body)
@@ -203,12 +226,23 @@ class _NetworkSum:
         session.ask("encrypt", lambda: ((member, terms) for member in trained), take)
         with session.metered("encrypt"):
             total, transcript = aggregator.finish()
-        vector = decryptor.decrypt(total, transcript)
+        try:
+            vector = decryptor.decrypt(total, transcript)
+        except SpoiledSum as error:  # a client's lie ends the round, not the run
+            self._look_for_spoiler(sorted(summed), cohort.round_num)
+            raise BelowThreshold(str(error)) from None
+        self._suspects.summed(summed)
         bill = {
             "key": StageCost(bytes_up=len(terms)),
             "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),
         }
         return AggregateResult(vector, tuple(m for m in trained if m in summed), session.ledger(bill))
+
+    def _look_for_spoiler(self, summed: Sequence[ClientId], round_num: int) -> None:
+        known = set(self._suspects.struck)
+        self._suspects.spoiled(summed)
+        for client_id in self._suspects.struck - known:
+            self._party.note(f"round {round_num}: {client_id} spoils every sum that it is in: struck off from here on")
 
 
 def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:

@@ -12,6 +12,7 @@ A client answers every Plan and Step, and nothing else. A Plan can come at any t
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from typing import Annotated, Any, Union
 
@@ -131,6 +132,17 @@ def decode(wire: bytes, kind: Any) -> Any:
         return _decoder(kind).decode(wire)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise WireError(f"{len(wire)} bytes that are no message of fedkeys' network version {VERSION}") from None
+
+
+def agreed_digest(setup: bytes, plan: bytes) -> bytes:
+    """32 bytes over all that a client was told for a round: configuration, words, round, learning rate, weights.
+
+    Args:
+      setup: the bytes of the Setup.
+      plan: the bytes of the Plan.
+    """
+    digests = hashlib.sha256(setup).digest() + hashlib.sha256(plan).digest()
+    return hashlib.sha256(b"fedkeys network 1 agreed\0" + digests).digest()
 
 
 def proof_bytes(nonce: bytes, client_id: str) -> bytes:

@@ -37,6 +37,7 @@ from orchestrator.homomorphic.errors import (
     InsecureParameters,
     KeySpent,
     MalformedMessage,
+    SpoiledSum,
     TooManyClients,
     UnknownClient,
 )
@@ -64,12 +65,14 @@ class Round(NamedTuple):
     terms: bytes
     dim: int
 
-    def client(self, name: ClientId, min_contributions: int = 2) -> ClientEncryptor:
+    def client(
+        self, name: ClientId, min_contributions: int = 2, agreed: bytes = messages.NOTHING_AGREED
+    ) -> ClientEncryptor:
         pinned = public(self.decryptor_identity)
-        return ClientEncryptor(name, self.identities[name], pinned, min_contributions, set())
+        return ClientEncryptor(name, self.identities[name], pinned, min_contributions, set(), agreed)
 
-    def aggregator(self) -> CiphertextAggregator:
-        return CiphertextAggregator(self.terms, public(self.decryptor_identity), self.roster)
+    def aggregator(self, agreed: bytes = messages.NOTHING_AGREED) -> CiphertextAggregator:
+        return CiphertextAggregator(self.terms, public(self.decryptor_identity), self.roster, agreed)
 
     def upload(self, name: ClientId, value: int = 1) -> bytes:
         return self.client(name).encrypt(self.terms, np.full(self.dim, value, np.uint32))
@@ -608,11 +611,33 @@ def test_transcripts_that_do_not_show_enough_contributions_are_refused(round_):
         ({"session": bytes(32)}, ForeignRound),
         ({"round_num": 8}, ForeignRound),
         ({"terms": bytes(32)}, ForeignRound),
+        ({"agreed": b"x" * 32}, BadSignature),
         ({"total_sha256": bytes(32)}, MalformedMessage),
     ):
         with pytest.raises(error):
             round_.decryptor.decrypt(total, replace(transcript, **change))
     assert round_.decryptor.decrypt(total, wire).tolist() == [10] * round_.dim  # a refusal opens nothing
+
+
+def test_clients_that_were_told_different_things_are_in_no_sum_together(round_):
+    """A server that gives one client the real weights and the others some that train to nothing gets no sum of them."""
+    real, void, vector = b"r" * 32, b"v" * 32, np.ones(round_.dim, np.uint32)
+    told = {NAMES[0]: real, NAMES[1]: void, NAMES[2]: void}
+    uploads = {name: round_.client(name, agreed=agreed).encrypt(round_.terms, vector) for name, agreed in told.items()}
+    aggregator = round_.aggregator(void)
+    with pytest.raises(BadSignature):
+        aggregator.check(uploads[NAMES[0]])
+    for name in NAMES[1:3]:
+        aggregator.add(aggregator.check(uploads[name]))
+    total, wire = aggregator.finish()
+    transcript = messages.decode(wire, messages.Transcript, 1 << 20)
+    alone = messages.decode(uploads[NAMES[0]], messages.Upload, 1 << 20)
+    smuggled = messages.Contribution(NAMES[0], hashlib.sha256(alone.ciphertexts).digest(), alone.signature)
+    for agreed in (real, void):  # an aggregator that lies can't say either
+        lie = replace(transcript, contributions=[smuggled, *transcript.contributions], agreed=agreed)
+        with pytest.raises(BadSignature):
+            round_.decryptor.decrypt(total, lie)
+    assert round_.decryptor.decrypt(total, wire).tolist() == [2] * round_.dim
 
 
 def replace_name(contribution: messages.Contribution, client_id: str) -> messages.Contribution:
@@ -635,7 +660,7 @@ def claim(round_: Round, total: bytes) -> bytes:
 def test_what_decrypts_to_no_sum_is_not_released(round_):
     noise = np.random.default_rng(3).integers(0, SMALL.coeff_modulus, 2 * SMALL.poly_degree, np.uint64)
     total = messages.pack_words(noise, SMALL)
-    with pytest.raises(MalformedMessage, match="does not decrypt to a sum"):
+    with pytest.raises(SpoiledSum, match="does not decrypt to a sum"):
         round_.decryptor.decrypt(total, claim(round_, total))
     assert repr(round_.decryptor) == "SumDecryptor(no key)"
 

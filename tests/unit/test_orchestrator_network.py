@@ -6,6 +6,7 @@ The clients' training is replaced by a function of their text, since the sum is 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import threading
 import time
@@ -27,6 +28,7 @@ from models.weights import weights_to_bytes
 from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.config import config_digest, read_config
 from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.homomorphic import messages as encrypted_messages
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import wire
 from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
@@ -38,6 +40,7 @@ from orchestrator.network.errors import (
     KeysError,
     NetworkError,
     PortInUse,
+    RunChanged,
     ServerGone,
     UnknownClient,
     WireError,
@@ -184,8 +187,8 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     assert not thread.is_alive(), served.notes
 
 
-def participant(keys, name, policy=None, load_trainer=text_trainer):
-    return Participant(
+def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Participant):
+    return kind(
         name,
         read_identity(keys, name),
         frozenset(read_roster(keys).values()),
@@ -239,6 +242,9 @@ class Peer:
             self.goodbye = self._participant.goodbye
             if self.goodbye is not None:
                 return
+            if trouble == "junk upload":  # of the right form and signed: an encryption of nothing
+                answer = junk_upload(self._participant, answer)
+                self._trouble[stage] = trouble  # each time
             if trouble == "garbage":
                 answer = b"\xc1 no message"
             if trouble == "wrong body":
@@ -246,6 +252,18 @@ class Peer:
                 answer = wire.encode(wire.Answer(found.round_num, found.stage, memoryview(b"no message")))
             if answer is not None:
                 link.send(answer)
+
+
+def junk_upload(liar, answer):
+    found = wire.decode(answer, wire.ToServer)
+    upload = encrypted_messages.decode(bytes(found.body), encrypted_messages.Upload, 1 << 20)
+    junk = np.random.default_rng(0).bytes(len(upload.ciphertexts))
+    signed = encrypted_messages.contribution_bytes(
+        upload.terms, upload.client_id, hashlib.sha256(junk).digest(), liar._agreed
+    )
+    forged = msgspec.structs.replace(upload, ciphertexts=memoryview(junk), signature=liar._identity.sign(signed))
+    body = memoryview(encrypted_messages.encode(forged))
+    return wire.encode(wire.Answer(found.round_num, found.stage, body))
 
 
 def test_a_round_gives_the_weights_that_it_gives_in_one_process(keys, tmp_path):
@@ -432,6 +450,55 @@ def test_the_encrypted_sum_over_connections(keys, tmp_path, trouble):
     assert report["cost"]["decryptor"]["decrypt"]["bytes_down"] > 0
 
 
+def test_who_sends_junk_in_the_right_form_is_found_and_struck_off(keys, tmp_path):
+    """It shows only in the opened sum, which gives nothing: the search takes a few rounds, and the run goes on."""
+    config = config_of(num_rounds=9, **{"aggregation.aggregator": "encrypted"})
+    with (
+        decrypting(keys) as (address, _),
+        serving(keys, tmp_path, config, RemoteDecryptor(address, keys)) as served,
+    ):
+        liar = NAMES[4]
+        peers = [Peer(keys, served, name, {"encrypt": "junk upload"} if name == liar else None) for name in NAMES]
+    for peer in peers:
+        assert peer.join().error is None
+    outcomes = [report["outcome"] for report in served.rounds]
+    assert outcomes[0] == "abandoned"
+    assert served.rounds[0]["reason"] == "round 1: total: does not decrypt to a sum"
+    assert outcomes.count("abandoned") == 4  # 6, then 3 of whom he is one, then 2, then he
+    for report in served.rounds:
+        assert liar not in report["survivors"]
+        assert report["outcome"] == "abandoned" or len(report["survivors"]) >= 2
+    assert served.rounds[-1]["survivors"] == [name for name in NAMES if name != liar]
+    assert sum(f"{liar} spoils every sum" in note for note in served.notes) == 1
+
+
+@pytest.mark.parametrize("aggregator", ["secagg", "encrypted"])
+def test_a_server_that_gives_one_client_another_model_gets_no_sum_with_it(keys, tmp_path, aggregator):
+    """The client that was told otherwise takes this for its round: what it says fits nobody else's."""
+    config = config_of(**{"aggregation.aggregator": aggregator})
+
+    class Deceived(Participant):
+        def answer(self, message):
+            found = wire.decode(message, wire.ToClient)
+            if isinstance(found, wire.Plan):
+                message = wire.encode(msgspec.structs.replace(found, weights=memoryview(bytes(len(found.weights)))))
+            return super().answer(message)
+
+    with decrypting(keys) as (address, _):
+        decryptor = RemoteDecryptor(address, keys) if aggregator == "encrypted" else None
+        with serving(keys, tmp_path, config, decryptor) as served:
+            peers = [Peer(keys, served, name, kind=Deceived if name == NAMES[3] else Participant) for name in NAMES]
+    for peer in peers:
+        peer.join()
+    (report,) = served.rounds
+    assert NAMES[3] not in report["survivors"]
+    if aggregator == "encrypted":
+        assert report["survivors"] == [name for name in NAMES if name != NAMES[3]]
+        assert any(f"upload of {NAMES[3]!r} did not sign this" in note for note in served.notes)
+    else:  # nobody can open its shares, so nobody can take its masks off
+        assert (report["outcome"], report["reason"]) == ("abandoned", "round 1: 0 good shares of client 3, 4 needed")
+
+
 def test_the_decryptor_has_its_own_minimum(keys, tmp_path):
     config = config_of(num_rounds=1, **{"aggregation.aggregator": "encrypted"})
     with decrypting(keys, min_contributions=7) as (address, _):
@@ -559,6 +626,39 @@ def test_a_client_is_summed_once_in_a_round(keys):
     with pytest.raises(SessionReplayed):
         client.answer(plan_of(config))
     assert stage_of_answer(client.answer(plan_of(config, 2))) == (2, "train")
+
+
+def test_a_server_can_t_take_back_its_configuration_or_its_words(keys):
+    client = participant(keys, NAMES[0])
+    client.answer(setup_message(config_of(), WORDS))
+    client.answer(setup_message(config_of(), WORDS))  # the same again, as after a lost connection
+    others = Vocabulary((*WORDS.words[:-2], WORDS.words[-1], WORDS.words[-2]))
+    for changed in (setup_message(config_of(seed=2), WORDS), setup_message(config_of(), others)):
+        with pytest.raises(RunChanged, match="^the server sent another configuration or vocabulary") as caught:
+            client.answer(changed)
+        assert caught.value.exit_code == 3
+
+
+def test_all_that_is_said_of_a_round_is_agreed():
+    config, setup = config_of(), setup_message(config_of(), WORDS)
+    plan = wire.Plan(1, 1.0, memoryview(weights_to_bytes(first_state(config).weights)))
+    other = memoryview(bytes(plan.weights[:-1]) + b"\x01")
+    digests = {
+        wire.agreed_digest(setup, wire.encode(plan)),
+        wire.agreed_digest(setup_message(config_of(seed=2), WORDS), wire.encode(plan)),
+        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, round_num=2))),
+        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, learning_rate=0.5))),
+        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, weights=other))),
+    }
+    assert len(digests) == 5
+
+
+def test_a_step_of_another_round_than_the_plan_s_is_refused(keys):
+    client = participant(keys, NAMES[0])
+    client.answer(setup_message(config_of(), WORDS))
+    client.answer(plan_of(config_of(), 2))
+    with pytest.raises(WireError, match="^round 1, advertise: the server's last plan was for round 2"):
+        client.answer(wire.encode(wire.Step(1, "advertise", memoryview(b""))))
 
 
 def stage_of_answer(message):

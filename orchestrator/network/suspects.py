@@ -1,0 +1,76 @@
+"""Who spoils encrypted sums, found by rounds with ever fewer of those who might: no single upload is ever opened.
+
+A ciphertext that is no encryption of a vector looks like any other. It shows when the sum is opened, which gives
+nothing then and does not say whose it was. So after such a round those who were in it are halved, and a round takes one
+of the halves, with whoever is known to be good (group testing by binary splitting). A half that sums well is good; one
+that does not is halved again; a single one is struck off. Every round has fresh keys and at least its minimum of
+contributions: what is opened is a sum like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from models.corpus import ClientId
+
+
+class Suspects:
+    """What a server knows about who spoils its sums; forgotten when its process ends.
+
+    >>> suspects = Suspects()
+    >>> suspects.spoiled(["ann", "bob", "eve"])  # a sum of these could not be opened
+    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
+    ['ann']
+    >>> suspects.summed(["ann"])
+    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
+    ['ann', 'bob', 'eve']
+    >>> suspects.spoiled(["ann", "bob", "eve"])
+    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
+    ['ann', 'bob']
+    >>> suspects.spoiled(["ann", "bob"])
+    >>> suspects.struck
+    {'bob'}
+    """
+
+    def __init__(self) -> None:
+        self.struck: set[ClientId] = set()
+        self._good: set[ClientId] = set()
+        self._groups: list[list[ClientId]] = []  # each to be tried without the others
+
+    def candidates(self, present: Sequence[ClientId], least: int) -> list[ClientId]:
+        """Those of the clients present whom the next round may take: at least `least`, if so many are allowed.
+
+        While somebody is looked for it must take all of them whom it can.
+        """
+        waiting = {client for group in self._groups for client in group}
+        allowed = [client for client in present if client not in waiting and client not in self.struck]
+        is_tried = False
+        for group in self._groups:
+            if is_tried and len(allowed) >= least:
+                break
+            here = [client for client in present if client in group]
+            is_tried = is_tried or bool(here)
+            allowed += here
+        return [client for client in present if client in allowed]
+
+    def summed(self, members: Collection[ClientId]) -> None:
+        """Notes that a sum of these was opened well."""
+        self._good.update(members)
+        self._forget(members)
+
+    def spoiled(self, members: Sequence[ClientId]) -> None:
+        """Notes that a sum of these could not be opened."""
+        doubtful = [client for client in members if client not in self._good]
+        if not doubtful:  # one who was good before has begun to spoil
+            self._good.clear()
+            doubtful = list(members)
+        self._forget(doubtful)
+        if len(doubtful) == 1:
+            self.struck.update(doubtful)
+            return
+        half = len(doubtful) // 2
+        self._groups += [doubtful[:half], doubtful[half:]]  # last: the sooner there are good ones to go with
+
+    def _forget(self, members: Collection[ClientId]) -> None:
+        rest = ([client for client in group if client not in members] for group in self._groups)
+        self._groups = [group for group in rest if group]
