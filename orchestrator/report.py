@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from models.corpus import write_atomically
-from orchestrator import report_attack, report_sections
+from orchestrator import report_attack, report_fairness, report_sections
 from orchestrator.report_data import RunView, read_run
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Section
@@ -20,6 +20,8 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
     report_sections.comparison,
     report_sections.learning,
     report_sections.people,
+    report_fairness.fairness,
+    report_fairness.personal,
     report_sections.examples,
     report_attack.attack,
     report_sections.times,
@@ -31,10 +33,9 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
 )
 
 _FOOTER = (
-    "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json` and "
-    "`attack.json` of "
-    "the run's folder. Recall: the share of typed words that were among the suggestions. Nats: the mean of minus the "
-    "logarithm of the probability that the model gave to the typed word."
+    "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json`, `fairness.json` "
+    "and `attack.json` of the run's folder. Recall: the share of typed words that were among the suggestions. Nats: "
+    "the mean of minus the logarithm of the probability that the model gave to the typed word."
 )
 
 

@@ -89,6 +89,9 @@ class Personalised(msgspec.Struct, frozen=True):
     share_better: float
     share_worse: float
     top1_gain_interval: Optional[tuple[float, float]] = None
+    history_share: float = 0.8
+    setting: str = ""
+    per_person_gain: tuple[float, ...] = ()
 
 
 class Prediction(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from orchestrator.fairness import attributes, figures
 from orchestrator.fairness.attributes import Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
 from orchestrator.fairness.group_sums import Secure
+from orchestrator.fairness.results import FILE_NAME
 from orchestrator.round import weights_digest
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder
@@ -88,7 +89,7 @@ def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], 
         "participation": participation,
         "not_measured": missing,
     }
-    write_atomically(folder.path / "fairness.json", msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    write_atomically(folder.path / FILE_NAME, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     return result
 
 
@@ -128,18 +129,3 @@ def _parts_taken(folder: RunFolder, data: ClientData) -> dict[ClientId, PartTake
     selected = Counter(person for report in rounds for person in report["selected"])
     summed = Counter(person for report in rounds for person in report["survivors"])
     return {person: PartTaken(person in data.train, selected[person], summed[person]) for person in data.split.train}
-
-
-def read_fairness(folder: RunFolder) -> Optional[Mapping[str, Any]]:
-    """DIR/fairness.json, or None if there is none.
-
-    Raises:
-      RunFolderError: the file is damaged.
-    """
-    path = folder.path / "fairness.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): run `fedkeys fairness --run {folder.path}`") from None

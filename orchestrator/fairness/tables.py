@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.fairness.results import verdict
+
 
 def print_fairness(figures: Mapping[str, Any]) -> None:
     """Prints recall by person and by group, and who took part."""
@@ -28,19 +30,6 @@ def print_fairness(figures: Mapping[str, Any]) -> None:
         console.print(_participation_table(name, attribute))
     for name, reason in figures["not_measured"].items():
         console.print(f"not measured: {name}: {reason}", highlight=False)
-
-
-def verdict(attribute: Mapping[str, Any], num_attributes: int) -> str:
-    """What the gap and the test say, in a line; below 5 % over all attributes together counts as a difference."""
-    hidden = f" {attribute['hidden_groups']} groups too small to show." if attribute["hidden_groups"] else ""
-    if attribute["gap"] is None:
-        return f"Nothing to compare.{hidden}"
-    clear = attribute["p_value"] < 0.05 / num_attributes
-    return (
-        f"Gap {100 * attribute['gap']:.2f} points, ratio {attribute['ratio']:.2f}; by person"
-        f" {100 * attribute['client_mean_gap']:.2f} points, p = {attribute['p_value']:.4f}:"
-        f" {'more than chance' if clear else 'no more than chance would give'}.{hidden}"
-    )
 
 
 def _recall_table(name: str, attribute: Mapping[str, Any]) -> Table:

@@ -13,11 +13,15 @@ from models.corpus import ClientText
 from models.metrics import ClientSums
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import PlainSum
-from orchestrator.errors import BelowThreshold, FairnessError
+from orchestrator.errors import BelowThreshold, FairnessError, RunFolderError
 from orchestrator.fairness import attributes, figures, group_sums
 from orchestrator.fairness.attributes import Feature, Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
 from orchestrator.fairness.group_sums import Secure
+from orchestrator.fairness.results import read_fairness, verdict
+from orchestrator.report_data import Personalised, Score
+from orchestrator.report_fairness import fairness as fairness_section
+from orchestrator.report_fairness import personal as personal_section
 from orchestrator.run_functions import build_aggregator
 from orchestrator.settings import AggregationConfig
 
@@ -241,3 +245,76 @@ def test_devices_of_a_fleet_become_attributes(tmp_path):
     tier, network, zone = attributes.read_devices(path, ["a", "b"])
     assert (tier.name, network.name, zone.name) == ("device tier", "network", "time zone")
     assert zone.groups == ("-7", attributes.NOT_GIVEN)
+
+
+def write_figures(folder):
+    """A fairness.json of people in two shown groups and a hidden one, and participation that leaves one group out."""
+    tier = labels_of([26, 26, 8])
+    secure = Secure(PlainSum(), 10)
+    own, _ = recall_figures(PEOPLE, random_sums(np.random.default_rng(1)), [], [tier], secure, seed=0)
+    parts = {person: PartTaken(True, 4, 4 * (tier.group_of[person] == 0)) for person in PEOPLE}
+    figures_of_run = {
+        "round_num": 7,
+        "people": "test",
+        "aggregator": "plain",
+        "min_group_size": 10,
+        "min_positions": 20,
+        **own,
+        "participation": participation_figures(parts, [labels_of([30, 30])], secure),
+        "not_measured": {"time zone": "nobody knows"},
+    }
+    (folder / "fairness.json").write_bytes(msgspec.json.encode(figures_of_run))
+    return figures_of_run
+
+
+class Run:
+    """What the sections read of a report's run."""
+
+    def __init__(self, path, evaluation=None):
+        self.path, self.evaluation = str(path), evaluation
+
+
+def test_the_reports_section_shows_groups_that_may_show(tmp_path):
+    assert "fedkeys fairness --run" in fairness_section(Run(tmp_path)).paragraphs[0]
+    written = write_figures(tmp_path)
+    assert list(written["attributes"]["tier"]["groups"]) == ["a"]  # b is hidden lest c follow by subtraction
+    section = fairness_section(Run(tmp_path))
+    text = " ".join(section.paragraphs)
+    assert "2 groups too small to show" in text
+    assert "below four fifths" in text
+    assert [row[0] for row in section.tables[0].rows] == ["a"]
+    assert len(section.figures) == 2
+    assert all(figure.svg.startswith("<svg") for figure in section.figures)
+    assert section.points == ("Not measured: time zone: nobody knows.",)
+
+
+def test_a_damaged_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "fairness.json").write_text("{")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        read_fairness(tmp_path)
+
+
+def test_a_verdict_counts_attributes():
+    attribute = {"hidden_groups": 0, "gap": 0.05, "ratio": 0.8, "client_mean_gap": 0.05, "p_value": 0.02}
+    assert "more than chance." in verdict(attribute, 1)
+    assert "no more than chance" in verdict(attribute, 3)
+
+
+def test_the_section_on_fine_tuning_shows_winners_and_losers(tmp_path):
+    class Evaluation:
+        personalised = Personalised(
+            clients=3,
+            before=Score(0.18, 0.3, 5.0),
+            after=Score(0.19, 0.31, 4.9),
+            top1_gain=0.01,
+            share_better=2 / 3,
+            share_worse=1 / 3,
+            top1_gain_interval=(0.002, 0.018),
+            setting="learning rate 0.3",
+            per_person_gain=(0.03, -0.01, 0.02),
+        )
+
+    section = personal_section(Run(tmp_path, Evaluation))
+    assert "+1.00 points; 95% over people: +0.20 to +1.80" in section.paragraphs[0]
+    assert "better for 67% of them, worse for 33%" in section.paragraphs[0]
+    assert personal_section(Run(tmp_path)) is None

@@ -19,9 +19,11 @@ from orchestrator.cli import cli
 from orchestrator.config import RunConfig, read_config
 from orchestrator.errors import BelowThreshold, ConfigError, VocabularyDiscoveryError
 from orchestrator.run_data import load_client_data
+from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run_functions import build_aggregator
 from orchestrator.settings import AggregationConfig
 from orchestrator.vocabulary.discover import RepeatedTotal, SecureTotal, discover, ranked
+from orchestrator.vocabulary.measure import find_for_run
 from orchestrator.vocabulary.prefix_tree import END, LETTERS, Level, choose_nodes, nodes_of
 from orchestrator.vocabulary.skellam import draw_skellam, epsilon_of, secret_bytes, skellam_rdp, variance_for
 
@@ -241,6 +243,26 @@ def test_what_nobody_uses_hardly_passes():
 def test_federated_words_are_found_only_by_training():
     with pytest.raises(ConfigError, match="only `fedkeys train` finds the words itself"):
         load_client_data(read_config(overrides={"data.vocabulary": "federated"}))
+
+
+def test_a_federated_run_finds_its_words_once_and_keeps_them(tmp_path):
+    source = tmp_path / "text.jsonl"
+    with open(source, "w") as file:
+        for i in range(400):
+            file.write(json.dumps({"client_id": f"p{i:03}", "text": "see you there. see my dogs"}) + "\n")
+    overrides = {"data.source": str(source), "data.vocabulary": "federated", "aggregation.aggregator": "plain"}
+    config, folder = read_config(overrides=overrides), RunFolder(tmp_path / "run")
+    found = find_for_run(folder, config, lambda text: None)
+    path = tmp_path / "run" / "vocabulary.txt"
+    assert found.data.vocabulary == str(path)
+    assert {"see", "you", "there", "my", "dogs"} <= set(Vocabulary.read(path).words)
+    assert json.loads((tmp_path / "run" / "vocabulary.json").read_text())["epsilon"] == 8.0
+    folder.create(found, Vocabulary.read(path), RunIdentity(SCHEMA, "0", "c", "0", "0", 1, {}))
+    words = path.read_bytes()
+    assert find_for_run(folder, config, lambda text: None).data.vocabulary == str(path)
+    assert path.read_bytes() == words
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert RunFolder(tmp_path / "moved").config().data.vocabulary == str(tmp_path / "moved" / "vocabulary.txt")
 
 
 def test_pooled_stays_the_default():
