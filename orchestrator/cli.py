@@ -11,7 +11,7 @@ import click
 
 from edge.errors import EdgeError
 from models.errors import ModelsError
-from orchestrator import cli_audit, cli_edge, cli_fairness, cli_server, cli_vocabulary
+from orchestrator import cli_audit, cli_edge, cli_fairness, cli_privacy, cli_server, cli_vocabulary
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
@@ -348,6 +348,7 @@ def worker(port: int, threads: int) -> None:
 cli_audit.add_commands(cli)
 cli_edge.add_commands(cli)
 cli_fairness.add_commands(cli)
+cli_privacy.add_commands(cli)
 cli_vocabulary.add_commands(cli)
 cli_server.add_commands(cli)
 

@@ -62,8 +62,8 @@ def read_transcript(
     run = read_run(folder)
     if run.config.privacy.mechanism in FROM_CLIENTS:
         raise RunFolderError(
-            f"{folder.path}: its clients add noise themselves (privacy.mechanism = {run.config.privacy.mechanism!r}), and "
-            "a transcript of their vectors without it would show what no server saw"
+            f"{folder.path}: its clients add noise (privacy.mechanism = {run.config.privacy.mechanism!r}), and a "
+            "transcript of their vectors without it would show what no server saw"
         )
     report = _find_round(folder, run, round_num)
     client = _find_client(report, client_id)

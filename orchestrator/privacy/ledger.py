@@ -46,6 +46,10 @@ class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """A history without participations."""
         return History(self.mechanism, self.noise_multiplier, self.separation, self.bands)
 
+    def cost_of(self, history: History) -> Cost:
+        """What a history has cost the person whom it has cost most."""
+        return cost_of(history.event(), self.is_gaussian)
+
 
 class Charge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line of the ledger."""
@@ -73,15 +77,16 @@ class Ledger:
         self._path = Path(directory) / LEDGER_FILE
         self._history = head.new_history()
         self._digests: dict[int, set[str]] = {}
-        if self._path.exists():
-            found, charges = read_ledger(directory)
-            if found != head:
-                raise RunFolderError(f"{self._path} was begun with other settings of privacy: name another folder")
-            for charge in charges:
-                self._add(charge)
-            self._rewrite_if_cut(charges)
-        else:
+        if not self._path.exists():
             self._append(head)
+            return
+        found, charges = read_ledger(directory)
+        if found != head:
+            raise RunFolderError(f"{self._path} was begun with other settings of privacy: name another folder")
+        self._history = history_of(head, charges)
+        for charge in charges:
+            self._digests.setdefault(charge.round_num, set()).add(charge.sum_digest)
+        self._end_cut_line()
 
     def check(self, cohort: Cohort) -> None:
         """Checks, before anyone trains, that a round of these people may be charged.
@@ -109,15 +114,12 @@ class Ledger:
         self._require_budget(round_num, event)
         charge = Charge(round_num, tuple(participants), event_to_json(event), sum_digest)
         self._append(charge)
-        self._add(charge)
-
-    def cost(self) -> Cost:
-        """What the run has cost the person whom it has cost most."""
-        return cost_of(self._history.event(), self.head.is_gaussian)
+        self._history.add(round_num, participants)
+        self._digests.setdefault(round_num, set()).add(sum_digest)
 
     def epsilon(self) -> float:
-        """The epsilon of that, at the head's delta."""
-        return self.cost().epsilon(self.head.delta)
+        """Of the person whom the run has cost most, at the head's delta."""
+        return self.head.cost_of(self._history).epsilon(self.head.delta)
 
     def _require_budget(self, round_num: int, event: DpEvent) -> None:
         cost = cost_of(event, self.head.is_gaussian)
@@ -127,14 +129,6 @@ class Ledger:
                 f"round {round_num} would bring epsilon to {cost.epsilon(self.head.delta):.3f} at delta "
                 f"{self.head.delta:.1e}, and privacy.epsilon = {budget:g}: the budget is spent, the model of the last "
                 "round stands"
-            )
-
-    def _add(self, charge: Charge) -> None:
-        self._history.add(charge.round_num, [ClientId(name) for name in charge.participants])
-        self._digests.setdefault(charge.round_num, set()).add(charge.sum_digest)
-        if event_to_json(self._history.event()) != charge.event:
-            raise RunFolderError(
-                f"{self._path}: the charge of round {charge.round_num} does not follow from those before it: restore it"
             )
 
     def _append(self, line: msgspec.Struct) -> None:
@@ -150,7 +144,7 @@ class Ledger:
             finally:
                 os.close(directory)
 
-    def _rewrite_if_cut(self, charges: Sequence[Charge]) -> None:
+    def _end_cut_line(self) -> None:
         """Ends a line that a kill cut off: nothing was released for it, since its charge never returned."""
         whole = self._path.read_bytes()
         if whole.endswith(b"\n"):
@@ -158,6 +152,22 @@ class Ledger:
         with open(self._path, "rb+") as file:
             file.truncate(whole.rfind(b"\n") + 1)
             os.fsync(file.fileno())
+
+
+def history_of(head: LedgerHead, charges: Sequence[Charge]) -> History:
+    """The participations that were charged.
+
+    Raises:
+      RunFolderError: a charge's event does not follow from the charges before it.
+    """
+    history = head.new_history()
+    for charge in charges:
+        history.add(charge.round_num, [ClientId(name) for name in charge.participants])
+        if event_to_json(history.event()) != charge.event:
+            raise RunFolderError(
+                f"{LEDGER_FILE}: the charge of round {charge.round_num} does not follow from those before: restore it"
+            )
+    return history
 
 
 def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:

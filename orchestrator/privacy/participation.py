@@ -71,9 +71,14 @@ class History:
         after.add(round_num, members)
         return after.event()
 
+    @property
+    def most_participations(self) -> int:
+        """Of the person who took part most."""
+        return max(self._times.values(), default=0)
+
     def event(self) -> DpEvent:
         """The event, at sensitivity 1, of the person whom the run has cost most."""
-        times = max(self._times.values(), default=0)
+        times = self.most_participations
         if times == 0:
             return NoOpDpEvent()
         if self._mechanism == "tree":
