@@ -36,8 +36,8 @@ def _texts(figures: Mapping[str, Any]) -> Iterator[str]:
     if own["clients"]:
         yield (
             f"Top-1 recall of a person: {percent_text(own['mean'])} on average, "
-            f"{percent_text(own['worst_tenth_mean'])} for the worst tenth; standard deviation {100 * own['std']:.2f} points; "
-            f"Jain's index of fairness {own['jain']:.3f} (1: the same for everybody)."
+            f"{percent_text(own['worst_tenth_mean'])} for the worst tenth; standard deviation {100 * own['std']:.2f} "
+            f"points; Jain's index of fairness {own['jain']:.3f} (1: the same for everybody)."
         )
     for name, attribute in figures["attributes"].items():
         yield f"By {name}: {verdict(attribute, len(figures['attributes']))}"
@@ -56,9 +56,8 @@ def _pictures(figures: Mapping[str, Any]) -> Iterator[Figure]:
         for group, row in attribute["groups"].items()
     ]
     if recall:
-        yield Figure(
-            plots.group_dots(recall, figures["top1"]), "Top-1 recall by group. " + "; ".join(_abouts(figures)) + "."
-        )
+        caption = "Top-1 recall by group. " + "; ".join(_abouts(figures)) + "."
+        yield Figure(plots.group_dots(recall, figures["top1"]), caption)
     heard = [
         (name, group, row["share_of_clients"], row["share_of_summed"] or 0.0)
         for name, attribute in figures["participation"].items()
