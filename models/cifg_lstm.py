@@ -366,6 +366,18 @@ def next_word_probabilities(weights, tokens: tf.Tensor, mask: tf.Tensor) -> tupl
     return probability, layout.positions
 
 
+def recurrent_step(weights, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(hidden [batch, D], cell [batch, U]) after one more word in each row; token int32 [batch]."""
+    embedding, kernel, bias, projection, _ = weights
+    num_cells = projection.shape[0]
+    gates = tf.matmul(tf.concat([tf.gather(embedding, token), hidden], 1), kernel) + bias
+    forget = tf.sigmoid(gates[:, :num_cells])
+    output = tf.sigmoid(gates[:, num_cells : 2 * num_cells])
+    candidate = tf.tanh(gates[:, 2 * num_cells :])
+    cell = candidate + forget * (cell - candidate)
+    return tf.matmul(output * tf.tanh(cell), projection), cell
+
+
 class KeyStroke(NamedTuple):
     """What one key stroke gives: the three likeliest next words and the state to hand in with the next one."""
 
@@ -383,15 +395,8 @@ def key_stroke(weights, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) ->
       token: int32 [1], the word just typed; BOS at the start of a sentence.
       hidden, cell: float32 [1, D] and [1, U], of the step before; zeros at the start.
     """
-    embedding, kernel, bias, projection, output_bias = weights
-    num_cells = projection.shape[0]
-    gates = tf.matmul(tf.concat([tf.gather(embedding, token), hidden], 1), kernel) + bias
-    forget = tf.sigmoid(gates[:, :num_cells])
-    output = tf.sigmoid(gates[:, num_cells : 2 * num_cells])
-    candidate = tf.tanh(gates[:, 2 * num_cells :])
-    cell = candidate + forget * (cell - candidate)
-    hidden = tf.matmul(output * tf.tanh(cell), projection)
-    probability = tf.nn.softmax(tf.matmul(hidden, embedding, transpose_b=True) + output_bias)
+    hidden, cell = recurrent_step(weights, token, hidden, cell)
+    probability = tf.nn.softmax(tf.matmul(hidden, weights[0], transpose_b=True) + weights[4])
     best, ids = tf.math.top_k(probability[:, NUM_SPECIAL:], 3)
     return KeyStroke(ids + NUM_SPECIAL, best, hidden, cell)
 

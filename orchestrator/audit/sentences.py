@@ -1,0 +1,164 @@
+"""What was typed in order, rebuilt from a raw update: beam search with the attacked model itself.
+
+The update names the words (word_recovery). Their order is in it, too: with tied embeddings a typed word's row moves
+against the hidden states of the contexts in which it was typed, and the server, who has the model, can compute the hidden
+state of any context. So a beam grows sentences word by word, and each step scores how likely the model finds the word and
+how well the context's hidden state fits the word's row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import BOS, EOS, UNK
+from models.weights import Weights
+from orchestrator.audit.word_recovery import score_words
+
+Sentence = tuple[int, ...]  # word ids, EOS at the end unless it was cut
+# (words [beams], hidden [beams, D], cell [beams, U]) -> the two states after those words
+Step = Callable[[NDArray, NDArray, NDArray], tuple[NDArray, NDArray]]
+
+BEAMS = 32
+ROW_WEIGHT = 8.0  # nats that a perfect fit of row and context is worth
+REUSE_PENALTY = 3.0  # nats for each time that the word was used before
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How much of the sentences came back; shares in 0..1."""
+
+    exact: float  # sentences that came back word for word
+    pair_recall: float  # adjacent pairs of words, start and end included, that came back
+    pair_precision: float
+    sentences: tuple[Sentence, ...]
+
+
+def rebuild_sentences(
+    weights: Weights,
+    step: Step,
+    embedding: NDArray[np.floating],
+    output_bias: NDArray[np.floating],
+    num_sentences: int,
+    max_words: int,
+    row_weight: float = ROW_WEIGHT,
+) -> tuple[Sentence, ...]:
+    """The sentences that the update seems to be of, the surest first.
+
+    Args:
+      weights: of the server, from which the client trained.
+      step: one step of the model's recurrence.
+      embedding: [V, D], the update; output_bias: [V].
+      num_sentences: how many; taken as known.
+      max_words: of a sentence.
+      row_weight: 0 leaves the rows out: the model alone puts the words in order.
+
+    Source: beam search with the language model over recovered words: Gupta et al. 2022 (FILM),
+    https://arxiv.org/abs/2205.08514. The rows' fit is added here.
+    """
+    words = candidate_words(embedding, output_bias)
+    towards = _unit(-_untyped_direction(embedding, words))
+    rows = _unit(_without(-embedding[words].astype(np.float64), towards))
+    uses = np.zeros(len(words), int)
+    found: list[Sentence] = []
+    for _ in range(num_sentences):
+        sentence = _best_sentence(weights, step, words, rows, towards, row_weight, uses, max_words)
+        found.append(sentence)
+        uses += np.isin(words, sentence) & (words != EOS)
+    return tuple(found)
+
+
+def candidate_words(embedding: NDArray[np.floating], output_bias: NDArray[np.floating]) -> NDArray[np.int_]:
+    """The ids that sentences are built of.
+
+    The sign rule hardly ever names a word wrongly, but misses frequent ones, which the model expected to see more often
+    than they came. So whatever row is as long as those of the named words is taken, too.
+    """
+    scores = score_words(embedding, output_bias)
+    named, _ = scores["bias_sign"]
+    lengths, _ = scores["row_norm"]
+    is_named = named > 0
+    is_named[: UNK + 1] = False
+    chosen = is_named | (lengths >= np.quantile(lengths[is_named], 0.05)) if is_named.any() else is_named
+    chosen[: UNK + 1] = False
+    chosen[[EOS, UNK]] = True
+    return np.flatnonzero(chosen)
+
+
+def _untyped_direction(embedding: NDArray[np.floating], words: NDArray[np.int_]) -> NDArray[np.float64]:
+    others = np.ones(len(embedding), bool)
+    others[words] = False
+    return _unit(embedding[others].astype(np.float64)).mean(0)
+
+
+def _best_sentence(
+    weights: Weights,
+    step: Step,
+    words: NDArray[np.int_],
+    rows: NDArray[np.float64],
+    towards: NDArray[np.float64],
+    row_weight: float,
+    uses: NDArray[np.int_],
+    max_words: int,
+) -> Sentence:
+    """The finished sentence with the best mean score a word."""
+    contexts, totals = np.full((1, 1), BOS, np.int32), np.zeros(1)
+    hidden = np.zeros((1, weights[0].shape[1]), np.float32)
+    cell = np.zeros((1, weights[3].shape[0]), np.float32)
+    best, best_mean = (EOS,), -np.inf
+    for length in range(1, max_words + 1):
+        hidden, cell = step(contexts[:, -1], hidden, cell)
+        logits = hidden @ weights[0].T + weights[4]
+        top = logits.max(1, keepdims=True)
+        log_sum = top + np.log(np.exp(logits - top).sum(1, keepdims=True))
+        fit = _unit(_without(hidden.astype(np.float64), towards)) @ rows.T
+        repeats = np.stack([(contexts == word).sum(1) for word in words], 1)
+        scores = totals[:, np.newaxis] + (logits - log_sum)[:, words] + row_weight * fit
+        scores -= REUSE_PENALTY * (uses + repeats)
+        ends = scores[:, words == EOS][:, 0]
+        last = length == max_words
+        if ends.max() / length > best_mean and length > 1:
+            best, best_mean = (*map(int, contexts[ends.argmax()][1:]), EOS), ends.max() / length
+        scores[:, words == EOS] = -np.inf
+        order = np.argsort(-scores, axis=None)[:BEAMS]
+        beams, chosen = np.unravel_index(order, scores.shape)
+        contexts = np.concatenate([contexts[beams], words[chosen, np.newaxis].astype(np.int32)], 1)
+        totals, hidden, cell = scores[beams, chosen], hidden[beams], cell[beams]
+        if last and totals[0] / length > best_mean:
+            best = tuple(map(int, contexts[0][1:]))
+    return best
+
+
+def _unit(vectors: NDArray) -> NDArray[np.float64]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
+
+
+def _without(vectors: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vectors - (vectors @ direction)[:, np.newaxis] * direction
+
+
+def compare_sentences(rebuilt: Sequence[Sentence], real: Sequence[Sentence]) -> Rebuilt:
+    """How much of the real sentences came back.
+
+    >>> result = compare_sentences([(7, 8, EOS), (9, EOS)], [(7, 8, EOS), (8, 9, EOS)])
+    >>> result.exact, round(result.pair_recall, 2), result.pair_precision
+    (0.5, 0.67, 0.8)
+    """
+    exact = sum((Counter(rebuilt) & Counter(real)).values())
+    pairs_rebuilt, pairs_real = _pairs(rebuilt), _pairs(real)
+    hits = sum((pairs_rebuilt & pairs_real).values())
+    return Rebuilt(
+        exact=exact / len(real),
+        pair_recall=hits / max(1, sum(pairs_real.values())),
+        pair_precision=hits / max(1, sum(pairs_rebuilt.values())),
+        sentences=tuple(rebuilt),
+    )
+
+
+def _pairs(sentences: Sequence[Sentence]) -> Counter:
+    return Counter(pair for sentence in sentences for pair in zip((BOS, *sentence), sentence))
