@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
@@ -81,6 +81,24 @@ class NoiseView(msgspec.Struct, frozen=True):
     hidden_from: Optional[float]
 
 
+class Example(msgspec.Struct, frozen=True):
+    """A sentence and the closest that came out of the update."""
+
+    typed: str
+    rebuilt: str
+
+
+class RebuiltView(msgspec.Struct, frozen=True):
+    """See orchestrator.audit.sentences.rebuilding_figures."""
+
+    clients: int
+    exact: float
+    pair_recall: float
+    pair_precision: float
+    model_alone: float
+    examples: tuple[Example, ...]
+
+
 class AttackView(msgspec.Struct, frozen=True):
     """DIR/attack.json, as `fedkeys attack` writes it."""
 
@@ -95,6 +113,7 @@ class AttackView(msgspec.Struct, frozen=True):
     target_only: Mapping[str, OnlyTarget]
     named: Mapping[str, Optional[tuple[Named, ...]]]
     noise: NoiseView
+    rebuilt: Mapping[str, RebuiltView]  # by the number of sentences in the update
 
     @property
     def shown(self) -> dict[str, Mapping[str, Score]]:
@@ -161,6 +180,7 @@ def write_attack_page(folder: RunFolder) -> Path:
                 (_strips(view),),
                 (_words_table(view),),
             ),
+            _sentences(view),
             _sums(view),
             _noise(view),
             _rules(view),
@@ -174,6 +194,11 @@ def write_attack_page(folder: RunFolder) -> Path:
     return path
 
 
+_NOISE_SOURCES = {
+    "example": "this run adds none, and the view with noise shows what it would do.",
+    "given": "the view with noise shows the level that was asked for.",
+    "run": "the view with noise shows what this run adds to one round's sum.",
+}
 _LIMITS = (
     "One round. A server that watches the same person for many rounds, or that alters the model which it hands out to "
     "make it tell more, learns more than this.",
@@ -208,6 +233,7 @@ def _verdicts(view: AttackView) -> tuple[str, ...]:
         "words, and "
         f"{best.precision:.0%} of the words that it names are right. Somebody who sees no update and names frequent "
         f"words finds {view.baselines['raw']:.0%}.",
+        *_sentence_points(view),
     ]
     hidden = [view.shown[name] for name in ("masked", "encrypted") if name in view.shown]
     if hidden:
@@ -230,15 +256,16 @@ def _verdicts(view: AttackView) -> tuple[str, ...]:
     if view.noise.hidden_from is not None:
         points.append(
             f"Only noise hides the words themselves: here from {view.noise.hidden_from:g} clip norms on. It costs "
-            "accuracy; "
-            + (
-                "this run adds none, and the view with noise shows what it would do."
-                if view.noise.source == "example"
-                else "the view with noise shows the level that was asked for."
-            )
+            "accuracy; " + (_NOISE_SOURCES[view.noise.source])
         )
     points += [f"{_LABELS[name]}: not shown, {reason}." for name, reason in view.reasons.items()]
     return tuple(points)
+
+
+def _sentence_points(view: AttackView) -> Iterator[str]:
+    for count, part in view.rebuilt.items():
+        sentences = "sentence" if count == "1" else "sentences"
+        yield f"Of an update of {count} {sentences}, {part.exact:.0%} are rebuilt word for word."
 
 
 def _cards(view: AttackView) -> list[Card]:
@@ -292,6 +319,45 @@ def _only_target_table(view: AttackView) -> Table:
         tuple(rows),
         f"Summed over the {len(view.clients)} attacked people; the words are {view.clients[0]}'s.",
         texts=True,
+    )
+
+
+def _sentences(view: AttackView) -> Section:
+    """What was typed in order."""
+    rows = tuple(
+        (count, f"{part.exact:.0%}", f"{part.pair_recall:.0%}", f"{part.pair_precision:.0%}", f"{part.model_alone:.0%}")
+        for count, part in view.rebuilt.items()
+    )
+    *_, most = view.rebuilt.values()
+    return Section(
+        "Not only words: sentences",
+        (
+            "From an unprotected update the server also puts the words in order: it owns the model, tries which word "
+            "fits "
+            "after which, and compares with how the update moved that word. Guessing with the model alone, without the "
+            "update's numbers, gets the last column.",
+        ),
+        tables=(
+            Table(
+                (
+                    "sentences in the update",
+                    "rebuilt word for word",
+                    "neighbouring words",
+                    "of those named, right",
+                    "model",
+                ),
+                rows,
+                f"Means over {most.clients} people. Neighbouring words: pairs, with start and end of the sentence.",
+            ),
+            Table(
+                ("typed", "the closest that was rebuilt"),
+                tuple((example.typed, example.rebuilt) for example in most.examples),
+                f"Client {view.clients[0]}, {list(view.rebuilt)[-1]} sentences in one update; <unk> is a word that "
+                "the model "
+                "doesn't know.",
+                texts=True,
+            ),
+        ),
     )
 
 

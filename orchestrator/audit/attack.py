@@ -13,6 +13,7 @@ import numpy as np
 
 from models.corpus import write_atomically
 from models.vocabulary import NUM_SPECIAL, Vocabulary
+from orchestrator.audit.sentences import rebuilding_figures
 from orchestrator.audit.updates import UpdateMaker, choose_people
 from orchestrator.audit.views import VIEWS, Noise, Reason, Seen, Views
 from orchestrator.audit.word_recovery import (
@@ -25,6 +26,7 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
+from orchestrator.config import RunConfig
 from orchestrator.report_attack import FILE_NAME
 from orchestrator.run_folder import RunFolder
 from orchestrator.transcript import read_own_text
@@ -67,7 +69,7 @@ def attack_run(
     people = choose_people(data, config.seed, state.round_num, client, num_sentences, NUM_TARGETS)
     note("loading TensorFlow")
     maker = UpdateMaker(config, data, state, num_sentences)
-    noise = Noise(DEFAULT_MULTIPLIER if noise_multiplier is None else noise_multiplier, 0.0)
+    noise = _noise_of(config, noise_multiplier)
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
     note("telling words from what the server has")
@@ -80,7 +82,13 @@ def attack_run(
         **_scores(seen),
         **_only_the_target(seen, vocabulary),
         "named": {view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in VIEWS},
-        "noise": _noise_figures(views, noise_multiplier is not None),
+        "noise": _noise_figures(views),
+    }
+    note("putting the words of the raw updates in order")
+    one_sentence = tuple(maker.updates(people.targets, num_sentences=1))
+    figures["rebuilt"] = {
+        str(count): rebuilding_figures(state.weights, updates, config.data.max_words, vocabulary)
+        for count, updates in {1: one_sentence, num_sentences: views.targets}.items()
     }
     figures["checks"] = _checks(figures)
     write_atomically(folder.path / FILE_NAME, msgspec.json.encode(figures))
@@ -161,7 +169,19 @@ def _named(seen: Any, own: np.ndarray, vocabulary: Vocabulary) -> Optional[list[
     return [{"word": vocabulary.words[i], "typed_by": str(typed_by[i])} for i in best]
 
 
-def _noise_figures(views: Views, given: bool) -> dict[str, Any]:
+def _noise_of(config: RunConfig, given: Optional[float]) -> Noise:
+    """The noise that the view `noised` shows: as given, or the run's on one round's sum, or an example."""
+    privacy = config.privacy
+    if privacy.mechanism == "none":
+        return Noise(*((DEFAULT_MULTIPLIER, "example") if given is None else (given, "given")), clip_norm=0.0)
+    if given is not None:
+        return Noise(given, "given", privacy.clip_norm)
+    # Under local noise each upload carries the whole of it, so a sum carries the square root of the cohort as much.
+    factor = math.sqrt(config.rounds.cohort_size) if privacy.mechanism == "local" else 1.0
+    return Noise(factor * privacy.noise_multiplier, "run", privacy.clip_norm)
+
+
+def _noise_figures(views: Views) -> dict[str, Any]:
     """The noise of `noised`, and the AUC of the best rule at other levels.
 
     `hidden_from`: the lowest multiplier tried from which on the mean AUC stays within HIDDEN_AUC.
@@ -178,7 +198,7 @@ def _noise_figures(views: Views, given: bool) -> dict[str, Any]:
             break
         hidden = point["multiplier"]
     return {
-        "source": "given" if given else "example",
+        "source": views.noise.source,
         "multiplier": views.noise.multiplier,
         "clip_norm": views.noise.clip_norm,
         "clients": views.num_noised,
@@ -249,6 +269,11 @@ def print_attack(figures: Mapping[str, Any]) -> None:
         console.print(
             f"noise: AUC stays within {HIDDEN_AUC} from multiplier {noise['hidden_from']:g} on (clip norm "
             f"{noise['clip_norm']:.3g}, {noise['clients']} clients, one round)"
+        )
+    for count, part in figures["rebuilt"].items():
+        console.print(
+            f"raw update of {count} sentence(s), in order: {part['exact']:.0%} rebuilt word for word, "
+            f"{part['pair_recall']:.0%} of adjacent pairs ({part['model_alone']:.0%} by the model alone)"
         )
     for check in figures["checks"]:
         console.print(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['value']:.3f}", highlight=False)

@@ -1,32 +1,36 @@
 """What was typed in order, rebuilt from a raw update: beam search with the attacked model itself.
 
 The update names the words (word_recovery). Their order is in it, too: with tied embeddings a typed word's row moves
-against the hidden states of the contexts in which it was typed, and the server, who has the model, can compute the hidden
-state of any context. So a beam grows sentences word by word, and each step scores how likely the model finds the word and
-how well the context's hidden state fits the word's row.
+against the hidden states of the contexts in which it was typed, and the server, who has the model, can compute the
+hidden state of any context. So a beam grows sentences word by word, and each step scores how likely the model finds the
+word and how well the context's hidden state fits the word's row.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vocabulary import BOS, EOS, UNK
+from models.vocabulary import BOS, EOS, UNK, Vocabulary
 from models.weights import Weights
+from orchestrator.audit.updates import AttackedUpdate
 from orchestrator.audit.word_recovery import score_words
 
 Sentence = tuple[int, ...]  # word ids, EOS at the end unless it was cut
 # (words [beams], hidden [beams, D], cell [beams, U]) -> the two states after those words
 Step = Callable[[NDArray, NDArray, NDArray], tuple[NDArray, NDArray]]
 
+# Picked on other clients than those that the command attacks.
 BEAMS = 32
-ROW_WEIGHT = 8.0  # nats that a perfect fit of row and context is worth
-REUSE_PENALTY = 3.0  # nats for each time that the word was used before
+ROW_WEIGHT = 25.0  # nats that a perfect fit of row and context is worth
+REUSE_PENALTY = 6.0  # nats for each time that the word was used before
+_NUM_EXAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,21 @@ class Rebuilt:
     pair_recall: float  # adjacent pairs of words, start and end included, that came back
     pair_precision: float
     sentences: tuple[Sentence, ...]
+
+
+def build_step(weights: Weights) -> Step:
+    """One step of the model's recurrence, on arrays; loads TensorFlow."""
+    import tensorflow as tf
+
+    from models.cifg_lstm import recurrent_step
+
+    constants = tuple(map(tf.constant, weights))
+
+    @tf.function(reduce_retracing=True)
+    def step(words: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return recurrent_step(constants, words, hidden, cell)
+
+    return lambda *arrays: tuple(state.numpy() for state in step(*map(tf.constant, arrays)))
 
 
 def rebuild_sentences(
@@ -110,7 +129,8 @@ def _best_sentence(
     contexts, totals = np.full((1, 1), BOS, np.int32), np.zeros(1)
     hidden = np.zeros((1, weights[0].shape[1]), np.float32)
     cell = np.zeros((1, weights[3].shape[0]), np.float32)
-    best, best_mean = (EOS,), -np.inf
+    best: Sentence = (EOS,)
+    best_mean = -np.inf
     for length in range(1, max_words + 1):
         hidden, cell = step(contexts[:, -1], hidden, cell)
         logits = hidden @ weights[0].T + weights[4]
@@ -162,3 +182,41 @@ def compare_sentences(rebuilt: Sequence[Sentence], real: Sequence[Sentence]) -> 
 
 def _pairs(sentences: Sequence[Sentence]) -> Counter:
     return Counter(pair for sentence in sentences for pair in zip((BOS, *sentence), sentence))
+
+
+def rebuilding_figures(
+    weights: Weights, updates: Sequence[AttackedUpdate], max_words: int, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """Means over the clients: shares of sentences and of adjacent pairs that came back from their raw updates.
+
+    `model_alone` is the share of pairs without the rows: the model and the words only. `examples` are of the first
+    client: what it typed, and the rebuilt sentence that shares most pairs with it.
+    """
+    step = build_step(weights)
+    with_rows: list[Rebuilt] = []
+    without_rows: list[Rebuilt] = []
+    for update in updates:
+        for row_weight, results in ((ROW_WEIGHT, with_rows), (0.0, without_rows)):
+            rebuilt = rebuild_sentences(
+                weights, step, update.delta[0], update.delta[-1], len(update.sentences), max_words, row_weight
+            )
+            results.append(compare_sentences(rebuilt, update.sentences))
+    return {
+        "clients": len(updates),
+        "exact": statistics.fmean(result.exact for result in with_rows),
+        "pair_recall": statistics.fmean(result.pair_recall for result in with_rows),
+        "pair_precision": statistics.fmean(result.pair_precision for result in with_rows),
+        "model_alone": statistics.fmean(result.pair_recall for result in without_rows),
+        "examples": [
+            {"typed": _text(real, vocabulary), "rebuilt": _text(_closest(real, with_rows[0].sentences), vocabulary)}
+            for real in updates[0].sentences[:_NUM_EXAMPLES]
+        ],
+    }
+
+
+def _closest(real: Sentence, rebuilt: Sequence[Sentence]) -> Sentence:
+    return max(rebuilt, key=lambda sentence: sum((_pairs([sentence]) & _pairs([real])).values()))
+
+
+def _text(sentence: Sentence, vocabulary: Vocabulary) -> str:
+    return " ".join(vocabulary.words[i] for i in sentence if i != EOS)

@@ -70,16 +70,15 @@ class UpdateMaker:
 
     def __init__(self, config: RunConfig, data: ClientData, state: ServerState, num_sentences: int):
         self.size = ModelSize.of(state.weights)
-        self._config = msgspec.structs.replace(
-            config, client=msgspec.structs.replace(config.client, max_sentences=num_sentences)
-        )
+        self._config, self._num_sentences = config, num_sentences
         self._data, self._weights = data, state.weights
         self.round_num = state.round_num + 1
         self._trainer = load_trainer(config, self.size)
 
-    def updates(self, people: Sequence[ClientId]) -> Iterator[AttackedUpdate]:
-        """Their updates, one at a time; one that diverged is left out."""
-        config, seed = self._config, self._config.seed
+    def updates(self, people: Sequence[ClientId], num_sentences: Optional[int] = None) -> Iterator[AttackedUpdate]:
+        """Their updates, one at a time; one that diverged is left out. num_sentences: in place of the maker's."""
+        client = msgspec.structs.replace(self._config.client, max_sentences=num_sentences or self._num_sentences)
+        config, seed = msgspec.structs.replace(self._config, client=client), self._config.seed
         rate = learning_rates(config, min(self.round_num, config.rounds.count))[0]
         for person in people:
             own = cut(self._data.train[person], self.size.vocabulary_size)

@@ -42,7 +42,8 @@ class Noise:
     """Gaussian noise on a sum of clipped updates: its standard deviation is multiplier * clip_norm a coordinate."""
 
     multiplier: float
-    clip_norm: float
+    source: str  # "run", "given" or "example"
+    clip_norm: float  # 0 stands for the median norm of the targets' updates
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Views:
           maker: makes their updates.
           config: of the run.
           people: the targets, and with whom they are summed.
-          noise: its clip norm 0 stands for the median norm of the targets' updates.
+          noise: of the view `noised`.
           note: is told what begins.
 
         Raises:

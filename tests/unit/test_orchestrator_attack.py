@@ -100,6 +100,14 @@ def test_what_too_few_people_cannot_show_is_null_with_its_reason(figures):
     assert figures["reasons"] == {"sum_100": "fewer than 100 people train in this run"}
 
 
+def test_the_order_of_words_is_in_the_update(figures):
+    """Words here are drawn at random: the model alone knows nothing of their order."""
+    one = figures["rebuilt"]["1"]
+    assert one["pair_recall"] > one["model_alone"] + 0.2
+    assert set(figures["rebuilt"]) == {"1", "10"}
+    assert len(figures["rebuilt"]["10"]["examples"]) == 8
+
+
 def test_the_page_says_what_is_not_protected(run, figures, capsys):
     page = write_attack_page(run[0]).read_text()
     assert "Not protected" in page
