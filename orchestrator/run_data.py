@@ -7,6 +7,7 @@ from pathlib import Path
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
 from models.vocabulary import Vocabulary
+from orchestrator.audit.exposure import plant_phrases
 from orchestrator.cohort import select_cohort
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
@@ -15,7 +16,7 @@ POOLED, FEDERATED = "pooled", "federated"  # as data.vocabulary; anything else i
 
 
 def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
-    """The corpus that a configuration names, and its people's text as ids.
+    """The corpus that a configuration names, and its people's text as ids, with the phrases that an audit plants.
 
     Raises:
       CorpusError: the text can't be read, or has too few people.
@@ -43,4 +44,4 @@ def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
         vocabulary=vocabulary,
     )
     select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)
-    return corpus, data
+    return corpus, plant_phrases(config, data)

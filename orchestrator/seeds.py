@@ -25,7 +25,8 @@ class Purpose(enum.IntEnum):
     ROTATION = 5
     DROPOUT = 6
     TURNS = 7  # who may take part in which rounds, under differential privacy
-    ATTACK = 16  # whom fedkeys attack plays against, their sentences, its noise
+    PHRASES = 15  # secret phrases: which words, and who types them
+    ATTACK = 16  # whom fedkeys attack and audit play against, their sentences, its noise
 
 
 def seed_sequence(

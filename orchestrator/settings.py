@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from orchestrator.audit_settings import AuditConfig
 from orchestrator.errors import ConfigError
 from orchestrator.fleet_settings import FleetConfig, fleet_rules
 from orchestrator.privacy_settings import PrivacyConfig, privacy_rules
@@ -220,6 +221,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: FaultsConfig = FaultsConfig()
     fleet: FleetConfig = FleetConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    audit: AuditConfig = AuditConfig()
 
     def __post_init__(self) -> None:
         check_rules(self)
@@ -282,6 +284,11 @@ def check_rules(config: RunConfig) -> None:
             server.schedule == "constant" or server.warmup_rounds <= server.decay_start * num_rounds,
             ("server.warmup_rounds", "server.decay_start", "rounds.count"),
             "the learning rate would fall before it is full; lower the first or raise the second",
+        ),
+        (
+            config.audit.phrases == 0 or config.audit.phrase_words <= data.max_words,
+            ("audit.phrase_words", "data.max_words"),
+            "the phrases would be cut; lower the first",
         ),
         *fleet_rules(config),
         *privacy_rules(config),

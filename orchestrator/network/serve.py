@@ -61,6 +61,10 @@ def serve(
             f"privacy.mechanism = {config.privacy.mechanism!r}, privacy.adaptive_clip = {config.privacy.adaptive_clip}: "
             "network rounds have neither yet; use fedkeys train, or set 'none' and false"
         )
+    if config.audit.phrases:
+        raise ConfigError(
+            f"audit.phrases = {config.audit.phrases}: nobody can plant phrases in other machines' text; set 0"
+        )
     roster = read_roster(keys)
     key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")
     _check(config, len(roster), keys, decryptor_address)
