@@ -297,7 +297,7 @@ def report(run_path: Path) -> None:
 )
 @click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
 def demo(run_path: Path, preset: Optional[str]) -> None:
-    """Train on the built-in text, evaluate beside the bars, export for phones, attack, report: all in one go."""
+    """Train on the built-in text, evaluate, export for phones, show what the server saw, attack, report: in one go."""
     from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
@@ -310,6 +310,7 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     trained = _train(folder, run_config, resume=True)
     _note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
     from orchestrator.comparison import evaluate_run
+    from orchestrator.errors import RunFolderError
     from orchestrator.report import write_report
     from orchestrator.tables import print_comparison, print_predictions
 
@@ -323,6 +324,11 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     context.invoke(cli_edge.verify, bundle=bundle)
     _note("timing the exported model on this machine")
     context.invoke(cli_edge.benchmark, bundle=bundle, runs=10)
+    _note("looking at one client as the server saw it")
+    try:
+        context.invoke(cli_server.transcript, run_path=run_path)
+    except RunFolderError as error:  # some settings of a run leave nothing to show
+        _note(str(error))
     _note("attacking the updates of some clients")
     context.invoke(cli_audit.attack, run_path=run_path)
     click.echo(f"the phone bundle: {bundle}")

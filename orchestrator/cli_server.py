@@ -52,23 +52,34 @@ def costs(run_path: Path, as_json: bool) -> None:
 
 @click.command()
 @_RUN
-@click.option("--round", "round_num", type=click.IntRange(1), required=True, metavar="N", help="The round.")
+@click.option(
+    "--round",
+    "round_num",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The round; by default the last that can be shown.",
+)
 @click.option("--client", "client_id", metavar="ID", help="Whose upload; by default the first survivor's.")
 @_JSON
-def transcript(run_path: Path, round_num: int, client_id: Optional[str], as_json: bool) -> None:
+def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str], as_json: bool) -> None:
     """Show what the server saw of one client in a round, next to what a plain server would have seen.
 
-    The round is computed again from the checkpoint before it. Keys are fresh, so masks and ciphertexts are others each
-    time; the vector under them is the same.
+    The round is computed again from the checkpoint before it, which must still be there: a round that can't be shown
+    is refused with the list of those that can. Keys are fresh, so masks and ciphertexts are others each time; the
+    vector under them is the same. The figures are also kept in DIR/transcript.json, for `fedkeys report`.
     """
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
     folder.config()
+    from orchestrator.report_sums import write_transcript
     from orchestrator.transcript import print_transcript, read_transcript
 
     figures = read_transcript(folder, round_num, client_id, _note)
+    write_transcript(folder, figures)
     if as_json:
+        for view in ("plain", "masked", "encrypted"):
+            del figures[view]["picture"]  # thousands of bytes: they are in the file
         _print_json(figures)
     else:
         print_transcript(figures)

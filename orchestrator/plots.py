@@ -306,6 +306,36 @@ def gain_bars(gains: Sequence[float]) -> Markup:
         return _svg(figure, "gains", "What fine-tuning gives each person")
 
 
+def byte_views(views: Mapping[str, tuple[bytes, Sequence[int]]]) -> Markup:
+    """A column a view: its first bytes as dots from black to white, and how often each byte value occurs.
+
+    Args:
+      views: {name: (its first bytes, 256 counts)}.
+    """
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False, "image.interpolation": "nearest"}):
+        figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+        figure.patch.set_alpha(0)
+        grid = figure.subplots(2, len(views), height_ratios=(3, 2), squeeze=False)
+        for column, (name, (first, counts)) in enumerate(views.items()):
+            picture, histogram = grid[:, column]
+            octets = np.frombuffer(first, np.uint8)
+            width = int(np.sqrt(octets.size * 1.2))
+            picture.imshow(octets[: octets.size // width * width].reshape(-1, width), cmap="gray", vmin=0, vmax=255)
+            picture.set_title(name, color=INK, fontsize=10.5)
+            picture.set_xticks([])
+            picture.set_yticks([])
+            shares = 256 * np.array(counts) / max(1, sum(counts))
+            histogram.bar(np.arange(256), shares, width=1.0, color=TOP1)
+            histogram.axhline(1.0, color=TOP3, linewidth=1.0, linestyle=(0, (4, 3)))
+            histogram.set_yscale("symlog", linthresh=2)
+            histogram.set_ylim(0, 200)
+            histogram.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+            histogram.set_xticks([0, 128, 255])
+            histogram.set_xlabel("value of a byte")
+        grid[1, 0].set_ylabel("times expected")
+        return _svg(figure, "server-view", "One client's upload as bytes: plain, masked, encrypted")
+
+
 def _axes(inches: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=inches, layout="constrained")
     figure.patch.set_alpha(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from models.corpus import write_atomically
-from orchestrator import report_attack, report_fairness, report_sections
+from orchestrator import report_attack, report_fairness, report_sections, report_sums
 from orchestrator.report_data import RunView, read_run
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Section
@@ -26,6 +26,7 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
     report_attack.attack,
     report_sections.times,
     report_sections.phone_bill,
+    report_sums.as_the_server_saw,
     report_sections.outcomes,
     report_sections.limits,
     report_sections.configuration,
@@ -33,9 +34,10 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
 )
 
 _FOOTER = (
-    "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json`, `fairness.json` "
-    "and `attack.json` of the run's folder. Recall: the share of typed words that were among the suggestions. Nats: "
-    "the mean of minus the logarithm of the probability that the model gave to the typed word."
+    "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json`, "
+    "`fairness.json`, `transcript.json` and `attack.json` of the run's folder. Recall: the share of typed words that "
+    "were among the suggestions. Nats: the mean of minus the logarithm of the probability that the model gave to the "
+    "typed word."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Optional
@@ -34,11 +35,12 @@ from orchestrator.run_functions import (
 )
 
 NUM_SHOWN = 8
+NUM_PICTURED = 4800  # bytes
 FALSE_ALARM_RATE = 1e-6  # of each test, on an upload that hides everything
 
 
 def read_transcript(
-    folder: RunFolder, round_num: int, client_id: Optional[str], note: Callable[[str], None]
+    folder: RunFolder, round_num: Optional[int], client_id: Optional[str], note: Callable[[str], None]
 ) -> dict[str, Any]:
     """The figures of `fedkeys transcript`: one client's upload in the clear, under masks and encrypted.
 
@@ -48,10 +50,11 @@ def read_transcript(
 
     `uniform_bytes`: chi-square of the bytes against uniform ones. `correlation`: Pearson's r between what the server
     received and the vector in the clear, slot by slot. `ok` unless p_value is below false_alarm_rate.
+    `byte_counts`: how often each value of a byte occurs. `picture`: the first bytes, in base64.
 
     Args:
       folder: a run whose checkpoint before the round is still there.
-      round_num: a completed round.
+      round_num: a completed round; None takes the last that can be shown.
       client_id: a survivor of the round; None takes the first.
       note: is told what begins.
 
@@ -66,7 +69,7 @@ def read_transcript(
             "transcript of their vectors without it would show what no server saw"
         )
     report = _find_round(folder, run, round_num)
-    client = _find_client(report, client_id)
+    round_num, client = report.round_num, _find_client(report, client_id)
     state = folder.load_checkpoint(round_num - 1)
     note("reading the text")
     data = _read_text(folder, run, report)
@@ -81,44 +84,55 @@ def read_transcript(
     ciphertexts, slots = encrypt_upload(run.config, client, round_num, plain)
     size, vocabulary = ModelSize.of(state.weights), folder.vocabulary()
     typed = _typed(data, client, vocabulary, size)
-    return {
+    views = {"plain": plain.view(np.uint8), "masked": masked.view(np.uint8), "encrypted": ciphertexts}
+    figures: dict[str, Any] = {
         "round_num": round_num,
         "client": client,
         "aggregator": run.config.aggregation.aggregator,
         "update_norm": {"of the run": report.metric("update_norm"), "computed again": again.metrics["update_norm"]},
         "false_alarm_rate": FALSE_ALARM_RATE,
         "plain": {
-            "bytes": plain.nbytes,
             "first_words": plain[:NUM_SHOWN].tolist(),
             "loudest": _loudest_words(plain, size, vocabulary),
-            "uniform_bytes": _uniformity(plain.view(np.uint8)),
         },
         "masked": {
-            "bytes": masked.nbytes,
             "first_words": masked[:NUM_SHOWN].tolist(),
             "loudest": _loudest_words(masked, size, vocabulary),
-            "uniform_bytes": _uniformity(masked.view(np.uint8)),
             "correlation": _correlation(plain, masked.view(np.int32)),
         },
         "encrypted": {
-            "bytes": ciphertexts.nbytes,
             "first_bytes": ciphertexts[: 4 * NUM_SHOWN].tobytes().hex(),
-            "uniform_bytes": _uniformity(ciphertexts),
             "correlation": _correlation(plain, slots),
         },
         "typed": typed,
         "typed_share": len(typed) / (size.vocabulary_size - NUM_SPECIAL),
     }
+    for view, octets in views.items():
+        figures[view] = {"bytes": octets.nbytes, **figures[view], **_bytes_seen(octets)}
+    return figures
 
 
-def _find_round(folder: RunFolder, run: RunView, round_num: int) -> Round:
+def _bytes_seen(octets: NDArray[np.uint8]) -> dict[str, Any]:
+    counts = np.bincount(octets, minlength=256)
+    return {
+        "uniform_bytes": _uniformity(counts),
+        "byte_counts": counts.tolist(),
+        "picture": base64.b64encode(octets[:NUM_PICTURED].tobytes()).decode(),
+    }
+
+
+def _find_round(folder: RunFolder, run: RunView, round_num: Optional[int]) -> Round:
     kept = set(folder.checkpoints())
     possible = {r.round_num: r for r in run.rounds if r.outcome == "completed" and r.round_num - 1 in kept}
+    if possible and round_num is None:
+        return possible[max(possible)]
     if round_num in possible:
         return possible[round_num]
     names = ", ".join(map(str, possible)) or "none: set rounds.keep_checkpoints and rounds.checkpoint_every"
+    which = "no round" if round_num is None else f"round {round_num}"
+    can_t = "can" if round_num is None else "can't"
     raise RunFolderError(
-        f"round {round_num} of {folder.path} can't be shown: it takes a completed round whose checkpoint before is "
+        f"{which} of {folder.path} {can_t} be shown: it takes a completed round whose checkpoint before is "
         f"kept; here that is {names}"
     )
 
@@ -262,11 +276,11 @@ def _typed(data: ClientData, client: ClientId, vocabulary: Vocabulary, size: Mod
     return [vocabulary.words[i] for i in known[np.argsort(-counts, kind="stable")]]
 
 
-def _uniformity(octets: NDArray[np.uint8]) -> dict[str, Any]:
+def _uniformity(byte_counts: NDArray) -> dict[str, Any]:
     from scipy import stats
 
-    chi_square, p_value = stats.chisquare(np.bincount(octets, minlength=256))
-    return _test(octets.size, "chi_square", chi_square, p_value)
+    chi_square, p_value = stats.chisquare(byte_counts)
+    return _test(int(byte_counts.sum()), "chi_square", chi_square, p_value)
 
 
 def _correlation(plain: Vector, received: NDArray) -> dict[str, Any]:

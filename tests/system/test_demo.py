@@ -30,6 +30,9 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     assert figures["mixed"]["top1"] > figures["trigram"]["top1"]
     assert "federated model" in done.stdout
     assert (run / "report.html").stat().st_size > 10_000
+    seen = json.loads((run / "transcript.json").read_text())
+    assert (seen["masked"]["uniform_bytes"]["ok"], seen["plain"]["uniform_bytes"]["ok"]) == (True, False)
+    assert "What the server saw of one client" in (run / "report.html").read_text()
     attack = json.loads((run / "attack.json").read_text())
     assert attack["views"]["raw"]["bias_sign"]["f1"] >= 0.9
     assert "What the server could read" in (run / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 
@@ -14,6 +15,8 @@ from models.local_training import build_trainer
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.config import read_config
 from orchestrator.errors import RunFolderError
+from orchestrator.report import write_report
+from orchestrator.report_sums import read_transcript_file, write_transcript
 from orchestrator.round import RoundFunctions, ServerState, run_round
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder, build_identity
@@ -144,6 +147,27 @@ def test_masks_are_fresh_and_the_vector_is_the_same(run, shown):
 
 def test_the_first_survivor_is_shown_if_nobody_is_named(run):
     assert read_transcript(run[0], 2, None, lambda text: None)["client"] == run[2][0]
+
+
+def test_without_a_round_the_last_that_can_be_shown_is(run):
+    assert read_transcript(run[0], None, None, lambda text: None)["round_num"] == 2
+
+
+def test_the_report_shows_it(run, shown):
+    folder = run[0]
+    assert "What the server saw of one client" not in write_report(folder).read_text()
+    write_transcript(folder, shown)
+    view = read_transcript_file(folder.path)
+    for name, seen in view.views.items():
+        assert sum(seen.byte_counts) == seen.bytes == shown[name]["bytes"]
+        assert len(base64.b64decode(seen.picture)) == min(4800, seen.bytes)
+    page = write_report(folder).read_text()
+    assert "What the server saw of one client" in page
+    assert "masked or encrypted passes the tests" in page
+    (folder.path / "transcript.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"transcript\.json is damaged"):
+        write_report(folder)
+    (folder.path / "transcript.json").unlink()
 
 
 def test_people_can_read_it(shown, capsys):
