@@ -325,7 +325,7 @@ def byte_views(views: Mapping[str, tuple[bytes, Sequence[int]]]) -> Markup:
             picture.set_xticks([])
             picture.set_yticks([])
             shares = 256 * np.array(counts) / max(1, sum(counts))
-            histogram.bar(np.arange(256), shares, width=1.0, color=TOP1)
+            histogram.stairs(shares, np.arange(257) - 0.5, fill=True, color=TOP1)
             histogram.axhline(1.0, color=TOP3, linewidth=1.0, linestyle=(0, (4, 3)))
             histogram.set_yscale("symlog", linthresh=2)
             histogram.set_ylim(0, 200)

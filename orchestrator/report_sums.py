@@ -141,9 +141,7 @@ def _table(view: TranscriptView) -> Table:
 def _test_text(test: Optional[Test]) -> str:
     if test is None:
         return "it is the update"
-    value = f"chi² {test.chi_square:,.0f}" if test.chi_square is not None else f"r {test.r:+.5f}"
-    return (
-        f"{'yes' if test.ok else 'no'}: {value}, p {test.p_value:.2g}"
-        if test.r is None
-        else f"{value}, p {test.p_value:.2g}"
-    )
+    p_text = f"p {test.p_value:.2g}" if test.p_value >= 1e-300 else "p < 1e-300"
+    if test.r is not None:
+        return f"{'none' if test.ok else 'SOME'}: r {test.r:+.5f}, {p_text}"
+    return f"{'yes' if test.ok else 'no'}: chi² {test.chi_square:,.0f}, {p_text}"

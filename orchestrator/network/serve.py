@@ -58,7 +58,7 @@ def serve(
     """
     if config.privacy.mechanism != "none" or config.privacy.adaptive_clip:
         raise ConfigError(
-            f"privacy.mechanism = {config.privacy.mechanism!r}, privacy.adaptive_clip = {config.privacy.adaptive_clip}: "
+            f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: "
             "network rounds have neither yet; use fedkeys train, or set 'none' and false"
         )
     if config.audit.phrases:
