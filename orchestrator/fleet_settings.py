@@ -100,7 +100,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 US_ZONES = "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
 # Presets set more than the fleet: what a phone has to do is the model's and the client's.
 FLEET_PRESETS: dict[str, dict[str, Union[str, int, float, bool]]] = {
-    # Bonawitz et al. 2019 and Hard et al. 2018: 1.4 million weights, 400 sentences a client, hundreds of updates a round.
+    # Bonawitz et al. 2019 and Hard et al. 2018: 1.4 million weights, 400 sentences, hundreds of clients a round.
     "gboard-2018": {
         "fleet.policy": "sync",
         "model.vocabulary_size": 10_000,
