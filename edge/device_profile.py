@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ def train_s(devices: Devices, num_batches: ArrayLike, batch_size: int) -> FloatA
     return (step * np.asarray(num_batches)).astype(np.float32)
 
 
-def slowness_quantiles(percents: ArrayLike) -> NDArray[np.float64]:
+def slowness_quantiles(percents: Sequence[float]) -> NDArray[np.float64]:
     """The slowness that `percents` per cent of the listed phones stay below: the spread over 333 phones."""
     bins = load_device_table()["slowness"]["listed"]["bins"]
     edges = [bins[0]["slowness"][0], *(b["slowness"][1] for b in bins)]
