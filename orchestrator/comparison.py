@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from models import cifg_lstm
 from models.batches import build_batches
-from models.client_data import ClientData, Sentences
+from models.client_data import Sentences
 from models.corpus import ClientId, write_atomically
 from models.errors import CorpusError
 from models.metrics import (
@@ -25,20 +25,17 @@ from models.metrics import (
 )
 from models.ngram import KneserNey, build_kneser_ney, previous_two
 from models.vocabulary import NUM_SPECIAL, UNK
-from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
+from orchestrator.personal_models import personal_figures
 from orchestrator.prediction import Predictor
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder
-from orchestrator.training import client_sums, evaluation_batches, federated_sums
-from tff_pipelines.evaluation import build_evaluation, build_personalisation
+from orchestrator.training import evaluation_batches, federated_sums
+from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime
 
 BARS = ("unigram", "bigram", "trigram")
 _MIXING_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-_FINE_TUNING_RATES = (0.1, 0.3, 1.0)
-_FINE_TUNING_MIN_SENTENCES = 20
-_HELD_OUT_SHARE = 0.2
 _EXAMPLES = ("see you", "how are", "i don't", "what do you", "thank you so", "i want to")
 
 
@@ -72,7 +69,7 @@ def evaluate_run(
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config)}
-        personalised = _personalise(runtime, config, data, state.model, note) if personalise else None
+        personalised = personal_figures(runtime, config, corpus, data, state.model, note) if personalise else None
     if not sums["model"].positions.sum():
         raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
     note("counting the n-gram bars")
@@ -179,64 +176,3 @@ def _joined(parts: Sequence[PositionScores]) -> PositionScores:
     return PositionScores(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("hit1", "hit3", "nll_nats", "person"))
     )
-
-
-def _personalise(
-    runtime: Runtime,
-    config: RunConfig,
-    data: ClientData,
-    weights: cifg_lstm.Weights,
-    note: Callable[[str], None],
-) -> Optional[dict[str, Any]]:
-    """Fine-tunes for each test person on the first 80 %, scores the last 20 %, before and after; None if too short."""
-    size = cifg_lstm.ModelSize.of(weights)
-    personalisation = build_personalisation(size, config.data.max_words, data.vocabulary.size, config.client.clip_norm)
-
-    def sums_at(rate: float, people: Mapping[ClientId, Sentences]) -> tuple[ClientSums, ClientSums]:
-        values = [
-            _personal_batches(own, config, size) for own in people.values() if len(own) >= _FINE_TUNING_MIN_SENTENCES
-        ]
-        results = list(
-            runtime.map_clients(personalisation, (weights, np.float32(rate)), values, config.runtime.clients_per_call)
-        )
-        return client_sums([r["before"] for r in results]), client_sums([r["after"] for r in results])
-
-    longest = (max(map(len, part.values())) for part in (data.dev, data.test))
-    if min(longest) < _FINE_TUNING_MIN_SENTENCES:
-        note(f"no fine-tuning: no dev or no test person has {_FINE_TUNING_MIN_SENTENCES} sentences")
-        return None
-    note("choosing the fine-tuning rate on the dev people")
-    gain = {}
-    for rate in _FINE_TUNING_RATES:
-        before, after = sums_at(rate, data.dev)
-        # A rate at which somebody's model diverges is out, whatever it scores.
-        diverged = not np.isfinite(after.nll_sum_nats).all()
-        gain[rate] = -np.inf if diverged else after.hits1.sum() - before.hits1.sum()
-    rate = max(gain, key=lambda r: gain[r])
-    note("fine-tuning for the test people")
-    before, after = sums_at(rate, data.test)
-    recalls = after.hits1 / np.maximum(1, after.positions) - before.hits1 / np.maximum(1, before.positions)
-    scored = after.positions > 0
-    return {
-        "learning_rate": rate,
-        "epochs": 1,
-        "clients": int(scored.sum()),
-        "positions": int(after.positions.sum()),
-        "before": asdict(summarise(before)),
-        "after": asdict(summarise(after)),
-        "top1_gain": float((after.hits1.sum() - before.hits1.sum()) / after.positions.sum()),
-        "top1_gain_interval": difference_interval(after, before) if scored.sum() > 1 else None,
-        "share_better": float(np.mean(recalls[scored] > 0)),
-        "share_worse": float(np.mean(recalls[scored] < 0)),
-    }
-
-
-def _personal_batches(sentences: Sentences, config: RunConfig, size: cifg_lstm.ModelSize) -> dict[str, Any]:
-    """The earlier sentences to train on and the later ones to score."""
-    cut = len(sentences) - max(1, round(_HELD_OUT_SHARE * len(sentences)))
-    batch_size, time = config.client.batch_size, config.data.max_words
-    history, held_out = sentences[:cut], sentences[cut:]
-    return {
-        "history": build_batches(history, batch_size=batch_size, time=time, vocabulary_size=size.vocabulary_size),
-        "held_out": build_batches(held_out, batch_size=batch_size, time=time),
-    }

@@ -54,6 +54,7 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
             f" {personal['after']['top1']:.2%} on their later text, {100 * personal['top1_gain']:+.2f} points"
             f"{_over_people(personal['top1_gain_interval'])};"
             f" {personal['share_better']:.0%} better, {personal['share_worse']:.0%} worse"
+            f" ({personal['setting']}; picked on dev people)"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -58,13 +59,18 @@ def build_evaluation(size: cifg_lstm.ModelSize, time: int, vocabulary_size: int)
 
 
 def build_personalisation(
-    size: cifg_lstm.ModelSize, time: int, vocabulary_size: int, clip_norm: float = 0.0
+    size: cifg_lstm.ModelSize,
+    time: int,
+    vocabulary_size: int,
+    clip_norm: float = 0.0,
+    steps: Sequence[float] = (1.0,),
 ) -> tff.Computation:
     """The computation (weights@SERVER, learning_rate@SERVER, data@CLIENTS) -> sums@CLIENTS.
 
     Each client scores the model on its later text, trains it on its earlier text, and scores it again. `data` is an
     ordered dict of Batches: `history` to train on (ids cut to the model's rows) and `held_out` to score (not cut).
-    Sums is an ordered dict `before`, `after`, each as build_evaluation's.
+    Sums is an ordered dict `before`, as build_evaluation's, and `after`, one such for each of `steps`: at 1 the trained
+    model, below it a point on the way there from the model that it started from.
     """
     score, train = _build_scoring(vocabulary_size), build_local_training(clip_norm)
     data_type = collections.OrderedDict(history=batches_type(time), held_out=batches_type(time))
@@ -73,8 +79,8 @@ def build_personalisation(
     def personalise_client(weights, learning_rate, data):
         start = tuple(weights)
         delta = train(start, learning_rate, 0, data["history"])["delta"]
-        own = tuple(w - d for w, d in zip(start, delta))
-        return collections.OrderedDict(before=score(start, data["held_out"]), after=score(own, data["held_out"]))
+        after = [score(tuple(w - step * d for w, d in zip(start, delta)), data["held_out"]) for step in steps]
+        return collections.OrderedDict(before=score(start, data["held_out"]), after=after)
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),

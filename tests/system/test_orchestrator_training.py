@@ -165,7 +165,10 @@ def test_evaluate_predict_and_report(trained):
         assert row["top1_interval"][0] <= row["top1"] <= row["top1_interval"][1]
     assert figures["clients"] == 3
     assert figures["positions"] > 50
-    assert figures["personalised"]["clients"] == 3
+    personal = figures["personalised"]
+    assert personal["clients"] == len(personal["per_person_gain"]) == 3
+    assert personal["top1_gain"] == pytest.approx(personal["after"]["top1"] - personal["before"]["top1"])
+    assert personal["share_better"] + personal["share_worse"] <= 1
     assert figures["trigram"]["top1"] > figures["unigram"]["top1"]
     prediction = fedkeys("predict", "--run", run, "see you", "--json")
     words = json.loads(prediction.stdout)["predictions"]
