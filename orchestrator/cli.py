@@ -114,7 +114,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     metavar="FILE",
     help="TOML; see `fedkeys config`.",
 )
-@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, gboard.")
+@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, private, gboard.")
 @click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
 @click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
 @click.option("--cohort", type=int, metavar="N", help="Clients a round.")

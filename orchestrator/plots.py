@@ -240,6 +240,33 @@ def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc:
         return _svg(figure, "noise", "AUC of the attack on a noised sum against the noise multiplier")
 
 
+def running_noise(by_round: Mapping[str, Sequence[float]], own: str) -> Markup:
+    """Noise in the running sum of mean updates after each round, a line a privacy mechanism; the run's own is strong."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(_SMALL)
+        for (name, noise), colour in zip(by_round.items(), STAGES):
+            style = {"color": TOP1, "linewidth": 2.6} if name == own else {"color": colour, "linewidth": 1.2}
+            axes.semilogy(np.arange(1, len(noise) + 1), noise, label=name, **style)
+        axes.set_xlabel("rounds")
+        axes.set_ylabel("clip norms a coordinate")
+        axes.grid(visible=False, axis="y", which="minor")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.2)
+        return _svg(figure, "running-noise", "Noise in the running sum of mean updates, by privacy mechanism")
+
+
+def recall_by_epsilon(points: Sequence[tuple[float, float]]) -> Markup:
+    """Top-1 recall (fractions) against the epsilon that had been spent by then."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(_SMALL)
+        axes.plot(*zip(*points), color=TOP1, marker="o")
+        axes.set_xlim(0, None)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("epsilon spent")
+        axes.set_ylabel("first suggestion, dev people")
+        axes.yaxis.set_major_formatter(_PERCENT)
+        return _svg(figure, "recall-epsilon", "Top-1 recall against the epsilon spent")
+
+
 def group_dots(rows: Sequence[tuple[str, str, float, float]], over_all: float) -> Markup:
     """A row a group: (attribute, group, pooled top-1 recall, mean over its people); a line for everybody's pooled."""
     with matplotlib.rc_context(_STYLE):

@@ -26,7 +26,6 @@ _EPSILON_WITHOUT = 8.0  # of the comparison, for a run that has no differential 
 _MOST_ROUNDS = 4000  # for which the running sums' noise is computed exactly
 
 NOT_COVERED = (
-    "The vocabulary is taken to be public: it is built from the text without noise, and epsilon does not cover it.",
     "rounds.jsonl, TensorBoard's scalars and this folder are the operator's: their losses, norms and counts have no "
     "noise. Publish the model, not the folder.",
     "The dev people's figures are theirs, not the training people's; whoever chooses settings by them spends their "
@@ -173,6 +172,10 @@ def _claims(config: RunConfig) -> list[str]:
         )
     else:
         claims.append("The fleet's check-ins decide who takes part; each person's actual participations are counted.")
+    if config.data.vocabulary == "pooled":
+        claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
+    else:
+        claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
     trust = {
         "central": "The server is trusted to add the noise, and sees the sum without it.",
         "distributed": (

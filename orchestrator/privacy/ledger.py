@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Optional
 
 import msgspec
-from dp_accounting import DpEvent
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort
@@ -97,7 +96,8 @@ class Ledger:
         if self.is_charged(cohort.round_num):
             return  # a resume: its charge stands; the release decides whether it needs another
         self._history.require_apart(cohort)
-        self._require_budget(cohort.round_num, self._history.event_after(cohort.round_num, cohort.members))
+        if self.head.budget:
+            self._require_budget(cohort.round_num, self._history.after(cohort.round_num, cohort.members))
 
     def is_charged(self, round_num: int, sum_digest: Optional[str] = None) -> bool:
         """True if a round was charged: for this very sum, or for any."""
@@ -110,23 +110,22 @@ class Ledger:
         Raises:
           PrivacyStop: it would exceed the budget.
         """
-        event = self._history.event_after(round_num, participants)
-        self._require_budget(round_num, event)
-        charge = Charge(round_num, tuple(participants), event_to_json(event), sum_digest)
-        self._append(charge)
-        self._history.add(round_num, participants)
+        history = self._history.after(round_num, participants)
+        self._require_budget(round_num, history)
+        self._append(Charge(round_num, tuple(participants), event_to_json(history.event()), sum_digest))
+        self._history = history
         self._digests.setdefault(round_num, set()).add(sum_digest)
 
     def epsilon(self) -> float:
         """Of the person whom the run has cost most, at the head's delta."""
         return self.head.cost_of(self._history).epsilon(self.head.delta)
 
-    def _require_budget(self, round_num: int, event: DpEvent) -> None:
-        cost = cost_of(event, self.head.is_gaussian)
+    def _require_budget(self, round_num: int, history: History) -> None:
         budget = self.head.budget
-        if budget and cost.epsilon(self.head.delta) > budget:
+        epsilon = self.head.cost_of(history).epsilon(self.head.delta)
+        if budget and epsilon > budget:
             raise PrivacyStop(
-                f"round {round_num} would bring epsilon to {cost.epsilon(self.head.delta):.3f} at delta "
+                f"round {round_num} would bring epsilon to {epsilon:.3f} at delta "
                 f"{self.head.delta:.1e}, and privacy.epsilon = {budget:g}: the budget is spent, the model of the last "
                 "round stands"
             )

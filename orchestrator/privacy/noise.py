@@ -159,10 +159,13 @@ class _Stream:
 
     def __init__(self, key: bytes):
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._zeros = bytes(0)
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """The next words, uint64 [count]."""
-        return np.frombuffer(self._encryptor.update(bytes(8 * count)), "<u8")
+        if len(self._zeros) != 8 * count:
+            self._zeros = bytes(8 * count)
+        return np.frombuffer(self._encryptor.update(self._zeros), "<u8")
 
 
 def _stream(seed: bytes, label: str) -> _Stream:

@@ -63,13 +63,13 @@ class History:
                 self._add_leaf(Counter())
             self._add_leaf(Counter(members))
 
-    def event_after(self, round_num: int, members: Sequence[ClientId]) -> DpEvent:
-        """What event() would be with another round; nothing changes."""
+    def after(self, round_num: int, members: Sequence[ClientId]) -> History:
+        """The history with another round; this one stays as it is."""
         after = copy.copy(self)
         after._last, after._times, after._squares = self._last.copy(), self._times.copy(), self._squares.copy()
         after._nodes = self._nodes.copy()  # a complete node never changes
         after.add(round_num, members)
-        return after.event()
+        return after
 
     @property
     def most_participations(self) -> int:

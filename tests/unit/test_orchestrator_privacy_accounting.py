@@ -189,9 +189,9 @@ def test_history_charges_what_was_planned_when_everybody_takes_every_turn(mechan
     history = History(mechanism, 2.0, separation, bands)
     for round_num in range(1, num_rounds + 1):
         members = [f"turn {round_num % separation}"]
-        before = history.event_after(round_num, members)
+        after = history.after(round_num, members)
         history.add(round_num, members)
-        assert before == history.event()
+        assert after.event() == history.event()
     planned = planned_squared(mechanism, num_rounds, separation, bands)
     assert cost_of(history.event()).zcdp == pytest.approx(planned / (2 * 2.0**2))
 

@@ -1,0 +1,135 @@
+"""What fedkeys privacy says of a run: from its ledger, with figures that another accountant gives too."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dp_accounting import GaussianDpEvent, pld
+
+from models.vocabulary import build_vocabulary
+from orchestrator.cli import cli
+from orchestrator.cohort import everybody
+from orchestrator.config import read_config
+from orchestrator.privacy.calibration import resolve_privacy
+from orchestrator.privacy.comparison import run_privacy, running_noise
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
+from orchestrator.run_folder import RunFolder, RunIdentity
+
+PEOPLE = tuple(f"p{i}" for i in range(40))
+
+
+def build_run(path, mechanism="central", **changes):
+    """A run's folder with eight rounds, as training leaves it; no model."""
+    private = {
+        "privacy.mechanism": mechanism,
+        "privacy.clip_norm": 1.0,
+        "privacy.noise_multiplier": 2.0,
+        "client.weighting": "equal",
+        "model.start_from_word_counts": False,
+    }
+    given = {"rounds.count": 8, "rounds.cohort_size": 10, "aggregation.min_survivors": 5, **changes}
+    config = resolve_privacy(read_config(overrides={**given, **(private if mechanism != "none" else {})}), len(PEOPLE))
+    folder = RunFolder(path)
+    identity = RunIdentity(1, "-", "test", "-", "-", 3, {})
+    folder.create(config, build_vocabulary([["a b a"]], 6), identity)
+    privacy, ledger = config.privacy, None
+    if mechanism != "none":
+        head = LedgerHead(
+            mechanism, privacy.noise_multiplier, 1.0, len(PEOPLE), privacy.delta, privacy.epsilon,
+            privacy.separation, privacy.bands, "-",
+        )  # fmt: skip
+        ledger = Ledger(path, head)
+    plan = everybody(config, PEOPLE)
+    for round_num in range(1, 9):
+        members = plan(round_num).cohort.members
+        if ledger:
+            ledger.charge(round_num, members, str(round_num))
+        line = {
+            "round_num": round_num,
+            "outcome": "completed",
+            "selected": members,
+            "metrics": {"dev_top1": round_num / 100} if round_num % 4 == 0 else {},
+            "epsilon": ledger.epsilon() if ledger else None,
+        }
+        with open(folder.rounds_path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    return folder
+
+
+def test_the_command_prints_what_another_accountant_finds(tmp_path):
+    build_run(tmp_path / "run")
+    open_run = build_run(tmp_path / "open", "none")
+    command = ["privacy", "--run", str(tmp_path / "run"), "--compare", str(open_run.path), "--json"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    # 40 people in cohorts of 10: 4 turns, so everybody took part in 2 of the 8 rounds.
+    assert printed["mechanism"] == "central"
+    assert printed["most_participations"] == 2
+    assert printed["zcdp"] == pytest.approx(2 / (2 * 2.0**2))
+    oracle = pld.PLDAccountant().compose(GaussianDpEvent(2.0), 2)
+    for delta, epsilon in printed["epsilon"].items():
+        # The key has three digits of the delta.
+        assert epsilon == pytest.approx(oracle.get_epsilon(float(delta)), rel=2e-3)
+    assert any("No amplification" in text for text in printed["assumptions"])
+    assert [cost["mechanism"] for cost in printed["mechanisms"]] == [
+        "central",
+        "tree",
+        "matrix",
+        "distributed",
+        "local",
+    ]
+    assert [(run["mechanism"], run["dev_top1"]) for run in printed["measured"]] == [("central", 0.08), ("none", 0.08)]
+    assert (tmp_path / "run" / "privacy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_noise_has_no_epsilon_but_prices(tmp_path):
+    build_run(tmp_path / "run", "none")
+    result = CliRunner().invoke(cli, ["privacy", "--run", str(tmp_path / "run"), "--json"])
+    printed = json.loads(result.stdout)
+    assert list(printed["epsilon"].values()) == [None]
+    assert printed["zcdp"] is None
+    assert "no epsilon holds" in printed["assumptions"][0]
+    assert all(cost["noise_multiplier"] > 0 for cost in printed["mechanisms"])
+
+
+@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed", "local"])
+def test_the_runs_own_row_is_what_its_ledger_will_say_in_the_end(tmp_path, mechanism):
+    folder = build_run(tmp_path / "run", mechanism, **{"aggregation.aggregator": "secagg"})
+    result = run_privacy(folder)
+    own = next(cost for cost in result.costs if cost.name == mechanism)
+    assert own.epsilon == pytest.approx(result.epsilon[result.delta])  # all rounds are charged
+    assert own.noise_multiplier == pytest.approx(2.0, rel=1e-6)
+    text = CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output
+    assert mechanism in text
+
+
+def test_the_running_noise_of_each_mechanism(tmp_path):
+    config = build_run(tmp_path / "run").config()
+    np.testing.assert_allclose(running_noise(config, config.privacy)[[0, 3]], [0.1, 0.2])
+    local = read_config(tmp_path / "run" / "config.toml", overrides={"privacy.mechanism": "local"})
+    np.testing.assert_allclose(running_noise(local, local.privacy)[0], 0.1 * np.sqrt(10))
+    overrides = {"privacy.mechanism": "distributed", "aggregation.aggregator": "secagg"}
+    distributed = read_config(tmp_path / "run" / "config.toml", overrides=overrides)
+    np.testing.assert_allclose(running_noise(distributed, distributed.privacy)[0], 0.1 * np.sqrt(10 / 5))
+
+
+def test_looking_changes_nothing_even_while_a_line_is_being_written(tmp_path):
+    folder = build_run(tmp_path / "run")
+    path = folder.path / LEDGER_FILE
+    with open(path, "ab") as file:
+        file.write(b'{"round_num":9,"partic')
+    before = path.read_bytes()
+    assert run_privacy(folder).rounds_charged == 8
+    assert path.read_bytes() == before
+
+
+def test_a_changed_ledger_is_noticed(tmp_path):
+    folder = build_run(tmp_path / "run")
+    path = folder.path / LEDGER_FILE
+    path.write_text(path.read_text().replace('"noise_multiplier":2.0}}', '"noise_multiplier":9.0}}'))
+    result = CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)], standalone_mode=False)
+    assert "does not follow from those before" in str(result.exception)
