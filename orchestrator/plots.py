@@ -241,7 +241,7 @@ def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc:
 
 
 def running_noise(by_round: Mapping[str, Sequence[float]], own: str) -> Markup:
-    """Noise in the running sum of mean updates after each round, a line a privacy mechanism; the run's own is strong."""
+    """Noise in the running sum of mean updates after each round, a line a mechanism; the run's own is strong."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(_SMALL)
         for (name, noise), colour in zip(by_round.items(), STAGES):
