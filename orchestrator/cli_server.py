@@ -39,7 +39,11 @@ def add_commands(group: click.Group) -> None:
 @_RUN
 @_JSON
 def costs(run_path: Path, as_json: bool) -> None:
-    """Show the bill of a run's sums, beside what the same sum costs under each aggregator, measured now."""
+    """Show the bill of a run's sums, beside what the same sum costs under each aggregator, measured now.
+
+    Bytes sent and received and CPU seconds, by stage, of a client, the server and the decryptor; the time
+    that a client's part takes on three phones and five networks, estimated.
+    """
     from orchestrator.costs import print_costs, read_costs
     from orchestrator.run_folder import RunFolder
 

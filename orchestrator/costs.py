@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -12,11 +12,15 @@ import numpy as np
 from models.corpus import ClientId
 from orchestrator.aggregator import AggregateResult, Cohort
 from orchestrator.config import RunConfig
+from orchestrator.device_costs import estimate_on_phones, measure_flop_per_s
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.report_data import Round, StageBill, read_run
-from orchestrator.report_parts import size_text
+from orchestrator.report_parts import duration_text, size_text
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import build_aggregator
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AGGREGATORS = ("plain", "secagg", "encrypted")
 ROLES = ("per_client", "server", "decryptor")
@@ -29,7 +33,8 @@ def read_costs(folder: RunFolder, note: Callable[[str], None]) -> dict[str, Any]
     `per_client`, `server` and `decryptor` are means over the completed rounds: what a client that took part spent, what
     the others spent on a whole round. `bytes_up` is what a role sent, `bytes_down` what it received, `cpu_s` its CPU
     seconds on this machine. `same_vector` is measured now: each aggregator sums random vectors of the run's length
-    once, for a cohort of the run's size of which nobody drops out; one that can't has `error` instead.
+    once, for a cohort of the run's size of which nobody drops out; one that can't has `error` instead. `on_phones`: see
+    estimate_on_phones.
 
     Args:
       folder: a run with a completed round.
@@ -43,14 +48,18 @@ def read_costs(folder: RunFolder, note: Callable[[str], None]) -> dict[str, Any]
     if not completed:
         raise RunFolderError(f"{folder.path} has no completed round to bill: its last says: {run.rounds[-1].reason}")
     num_slots, num_clients = run.identity.num_weights + 1, run.config.rounds.cohort_size
+    same_vector = _measure_all(run.config, num_slots, num_clients, note)
+    bills = {name: _together(bill["per_client"]) for name, bill in same_vector.items() if "error" not in bill}
+    model_bytes = _WORD_BYTES * run.identity.num_weights
     return {
         **mean_bill(completed),
         "aggregator": run.config.aggregation.aggregator,
         "rounds": len(completed),
         "cohort": num_clients,
         "vector_bytes": _WORD_BYTES * num_slots,
-        "model_bytes": _WORD_BYTES * run.identity.num_weights,
-        "same_vector": _measure_all(run.config, num_slots, num_clients, note),
+        "model_bytes": model_bytes,
+        "same_vector": same_vector,
+        "on_phones": estimate_on_phones(bills, model_bytes, measure_flop_per_s()),
     }
 
 
@@ -139,6 +148,29 @@ def print_costs(figures: Mapping[str, Any]) -> None:
     for name, bill in figures["same_vector"].items():
         if "error" in bill:
             console.print(f"{name}: not possible here: {bill['error']}", highlight=False)
+    _print_on_phones(console, figures["on_phones"], list(bills))
+
+
+def _print_on_phones(console: Console, on_phones: Mapping[str, Any], names: Sequence[str]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Estimated on phones: what a client's part of such a sum takes")
+    for column in ("", "receive the model", *names):
+        table.add_column(column, justify="right" if column else "left")
+    for access, seconds in on_phones["model_s"].items():
+        own = (duration_text(on_phones["transfer_s"][name][access]) for name in names)
+        table.add_row(f"transfer over {access}", duration_text(seconds), *own)
+    table.add_section()
+    for tier in on_phones["slowdown"]:
+        own = (duration_text(on_phones["cpu_s_at_most"][name][tier]) for name in names)
+        table.add_row(f"CPU at most, {tier}", "", *own)
+    console.print(table)
+    console.print(
+        "Transfer at the median speed of each network (China and worldwide, 2020 and 2021). CPU: the time here, times "
+        "how much longer that phone took to train Gboard's model than its arithmetic takes here: a bound from far "
+        "above, since that training used a slow framework and most phones encrypt by instructions made for it.",
+        highlight=False,
+    )
 
 
 def _together(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

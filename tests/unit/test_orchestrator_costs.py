@@ -84,6 +84,21 @@ def test_each_aggregator_sums_the_same_vectors_once(billed):
         assert bool(bill["decryptor"]) == (name == "encrypted")
 
 
+def test_the_time_on_phones_follows_bytes_and_cpu(billed):
+    figures, _ = billed
+    phones = figures["on_phones"]
+    for name, bill in figures["same_vector"].items():
+        up, down, cpu_s = (sum(c[f] for c in bill["per_client"].values()) for f in ("bytes_up", "bytes_down", "cpu_s"))
+        for access, speed in phones["networks"].items():
+            expected = 8 * up / (1e3 * speed["uplink_kbit_per_s"]) + 8 * down / (1e3 * speed["downlink_kbit_per_s"])
+            assert phones["transfer_s"][name][access] == pytest.approx(expected)
+        for tier, factor in phones["slowdown"].items():
+            assert phones["cpu_s_at_most"][name][tier] == pytest.approx(cpu_s * factor)
+    factors = [factor for _, factor in sorted(phones["slowdown"].items())]  # high, low, mid
+    assert factors[0] < factors[2] < factors[1]
+    assert all(phones["transfer_s"]["encrypted"][a] > phones["transfer_s"]["plain"][a] for a in phones["networks"])
+
+
 def test_people_can_read_it(billed, capsys):
     print_costs(billed[0])
     printed = capsys.readouterr().out
@@ -94,6 +109,8 @@ def test_people_can_read_it(billed, capsys):
         "the decryptor",
         "20.0 kB",
         "encrypted",
+        "transfer over 4G",
+        "CPU at most, low: Nexus 6",
     ):
         assert text in printed, text
 
