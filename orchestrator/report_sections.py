@@ -37,6 +37,7 @@ _STAGE_LABELS = {
     "batches": "make batches",
     "clients": "train at the clients",
     "encode": "encode",
+    "noise": "privacy noise",
     "aggregate": "sum",
     "server_update": "server's step",
     "evaluate": "evaluate",

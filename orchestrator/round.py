@@ -169,7 +169,7 @@ def run_round(
     except BelowThreshold as error:
         return _abandoned(state, cohort, tally, str(error))
     with stopwatch.stage("server_update"):
-        mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions)
+        mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions, stopwatch)
         optimizer_state, weights = functions.update_server(
             state.optimizer_state, state.weights, mean_delta, server_learning_rate
         )
@@ -191,11 +191,12 @@ def run_round(
 
 
 def _read(
-    result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions
+    result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions, stopwatch: Stopwatch
 ) -> tuple[Weights, Optional[float], Optional[float]]:
     """(mean delta, share of clients under the clip norm, epsilon) of a sum; the last two only where they are kept."""
     if functions.privacy is not None:
-        release = functions.privacy.release(result.total, encoder, cohort)
+        with stopwatch.stage("noise"):
+            release = functions.privacy.release(result.total, encoder, cohort)
         return release.mean_delta, release.share_under_clip, release.epsilon
     num_summed = len(result.survivors)
     mean_delta, _ = encoder.decode(result.total, num_summed)

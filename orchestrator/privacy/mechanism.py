@@ -155,7 +155,10 @@ def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mech
 
     Raises:
       RunFolderError: one of them is missing or damaged, or of other settings.
+      ValueError: the configuration is not resolved.
     """
+    if not (config.privacy.noise_multiplier > 0 and config.privacy.delta > 0):
+        raise ValueError(f"privacy must be resolved (orchestrator.privacy.calibration), got privacy={config.privacy}")
     has_ledger, rounds = (directory / LEDGER_FILE).exists(), directory / "rounds.jsonl"
     begun = has_ledger or (directory / noise.SEED_FILE).exists()
     if begun and not has_ledger and rounds.exists() and rounds.stat().st_size:
