@@ -1,4 +1,4 @@
-"""The commands that try to break a run: attack."""
+"""The commands that try to break a run: attack, audit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
-    for command in (attack,):
+    for command in (attack, audit):
         group.add_command(command)
 
 
@@ -67,6 +67,34 @@ def attack(
     else:
         print_attack(figures)
         click.echo(f"the page with pictures: {page}")
+
+
+@click.command()
+@_RUN
+@click.option(
+    "--noise-multiplier",
+    type=click.FloatRange(0),
+    metavar="Z",
+    help="Noise of the audited round, in clip norms; by default the run's, or none if it adds none.",
+)
+@_JSON
+def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> None:
+    """Measure a run's privacy: canary clients, a lower bound from one run, secret phrases in the model.
+
+    Each figure is named a bound or an estimate, and stands next to what the privacy ledger states. Phrases are looked
+    for if the run was trained with --set audit.phrases=8. Writes DIR/audit.json.
+    """
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.audit.audit import audit_run, print_audit
+
+    figures = audit_run(folder, noise_multiplier, _note)
+    if as_json:
+        _print_json(figures)
+    else:
+        print_audit(figures)
 
 
 def _note(text: str) -> None:

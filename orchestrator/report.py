@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from models.corpus import write_atomically
-from orchestrator import report_attack, report_fairness, report_privacy, report_sections, report_sums
+from orchestrator import report_attack, report_audit, report_fairness, report_privacy, report_sections, report_sums
 from orchestrator.report_data import RunView, read_run
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Section
@@ -25,6 +25,7 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
     report_sections.examples,
     report_attack.attack,
     report_privacy.privacy,
+    report_audit.audit,
     report_sections.times,
     report_sections.phone_bill,
     report_sums.as_the_server_saw,

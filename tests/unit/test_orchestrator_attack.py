@@ -1,4 +1,4 @@
-"""The attack on a small run, made here without TFF: every view, few people, the page."""
+"""The attack on and the audit of a small run, made here without TFF: every view, few people, the page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from models.cifg_lstm import initial_weights
 from orchestrator.audit.attack import attack_run, print_attack
+from orchestrator.audit.audit import audit_run, phrase_losses, print_audit
+from orchestrator.audit.exposure import planted_phrases
 from orchestrator.audit.views import VIEWS
 from orchestrator.config import read_config
 from orchestrator.errors import RunFolderError
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
 NUM_WORDS = 400
 
 
-def begin_run(folder_path, text_path, num_people):
+def begin_run(folder_path, text_path, num_people, **overrides):
     """A run's folder whose only checkpoint is the first weights; everybody types words of one vocabulary."""
     rng = random.Random(1)
     lines = [
@@ -46,6 +48,7 @@ def begin_run(folder_path, text_path, num_people):
             "model.num_cells": 16,
             "rounds.cohort_size": 5,
             "rounds.count": 2,
+            **overrides,
         }
     )
     corpus, data = load_client_data(config)
@@ -143,3 +146,31 @@ def test_a_damaged_file_is_told(run, figures):
     with pytest.raises(RunFolderError, match="attack.json is damaged"):
         read_attack(folder.path)
     (folder.path / "attack.json").write_bytes(content)
+
+
+def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
+    folder, data = begin_run(tmp_path / "run", tmp_path / "people.jsonl", 20, **{"audit.phrases": 2})
+    figures = audit_run(folder, 1.0, lambda text: None)
+    kinds = [figures[name]["kind"] for name in ("stated", "one_shot", "one_run", "exposure")]
+    assert kinds == ["upper bound", "estimate", "lower bound", "estimate"]
+    assert 0 <= figures["one_run"]["epsilon"] <= figures["stated"]["one_round"]
+    assert figures["one_shot"]["epsilon"] == pytest.approx(figures["stated"]["one_round"], rel=0.5)
+    # No round was trained: everybody's phrases are as unknown as the others.
+    assert figures["exposure"]["by_repeats"] == {"1": None, "4": None, "16": None}
+    assert figures["exposure"]["never_took_part"]["phrases"] == 6
+    print_audit(figures)
+    assert "took part in no round" in capsys.readouterr().out
+
+    words = [phrase.words for phrase in planted_phrases(folder.config(), data)]
+    weights = folder.load_checkpoint().weights
+    losses = phrase_losses(weights, words, 20)
+    assert losses == pytest.approx([phrase_losses(weights, [one], 20)[0] for one in words], rel=1e-5)
+    assert np.all(losses > 6 * np.log(200))  # five words and the end, each about as likely as any of 404
+
+
+def test_an_audit_without_noise_or_phrases_says_so(run):
+    figures = audit_run(run[0], None, lambda text: None)
+    assert figures["stated"] == {"kind": "upper bound", "one_round": None, "run": None}
+    assert figures["one_run"]["right"] == figures["one_run"]["guesses"]
+    assert figures["exposure"] is None
+    assert "audit.phrases=8" in figures["exposure_reason"]

@@ -1,0 +1,151 @@
+"""Canary clients: random updates of the clip norm put into a noised sum, and what the released sum tells of them.
+
+A canary is a random direction, so that its inner product with anything that does not hold it is normal with a known
+variance. One release holds all of them: no training has to be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.audit.one_run import count_right, epsilon_lower_bound
+
+_ROWS = 64  # canaries drawn at a time
+_CAP = 200.0  # epsilons beyond are not told apart
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """Andrew's estimate from one release; None where it is above 200, which says: no privacy."""
+
+    canaries: int
+    mean_cosine: float
+    deviation: float  # of the cosines
+    null_deviation: float  # of an unseen canary's cosine: 1 / sqrt(coordinates)
+    epsilon: Optional[float]  # the null's deviation for both: right for Gaussian noise
+    epsilon_fitted: Optional[float]  # both deviations fitted: biased upwards
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """Steinke's lower bound from one release."""
+
+    canaries: int
+    guesses: int
+    right: int
+    confidence: float
+    epsilon: float
+
+
+def one_shot_estimate(
+    release: NDArray[np.floating], noise_stddev: float, clip_norm: float, num_canaries: int, delta: float, seed: int
+) -> OneShot:
+    """An estimate of the epsilon of one release into which all canaries go. No bound.
+
+    Args:
+      release: [n], the sum without canaries and without noise.
+      noise_stddev: of a coordinate.
+      clip_norm: of a canary.
+      num_canaries: two or more.
+      delta: at which epsilon is wanted.
+      seed: of canaries and noise.
+
+    Source: Andrew, Kairouz, Oh, Oprea, McMahan, Suriyakumar 2023, https://arxiv.org/abs/2302.03098, algorithm 2.
+    """
+    everyone = np.ones(num_canaries, bool)
+    cosines = _inner_products(release, noise_stddev, clip_norm, everyone, seed)
+    null = 1.0 / math.sqrt(release.size)
+    mean, deviation = float(cosines.mean()), float(cosines.std(ddof=1))
+    return OneShot(
+        canaries=num_canaries,
+        mean_cosine=mean,
+        deviation=deviation,
+        null_deviation=null,
+        epsilon=two_normals_epsilon(mean, null, 0.0, null, delta),
+        epsilon_fitted=two_normals_epsilon(mean, deviation, 0.0, null, delta),
+    )
+
+
+def one_run_bound(
+    release: NDArray[np.floating],
+    noise_stddev: float,
+    clip_norm: float,
+    num_canaries: int,
+    num_guesses: int,
+    delta: float,
+    seed: int,
+    confidence: float = 0.95,
+) -> OneRun:
+    """A lower bound on the epsilon of one release, into which each canary goes by the toss of a coin.
+
+    Args: as of one_shot_estimate; num_guesses is fixed before anything is drawn.
+    """
+    included = np.random.default_rng([seed, 1]).random(num_canaries) < 0.5
+    scores = _inner_products(release, noise_stddev, clip_norm, included, seed)
+    right = count_right(scores, included, num_guesses)
+    epsilon = epsilon_lower_bound(num_canaries, num_guesses, right, delta, confidence)
+    return OneRun(num_canaries, num_guesses, right, confidence, epsilon)
+
+
+def _inner_products(
+    release: NDArray[np.floating], noise_stddev: float, clip_norm: float, included: NDArray[np.bool_], seed: int
+) -> NDArray[np.float64]:
+    """The cosine of each canary with the released sum, which holds the included ones and the noise."""
+    total = release.astype(np.float64)
+    start = 0
+    for canaries in _canaries(release.size, included.size, seed):
+        chosen = included[start : start + len(canaries)]
+        total += clip_norm * canaries[chosen].sum(0, dtype=np.float64)
+        start += len(canaries)
+    total += noise_stddev * np.random.default_rng([seed, 2]).standard_normal(release.size)
+    unit = (total / np.linalg.norm(total)).astype(np.float32)
+    return np.concatenate([canaries @ unit for canaries in _canaries(release.size, included.size, seed)]).astype(float)
+
+
+def _canaries(size: int, count: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """Random unit vectors, some rows at a time; drawn again rather than kept."""
+    rng = np.random.default_rng([seed, 0])
+    for start in range(0, count, _ROWS):
+        rows = rng.standard_normal((min(_ROWS, count - start), size), np.float32)
+        yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def two_normals_epsilon(
+    mean_in: float, deviation_in: float, mean_out: float, deviation_out: float, delta: float
+) -> Optional[float]:
+    """The epsilon at delta of telling one normal variable from another by a threshold; None above 200.
+
+    >>> round(two_normals_epsilon(1.0, 1.0, 0.0, 1.0, 1e-5), 2)  # a Gaussian release of noise multiplier 1
+    4.38
+    """
+    from scipy.stats import norm
+
+    reach = 12.0 * max(deviation_in, deviation_out)
+    thresholds = np.linspace(min(mean_in, mean_out) - reach, max(mean_in, mean_out) + reach, 20_001)
+    above_in, above_out = (norm.sf(thresholds, m, s) for m, s in ((mean_in, deviation_in), (mean_out, deviation_out)))
+    below_in, below_out = (norm.cdf(thresholds, m, s) for m, s in ((mean_in, deviation_in), (mean_out, deviation_out)))
+
+    def delta_at(epsilon: float) -> float:
+        factor = math.exp(epsilon)
+        return float(
+            max(
+                (above_in - factor * above_out).max(),
+                (below_in - factor * below_out).max(),
+                (above_out - factor * above_in).max(),
+                (below_out - factor * below_in).max(),
+            )
+        )
+
+    if delta_at(_CAP) > delta:
+        return None
+    low, high = 0.0, _CAP
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if delta_at(middle) > delta else (low, middle)
+    return high
