@@ -7,7 +7,6 @@ import math
 import os
 import stat
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -20,8 +19,9 @@ from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
-from orchestrator.privacy.mechanism import build_mechanism, client_stddev, server_stddev
+from orchestrator.privacy.mechanism import Mechanism, build_mechanism, client_stddev, server_stddev
 from orchestrator.round import RoundFunctions, ServerState, run_round
+from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import build_adaptive_clip, build_encoder
 
 DIM = 6000
@@ -72,7 +72,8 @@ def train_clients(scale=0.05):
 
 def run(config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None):
     """(state, reports) after `rounds` more rounds; a new process if no mechanism is given."""
-    mechanism = mechanism or build_mechanism(config, directory, len(PEOPLE))
+    if config.privacy.mechanism != "none" and mechanism is None:
+        mechanism = build_mechanism(config, directory, len(PEOPLE))
     functions = RoundFunctions(
         batches_of=lambda person, rng: build_batches([np.array([5])], batch_size=1, time=3, rng=rng),
         train_clients=train or train_clients(),
@@ -165,7 +166,10 @@ def test_no_noise_and_a_huge_clip_is_federated_averaging(tmp_path):
     """A million times less noise than clip is none in float32's eyes: the mean is the mean of the updates."""
     config = settings(privacy__noise_multiplier=1e-9, privacy__clip_norm=1000.0)
     state, (report,) = run(config, tmp_path, 1)
-    np.testing.assert_allclose(-state.weights[0], 0.05, atol=5e-6)
+    open_config = settings("none", privacy__noise_multiplier=0.0, privacy__clip_norm=0.0)
+    averaged, _ = run(open_config, tmp_path, 1)
+    np.testing.assert_allclose(-averaged.weights[0], 0.05, atol=1e-6)
+    np.testing.assert_allclose(state.weights[0], averaged.weights[0], atol=5e-6)
     assert report.epsilon > 1e6
 
 
@@ -268,22 +272,48 @@ def test_a_budget_alone_sets_a_noise_that_lasts_for_all_rounds(tmp_path):
         assert resolve_privacy(config, len(PEOPLE)) == config
 
 
-def test_the_adaptive_clip_finds_the_median_norm_with_and_without_noise(tmp_path):
+@pytest.mark.parametrize("mechanism", ["central", "none"])
+def test_the_adaptive_clip_finds_the_median_norm(tmp_path, mechanism):
     norm = 0.05 * math.sqrt(DIM)
     config = settings(
-        "central",
+        mechanism,
         privacy__adaptive_clip=True,
         privacy__clip_norm=1.0,
-        privacy__noise_multiplier=0.1,
+        aggregation__clip_norm=1.0,
+        privacy__noise_multiplier=0.1 if mechanism == "central" else 0.0,
         privacy__clip_learning_rate=0.5,
         rounds__count=60,
     )
     state, reports = run(config, tmp_path, 60)
     assert state.clip_norm == pytest.approx(norm, rel=0.3)
     assert reports[0].metrics["clip_norm"] == 1.0
-    encoder = build_encoder(config, _Size)
-    fixed = msgspec.structs.replace(config.privacy, adaptive_clip=False)
-    assert server_stddev(config.privacy, encoder) > server_stddev(fixed, encoder)  # the count takes its part
+    assert reports[-1].metrics["clip_norm"] > 2.5
+    # A resume goes on from the checkpoint's clip norm.
+    folder = RunFolder(tmp_path / "folder")
+    folder.path.mkdir()
+    folder.save_checkpoint(ServerState(60, START, {"step": np.int32(1)}, None, state.clip_norm), 1)
+    assert folder.load_checkpoint().clip_norm == state.clip_norm
+
+
+def test_the_count_under_the_clip_takes_its_part_of_the_noise():
+    adaptive = settings("central", privacy__adaptive_clip=True)
+    fixed = settings("central")
+    encoder = build_encoder(fixed, _Size)
+    assert server_stddev(adaptive.privacy, encoder) > server_stddev(fixed.privacy, encoder)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_who_holds_the_seed_can_replay_a_round(tmp_path, mechanism):
+    config = settings(mechanism, aggregation__aggregator="secagg")
+    before, _ = run(config, tmp_path, 3)
+    after, _ = run(config, tmp_path, 1, before)
+    replay = Mechanism(config, noise.read_seed(tmp_path), None)
+    replayed, _ = run(config, tmp_path, 1, before, mechanism=replay)
+    np.testing.assert_array_equal(replayed.weights[0], after.weights[0])
+    assert len(read_ledger(tmp_path)[1]) == 4
+    stranger = Mechanism(config, bytes(32), None)
+    other, _ = run(config, tmp_path, 1, before, mechanism=stranger)
+    assert (other.weights[0] != after.weights[0]).mean() > 0.99
 
 
 def test_a_client_that_diverged_sends_zeros(tmp_path):
