@@ -37,9 +37,9 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
 
 _FOOTER = (
     "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json`, "
-    "`fairness.json`, `transcript.json` and `attack.json` of the run's folder. Recall: the share of typed words that "
-    "were among the suggestions. Nats: the mean of minus the logarithm of the probability that the model gave to the "
-    "typed word."
+    "`fairness.json`, `transcript.json`, `attack.json` and `audit.json` of the run's folder. Recall: the share of "
+    "typed words that were among the suggestions. Nats: the mean of minus the logarithm of the probability that the "
+    "model gave to the typed word."
 )
 
 

@@ -15,7 +15,7 @@ from models.corpus import write_atomically
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from orchestrator.audit.sentences import rebuilding_figures
 from orchestrator.audit.updates import UpdateMaker, choose_people
-from orchestrator.audit.views import VIEWS, Noise, Reason, Seen, Views
+from orchestrator.audit.views import VIEWS, Reason, Seen, Views, noise_of
 from orchestrator.audit.word_recovery import (
     RULES,
     Recovery,
@@ -26,13 +26,11 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
-from orchestrator.config import RunConfig
 from orchestrator.report_attack import FILE_NAME
 from orchestrator.run_folder import RunFolder
 from orchestrator.transcript import read_own_text
 
 NUM_TARGETS = 5
-DEFAULT_MULTIPLIER = 1.0  # of the noise shown for a run that adds none
 HIDDEN_AUC = 0.55
 _NUM_NAMED = 60
 _NUM_EXAMPLES = 12
@@ -69,7 +67,7 @@ def attack_run(
     people = choose_people(data, config.seed, state.round_num, client, num_sentences, NUM_TARGETS)
     note("loading TensorFlow")
     maker = UpdateMaker(config, data, state, num_sentences)
-    noise = _noise_of(config, noise_multiplier)
+    noise = noise_of(config, state, noise_multiplier)
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
     note("telling words from what the server has")
@@ -89,6 +87,7 @@ def attack_run(
     figures["rebuilt"] = {
         str(count): rebuilding_figures(state.weights, updates, config.data.max_words, vocabulary)
         for count, updates in {1: one_sentence, num_sentences: views.targets}.items()
+        if updates
     }
     figures["checks"] = _checks(figures)
     write_atomically(folder.path / FILE_NAME, msgspec.json.encode(figures))
@@ -167,18 +166,6 @@ def _named(seen: Any, own: np.ndarray, vocabulary: Vocabulary) -> Optional[list[
     best = np.argsort(-score[NUM_SPECIAL:], kind="stable")[:_NUM_NAMED] + NUM_SPECIAL
     typed_by = np.where(own, "client", np.where(seen.typed, "other", "nobody"))
     return [{"word": vocabulary.words[i], "typed_by": str(typed_by[i])} for i in best]
-
-
-def _noise_of(config: RunConfig, given: Optional[float]) -> Noise:
-    """The noise that the view `noised` shows: as given, or the run's on one round's sum, or an example."""
-    privacy = config.privacy
-    if privacy.mechanism == "none":
-        return Noise(*((DEFAULT_MULTIPLIER, "example") if given is None else (given, "given")), clip_norm=0.0)
-    if given is not None:
-        return Noise(given, "given", privacy.clip_norm)
-    # Under local noise each upload carries the whole of it, so a sum carries the square root of the cohort as much.
-    factor = math.sqrt(config.rounds.cohort_size) if privacy.mechanism == "local" else 1.0
-    return Noise(factor * privacy.noise_multiplier, "run", privacy.clip_norm)
 
 
 def _noise_figures(views: Views) -> dict[str, Any]:

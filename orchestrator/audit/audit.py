@@ -19,6 +19,7 @@ from models.weights import Weights
 from orchestrator.audit.canaries import one_run_bound, one_shot_estimate
 from orchestrator.audit.exposure import REPEATS, draw_phrases, exposure, planted_phrases
 from orchestrator.audit.updates import UpdateMaker, choose_people
+from orchestrator.audit.views import noise_of
 from orchestrator.config import RunConfig
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta
@@ -54,10 +55,11 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     note("reading the text")
     data = read_own_text(folder, config)
     privacy = config.privacy
-    multiplier = privacy.noise_multiplier if noise_multiplier is None else noise_multiplier
+    noise = noise_of(config, state, noise_multiplier)
+    multiplier = 0.0 if noise.source == "example" else noise.multiplier
     delta = privacy.delta or default_delta(len(data.train))
     note(f"loading TensorFlow, training {config.rounds.cohort_size} clients")
-    release, clip_norm = _clipped_sum(config, data, state)
+    release, clip_norm = _clipped_sum(config, data, state, noise.clip_norm)
     seed = int(seed_sequence(config.seed, Purpose.ATTACK, state.round_num).generate_state(1)[0])
     note(f"hiding {NUM_ONE_SHOT} and {NUM_CANARIES} canaries in a round's sum")
     one_shot = one_shot_estimate(release, multiplier * clip_norm, clip_norm, NUM_ONE_SHOT, delta, seed)
@@ -88,13 +90,15 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     return figures
 
 
-def _clipped_sum(config: RunConfig, data: ClientData, state: ServerState) -> tuple[NDArray[np.float32], float]:
-    """(some coordinates of the sum of a cohort's clipped updates, the clip norm): the run's, or their median norm."""
+def _clipped_sum(
+    config: RunConfig, data: ClientData, state: ServerState, clip_norm: float
+) -> tuple[NDArray[np.float32], float]:
+    """(some coordinates of the sum of a cohort's clipped updates, the clip norm); 0 stands for their median norm."""
     maker = UpdateMaker(config, data, state, config.client.max_sentences)
     size = config.rounds.cohort_size
     people = choose_people(data, config.seed, state.round_num, None, config.client.max_sentences, 0)
     updates = list(maker.updates(people.crowd[:size]))
-    clip_norm = config.privacy.clip_norm or statistics.median(update.norm for update in updates)
+    clip_norm = clip_norm or statistics.median(update.norm for update in updates)
     stride = -(-maker.size.num_weights // _MOST_COORDINATES)
     total = np.zeros(-(-maker.size.num_weights // stride), np.float32)
     for update in updates:

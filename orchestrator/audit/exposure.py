@@ -54,7 +54,8 @@ def plant_phrases(config: RunConfig, data: ClientData) -> ClientData:
     train = dict(data.train)
     for number, phrase in enumerate(planted_phrases(config, data)):
         rng = simulation_rng(config.seed, Purpose.PHRASES, number + 1)
-        sentences = list(train[phrase.client_id])
+        most = max(0, config.data.max_sentences_train - phrase.repeats)  # nobody gets more than the text's cap
+        sentences = list(train[phrase.client_id])[:most]
         for _ in range(phrase.repeats):
             sentences.insert(int(rng.integers(len(sentences) + 1)), phrase.words)
         train[phrase.client_id] = tuple(sentences)

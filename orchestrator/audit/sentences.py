@@ -81,7 +81,7 @@ def rebuild_sentences(
     https://arxiv.org/abs/2205.08514. The rows' fit is added here.
     """
     words = candidate_words(embedding, output_bias)
-    towards = _unit(-_untyped_direction(embedding, words))
+    towards = _untyped_direction(embedding, words)
     rows = _unit(_without(-embedding[words].astype(np.float64), towards))
     uses = np.zeros(len(words), int)
     found: list[Sentence] = []
@@ -110,9 +110,10 @@ def candidate_words(embedding: NDArray[np.floating], output_bias: NDArray[np.flo
 
 
 def _untyped_direction(embedding: NDArray[np.floating], words: NDArray[np.int_]) -> NDArray[np.float64]:
+    """The unit vector along which the rows of words not typed moved; zero if there are no such words."""
     others = np.ones(len(embedding), bool)
     others[words] = False
-    return _unit(embedding[others].astype(np.float64)).mean(0)
+    return _unit(_unit(embedding[others].astype(np.float64)).sum(0))
 
 
 def _best_sentence(

@@ -30,7 +30,7 @@ class AttackedUpdate:
     delta: Weights  # server's minus client's
     weight: float
     typed: NDArray[np.bool_]  # [V]: the words in what it trained on
-    sentences: tuple[tuple[int, ...], ...]  # as trained on, cut to the model's words and length
+    sentences: tuple[tuple[int, ...], ...]  # distinct ones, cut to the model's words and length
     norm: float  # L2, before clipping
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,13 @@ from orchestrator.audit.updates import AttackedUpdate, People, UpdateMaker, enco
 from orchestrator.config import RunConfig
 from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
+from orchestrator.privacy.calibration import update_noise
+from orchestrator.round import ServerState
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.transcript import Witness, encrypt_upload
 
 SUMS = (2, 10, 30, 100)
+_EXAMPLE = 1.0  # noise multiplier
 VIEWS = ("raw", "masked", "encrypted", *(f"sum_{n}" for n in SUMS), "noised")
 
 
@@ -44,6 +48,22 @@ class Noise:
     multiplier: float
     source: str  # "run", "given" or "example"
     clip_norm: float  # 0 stands for the median norm of the targets' updates
+
+
+def noise_of(config: RunConfig, state: ServerState, given: Optional[float] = None) -> Noise:
+    """The noise on one round's sum: as given, or the run's; for a run that adds none, an example of one clip norm."""
+    privacy = config.privacy
+    if privacy.mechanism == "none":
+        return Noise(*((_EXAMPLE, "example") if given is None else (given, "given")), clip_norm=0.0)
+    clip_norm = state.clip_norm or privacy.clip_norm
+    if given is not None:
+        return Noise(given, "given", clip_norm)
+    multiplier = privacy.noise_multiplier
+    if privacy.adaptive_clip:
+        multiplier = update_noise(multiplier, privacy.count_noise)
+    if privacy.mechanism == "local":  # each upload carries the whole of it
+        multiplier *= math.sqrt(config.rounds.cohort_size)
+    return Noise(multiplier, "run", clip_norm)
 
 
 @dataclass(frozen=True)
