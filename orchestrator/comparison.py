@@ -96,6 +96,9 @@ def evaluate_run(
 def _figures(sums: Mapping[str, ClientSums], mixing_weight: float) -> dict[str, Any]:
     summaries = {name: summarise(s) for name, s in sums.items()}
     figures: dict[str, Any] = {name: asdict(summary) for name, summary in summaries.items()}
+    for summary in figures.values():
+        # Hits over all typed words, known or not: what runs with different word lists are compared by.
+        summary["top1_of_all_words"] = summary["top1"] * (1 - summary["oov_rate"])
     figures["mixed"]["model_weight"] = mixing_weight
     for name in ("model", "mixed"):
         figures[name]["top1_minus_trigram"] = summaries[name].top1 - summaries["trigram"].top1

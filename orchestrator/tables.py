@@ -44,7 +44,8 @@ def print_comparison(figures: Mapping[str, Any]) -> None:
             + _over_people(figures[name]["top1_minus_trigram_interval"])
         )
     console.print(
-        f"words outside the vocabulary: {figures['oov_rate']:.2%}, counted apart;"
+        f"words outside the vocabulary: {figures['oov_rate']:.2%}, counted apart"
+        f" (top-1 over all words: {figures['model']['top1_of_all_words']:.2%});"
         f" share of the model in the mixture: {figures['mixed']['model_weight']} (picked on dev people)"
     )
     personal = figures.get("personalised")

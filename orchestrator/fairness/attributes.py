@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -37,6 +37,10 @@ class Labels:
     about: str
     groups: tuple[str, ...]
     group_of: Mapping[ClientId, int]
+
+    def says_something(self, people: Iterable[ClientId]) -> bool:
+        """True if a group is given for any of these people."""
+        return any(self.groups[self.group_of[person]] != NOT_GIVEN for person in people)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def read_devices(path: Path, people: Collection[ClientId]) -> list[Labels]:
         devices = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, object]])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FairnessError(f"{path} is damaged ({error}): restore it, or train the fleet run anew") from None
-    rows = {ClientId(name): {key: str(value) for key, value in row.items()} for name, row in devices.items()}
+    rows = _as_text(devices)
     return [
         build_labels(column, f"{label}, as the fleet drew it", label, rows, people)
         for column, label in _DEVICE_COLUMNS.items()
@@ -146,7 +150,7 @@ def read_groups(path: Path, known: Collection[ClientId], people: Collection[Clie
     except UnicodeDecodeError:
         raise FairnessError(f"{path}: is not UTF-8: save it as UTF-8") from None
     rows = _json_rows(path, content) if path.suffix.lower() == ".json" else _csv_rows(path, content)
-    strangers = [name for name in rows if name not in set(known)]
+    strangers = sorted(set(rows) - set(known))
     if strangers:
         raise FairnessError(
             f"{path}: names {len(strangers)} clients that the run's text has not, the first {strangers[0]!r}: "
@@ -163,7 +167,14 @@ def _json_rows(path: Path, content: str) -> dict[ClientId, dict[str, str]]:
         rows = msgspec.json.decode(content, type=dict[str, dict[str, object]])
     except msgspec.MsgspecError as error:
         raise FairnessError(f'{path}: {error}: write {{"client": {{"attribute": "group"}}}}') from None
-    return {ClientId(name): {key: str(value) for key, value in row.items()} for name, row in rows.items()}
+    return _as_text(rows)
+
+
+def _as_text(rows: Mapping[str, Mapping[str, object]]) -> dict[ClientId, dict[str, str]]:
+    return {
+        ClientId(name): {key: "" if value is None else str(value) for key, value in row.items()}
+        for name, row in rows.items()
+    }
 
 
 def _csv_rows(path: Path, content: str) -> dict[ClientId, dict[str, str]]:
@@ -211,13 +222,3 @@ def _ordered(groups: Collection[str]) -> tuple[str, ...]:
             return group == NOT_GIVEN, math.inf, group
 
     return tuple(sorted(groups, key=key))
-
-
-def nobody_labelled(labels: Labels) -> bool:
-    """True if the attribute says nothing: everybody is in one group without a name."""
-    return labels.groups in ((), (NOT_GIVEN,))
-
-
-def names(attributes: Sequence[Labels]) -> list[str]:
-    """The attributes' names, in order."""
-    return [labels.name for labels in attributes]

@@ -32,7 +32,7 @@ def recall_figures(
     secure: Secure,
     seed: int,
 ) -> tuple[dict[str, Any], list[Labels]]:
-    """(figures over everybody and by group, the attributes with the features cut into thirds).
+    """(figures over everybody and by group, the features cut into thirds).
 
     Args:
       people: who was scored.
@@ -47,8 +47,8 @@ def recall_figures(
     """
     values = {p: own for p, own in zip(people, figures.client_values(sums)) if own[0]}
     counted = [p for p, positions in zip(people, sums.positions) if positions >= figures.MIN_POSITIONS]
-    labels = [*given, *group_sums.cut_features(features, counted, secure, step=1)]
-    chosen = group_sums.choose_groups(labels, list(values), counted, secure, step=2)
+    cut = group_sums.cut_features(features, counted, secure, step=1)
+    chosen = group_sums.choose_groups([*given, *cut], list(values), counted, secure, step=2)
     total, by_attribute = group_sums.sums_by_group(chosen, values, secure, step=3)
     by_group = {}
     for groups, totals in zip(chosen, by_attribute):
@@ -60,7 +60,7 @@ def recall_figures(
             **figures.compare_groups(groups.names, totals, seed),
         }
     histogram = figures.recall_histogram(total)
-    return {**figures.pooled_figures(total), "recall_histogram": histogram, "attributes": by_group}, labels
+    return {**figures.pooled_figures(total), "recall_histogram": histogram, "attributes": by_group}, cut
 
 
 def participation_figures(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -61,7 +61,8 @@ def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], 
     _check_text(folder, corpus, data)
     scored: Mapping[ClientId, Any] = getattr(data, options.people)
     everybody = tuple(scored) + tuple(p for p in data.split.train if p not in scored)
-    given, missing = _given_labels(folder, options.groups_path, corpus, scored)
+    given = _given_labels(folder, options.groups_path, corpus.clients)
+    of_scored = [labels for labels in given if labels.says_something(scored)]
     note(f"federated evaluation on {len(scored)} {options.people} people")
     with Runtime(options.workers or config.runtime.workers) as runtime:
         evaluation = build_evaluation(cifg_lstm.ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
@@ -71,13 +72,14 @@ def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], 
     note(f"summing by group, by {config.aggregation.aggregator}")
     texts = {person: corpus.clients[person] for person in everybody}
     features = [attributes.activity(texts), attributes.vocabulary_distance(texts, data.vocabulary)]
-    own, labels = recall_figures(tuple(scored), sums, features, given, secure, config.seed)
+    own, cut = recall_figures(tuple(scored), sums, features, of_scored, secure, config.seed)
     participation = {}
     if options.participation:
         note(
             f"summing who took part over {len(data.split.train):,} training people, by {config.aggregation.aggregator}"
         )
-        participation = participation_figures(_parts_taken(folder, data), labels, secure)
+        of_train = [labels for labels in given if labels.says_something(data.split.train)]
+        participation = participation_figures(_parts_taken(folder, data), [*of_train, *cut], secure)
     result = {
         "round_num": state.round_num,
         "weights_sha256": weights_digest(state.model),
@@ -87,7 +89,7 @@ def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], 
         "min_positions": figures.MIN_POSITIONS,
         **own,
         "participation": participation,
-        "not_measured": missing,
+        "not_measured": _not_measured(given, of_scored),
     }
     write_atomically(folder.path / FILE_NAME, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     return result
@@ -99,28 +101,24 @@ def _check_text(folder: RunFolder, corpus: Corpus, data: ClientData) -> None:
         raise RunFolderError(f"{folder.path} was trained on another text than its source holds now: restore it")
 
 
-def _given_labels(
-    folder: RunFolder, groups_path: Optional[Path], corpus: Corpus, scored: Mapping[ClientId, Any]
-) -> tuple[list[Labels], dict[str, str]]:
-    """(attributes from the fleet and from a file, {attribute that is missing: why})."""
+def _given_labels(folder: RunFolder, groups_path: Optional[Path], people: Collection[ClientId]) -> list[Labels]:
+    """The attributes from the fleet and from a file; who is in neither is in the group "not given"."""
     labels = []
     if (folder.path / DEVICES_FILE).exists():
-        labels += attributes.read_devices(folder.path / DEVICES_FILE, corpus.clients)
+        labels += attributes.read_devices(folder.path / DEVICES_FILE, people)
     if groups_path is not None:
-        labels += attributes.read_groups(groups_path, corpus.clients, corpus.clients)
-    repeated = [name for name, count in Counter(attributes.names(labels)).items() if count > 1]
-    if repeated:
-        raise FairnessError(f"{groups_path}: {repeated[0]!r} is given by the fleet, too: rename the column")
-    missing = {"device tier": _NO_DEVICE, "network": _NO_DEVICE, "time zone": _NO_TIME_ZONE}
-    for name in attributes.names(labels):
-        missing.pop(name, None)
-    said = []
-    for own in labels:
-        if all(own.groups[own.group_of[person]] == attributes.NOT_GIVEN for person in scored):
-            missing[own.name] = "given for none of the people scored: try --people train"
-        else:
-            said.append(own)
-    return said, missing
+        labels += attributes.read_groups(groups_path, people, people)
+    for name, count in Counter(own.name for own in labels).items():
+        if count > 1:
+            raise FairnessError(f"{groups_path}: {name!r} is given by the fleet, too: rename the column")
+    return labels
+
+
+def _not_measured(given: Sequence[Labels], scored: Sequence[Labels]) -> dict[str, str]:
+    """{attribute whose recall can't be told: why}."""
+    reasons = {"device tier": _NO_DEVICE, "network": _NO_DEVICE, "time zone": _NO_TIME_ZONE}
+    reasons.update((labels.name, "given for none of the people scored: try --people train") for labels in given)
+    return {name: why for name, why in reasons.items() if name not in {labels.name for labels in scored}}
 
 
 def _parts_taken(folder: RunFolder, data: ClientData) -> dict[ClientId, PartTaken]:

@@ -64,8 +64,7 @@ def test_figures_by_group_are_those_of_a_central_count(aggregator):
     feature = Feature("activity", "", 50, bins, str)
     secure = Secure(build_aggregator(AggregationConfig(aggregator=aggregator)), 10)
     got, cut = recall_figures(PEOPLE, sums, [feature], [tier], secure, seed=0)
-    assert len(cut) == 2
-    for own, shown in ((labels, got["attributes"][labels.name]) for labels in cut):
+    for own, shown in ((labels, got["attributes"][labels.name]) for labels in (tier, *cut)):
         groups = np.array([own.group_of[person] for person in PEOPLE])
         assert shown["hidden_groups"] == 0
         means = []
@@ -245,6 +244,8 @@ def test_devices_of_a_fleet_become_attributes(tmp_path):
     tier, network, zone = attributes.read_devices(path, ["a", "b"])
     assert (tier.name, network.name, zone.name) == ("device tier", "network", "time zone")
     assert zone.groups == ("-7", attributes.NOT_GIVEN)
+    assert tier.says_something(["a", "b"])
+    assert not tier.says_something(["b"])  # a fleet knows training people only
 
 
 def write_figures(folder):
