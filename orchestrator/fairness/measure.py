@@ -30,7 +30,7 @@ from tff_pipelines.runtime import Runtime
 DEVICES_FILE = "fleet_devices.json"
 _NO_DEVICE = "no device is known: train with a fleet, or give --groups FILE"
 _NO_TIME_ZONE = (
-    "the built-in text has times in UTC and no place, and when someone types is not where they are: "
+    "the text says when (UTC) somebody typed, not where, and the one does not follow from the other: "
     "train with a fleet, or give --groups FILE"
 )
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from models.corpus import split_people
+
 pytestmark = pytest.mark.slow
 
 SMALL = [
@@ -43,7 +45,9 @@ def run(tmp_path_factory):
 
 def test_pooled_figures_are_those_of_evaluate(run, tmp_path):
     groups = tmp_path / "groups.csv"
-    groups.write_text("client_id,writes\n" + "".join(f"p{i:03},{'rare' if i % 2 else 'plain'}\n" for i in range(120)))
+    split = split_people([f"p{i:03}" for i in range(120)], seed=0)
+    rows = [f"{person},{'ab'[i % 2]}\n" for part in (split.test, split.train) for i, person in enumerate(part)]
+    groups.write_text("client_id,side\n" + "".join(rows))
     done = fedkeys("fairness", "--run", run, "--groups", groups, "--min-group", 3, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -55,9 +59,9 @@ def test_pooled_figures_are_those_of_evaluate(run, tmp_path):
     assert figures["top1"] == pytest.approx(evaluation["model"]["top1"])
     assert figures["top3"] == pytest.approx(evaluation["model"]["top3"])
     assert figures["per_client"]["mean"] == pytest.approx(evaluation["model"]["top1_per_client_mean"], abs=1e-4)
-    writes = figures["attributes"]["writes"]["groups"]
-    assert sum(group["positions"] for group in writes.values()) == figures["positions"]
-    heard = figures["participation"]["writes"]["groups"]
+    sides = figures["attributes"]["side"]["groups"]
+    assert sum(group["positions"] for group in sides.values()) == figures["positions"]
+    heard = figures["participation"]["side"]["groups"]
     assert sum(group["summed"] for group in heard.values()) == 8
     assert sum(group["clients"] for group in heard.values()) == 96
     assert set(figures["not_measured"]) == {"device tier", "network", "time zone"}
@@ -67,7 +71,7 @@ def test_pooled_figures_are_those_of_evaluate(run, tmp_path):
 
 def test_what_is_refused_and_how(run, tmp_path):
     groups = tmp_path / "groups.csv"
-    groups.write_text("client_id,writes\nzoe,plain\n")
+    groups.write_text("client_id,side\nzoe,a\n")
     done = fedkeys("fairness", "--run", run, "--groups", groups)
     assert done.returncode == 2
     assert "the first 'zoe'" in done.stderr.strip().splitlines()[-1]
