@@ -92,7 +92,7 @@ class SecureTotal:
             counts[level.slots(own)] += 1
             return counts.astype(np.uint32)  # two's complement
 
-        cohort = Cohort(1 + len(level.prefixes), tuple(self.nodes), len(self.nodes))
+        cohort = Cohort(1 + level.depth, tuple(self.nodes), len(self.nodes))
         vectors = ((person, vector(own)) for person, own in self.nodes.items())
         return self.aggregator.sum(vectors, cohort, {}).total.view(np.int32).astype(np.int64)
 

@@ -57,6 +57,11 @@ class Level:
         """The length of a client's vector at this level."""
         return len(self._place)
 
+    @property
+    def depth(self) -> int:
+        """The letters of its open prefixes; 0: the first level."""
+        return len(self.prefixes[0]) if self.prefixes else 0
+
     @cached_property
     def nodes(self) -> Sequence[str]:
         """The node of each slot."""
