@@ -177,7 +177,9 @@ def _claims(config: RunConfig) -> list[str]:
     else:
         claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
     trust = {
-        "central": "The server is trusted to add the noise, and sees the sum without it.",
+        "central": "The server is trusted to add the noise: it sees "
+        + ("every update" if config.aggregation.aggregator == "plain" else "the sum")
+        + " without it.",
         "distributed": (
             f"Enough noise is in the sum if at least {min_summed(config)} clients' updates are, which the aggregator "
             "enforces, and if all of them added theirs: colluding clients can take theirs away. The server sees no sum "

@@ -92,7 +92,8 @@ class Mechanism:
         share = None
         if privacy.mechanism not in FROM_CLIENTS:
             scale = server_stddev(privacy, encoder)
-            coordinates = np.rint(self._unit_noise(cohort.round_num, encoder.dim, digest) * scale) + coordinates
+            own = self._unit_noise(cohort.round_num, encoder.dim, digest) * scale  # a copy: sequences keep theirs
+            coordinates = np.add(np.rint(own, out=own), coordinates, out=own)
         if privacy.adaptive_clip:
             count = noise.normal(self._seed, f"count {cohort.round_num} {digest}", 1)[0] * privacy.count_noise
             share = (float(total[encoder.dim]) + float(count)) / cohort_size
