@@ -60,7 +60,7 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
     members = tuple(ClientId(f"client-{i}") for i in range(num_clients))
     num_dropped = round(dropout * num_clients)
     drops = {members[i * num_clients // num_dropped]: DropStage.BEFORE_UPLOAD for i in range(num_dropped)}
-    client_cpu_s, server_cpu_s, decryptor_cpu_s, exact, sent = [], [], [], True, 0.0
+    client_cpu_s, server_cpu_s, decryptor_cpu_s, addition_cpu_s, exact, sent = [], [], [], [], True, 0.0
     for round_num in range(repeats):
         expected = np.zeros(num_slots, np.uint32)
 
@@ -81,6 +81,8 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
         ):
             seconds.append(sum(stage.cpu_s for stage in role.values()))
         sent = sum(stage.bytes_up for stage in result.cost.per_client.values())
+        if "add" in result.cost.server:
+            addition_cpu_s.append(result.cost.server["add"].cpu_s / len(result.survivors))
     return {
         "aggregator": name,
         "clients": num_clients,
@@ -88,6 +90,7 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
         "client_cpu_s": round(statistics.median(client_cpu_s), 4),
         "server_cpu_s": round(statistics.median(server_cpu_s), 4),
         "decryptor_cpu_s": round(statistics.median(decryptor_cpu_s), 4),
+        **({"addition_cpu_s": round(statistics.median(addition_cpu_s), 4)} if addition_cpu_s else {}),
         "upload_ratio": round(sent / (4 * num_slots), 4),
         "exact": bool(exact),
         "server_extra_mib": round(memory_mib("VmHWM") - base_mib, 1),
@@ -153,6 +156,7 @@ def measure_tenseal(num_clients: int, num_slots: int) -> Optional[dict[str, Any]
                 "client_cpu_s": round(cpu_s["encrypt"], 4),
                 "server_cpu_s": round(num_clients * (cpu_s["parse"] + cpu_s["add"]), 4),
                 "decryptor_cpu_s": round(cpu_s["decrypt"], 4),
+                "addition_cpu_s": round(cpu_s["add"], 4),
                 "upload_ratio": round(found.sent / (4 * num_slots), 4),
                 "exact": road.is_exact,
                 "server_extra_mib": round(memory_mib("VmHWM") - base_mib, 1),
@@ -203,6 +207,7 @@ def print_table(rows: list[dict[str, Any]], masks: dict[str, float], machine: di
         "client_cpu_s",
         "server_cpu_s",
         "decryptor_cpu_s",
+        "addition_cpu_s",
         "upload_ratio",
         "server_extra_mib",
         "exact",
@@ -212,7 +217,7 @@ def print_table(rows: list[dict[str, Any]], masks: dict[str, float], machine: di
     for row in rows:
         click.echo(
             f"{row['aggregator']:13}{row['clients']:>8}{row['dropout']:>8.0%}"
-            + "".join(f"{row[column]!s:>17}" for column in columns)
+            + "".join(f"{row.get(column, '')!s:>17}" for column in columns)
         )
     click.echo(
         f"masks: {masks['mask_gb_per_s']} GB/s expanded and added on one thread, "

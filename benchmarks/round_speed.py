@@ -1,7 +1,8 @@
 """How much TFF adds to a round: the same batches through TFF's workers and through plain tf.function loops.
 
 Both sides have two processes of one thread each, the best setting on two cores, and take turns in one run; equal work
-is asserted (the same weights come out). Then the fixed cost of a client, and what a large cohort holds in memory.
+is asserted (the same weights come out). Then whole rounds under secure aggregation and with a plain sum, in turns,
+which must give the same weights too; the fixed cost of a client; and what a large cohort holds in memory.
 
     python benchmarks/round_speed.py [--json] [--repeats 7] [--batches 16]
 """
@@ -143,6 +144,64 @@ def compare(runtime, plain, work, start, clients, repeats: int) -> dict[str, flo
     }
 
 
+def compare_sums(runtime, work, start, clients, repeats: int) -> dict[str, float]:
+    """Median wall seconds of a whole round, from training to the new weights, by aggregator, alternately timed."""
+    from models.corpus import ClientId
+    from models.weights import ModelSize
+    from orchestrator.aggregator import Cohort
+    from orchestrator.config import read_config
+    from orchestrator.round import RoundFunctions, ServerState, run_round
+    from orchestrator.run_functions import NoStopwatch, build_aggregator, build_encoder, client_weight
+
+    members = tuple(ClientId(f"client {i}") for i in range(len(clients)))
+    batches = dict(zip(members, clients))
+
+    def one_round(name: str) -> tuple[float, str]:
+        config = read_config(preset="gboard", overrides={"rounds.cohort_size": len(clients)})
+
+        def train(weights, learning_rate, seed, own):
+            return runtime.map_clients(work, (weights, np.float32(learning_rate), np.int32(seed)), own, CLIENTS // 2)
+
+        functions = RoundFunctions(
+            batches_of=lambda member, rng: batches[member],
+            train_clients=train,
+            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            encoder=build_encoder(config, ModelSize.of(start)),
+            aggregator=aggregators[name],
+            update_server=lambda state, weights, delta, rate: (state, tuple(w - d for w, d in zip(weights, delta))),
+        )
+        began = time.perf_counter()
+        _, report = run_round(
+            ServerState(0, start, ()),
+            Cohort(1, members, 2),
+            functions,
+            seed=0,
+            client_learning_rate=LEARNING_RATE,
+            server_learning_rate=1.0,
+            stopwatch=NoStopwatch(),
+        )
+        assert report.outcome == "completed", report.reason
+        return time.perf_counter() - began, report.weights_sha256
+
+    aggregation = read_config(preset="gboard").aggregation
+    aggregators = {
+        name: build_aggregator(msgspec.structs.replace(aggregation, aggregator=name)) for name in ("plain", "secagg")
+    }
+    digests = {one_round(name)[1] for name in aggregators}
+    assert len(digests) == 1, "the two sums did not give the same weights"
+    times: dict[str, list[float]] = {name: [] for name in aggregators}
+    for _ in range(repeats):
+        for name in aggregators:
+            times[name].append(one_round(name)[0])
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    return {
+        "plain_s": round(median["plain"], 3),
+        "secagg_s": round(median["secagg"], 3),
+        "secagg_over_plain": round(median["secagg"] / median["plain"], 3),
+        "repeats": repeats,
+    }
+
+
 def cohort_cost(runtime, work, start, num_clients: int) -> dict[str, float]:
     """CPU ms a client without batches, all processes together, and their peak memory."""
     processes = [psutil.Process(), *(psutil.Process(worker.pid) for worker in runtime.workers)]
@@ -186,6 +245,8 @@ def main(as_json: bool, repeats: int, num_batches: int) -> None:
             clients = [client_batches(i, num_batches, share, size.vocabulary_size) for i in range(CLIENTS)]
             figures[name] = compare(runtime, plain, work, start, clients, repeats)
             click.echo(f"{name}: {figures[name]}", err=True)
+            figures[name]["round"] = compare_sums(runtime, work, start, clients, repeats)
+            click.echo(f"{name}, whole rounds: {figures[name]['round']}", err=True)
         plain.close()
         figures["cohorts"] = [cohort_cost(runtime, work, start, n) for n in (10, 100, 1000)]
         figures["fixed_ms_per_client"] = figures["cohorts"][-1]["fixed_ms_per_client"]

@@ -206,7 +206,8 @@ class _NetworkSum:
             with session.metered("unmask"):
                 total, alive = server.total()
         except RecoveryFailed as error:  # a client's lie ends the round, not the run
-            raise BelowThreshold(f"round {cohort.round_num}: {error}") from None
+            self._strike(members[error.owner], cohort.round_num, "deals shares that recover nothing")
+            raise BelowThreshold(f"round {cohort.round_num}: {members[error.owner]}: {error}") from None
         return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
 
     def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
@@ -242,7 +243,11 @@ class _NetworkSum:
         known = set(self._suspects.struck)
         self._suspects.spoiled(summed)
         for client_id in self._suspects.struck - known:
-            self._party.note(f"round {round_num}: {client_id} spoils every sum that it is in: struck off from here on")
+            self._strike(client_id, round_num, "spoils every sum that it is in")
+
+    def _strike(self, client_id: ClientId, round_num: int, reason: str) -> None:
+        self._suspects.struck.add(client_id)
+        self._party.note(f"round {round_num}: {client_id} {reason}: struck off from here on")
 
 
 def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:

@@ -17,6 +17,8 @@ from models.corpus import ClientId
 class Suspects:
     """What a server knows about who spoils its sums; forgotten when its process ends.
 
+    `struck` may be added to: a client that another proof names.
+
     >>> suspects = Suspects()
     >>> suspects.spoiled(["ann", "bob", "eve"])  # a sum of these could not be opened
     >>> suspects.candidates(["ann", "bob", "eve"], least=1)

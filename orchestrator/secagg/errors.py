@@ -79,4 +79,12 @@ class ClientRefused(SecAggError):
 
 
 class RecoveryFailed(SecAggError, BelowThreshold):
-    """A secret that the total needs cannot be recovered from the shares: the round is abandoned."""
+    """A secret that the total needs cannot be recovered from the shares: the round is abandoned.
+
+    Attributes:
+      owner: the number of the client that dealt them. Shares that holders changed never come so far: it is to blame.
+    """
+
+    def __init__(self, owner: int, what: str):
+        super().__init__(f"client {owner} {what}")
+        self.owner = owner

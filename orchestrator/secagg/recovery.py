@@ -58,7 +58,7 @@ class Escrow:
         secret = self._combine(self._seed_shares, threshold)
         found = keys.commitment(secret, self._session, self._owner)
         if not hmac.compare_digest(found, self._commitment):
-            raise RecoveryFailed(f"client {self._owner} dealt shares of another secret than it committed to")
+            raise RecoveryFailed(self._owner, "dealt shares of another secret than it committed to")
         return keys.self_mask_seed(secret, self._session, self._owner)
 
     def mask_private(self, threshold: int) -> X25519PrivateKey:
@@ -69,7 +69,7 @@ class Escrow:
         """
         private = X25519PrivateKey.from_private_bytes(self._combine(self._key_shares, threshold))
         if private.public_key().public_bytes_raw() != self._mask_key:
-            raise RecoveryFailed(f"client {self._owner} dealt shares of another key than it advertised")
+            raise RecoveryFailed(self._owner, "dealt shares of another key than it advertised")
         return private
 
     def _add(self, kept: dict[int, bytes], holder: int, share: bytes, tag: bytes) -> bool:
@@ -84,4 +84,4 @@ class Escrow:
         try:
             return shamir.combine({holder + 1: shares[holder] for holder in holders})
         except ValueError:
-            raise RecoveryFailed(f"client {self._owner} dealt shares that do not fit together") from None
+            raise RecoveryFailed(self._owner, "dealt shares that do not fit together") from None

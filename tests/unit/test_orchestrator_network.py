@@ -62,6 +62,7 @@ from orchestrator.run_functions import (
     model_size,
     secagg_policy,
 )
+from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import SessionReplayed, WeakParameters
 from orchestrator.secagg.graph import Policy
 
@@ -245,6 +246,11 @@ class Peer:
             if trouble == "junk upload":  # of the right form and signed: an encryption of nothing
                 answer = junk_upload(self._participant, answer)
                 self._trouble[stage] = trouble  # each time
+            if trouble == "false commitment":
+                found = wire.decode(answer, wire.ToServer)
+                dealt = secagg_messages.decode(bytes(found.body), secagg_messages.SealedShares, len(answer))
+                body = secagg_messages.encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
+                answer = wire.encode(wire.Answer(found.round_num, found.stage, memoryview(body)))
             if trouble == "garbage":
                 answer = b"\xc1 no message"
             if trouble == "wrong body":
@@ -327,6 +333,19 @@ def test_who_is_late_or_lies_drops_out_of_the_round_and_not_of_the_run(keys, tmp
     assert first["survivors"] == list(NAMES[1:])
     assert last["survivors"] == list(NAMES)
     assert any(NAMES[0] in note for note in served.notes)
+
+
+def test_who_deals_shares_that_recover_nothing_costs_one_round(keys, tmp_path):
+    with serving(keys, tmp_path, config_of(num_rounds=3)) as served:
+        peers = [
+            Peer(keys, served, name, {"shares": "false commitment"} if name == NAMES[2] else None) for name in NAMES
+        ]
+    assert [peer.join().error for peer in peers] == [None] * len(NAMES)
+    first, *others = served.rounds
+    assert first["outcome"] == "abandoned"
+    assert first["reason"] == "round 1: client2: client 2 dealt shares of another secret than it committed to"
+    assert [report["survivors"] for report in others] == [[name for name in NAMES if name != NAMES[2]]] * 2
+    assert "round 1: client2 deals shares that recover nothing: struck off from here on" in served.notes
 
 
 def test_a_client_that_comes_back_replaces_its_lost_connection(keys, tmp_path):
