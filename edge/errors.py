@@ -4,7 +4,8 @@ EdgeError                     exit code 2: bad input
 ├── ExportError               a model that can't be exported, or an export that must not be written
 ├── BundleError               a phone bundle that is missing, damaged, unsigned or of another schema
 ├── DeviceDataError           a file of token batches, or of an update, that can't be used
-└── ClientError               the C client can't be built or refuses what it is given
+├── ClientError               the C client can't be built or refuses what it is given
+└── FleetError                a fleet of phones that can't be: its settings, or a trace that can't be used
 
 A bad argument (a programmer's mistake) is a ValueError with the name and the value in it.
 """
@@ -32,3 +33,7 @@ class DeviceDataError(EdgeError):
 
 class ClientError(EdgeError):
     """The C client can't be built or refuses what it is given."""
+
+
+class FleetError(EdgeError):
+    """A fleet of phones that can't be: its settings, or a trace that can't be used."""

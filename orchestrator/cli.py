@@ -11,7 +11,8 @@ import click
 
 from edge.errors import EdgeError
 from models.errors import ModelsError
-from orchestrator import cli_audit, cli_edge, cli_fairness, cli_privacy, cli_server, cli_vocabulary
+from orchestrator import cli_audit, cli_edge, cli_fairness, cli_fleet, cli_privacy, cli_server, cli_vocabulary
+from orchestrator.cli_settings import parse_settings
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
 
@@ -122,6 +123,9 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 @click.option(
     "--client-runtime", metavar="NAME", help="What trains the clients: tff (the default), or litert as on phones."
 )
+@click.option(
+    "--fleet", metavar="NAME", help="Train under a simulated fleet: a preset of `fedkeys fleet`, or a TOML file."
+)
 @click.option("--seed", type=int, metavar="S", help="Seed of everything that the simulation draws.")
 @click.option(
     "--set",
@@ -142,6 +146,7 @@ def train(
     cohort: Optional[int],
     aggregator: Optional[str],
     client_runtime: Optional[str],
+    fleet: Optional[str],
     seed: Optional[int],
     settings: tuple[str, ...],
     resume: bool,
@@ -154,11 +159,12 @@ def train(
     Writes into DIR: config.toml, vocabulary.txt, rounds.jsonl (a line a round), checkpoints/, tensorboard/.
     A killed run goes on with --resume, to the very weights that it would have had (and begins if there is none).
     """
-    from orchestrator.config import read_config
+    from orchestrator.config import read_config, read_fleet_settings
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
     flags = {
+        **(read_fleet_settings(fleet) if fleet else {}),
         "data.source": _absolute(source),
         "rounds.count": rounds,
         "rounds.cohort_size": cohort,
@@ -167,7 +173,7 @@ def train(
         "seed": seed,
         "runtime.workers": workers,
     }
-    given = _parse_settings(settings)
+    given = parse_settings(settings)
     if "data.vocabulary" in given:
         given["data.vocabulary"] = _absolute(str(given["data.vocabulary"]))
     for name in given:
@@ -354,25 +360,10 @@ def worker(port: int, threads: int) -> None:
 cli_audit.add_commands(cli)
 cli_edge.add_commands(cli)
 cli_fairness.add_commands(cli)
+cli_fleet.add_commands(cli)
 cli_privacy.add_commands(cli)
 cli_vocabulary.add_commands(cli)
 cli_server.add_commands(cli)
-
-
-def _parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE flags as a dict; VALUE as TOML writes it, and a bare word is a string."""
-    from orchestrator.config import tomllib
-
-    parsed = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise click.BadParameter(f"--set takes KEY=VALUE, got {setting!r}")
-        try:
-            parsed[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed[key.strip()] = value
-    return parsed
 
 
 def _absolute(source: Optional[str]) -> Optional[str]:

@@ -21,7 +21,7 @@ import msgspec
 import tomli_w
 
 from orchestrator.errors import ConfigError
-from orchestrator.fleet_settings import FleetConfig
+from orchestrator.fleet_settings import FLEET_PRESETS, FleetConfig
 from orchestrator.privacy_settings import PrivacyConfig
 from orchestrator.settings import (
     AggregationConfig,
@@ -59,6 +59,7 @@ __all__ = [
     "describe_config",
     "preset",
     "read_config",
+    "read_fleet_settings",
     "write_config",
 ]
 
@@ -127,13 +128,15 @@ def read_config(
     path: Optional[Union[str, Path]] = None,
     preset: Optional[str] = None,
     overrides: Optional[Mapping[str, Optional[Setting]]] = None,
+    presets: Mapping[str, Mapping[str, Setting]] = PRESETS,
 ) -> RunConfig:
     """Returns the configuration: `overrides` over the TOML file over the preset over the defaults.
 
     Args:
         path: a TOML file, or None.
-        preset: a name in PRESETS, or None.
+        preset: a name in `presets`, or None.
         overrides: dotted settings, as {"rounds.count": 20}; None as a value means not given.
+        presets: the ones to choose from.
 
     Raises:
         ConfigError: the file can't be read, or a setting is unknown, of the wrong type, out of range or
@@ -144,11 +147,11 @@ def read_config(
     """
     layers: dict[str, dict[str, Any]] = {}
     if preset is not None:
-        if preset not in PRESETS:
+        if preset not in presets:
             raise ConfigError(
-                f"there is no preset {preset!r}{_closest(preset, PRESETS)}: it is one of {', '.join(PRESETS)}"
+                f"there is no preset {preset!r}{_closest(preset, presets)}: it is one of {', '.join(presets)}"
             )
-        layers[f"preset {preset}"] = dict(PRESETS[preset])
+        layers[f"preset {preset}"] = dict(presets[preset])
     if path is not None:
         layers[str(path)] = dict(_flatten(_read_toml(Path(path))))
     if overrides:
@@ -170,6 +173,25 @@ def read_config(
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{source_of[name]}: {name} = {value} is not a finite number")
     return config
+
+
+def read_fleet_settings(name: str) -> dict[str, Setting]:
+    """Returns the settings of a fleet: those of a TOML file, or the fleet.* ones of a preset of FLEET_PRESETS.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a preset.
+
+    >>> read_fleet_settings("cross-country")["fleet.day_swing"]
+    1.3
+    """
+    if name in FLEET_PRESETS:
+        return {key: value for key, value in FLEET_PRESETS[name].items() if key.startswith("fleet.")}
+    if not Path(name).exists():
+        raise ConfigError(f"--fleet {name}: is neither a file nor one of {', '.join(FLEET_PRESETS)}")
+    settings = dict(_flatten(_read_toml(Path(name))))
+    for key, value in settings.items():
+        _check_known(key, value, name)
+    return {"fleet.policy": "sync", **settings}
 
 
 def write_config(config: RunConfig, path: Union[str, Path]) -> None:

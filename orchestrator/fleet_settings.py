@@ -39,8 +39,11 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Count, says("Phones of a plan (`fedkeys fleet`). Training binds one phone to each training person instead.")
     ] = 100_000
     hardware: Annotated[
-        Literal["market", "low", "ideal"],
-        says("market: the phones of the table of devices. low: its slowest tier. ideal: no phone takes any time."),
+        Literal["market", "older", "low", "ideal"],
+        says(
+            "market: phones that were in use in 2020. older: all phones that the table lists, old ones too. low: the "
+            "slowest tier of those. ideal: no phone takes any time."
+        ),
     ] = "market"
     trace: Annotated[
         str, says("A file of measured phones or of their behaviour (docs/fleet.md); empty: both are drawn.")
@@ -97,12 +100,12 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_staleness: Annotated[CountOrNone, says("fedbuff: an update that is older is thrown away.")] = 20
 
 
-US_ZONES = "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
 # Presets set more than the fleet: what a phone has to do is the model's and the client's.
 FLEET_PRESETS: dict[str, dict[str, Union[str, int, float, bool]]] = {
     # Bonawitz et al. 2019 and Hard et al. 2018: 1.4 million weights, 400 sentences, hundreds of clients a round.
     "gboard-2018": {
         "fleet.policy": "sync",
+        "fleet.hardware": "older",  # the phones of 2018 are older than those that the table has in use, of 2020
         "model.vocabulary_size": 10_000,
         "model.embedding_size": 96,
         "model.num_cells": 670,
@@ -187,6 +190,11 @@ def fleet_rules(config: RunConfig) -> Iterator[Rule]:
         fleet.sessions_per_day > 0 or fleet.day_swing == 1.0,
         ("fleet.sessions_per_day", "fleet.day_swing"),
         "phones that are always there have no day; set the second to 1",
+    )
+    yield (
+        config.privacy.mechanism == "none",
+        ("fleet.policy", "privacy.mechanism"),
+        "what a mechanism proves assumes cohorts that the server draws; a fleet's depend on who is awake; turn one off",
     )
     if fleet.policy != "fedbuff":
         return

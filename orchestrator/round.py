@@ -32,6 +32,7 @@ class ServerState:
     optimizer_state: Any  # as the server half returns it
     average: Optional[Weights] = None  # exponential average of the weights, if one is kept
     clip_norm: Optional[float] = None  # of the next round, if it adapts
+    earlier: tuple[Weights, ...] = ()  # FedBuff: versions before, newest first, that phones still work from
 
     @property
     def model(self) -> Weights:
@@ -309,7 +310,7 @@ def abandon_round(state: ServerState, cohort: Cohort, reason: str) -> tuple[Serv
 
 
 def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -> tuple[ServerState, RoundReport]:
-    after = ServerState(cohort.round_num, state.weights, state.optimizer_state, state.average, state.clip_norm)
+    after = replace(state, round_num=cohort.round_num)
     return after, RoundReport(
         round_num=cohort.round_num,
         outcome="abandoned",

@@ -193,6 +193,7 @@ class RunFolder:
             arrays.update(_flatten("average", state.average))
         if state.clip_norm is not None:
             arrays["clip_norm"] = np.asarray(state.clip_norm, np.float64)
+        arrays.update(_flatten("earlier", state.earlier))
         np.savez(buffer, **arrays)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         write_atomically(self._checkpoint_path(state.round_num), buffer.getvalue())
@@ -217,6 +218,7 @@ class RunFolder:
                     parts["optimizer"],
                     parts.get("average"),
                     None if clip_norm is None else float(clip_norm),
+                    parts.get("earlier", ()),
                 )
             except FileNotFoundError:
                 have = ", ".join(map(str, self.checkpoints())) or "none"

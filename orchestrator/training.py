@@ -16,13 +16,15 @@ from edge.litert_client import LiteRtClients, build_clients
 from models.batches import Batches, build_batches
 from models.cifg_lstm import ModelSize, Weights, initial_weights
 from models.client_data import ClientData, Sentences
-from models.corpus import ClientId, Corpus
+from models.corpus import ClientId, Corpus, write_atomically
 from models.metrics import ClientSums
 from models.vocabulary import EOS
 from orchestrator.aggregator import Aggregator
 from orchestrator.cohort import CohortSource, everybody
 from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold, Diverged, PrivacyStop, RunFolderError
+from orchestrator.fedbuff import buffered_functions, remember
+from orchestrator.fleet_source import FleetSource
 from orchestrator.round import (
     Privacy,
     RoundFunctions,
@@ -121,6 +123,7 @@ def train(
     size = model_size(config, data.vocabulary.size)
     aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
+    fleet = None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
     goes_on = resume and folder.exists()
     if goes_on:
         folder.lock()
@@ -138,13 +141,15 @@ def train(
             folder.write_config(config)
         else:
             folder.create(config, data.vocabulary, identity)
+        if fleet is not None:
+            write_atomically(folder.path / "fleet_devices.json", fleet.devices_json())
         observer.stage("building the TFF computations")
         privacy = None
         if config.privacy.mechanism != "none":
             from orchestrator.privacy.mechanism import build_mechanism
 
             privacy = build_mechanism(config, folder.path, len(data.train))
-        trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy)
+        trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
@@ -224,6 +229,7 @@ class _Trainer:
         runtime: Runtime,
         phones: Optional[LiteRtClients] = None,
         privacy: Optional[Privacy] = None,
+        plan: Optional[CohortSource] = None,
     ):
         self._config, self._data, self._size, self._runtime = config, data, size, runtime
         self._people = tuple(data.train)
@@ -234,7 +240,7 @@ class _Trainer:
             size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
         )
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
-        self._plan = _cohort_source(config, self._people)
+        self._plan = plan or everybody(config, self._people)
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
@@ -261,19 +267,22 @@ class _Trainer:
         plan = self._plan(round_num)
         if plan.reason:
             after, report = abandon_round(state, plan.cohort, plan.reason)
-            return after, dataclasses.replace(report, fleet=plan.fleet)
+            return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
         client_learning_rate, server_learning_rate = learning_rates(config, round_num)
+        functions = self._functions
+        if config.fleet.policy == "fedbuff":
+            functions = buffered_functions(functions, plan, state, config.fleet.staleness_exponent)
         after, report = run_round(
             state,
             plan.cohort,
-            self._functions,
+            functions,
             seed=config.seed,
             client_learning_rate=client_learning_rate,
             server_learning_rate=server_learning_rate,
             stopwatch=clock,
             drops=plan.drops,
         )
-        return after, dataclasses.replace(report, fleet=plan.fleet)
+        return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
         """Pooled figures of the dev people, by federated evaluation."""
@@ -307,11 +316,6 @@ class _Trainer:
         self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
     ) -> tuple[Any, Weights]:
         return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
-
-
-def _cohort_source(config: RunConfig, people: tuple[ClientId, ...]) -> CohortSource:
-    """Who takes part in each round: everybody, or whom a simulated fleet has awake."""
-    return everybody(config, people)
 
 
 def evaluation_batches(
