@@ -192,7 +192,9 @@ class CheckIns:
     def _check_in(self, until: float) -> bool:
         times, devices = self._calendar.pop(until)
         some = len(times) > 0
-        due = self._next[devices] == times  # else another time has been set since
+        due = np.flatnonzero(self._next[devices] == times)  # else another time has been set since
+        # A new session may have set the very time that an earlier one had: one check-in, not two.
+        due = due[np.sort(np.unique(devices[due], return_index=True)[1])]
         times, devices = times[due], devices[due]
         self._next[devices] = np.inf
         there = self.session_end[devices] > times

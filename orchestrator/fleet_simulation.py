@@ -87,6 +87,7 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     requirements = Requirements(settings.min_ram_mib, settings.min_os_version, settings.unmetered_only)
     devices = _draw_hardware(settings.hardware, num_devices, rng)
     step_s = device_profile.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
+    step_s *= np.float32(settings.slowdown)
     if settings.hardware == "ideal":
         step_s = np.zeros_like(step_s)
     return build_fleet(devices, step_s, behaviour, requirements, rng)
@@ -106,8 +107,8 @@ def _relative_size(size: ModelSize) -> np.float32:
 
 
 def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> device_profile.Devices:
-    if hardware in ("market", "older"):
-        return device_profile.draw_devices(num, rng, "in_use" if hardware == "market" else "listed")
+    if hardware == "market":
+        return device_profile.draw_devices(num, rng)
     if hardware == "ideal":
         drawn, nothing = device_profile.draw_devices(num, rng), np.zeros(num, np.float32)
         fast = np.full(num, np.inf, np.float32)
