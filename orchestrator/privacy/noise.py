@@ -105,7 +105,7 @@ def normal(
     if size <= 2 * _BLOCK:
         _fill_all(_stream(seed, label), out)
         return out
-    # Two threads, each with its own stream: numpy lets go of the interpreter, and while a sum is noised nothing else runs.
+    # Two threads, a stream each: numpy lets go of the interpreter, and while a sum is noised nothing else runs.
     streams = [_stream(seed, f"{label} half {half}") for half in range(2)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(_fill_all, streams, np.array_split(out, 2)))
