@@ -137,10 +137,9 @@ def main(weights: int, cohort: int, rounds: int, run: Optional[Path], as_json: b
         return
     click.echo(f"{weights} weights, cohorts of {cohort}, medians of {rounds} rounds; {machine}")
     for row in rows:
+        release = f"release {row['release_ms']:7.2f} ms ({row['release_cpu_ms']:.2f} of CPU)"
         shares = f", {row['release_share']:.1%} of a round of {round_ms:.0f} ms" if round_ms else ""
-        click.echo(
-            f"  {row['mechanism']:12} release {row['release_ms']:7.2f} ms ({row['release_cpu_ms']:.2f} of CPU){shares}; a client {row['client_ms']:.2f} ms"
-        )
+        click.echo(f"  {row['mechanism']:12} {release}{shares}; a client {row['client_ms']:.2f} ms")
     click.echo("the ledger, 2000 rounds: " + ", ".join(f"{name} {value:.2f} s" for name, value in ledger.items()))
 
 
