@@ -197,6 +197,8 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
         folder.require_free()
     require_summable(run_config)
     with ProgressObserver() as observer:
+        if resume and folder.exists():
+            run_config = folder.with_own_vocabulary(run_config)
         if run_config.data.vocabulary == "federated":
             from orchestrator.vocabulary.measure import find_for_run
 

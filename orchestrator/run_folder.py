@@ -113,9 +113,12 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
     def config(self) -> RunConfig:
-        """The configuration that the run was begun with; a word list from a file is the run's own copy of it."""
+        """The configuration that the run was begun with, with its own word list."""
         self.identity()
-        config = read_config(self.config_path)
+        return self.with_own_vocabulary(read_config(self.config_path))
+
+    def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
+        """The configuration with the run's copy of its word list, unless that follows from the text."""
         if config.data.vocabulary == "pooled":
             return config
         own = str((self.path / "vocabulary.txt").resolve())  # the folder or the file may have moved

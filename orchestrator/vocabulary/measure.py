@@ -111,20 +111,14 @@ def find_vocabulary(
 
 
 def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], None]) -> RunConfig:
-    """The configuration with the word list that was found for it: DIR/vocabulary.txt; DIR/vocabulary.json says how.
-
-    A run that has begun keeps its list.
-    """
+    """The configuration with the word list that was found for it: DIR/vocabulary.txt; DIR/vocabulary.json says how."""
     path = folder.path.resolve() / "vocabulary.txt"
-    if not folder.exists():
-        options = Options(size=config.data.vocabulary_size, seed=config.seed)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        people = read_people(config.data, options)
-        figures = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
-        note(
-            f"found {figures['words']:,} words, {figures['coverage']['test_ratio']:.1%} of what the pooled list covers"
-        )
-        write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    options = Options(size=config.data.vocabulary_size, seed=config.seed)
+    people = read_people(config.data, options)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    figures = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
+    write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    note(f"found {figures['words']:,} words, {figures['coverage']['test_ratio']:.1%} of what the pooled list covers")
     return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=str(path)))
 
 

@@ -245,7 +245,7 @@ def test_federated_words_are_found_only_by_training():
         load_client_data(read_config(overrides={"data.vocabulary": "federated"}))
 
 
-def test_a_federated_run_finds_its_words_once_and_keeps_them(tmp_path):
+def test_a_federated_run_finds_its_words_and_keeps_them_wherever_it_goes(tmp_path):
     source = tmp_path / "text.jsonl"
     with open(source, "w") as file:
         for i in range(400):
@@ -258,11 +258,10 @@ def test_a_federated_run_finds_its_words_once_and_keeps_them(tmp_path):
     assert {"see", "you", "there", "my", "dogs"} <= set(Vocabulary.read(path).words)
     assert json.loads((tmp_path / "run" / "vocabulary.json").read_text())["epsilon"] == 8.0
     folder.create(found, Vocabulary.read(path), RunIdentity(SCHEMA, "0", "c", "0", "0", 1, {}))
-    words = path.read_bytes()
-    assert find_for_run(folder, config, lambda text: None).data.vocabulary == str(path)
-    assert path.read_bytes() == words
     (tmp_path / "run").rename(tmp_path / "moved")
-    assert RunFolder(tmp_path / "moved").config().data.vocabulary == str(tmp_path / "moved" / "vocabulary.txt")
+    moved = RunFolder(tmp_path / "moved")
+    for begun in (moved.config(), moved.with_own_vocabulary(config)):
+        assert begun.data.vocabulary == str(tmp_path / "moved" / "vocabulary.txt")
 
 
 def test_pooled_stays_the_default():
