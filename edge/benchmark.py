@@ -25,8 +25,9 @@ from edge.device_files import batches_to_bytes
 from edge.errors import BundleError
 from edge.export import INFER_FILE, TRAIN_FILE
 from edge.manifest import read_manifest
+from edge.phone_estimates import SOURCE, estimate_lines, estimate_train_steps
 from models.batches import Batches
-from models.weights import ModelSize
+from models.weights import ModelSize, train_step_flops
 
 BATCHES = (1, 4, 8, 16, 32)
 THREADS = (1, 2)
@@ -35,17 +36,6 @@ _SLICE = 5  # runs before the next process's turn
 _MEMORY_BATCH = 4
 _PROCESSES = 5  # of the C client, a batch size
 _LOSS_TOLERANCE = 1e-3  # nats per token: that far apart the runtimes do the same work
-
-
-def train_step_flops(size: ModelSize, time: int, batch: int) -> float:
-    """Floating point operations of a train step: matrix products only, the backward pass twice the forward one.
-
-    >>> train_step_flops(ModelSize(10_000, 96, 670), time=20, batch=1) / 1e6  # millions
-    169.2288
-    """
-    v, d, u = size.vocabulary_size, size.embedding_size, size.num_cells
-    forward = 2 * (2 * d * 3 * u + u * d + d * v)
-    return 3.0 * forward * time * batch
 
 
 class _Process:
@@ -147,6 +137,7 @@ def benchmark_bundle(
         },
         "gemm_gflops": gemm_flops / 1e9,
         "machine": _machine(),
+        "phone_estimates": {"source": SOURCE, "train_step": estimate_train_steps(size, time, batches)},
     }
 
 
@@ -266,6 +257,11 @@ def plot_figures(figures: Mapping[str, Any], path: Path) -> None:
         axes.plot(*zip(*sorted(points)), marker="o", markersize=3, label=f"{runtime}, {threads} thread{plural}")
     limit = [(int(batch), ms) for batch, ms in figures["arithmetic_limit_ms"].items()]
     axes.plot(*zip(*sorted(limit)), "k:", label="arithmetic limit, 1 thread")
+    estimates = figures["phone_estimates"]["train_step"]
+    sizes = [row["batch"] for row in estimates]
+    for name, colour in (("low", "tab:red"), ("mid", "tab:orange"), ("high", "tab:olive")):
+        low, high = zip(*(row["tiers_ms"][name] for row in estimates))
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.2, label=f"{name} phones, estimated")
     axes.set(xscale="log", yscale="log", xlabel="sentences a train step", ylabel="median milliseconds")
     axes.set_xticks([b for b, _ in sorted(limit)], [str(b) for b, _ in sorted(limit)])
     axes.minorticks_off()
@@ -301,6 +297,7 @@ def table_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"peak memory while training at batch {figures['memory_batch']}, {client}: {mib:.1f} MiB")
     for name, count in figures["bytes"].items():
         lines.append(f"{name}: {count:,} bytes")
+    lines += estimate_lines(figures["phone_estimates"]["train_step"])
     machine = figures["machine"]
     lines.append(
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_average']:.1f}, "

@@ -61,3 +61,14 @@ def weights_from_bytes(raw: bytes, size: ModelSize) -> Weights:
     flat = np.frombuffer(raw, "<f4").astype(np.float32)
     ends = np.cumsum([int(np.prod(shape)) for shape in size.shapes])
     return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), size.shapes))
+
+
+def train_step_flops(size: ModelSize, time: int, batch: int) -> float:
+    """Floating point operations of a train step: matrix products only, the backward pass twice the forward one.
+
+    >>> train_step_flops(ModelSize(10_000, 96, 670), time=20, batch=1) / 1e6  # millions
+    169.2288
+    """
+    v, d, u = size.vocabulary_size, size.embedding_size, size.num_cells
+    forward = 2 * (2 * d * 3 * u + u * d + d * v)
+    return 3.0 * forward * time * batch

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from edge import device_profile as profile
+from edge.phone_estimates import estimate_lines, estimate_train_steps
+from models.weights import ModelSize
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -79,3 +81,19 @@ def test_the_spread_over_the_listed_phones_rises():
     spread = profile.slowness_quantiles([0, 10, 50, 90, 100])
     assert (np.diff(spread) > 0).all()
     assert spread[-1] / spread[0] > 10  # the list holds phones of 2010 and of 2019
+
+
+def test_estimates_for_phones_are_ranges_around_the_measured_phones_and_name_their_source():
+    size = ModelSize(10_000, 96, 670)
+    rows = estimate_train_steps(size, 10, [5, 10, 50])
+    table = profile.load_device_table()["anchors"]
+    for row in rows:
+        place = table["batch_sizes"].index(row["batch"])
+        for phone in table["phones"]:
+            low, high = row["tiers_ms"][phone["tier"]]
+            assert low < 1e3 * phone["step_s"][place] < high
+        assert row["phones_ms"]["p10"] < row["phones_ms"]["p50"] < row["phones_ms"]["p90"]
+    twice = estimate_train_steps(size, 20, [10])[0]["phones_ms"]["p50"]
+    assert twice == pytest.approx(2 * rows[1]["phones_ms"]["p50"])
+    assert "estimated" in estimate_lines(rows)[-1]
+    assert "FLASH" in estimate_lines(rows)[-1]
