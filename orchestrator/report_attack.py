@@ -11,7 +11,7 @@ import msgspec
 from models.corpus import write_atomically
 from orchestrator import plots
 from orchestrator.errors import RunFolderError
-from orchestrator.report_data import RunView
+from orchestrator.report_data import RunView, read_figures
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Card, Figure, Section, Table
 from orchestrator.run_folder import RunFolder
@@ -132,13 +132,7 @@ def read_attack(path: Path) -> Optional[AttackView]:
     Raises:
       RunFolderError: its file is damaged.
     """
-    file = path / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=AttackView)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is damaged ({error}): run `fedkeys attack --run {path}`") from None
+    return read_figures(path / FILE_NAME, AttackView, "attack")
 
 
 def attack(run: RunView) -> Optional[Section]:

@@ -8,8 +8,7 @@ from typing import Any, Optional
 
 import msgspec
 
-from orchestrator.errors import RunFolderError
-from orchestrator.report_data import RunView
+from orchestrator.report_data import RunView, read_figures
 from orchestrator.report_parts import Section, Table
 
 FILE_NAME = "audit.json"
@@ -62,13 +61,7 @@ def read_audit(path: Path) -> Optional[AuditView]:
     Raises:
       RunFolderError: its file is damaged.
     """
-    file = path / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=AuditView)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is damaged ({error}): run `fedkeys audit --run {path}`") from None
+    return read_figures(path / FILE_NAME, AuditView, "audit")
 
 
 def audit(run: RunView) -> Optional[Section]:

@@ -7,7 +7,8 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.run_folder import RunFolder, RunIdentity
 
 BARS = ("unigram", "bigram", "trigram")
+_Figures = TypeVar("_Figures")
 
 
 class StageBill(msgspec.Struct, frozen=True):
@@ -182,6 +184,20 @@ def read_run(folder: RunFolder) -> RunView:
             f"{folder.path} has no round yet: train it with `fedkeys train --run {folder.path} --resume`"
         )
     return RunView(folder.path.resolve().name, str(folder.path), config, identity, rounds, _read_evaluation(folder))
+
+
+def read_figures(file: Path, kind: type[_Figures], command: str) -> Optional[_Figures]:
+    """What a command left in a file of a run's folder, None if it was not run yet.
+
+    Raises:
+      RunFolderError: the file is damaged.
+    """
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}): run `fedkeys {command} --run {file.parent}`") from None
 
 
 def _read_evaluation(folder: RunFolder) -> Optional[Evaluation]:

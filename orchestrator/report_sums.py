@@ -11,8 +11,7 @@ import msgspec
 
 from models.corpus import write_atomically
 from orchestrator import plots
-from orchestrator.errors import RunFolderError
-from orchestrator.report_data import RunView
+from orchestrator.report_data import RunView, read_figures
 from orchestrator.report_parts import Figure, Section, Table, size_text
 from orchestrator.run_folder import RunFolder
 
@@ -71,13 +70,7 @@ def read_transcript_file(path: Path) -> Optional[TranscriptView]:
     Raises:
       RunFolderError: its file is damaged.
     """
-    file = path / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=TranscriptView)
-    except FileNotFoundError:
-        return None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is damaged ({error}): run `fedkeys transcript --run {path}`") from None
+    return read_figures(path / FILE_NAME, TranscriptView, "transcript")
 
 
 def as_the_server_saw(run: RunView) -> Optional[Section]:
