@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge import device_profile
-from edge.fleet import Fleet, Requirements, Work, build_fleet, participation_times
+from edge.fleet import Fleet, RecordedSessions, Requirements, Work, build_fleet, participation_times
 from edge.fleet_behaviour import Behaviour, parse_time_zones, zone_name
+from edge.fleet_trace import Trace, read_trace
 from models.weights import ModelSize
 from orchestrator.checkin import CheckIns
 from orchestrator.config import RunConfig
@@ -42,7 +44,7 @@ def build_simulation(
     """A fleet under its server, before anything has happened.
 
     Args:
-      config: the run; its policy is sync or fedbuff.
+      num_devices: phones.
       size: the model, for its bytes and its work.
       num_devices: phones; a trace may hold its own number, then 0 takes them all.
       num_batches: int [num_devices], local steps of each phone; by default what the configuration allows at most.
@@ -85,12 +87,37 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
         settings.pickups_per_hour,
     )
     requirements = Requirements(settings.min_ram_mib, settings.min_os_version, settings.unmetered_only)
+    trace = read_trace(Path(settings.trace)) if settings.trace else None
     devices = _draw_hardware(settings.hardware, num_devices, rng)
     step_s = device_profile.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
     step_s *= np.float32(settings.slowdown)
     if settings.hardware == "ideal":
         step_s = np.zeros_like(step_s)
-    return build_fleet(devices, step_s, behaviour, requirements, rng)
+    if trace is None:
+        return build_fleet(devices, step_s, behaviour, requirements, rng)
+    # Each phone takes a device of the trace, one after the other; what the trace doesn't say stays as drawn.
+    place = np.arange(num_devices) % len(trace.names)
+    if trace.ms_per_sample is not None and trace.kbit_per_s is not None:
+        step_s = trace.ms_per_sample[place] / np.float32(1e3) * config.client.batch_size
+        link = trace.kbit_per_s[place]
+        devices = replace(devices, downlink_kbit_per_s=link, uplink_kbit_per_s=link)
+    return build_fleet(devices, step_s, behaviour, requirements, rng, _recorded_for(trace, num_devices))
+
+
+def _recorded_for(trace: Trace, num_devices: int) -> Optional[RecordedSessions]:
+    """The trace's sessions for so many phones: phone i lives as its device i modulo their number."""
+    own = trace.sessions
+    if own is None:
+        return None
+    copies = -(-num_devices // len(trace.names))
+    devices = (own.devices[None, :] + len(trace.names) * np.arange(copies)[:, None]).ravel().astype(np.int32)
+    keep = devices < num_devices
+    return RecordedSessions(
+        devices[keep],
+        np.tile(own.starts, copies)[keep],
+        np.tile(own.ends, copies)[keep],
+        np.tile(own.periods, copies)[:num_devices],
+    )
 
 
 def _relative_size(size: ModelSize) -> np.float32:
