@@ -164,7 +164,6 @@ def train(
 
     folder = RunFolder(run_path)
     flags = {
-        **(read_fleet_settings(fleet) if fleet else {}),
         "data.source": _absolute(source),
         "rounds.count": rounds,
         "rounds.cohort_size": cohort,
@@ -179,7 +178,8 @@ def train(
     for name in given:
         if flags.get(name) is not None:
             raise click.UsageError(f"--set {name} and the flag for it are both given: leave one out")
-    overrides = {**flags, **given}
+    own = {name: value for name, value in {**flags, **given}.items() if value is not None}
+    overrides = {**(read_fleet_settings(fleet) if fleet else {}), **own}
     if resume and folder.exists() and config_path is None and preset is None:
         config_path = folder.config_path
     run_config = read_config(config_path, preset, overrides)

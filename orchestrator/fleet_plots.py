@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.corpus import write_atomically
+from orchestrator import plots
 
 if TYPE_CHECKING:
     from orchestrator.fleet_plan import Plan
@@ -61,3 +64,33 @@ def _participation(axes: Axes, participation: Mapping[str, Mapping[str, Mapping[
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axes.set_title("Who gets a say")
     axes.legend(frameon=False)
+
+
+def day_of_rounds(told: Sequence[Mapping[str, Any]]) -> Markup:
+    """Check-ins, rounds and eligible phones by the hour of the UTC day, from the rounds' own lines."""
+    hours = np.array([int(own["ended_s"] // 3600) % 24 for own in told])
+    days = max(1.0, told[-1]["ended_s"] / 86_400)
+    check_ins = np.bincount(hours, [own["check_ins"] for own in told], 24) / days
+    rounds = np.bincount(hours, minlength=24) / days
+    seen = np.maximum(1, np.bincount(hours, minlength=24))
+    eligible = np.bincount(hours, [own["eligible"] for own in told], 24) / seen
+    with matplotlib.rc_context(plots._STYLE):
+        figure, axes = plots._axes((7.2, 3.1))
+        places = np.arange(24)
+        axes.bar(places, check_ins, color=plots.STAGES[-1], width=0.8, label="check-ins an hour")
+        axes.plot(places, eligible, color=plots.TOP1, label="eligible phones")
+        axes.plot(places, rounds, color=plots.TOP3, label="rounds an hour")
+        axes.set_xlabel("hour, UTC")
+        axes.set_ylim(0, None)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        return plots._svg(figure, "fleet-day", "Check-ins, eligible phones and rounds by hour")
+
+
+def round_lengths(lengths: Sequence[float]) -> Markup:
+    """How many rounds took how long."""
+    with matplotlib.rc_context(plots._STYLE):
+        figure, axes = plots._axes((4.9, 2.6))
+        axes.hist(lengths, bins=30, color=plots.STAGES[0])
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("rounds")
+        return plots._svg(figure, "fleet-lengths", "Distribution of the rounds' lengths")

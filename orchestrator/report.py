@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from models.corpus import write_atomically
-from orchestrator import report_attack, report_audit, report_fairness, report_privacy, report_sections, report_sums
+from orchestrator import (
+    report_attack,
+    report_audit,
+    report_fairness,
+    report_fleet,
+    report_privacy,
+    report_sections,
+    report_sums,
+)
 from orchestrator.report_data import RunView, read_run
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Section
@@ -26,6 +34,7 @@ _SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
     report_attack.attack,
     report_privacy.privacy,
     report_audit.audit,
+    report_fleet.fleet,
     report_sections.times,
     report_sections.phone_bill,
     report_sums.as_the_server_saw,

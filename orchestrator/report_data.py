@@ -50,6 +50,7 @@ class Round(msgspec.Struct, frozen=True):
     weights_sha256: str
     reason: str = ""
     epsilon: Optional[float] = None
+    fleet: Optional[Mapping[str, Any]] = None  # see orchestrator.fleet_source
 
     @property
     def upload_bytes(self) -> float:
