@@ -47,10 +47,10 @@ def _day_curve(axes: Axes, by_hour: Mapping[str, Sequence[float]]) -> None:
     hours = np.arange(len(by_hour["eligible"])) + 0.5
     axes.plot(hours, by_hour["eligible"], color=_BLUE, label="eligible phones")
     axes.plot(hours, by_hour["check_ins"], color=_GREY, linestyle="--", label="check-ins an hour")
-    axes.set(title="The day, UTC", xlabel="virtual hour", ylabel="phones", ylim=(0, None))
+    axes.set(title="The day, UTC", xlabel="virtual hour", ylabel="phones", ylim=(0, 1.4 * axes.dataLim.y1))
     rounds = axes.twinx()
     rounds.step(hours, by_hour["rounds"], where="mid", color=_ORANGE, label="rounds an hour")
-    rounds.set(ylabel="rounds", ylim=(0, None))
+    rounds.set(ylabel="rounds", ylim=(0, 1.4 * rounds.dataLim.y1 or None))
     lines = [*axes.get_lines(), *rounds.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
 
