@@ -69,7 +69,7 @@ def personal_figures(
     setting = max(gains, key=lambda s: gains[s])
     note(f"fine-tuning for {len(texts['test'])} test people: {setting}")
     before, after = tuner.sums(texts["test"], setting.learning_rate, setting.epochs)
-    return _figures(setting, before, after[_STEPS.index(setting.step)])
+    return personal_gains(setting, before, after[_STEPS.index(setting.step)])
 
 
 def _long_texts(
@@ -118,9 +118,12 @@ class _Tuner:
         return {"history": history, "held_out": build_batches(sentences[cut:], batch_size=batch_size, time=time)}
 
 
-def _figures(setting: Setting, before: ClientSums, after: ClientSums) -> dict[str, Any]:
+def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> dict[str, Any]:
+    """What fine-tuning gave, pooled and by person, from the sums before and after."""
     scored = after.positions > 0
-    gains = (after.hits1 - before.hits1)[scored] / after.positions[scored]
+    hits = after.hits1 - before.hits1
+    others = np.arange(len(hits)) != hits.argmax()  # one person may carry the whole gain
+    gains = hits[scored] / after.positions[scored]
     return {
         **asdict(setting),
         "setting": str(setting),
@@ -129,7 +132,8 @@ def _figures(setting: Setting, before: ClientSums, after: ClientSums) -> dict[st
         "positions": int(after.positions.sum()),
         "before": asdict(summarise(before)),
         "after": asdict(summarise(after)),
-        "top1_gain": float((after.hits1.sum() - before.hits1.sum()) / after.positions.sum()),
+        "top1_gain": float(hits.sum() / after.positions.sum()),
+        "top1_gain_of_others": float(hits[others].sum() / max(1, after.positions[others].sum())),
         "top1_gain_interval": difference_interval(after, before) if scored.sum() > 1 else None,
         "share_better": float(np.mean(gains > 0)),
         "share_worse": float(np.mean(gains < 0)),

@@ -94,6 +94,7 @@ class Personalised(msgspec.Struct, frozen=True):
     top1_gain_interval: Optional[tuple[float, float]] = None
     history_share: float = 0.8
     setting: str = ""
+    top1_gain_of_others: Optional[float] = None  # without the person who gains most
     per_person_gain: tuple[float, ...] = ()
 
 

@@ -99,14 +99,18 @@ def personal(run: RunView) -> Optional[Section]:
     text = (
         f"Trained further on the earlier {found.history_share:.0%} of each of {found.clients} people's text, on their "
         f"own device, top-1 recall on the rest goes from {found.before.top1:.2%} to {found.after.top1:.2%}"
-        f" ({points_text(found.top1_gain)} points; 95% over people: {_points(found.top1_gain_interval)}); better for "
-        f"{found.share_better:.0%} of them, worse for {found.share_worse:.0%}. How was chosen on other people: "
-        f"{found.setting}."
+        f" ({points_text(found.top1_gain)} points; 95% over people: {_points(found.top1_gain_interval)}"
+        f"{_others(found.top1_gain_of_others)}); better for {found.share_better:.0%} of them, worse for "
+        f"{found.share_worse:.0%}. How was chosen on other people: {found.setting}."
     )
     picture = Figure(
         plots.gain_bars(found.per_person_gain), "What each person gains or loses, in points of top-1 recall."
     )
     return Section("Does it get better for one person?", (text,), (picture,))
+
+
+def _others(gain: Optional[float]) -> str:
+    return "" if gain is None else f"; without the one who gains most {points_text(gain)}"
 
 
 def _points(interval: Optional[tuple[float, float]]) -> str:

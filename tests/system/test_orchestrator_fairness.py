@@ -7,9 +7,11 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from models.corpus import split_people
+from models.metrics import ClientSums
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +80,18 @@ def test_what_is_refused_and_how(run, tmp_path):
     done = fedkeys("fairness", "--run", run, "--min-group", 30, "--no-participation")
     assert done.returncode == 3
     assert "30 is the least that may show" in done.stderr.strip().splitlines()[-1]
+
+
+def test_who_gains_and_who_loses_is_told_apart():
+    """Four people, one without a word to score; one of them carries the whole gain."""
+    from orchestrator.personal_models import Setting, personal_gains
+
+    def sums(hits):
+        hits = np.array(hits)
+        return ClientSums(hits, hits, np.array([1.0, 2.0, 3.0, 0.0]), np.array([10, 20, 30, 0]), np.zeros(4, int))
+
+    figures = personal_gains(Setting(0.3, 3, 0.5), sums([1, 2, 3, 0]), sums([5, 2, 2, 0]))
+    assert figures["per_person_gain"] == pytest.approx([0.4, 0.0, -1 / 30])
+    assert figures["top1_gain"] == pytest.approx(3 / 60)
+    assert figures["top1_gain_of_others"] == pytest.approx(-1 / 50)
+    assert (figures["share_better"], figures["share_worse"]) == pytest.approx((1 / 3, 1 / 3))
