@@ -11,7 +11,16 @@ import click
 
 from edge.errors import EdgeError
 from models.errors import ModelsError
-from orchestrator import cli_audit, cli_edge, cli_fairness, cli_fleet, cli_privacy, cli_server, cli_vocabulary
+from orchestrator import (
+    cli_audit,
+    cli_edge,
+    cli_fairness,
+    cli_fleet,
+    cli_privacy,
+    cli_record,
+    cli_server,
+    cli_vocabulary,
+)
 from orchestrator.cli_settings import parse_settings
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
@@ -364,6 +373,7 @@ cli_edge.add_commands(cli)
 cli_fairness.add_commands(cli)
 cli_fleet.add_commands(cli)
 cli_privacy.add_commands(cli)
+cli_record.add_commands(cli)
 cli_vocabulary.add_commands(cli)
 cli_server.add_commands(cli)
 

@@ -123,6 +123,7 @@ class RoundReport:
     weights_sha256: str
     reason: str = ""  # why it was abandoned
     epsilon: Optional[float] = None  # None without differential privacy
+    aggregate_sha256: str = ""  # of the sum as raw little-endian uint32, before the server's noise; empty if abandoned
     fleet: Optional[Mapping[str, Any]] = None  # virtual seconds and drop-outs, under a simulated fleet
 
 
@@ -187,6 +188,7 @@ def run_round(
         cost=result.cost,
         weights_sha256=weights_digest(after.model),
         epsilon=epsilon,
+        aggregate_sha256=hashlib.sha256(np.ascontiguousarray(result.total, "<u4").data).hexdigest(),
     )
     return after, report
 

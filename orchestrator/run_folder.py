@@ -258,7 +258,7 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
     packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
     return RunIdentity(
         schema=SCHEMA,
-        config_sha256=_digest_of_what_matters(config),
+        config_sha256=digest_of_what_matters(config),
         corpus_name=corpus.name,
         corpus_sha256=corpus.digest,
         vocabulary_sha256=vocabulary.digest,
@@ -267,7 +267,7 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
     )
 
 
-def _digest_of_what_matters(config: RunConfig) -> str:
+def digest_of_what_matters(config: RunConfig) -> str:
     """The digest without the workers, which change nothing in what comes out, and without the places of text and word
     list, since their own digests say more."""
     data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")

@@ -25,6 +25,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold, Diverged, PrivacyStop, RunFolderError
 from orchestrator.fedbuff import buffered_functions, remember
 from orchestrator.fleet_source import FleetSource
+from orchestrator.record import RECORD_FILE, Recorder, build_provenance
 from orchestrator.round import (
     Privacy,
     RoundFunctions,
@@ -32,6 +33,7 @@ from orchestrator.round import (
     ServerState,
     abandon_round,
     run_round,
+    weights_digest,
 )
 from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
 from orchestrator.run_functions import (
@@ -132,11 +134,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before anything is written: a wrong address leaves nothing behind.
         runtime = stack.enter_context(Runtime(config.runtime.workers))
-        phones = None
-        if config.client.runtime == "litert":
-            observer.stage("exporting the model for LiteRT")
-            clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
-            phones = stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
+        phones = _build_phones(stack, config, size, runtime, observer.stage)
         if goes_on:
             folder.write_config(config)
         else:
@@ -144,11 +142,13 @@ def train(
         if fleet is not None:
             write_atomically(folder.path / "fleet_devices.json", fleet.devices_json())
         observer.stage("building the TFF computations")
-        privacy = None
+        privacy, noise_commitment = None, ""
         if config.privacy.mechanism != "none":
+            from orchestrator.privacy import noise
             from orchestrator.privacy.mechanism import build_mechanism
 
             privacy = build_mechanism(config, folder.path, len(data.train))
+            noise_commitment = noise.commitment(noise.read_seed(folder.path))
         trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
         if folder.checkpoints():
             state = folder.load_checkpoint()
@@ -158,11 +158,54 @@ def train(
             state = trainer.initial_state()
             folder.save_checkpoint(state, config.rounds.keep_checkpoints)
             folder.forget_rounds_after(0)
-        return _train_rounds(folder, config, trainer, state, observer)
+        recorder = _open_record(folder, identity, noise_commitment, state)
+        return _train_rounds(folder, config, trainer, state, observer, recorder)
+
+
+@contextlib.contextmanager
+def open_trainer(
+    config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
+) -> Iterator[_Trainer]:
+    """What computes the rounds of a run that is there, to replay them; writes nothing."""
+    size = model_size(config, data.vocabulary.size)
+    with contextlib.ExitStack() as stack:
+        note("starting the TFF workers")
+        runtime = stack.enter_context(Runtime(config.runtime.workers))
+        phones = _build_phones(stack, config, size, runtime, note)
+        yield _Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy)
+
+
+def _build_phones(
+    stack: contextlib.ExitStack, config: RunConfig, size: ModelSize, runtime: Runtime, note: Callable[[str], None]
+) -> Optional[LiteRtClients]:
+    """The LiteRT clients, if the configuration wants them; closed with the stack."""
+    if config.client.runtime != "litert":
+        return None
+    note("exporting the model for LiteRT")
+    clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
+    return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
+
+
+def _open_record(
+    folder: RunFolder, identity: RunIdentity, noise_commitment: str, state: ServerState
+) -> Optional[Recorder]:
+    """The record, cut to the state's round; None for a run that was begun before runs had one."""
+    if state.round_num and not (folder.path / RECORD_FILE).exists():
+        _log.warning("%s was begun without a record: its rounds can't be replayed", folder.path)
+        return None
+    recorder = Recorder(folder.path, build_provenance(identity, noise_commitment), state.round_num)
+    if state.round_num == 0:
+        recorder.begin(weights_digest(state.model))
+    return recorder
 
 
 def _train_rounds(
-    folder: RunFolder, config: RunConfig, trainer: _Trainer, state: ServerState, observer: Observer
+    folder: RunFolder,
+    config: RunConfig,
+    trainer: _Trainer,
+    state: ServerState,
+    observer: Observer,
+    recorder: Optional[Recorder],
 ) -> TrainingResult:
     import tensorflow as tf
 
@@ -183,8 +226,11 @@ def _train_rounds(
             with clock.stage("evaluate"):
                 dev = trainer.evaluate_dev(state.model)
         report = dataclasses.replace(report, stage_s=clock.take(), metrics={**report.metrics, **(dev or {})})
+        keeps = is_last or state.round_num % rounds.checkpoint_every == 0
+        if recorder is not None:
+            recorder.append(report, sync=keeps)  # before the report: a record that ends too early was cut
         folder.append_round(report, wall_s=round(time.perf_counter() - round_started, 4))
-        if is_last or state.round_num % rounds.checkpoint_every == 0:
+        if keeps:
             # After its line: a resume drops lines beyond the newest checkpoint, but could not write a missing one.
             with clock.stage("checkpoint"):
                 folder.save_checkpoint(state, rounds.keep_checkpoints)
