@@ -24,7 +24,7 @@ def report(round_num):
     )  # fmt: skip
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(tmp_path):
     recorder = Recorder(tmp_path, PROVENANCE, 0)
     recorder.begin("0" * 64)
