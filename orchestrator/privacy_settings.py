@@ -113,25 +113,3 @@ def privacy_rules(config: RunConfig) -> Iterator[Rule]:
         (*mechanism, "aggregation.aggregator"),
         "the server would see every update under a part of the noise only; take secagg, encrypted or central",
     )
-    yield from _fleet_rules(config)
-
-
-def _fleet_rules(config: RunConfig) -> Iterator[Rule]:
-    if config.fleet.policy == "off":
-        return
-    names = ("privacy.mechanism", "fleet.policy")
-    yield (
-        config.fleet.policy == "sync",
-        names,
-        "a buffer's updates count by their age, and nobody has worked out what that costs; take sync or off",
-    )
-    yield (
-        config.privacy.mechanism not in CORRELATED,
-        names,
-        "a fleet's check-ins keep no separation in rounds; take central, distributed or local, or the policy off",
-    )
-    yield (
-        config.privacy.noise_multiplier > 0.0,
-        (*names, "privacy.noise_multiplier"),
-        "how often a fleet's phones take part is not known beforehand; set the noise, and the budget as the limit",
-    )

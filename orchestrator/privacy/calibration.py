@@ -44,11 +44,8 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
             f"{1.0 / num_people:.2e}, or publishing somebody's whole text would count as private; lower it"
         )
     delta = privacy.delta or default_delta(num_people)
-    if config.fleet.policy != "off":
-        separation = 1  # a fleet's check-ins keep none
-    else:
-        separation = privacy.separation or largest_separation(num_people, rounds.cohort_size)
-        require_separation(separation, num_people, rounds.cohort_size)
+    separation = privacy.separation or largest_separation(num_people, rounds.cohort_size)
+    require_separation(separation, num_people, rounds.cohort_size)
     bands = 1
     if privacy.mechanism == "matrix":
         bands = privacy.bands or min(separation, _MOST_BANDS)

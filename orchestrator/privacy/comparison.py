@@ -16,7 +16,7 @@ from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
 from orchestrator.privacy.correlated import prefix_variances
 from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
-from orchestrator.privacy.mechanism import min_summed, noise_sequence
+from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy_settings import CORRELATED
 from orchestrator.run_folder import RunFolder
 
@@ -165,13 +165,10 @@ def _claims(config: RunConfig) -> list[str]:
         "No amplification by sampling is claimed: cohorts are of a fixed size and their members known to the server. A "
         "person is charged for each round it was selected for.",
     ]
-    if config.fleet.policy == "off":
-        claims.append(
-            f"A person's participations lie at least {privacy.separation} rounds apart: people have turns, and the "
-            "ledger refuses a cohort that breaks them."
-        )
-    else:
-        claims.append("The fleet's check-ins decide who takes part; each person's actual participations are counted.")
+    claims.append(
+        f"A person's participations lie at least {privacy.separation} rounds apart: people have turns, and the ledger "
+        "refuses a cohort that breaks them."
+    )
     if config.data.vocabulary == "pooled":
         claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
     else:
@@ -181,8 +178,8 @@ def _claims(config: RunConfig) -> list[str]:
         + ("every update" if config.aggregation.aggregator == "plain" else "the sum")
         + " without it.",
         "distributed": (
-            f"Enough noise is in the sum if at least {min_summed(config)} clients' updates are, which the aggregator "
-            "enforces, and if all of them added theirs: colluding clients can take theirs away. The server sees no sum "
+            f"Enough noise is in the sum if at least {config.aggregation.min_survivors} clients' updates are, which the "
+            "aggregator enforces, and if all of them added theirs: colluding clients can take theirs away. The server sees no sum "
             "without noise. Accounted by zCDP."
         ),
         "local": "Nobody is trusted: each update leaves its client with all of its noise.",
@@ -223,7 +220,7 @@ def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float
     else:
         variances = np.arange(1.0, num_rounds + 1)
     if privacy.mechanism == "distributed":
-        variances = variances * cohort_size / min_summed(config)
+        variances = variances * cohort_size / config.aggregation.min_survivors
     elif privacy.mechanism == "local":
         variances = variances * cohort_size
     return np.sqrt(variances) / cohort_size

@@ -19,7 +19,6 @@ from orchestrator.aggregator import Cohort, Vector
 from orchestrator.config import PrivacyConfig, RunConfig
 from orchestrator.encoding import Encoder, Weights
 from orchestrator.errors import PrivacyStop, RunFolderError
-from orchestrator.fleet_settings import min_reports
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import update_noise
 from orchestrator.privacy.correlated import Draw, matrix_noise, tree_noise
@@ -142,13 +141,8 @@ def client_stddev(config: RunConfig, encoder: Encoder) -> float:
     """
     stddev = config.privacy.noise_multiplier * encoder.l2_bound
     if config.privacy.mechanism == "distributed":
-        stddev /= math.sqrt(min_summed(config))
+        stddev /= math.sqrt(config.aggregation.min_survivors)
     return stddev
-
-
-def min_summed(config: RunConfig) -> int:
-    """The fewest clients whose sum can be released."""
-    return config.aggregation.min_survivors if config.fleet.policy == "off" else min_reports(config)
 
 
 def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mechanism:

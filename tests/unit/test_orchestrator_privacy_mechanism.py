@@ -360,7 +360,7 @@ def test_a_cohort_that_comes_too_soon_is_refused(tmp_path):
         ({"mechanism": "tree", "privacy__adaptive_clip": True}, "made for one clip norm"),
         ({"mechanism": "none"}, "no mechanism adds noise"),
         ({"privacy__adaptive_clip": True, "privacy__count_noise": 0.4}, "the count alone would cost more"),
-        ({"mechanism": "tree", "fleet__policy": "sync"}, "check-ins keep no separation"),
+        ({"mechanism": "tree", "fleet__policy": "sync"}, "cohorts that the server draws"),
     ],
 )
 def test_contradictions_are_refused_with_one_line(changes, says):
