@@ -178,9 +178,9 @@ def _claims(config: RunConfig) -> list[str]:
         + ("every update" if config.aggregation.aggregator == "plain" else "the sum")
         + " without it.",
         "distributed": (
-            f"Enough noise is in the sum if at least {config.aggregation.min_survivors} clients' updates are, which the "
-            "aggregator enforces, and if all of them added theirs: colluding clients can take theirs away. The server sees no sum "
-            "without noise. Accounted by zCDP."
+            f"Enough noise is in the sum if at least {config.aggregation.min_survivors} clients' updates are, which "
+            "the aggregator enforces, and if all of them added theirs: colluding clients can take theirs away. The "
+            "server sees no sum without noise. Accounted by zCDP."
         ),
         "local": "Nobody is trusted: each update leaves its client with all of its noise.",
     }
