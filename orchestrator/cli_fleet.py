@@ -23,7 +23,9 @@ def add_commands(group: click.Group) -> None:
     help="TOML, with the settings of `fedkeys config`; over the preset.",
 )
 @click.option(
-    "--preset", metavar="NAME", help="gboard-2018 (the default without --config), low-end, cross-country or ideal."
+    "--preset",
+    metavar="NAME",
+    help="gboard-2018 (the default without --config and --compare), low-end, cross-country or ideal.",
 )
 @click.option("--hours", type=click.IntRange(1, 24 * 60), default=24, show_default=True, help="Virtual hours.")
 @click.option("--devices", type=int, metavar="N", help="Phones in the fleet.")
@@ -69,7 +71,7 @@ def fleet(
         "seed": seed,
         **parse_settings(settings),
     }
-    name = preset or (None if config_path else "gboard-2018")
+    name = preset or (None if config_path or compare else "gboard-2018")
     config = read_config(config_path, name, overrides, FLEET_PRESETS)
     if config.fleet.policy == "off":
         config = read_config(config_path, name, {**overrides, "fleet.policy": "sync"}, FLEET_PRESETS)
