@@ -17,7 +17,7 @@ _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
-    for command in (export, verify, parity, benchmark, device_update):
+    for command in (export, verify, parity, benchmark, device_update, aggregate):
         group.add_command(command)
 
 
@@ -208,6 +208,61 @@ def device_update(
             f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
             f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
         )
+
+
+@click.command()
+@_RUN
+@click.argument("updates", nargs=-1, type=click.Path(path_type=Path), metavar="[UPDATE]...")
+@click.option(
+    "--save-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
+)
+@_JSON
+def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path], as_json: bool) -> None:
+    """Run a run's next round on the files that devices wrote: fedkeys device-update makes an UPDATE.
+
+    All must have begun at the weights of the run's newest checkpoint. They go through the run's own clip, code,
+    aggregator and server; the run gains a round and a checkpoint, or stays as it is if anything is wrong. Whoever runs
+    this could read each file, whatever the aggregator: fedkeys serve is for devices that should not be read.
+
+    \b
+      fedkeys aggregate --run DIR --save-weights round.bin
+      fedkeys device-update BUNDLE --data FILE --weights round.bin --out a.bin      on each device
+      fedkeys aggregate --run DIR a.bin b.bin c.bin --save-weights round.bin
+    """
+    if not updates and save_weights is None:
+        raise click.UsageError("give the devices' UPDATE files, or --save-weights")
+    from orchestrator.device_updates import aggregate_updates, write_round_weights
+    from orchestrator.run_folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    figures: dict[str, Any] = {}
+    if updates:
+        _note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
+        _, report = aggregate_updates(folder, updates)
+        figures = {
+            "round_num": report.round_num,
+            "num_selected": len(report.selected),
+            "num_survivors": len(report.survivors),
+            "metrics": dict(report.metrics),
+            "weights_sha256": report.weights_sha256,
+        }
+    if save_weights is not None:
+        figures["next_round"] = write_round_weights(folder, save_weights)
+        figures["next_weights"] = str(save_weights)
+    if as_json:
+        _print_json(figures)
+        return
+    if updates:
+        click.echo(
+            f"round {figures['round_num']}: {figures['num_survivors']} of {figures['num_selected']} updates counted, "
+            f"{figures['metrics']['train_loss']:.3f} nats per token on the devices"
+        )
+    if save_weights is not None:
+        click.echo(f"wrote {save_weights}: where the devices of round {figures['next_round']} begin")
 
 
 def _note(text: str) -> None:
