@@ -144,10 +144,10 @@ class BufferSteps:
         buffer.sort(key=lambda job: (job.version, job.number))
         jobs = buffer + others
         staleness = np.array([round_num - 1 - job.version for job in buffer], np.int64)
-        started = [job.started + job.parts[0] <= job.ends for job in jobs]
+        started = [bool(job.started + job.parts[0] <= job.ends) for job in jobs]
         mean_parts = np.mean([job.parts for job in buffer], axis=0)
-        length = self.now - opened
-        share = length / max(mean_parts.sum(), 1e-12)  # steps overlap: a step's seconds, as an update's divide
+        length = float(self.now - opened)
+        share = length / max(float(mean_parts.sum()), 1e-12)  # steps overlap: a step's seconds, as an update's divide
         parts = dict.fromkeys(PARTS, 0.0)
         parts.update(zip(("download", "set-up", "training", "upload"), (float(p * share) for p in mean_parts)))
         if not mean_parts.any():

@@ -82,12 +82,12 @@ class FleetSource:
         new, self._num_check_ins = total - self._num_check_ins, total
         outcomes = Counter(Outcome(o).name.lower() for o in done.outcomes)
         return {
-            "opened_s": done.opened_s,
-            "started_s": done.started_s,
-            "ended_s": done.ended_s,
-            "parts_s": {name: round(seconds, 3) for name, seconds in done.parts_s.items()},
-            "bytes_down": done.bytes_down,
-            "bytes_up": done.bytes_up,
+            "opened_s": float(done.opened_s),
+            "started_s": float(done.started_s),
+            "ended_s": float(done.ended_s),
+            "parts_s": {name: round(float(seconds), 3) for name, seconds in done.parts_s.items()},
+            "bytes_down": float(done.bytes_down),
+            "bytes_up": float(done.bytes_up),
             "check_ins": new,
             "eligible": int((check_ins.session_end > done.started_s).sum()),
             "selection_timeouts": done.timeouts,
