@@ -7,6 +7,8 @@ infer.tflite
 vocabulary.txt          a word a line, in the order of the ids
 golden/                 batches, and the losses and weights that three steps on them must give: a client's self-test
 parity.json             the certificate of edge.parity
+MODEL_CARD.md           of these weights, if the run has one
+provenance.intoto.json  the statement about them, see edge.dsse; as the card
 SIGNATURE               Ed25519 over manifest.json; absent from an unsigned bundle
 """
 

@@ -48,7 +48,12 @@ def generate_key(path: Path) -> Path:
     return public_path
 
 
-def _read_key(path: Path, private: bool) -> Any:
+def read_key(path: Path, private: bool) -> Any:
+    """The Ed25519 key in a PEM file.
+
+    Raises:
+      BundleError: there is none that can be used.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -66,7 +71,8 @@ def _read_key(path: Path, private: bool) -> Any:
     return key
 
 
-def _raw_public(key: Any) -> bytes:
+def raw_public(key: Any) -> bytes:
+    """A public key's 32 bytes."""
     from cryptography.hazmat.primitives import serialization
 
     return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -78,8 +84,8 @@ def sign(manifest: bytes, key_path: Path) -> bytes:
     Raises:
       BundleError: the file holds no Ed25519 private key.
     """
-    key = _read_key(key_path, private=True)
-    signature = SignatureFile(public_key=_raw_public(key.public_key()).hex(), signature=key.sign(manifest).hex())
+    key = read_key(key_path, private=True)
+    signature = SignatureFile(public_key=raw_public(key.public_key()).hex(), signature=key.sign(manifest).hex())
     return to_json(signature)
 
 
@@ -88,7 +94,7 @@ def check_signature(bundle: Path, manifest: bytes, public_key: Optional[Path]) -
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     path = bundle / SIGNATURE_FILE
-    wanted = _raw_public(_read_key(public_key, private=False)) if public_key is not None else None
+    wanted = raw_public(read_key(public_key, private=False)) if public_key is not None else None
     if not path.exists():
         if wanted is not None:
             raise BundleError(f"{bundle} is not signed: export it with --key, or leave --public-key out")
@@ -118,4 +124,4 @@ def check_key(path: Path) -> None:
     Raises:
       BundleError: it holds none that can be used.
     """
-    _read_key(path, private=True)
+    read_key(path, private=True)

@@ -336,6 +336,10 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     print_predictions(figures["examples"])
     bundle = run_path.with_name(f"{run_path.name}-bundle")
     context = click.get_current_context()
+    _note("attacking the updates of some clients")
+    context.invoke(cli_audit.attack, run_path=run_path)
+    _note("writing the model card, which goes into the bundle")
+    context.invoke(cli_record.card, run_path=run_path)
     _note("exporting for phones, with 50 steps of training compared with TFF")
     context.invoke(cli_edge.export, run_path=run_path, out=bundle, force=True)
     context.invoke(cli_edge.verify, bundle=bundle)
@@ -346,8 +350,7 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
         context.invoke(cli_server.transcript, run_path=run_path)
     except RunFolderError as error:  # some settings of a run leave nothing to show
         _note(str(error))
-    _note("attacking the updates of some clients")
-    context.invoke(cli_audit.attack, run_path=run_path)
+    click.echo(f"the model card: {run_path / 'MODEL_CARD.md'}, the record: {run_path / 'record.jsonl'}")
     click.echo(f"the phone bundle: {bundle}")
     click.echo(f"the report: {write_report(folder)}")
 

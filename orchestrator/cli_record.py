@@ -1,10 +1,10 @@
-"""The commands that answer for a run: replay."""
+"""The commands that answer for a run: replay a round, write and check its card."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import click
 
@@ -16,7 +16,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
-    for command in (replay,):
+    for command in (replay, card):
         group.add_command(command)
 
 
@@ -39,6 +39,55 @@ def replay(run_path: Path, round_num: int, as_json: bool) -> None:
     else:
         click.echo(_replay_line(figures))
     sys.exit(0 if figures["ok"] else 2)
+
+
+@click.command()
+@_RUN
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key (fedkeys keygen FILE)."
+)
+@click.option("--check", is_flag=True, help="Write nothing: check that card and record are what the statement names.")
+@click.option(
+    "--public-key", type=click.Path(path_type=Path), metavar="FILE", help="With --check: who must have signed."
+)
+@_JSON
+def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[Path], as_json: bool) -> None:
+    """Write DIR/MODEL_CARD.md, and a statement of where the model comes from, DIR/provenance.intoto.json.
+
+    The card holds what the run's evaluation, fairness, privacy and attack found: do those first. The statement (in-toto
+    with SLSA provenance, in a DSSE envelope) names the digests of weights, card and record; sign it with --key.
+    """
+    from orchestrator.run_folder import RunFolder
+
+    if check and key is not None:
+        raise click.UsageError("--check writes nothing, and --key signs: leave one out")
+    if public_key is not None and not check:
+        raise click.UsageError("--public-key is for --check: add it")
+    folder = RunFolder(run_path)
+    folder.config()
+    if check:
+        from orchestrator.provenance import check_statement
+
+        signer = check_statement(folder, public_key)
+        if as_json:
+            _print_json({"ok": True, "signer": signer})
+        else:
+            click.echo(f"card and record are what the statement names; {signer}")
+        return
+    from orchestrator.model_card import write_card
+
+    figures = write_card(folder, key)
+    if not figures["signed"]:
+        click.secho(
+            "UNSIGNED: anybody could have written this statement: `fedkeys keygen FILE` makes a key for --key",
+            err=True,
+            bold=True,
+            fg="yellow",
+        )
+    if as_json:
+        _print_json(figures)
+    else:
+        click.echo(f"wrote {figures['card']} and {figures['statement']}")
 
 
 def _replay_line(figures: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ from models.vocabulary import Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
 from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
+from orchestrator.provenance import bundle_files
 from orchestrator.round import ServerState, weights_digest
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder, RunIdentity
@@ -94,6 +95,7 @@ def export_run(
         certificate = _certify(config, data, {**files, MANIFEST_FILE: unproven}, weights, note)
         _require_passed(certificate)
         files[PARITY_FILE] = to_json(certificate)
+    files.update(bundle_files(folder, weights_digest(weights)))
     manifest = _manifest(config, identity, state, certificate, file_entries(files))
     write_bundle(out, files, manifest, key, force, archive)
     return {

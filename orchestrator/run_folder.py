@@ -4,6 +4,7 @@
     config.toml          the whole configuration
     vocabulary.txt       the words, in id order
     rounds.jsonl         a RoundReport a line
+    record.jsonl         an entry a round, chained by hashes: see orchestrator.record
     checkpoints/         round_000050.npz: weights, optimiser state, average
     tensorboard/         scalars
 

@@ -36,6 +36,10 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     attack = json.loads((run / "attack.json").read_text())
     assert attack["views"]["raw"]["bias_sign"]["f1"] >= 0.9
     assert "What the server could read" in (run / "report.html").read_text()
+    entries = [json.loads(line) for line in (run / "record.jsonl").read_text().splitlines()]
+    assert [entry["round_num"] for entry in entries] == list(range(251))
     bundle = tmp_path / "smoke-bundle"
+    assert (bundle / "MODEL_CARD.md").read_bytes() == (run / "MODEL_CARD.md").read_bytes()
+    assert (bundle / "provenance.intoto.json").exists()
     assert (bundle / "train.tflite").exists()
     assert f"the phone bundle: {bundle}" in done.stdout
