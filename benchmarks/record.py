@@ -2,8 +2,8 @@
 
     python benchmarks/record.py [--round-s 0.86] [--json]
 
-`--round-s`: seconds of a round here, as `wall_s` in rounds.jsonl or benchmarks/round_speed.py say. The default is a round
-of 10 clients of 16 batches at 185 client-batches a second, without evaluation or secure sum.
+`--round-s`: seconds of a round here, as `wall_s` in rounds.jsonl or benchmarks/round_speed.py say. The default is a
+round of 10 clients of 16 batches at 185 client-batches a second, without evaluation or secure sum.
 """
 
 from __future__ import annotations
