@@ -69,9 +69,8 @@ def main() -> None:
         print(json.dumps(figures))
         return
     print(f"digest of the sum {figures['digest_ms']:.2f} ms, an entry {figures['entry_ms']:.2f} ms")
-    print(
-        f"{figures['share_of_round']:.2%} of a round of {args.round_s:g} s; once a run {figures['once_a_run_ms']:.0f} ms"
-    )
+    share, once = figures["share_of_round"], figures["once_a_run_ms"]
+    print(f"{share:.2%} of a round of {args.round_s:g} s; once a run {once:.0f} ms")
 
 
 if __name__ == "__main__":
