@@ -25,7 +25,8 @@ RUNS = {
     "secagg": ["--aggregator", "secagg", "--client-runtime", "litert"],
     "encrypted": ["--aggregator", "encrypted"],
     "noised": ["--aggregator", "plain", "--set", "privacy.mechanism=central", "--set", "privacy.noise_multiplier=1.0",
-               "--set", "privacy.clip_norm=1.0", "--set", "client.weighting=equal", "--set", "model.start_from_word_counts=false"],
+               "--set", "privacy.clip_norm=1.0", "--set", "client.weighting=equal",
+               "--set", "model.start_from_word_counts=false"],
 }  # fmt: skip
 
 
