@@ -18,6 +18,7 @@ from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold, ConfigError, Diverged
+from orchestrator.record import RECORD_FILE, Recorder, build_provenance
 from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import build_aggregator, build_encoder, client_weight, learning_rates
@@ -97,6 +98,9 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     stage_s = clock.take()
     report = replace(report, stage_s=stage_s)
     folder.forget_rounds_after(state.round_num)
+    if (folder.path / RECORD_FILE).exists():
+        # Its entry can be checked; the files are not kept, so a replay of it is refused.
+        Recorder(folder.path, build_provenance(folder.identity(), ""), state.round_num).append(report, sync=True)
     folder.append_round(report, wall_s=round(sum(stage_s.values()), 4), clients="device files")
     folder.save_checkpoint(after, config.rounds.keep_checkpoints)
     return after, report

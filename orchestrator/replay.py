@@ -32,8 +32,10 @@ def replay_round(folder: RunFolder, round_num: int, note: Callable[[str], None])
     """
     config = folder.config()
     entries = record.read_record(folder.path)
-    record.check_against_reports(folder.path, entries, folder.rounds())
+    reports = folder.rounds()
+    record.check_against_reports(folder.path, entries, reports)
     _check_round(folder, config, entries, round_num)
+    from_elsewhere = {report["round_num"]: report["clients"] for report in reports if "clients" in report}
     privacy = _read_privacy(folder, config, entries[round_num].noise_commitment)
     note("reading the text")
     data = read_own_text(folder, config)
@@ -50,6 +52,11 @@ def replay_round(folder: RunFolder, round_num: int, note: Callable[[str], None])
                 f"before it: that of round {round_num - 1} is not kept"
             )
         for number in range(start + 1, round_num + 1):
+            if number in from_elsewhere:
+                raise RunFolderError(
+                    f"round {number} of {folder.path} was of {from_elsewhere[number]}, which the run does not keep: it "
+                    "can't be computed again"
+                )
             note(f"computing round {number} again")
             try:
                 state, report = trainer.run_round(state, clock)
