@@ -122,10 +122,11 @@ def draw_devices(num: int, rng: np.random.Generator, population: str = "in_use")
     Args:
       num: how many; 0 gives empty arrays.
       rng: what to draw with.
-      population: "in_use", phones that a trace of 2020 holds, or "listed", all phones of the list, old ones too.
+      population: "in_use", phones that a trace of 2020 holds; "in_use_2018", those of them that came out by 2018; or
+        "listed", all phones of the list, old ones too.
     """
     table = load_device_table()
-    bins = table["slowness"]["listed"]["bins"] if population == "listed" else table["slowness"]["in_use"]["bins"]
+    bins = table["slowness"][population]["bins"]
     bin_of = rng.integers(0, len(bins), num)
     edges = np.log(np.array([b["slowness"] for b in bins]))
     slowness = np.exp(edges[bin_of, 0] + (edges[bin_of, 1] - edges[bin_of, 0]) * rng.random(num))

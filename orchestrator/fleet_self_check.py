@@ -38,8 +38,8 @@ def self_check(figures: Mapping[str, Any]) -> list[Check]:
     """The checks of `fedkeys fleet --self-check`, from the figures of a plan of whole days.
 
     The drop-out rate and the day's swing are what the behaviour is fitted to: those two checks say that the fit holds,
-    not that it was foreseen. The length of a round follows from measured phones and networks and from one assumption,
-    that the phones of 2018 took 1.25 times as long (fleet.slowdown); without it a round takes just under two minutes.
+    not that it was foreseen. The length of a round follows from measured phones and networks, of phones that had come
+    out by 2018; with all that were in use in 2020 it takes just under two minutes.
     """
     return [
         Check("seconds of a round, median", "2-3 minutes", 120.0, 180.0, figures["round_s"]["p50"], _SOURCE),

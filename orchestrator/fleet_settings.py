@@ -39,12 +39,12 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Count, says("Phones of a plan (`fedkeys fleet`). Training binds one phone to each training person instead.")
     ] = 100_000
     hardware: Annotated[
-        Literal["market", "low", "ideal"],
-        says("market: phones that were in use in 2020. low: the slowest tier. ideal: no phone takes any time."),
+        Literal["market", "2018", "low", "ideal"],
+        says(
+            "market: phones that were in use in 2020. 2018: those of them that came out by 2018. low: the slowest "
+            "tier. ideal: no phone takes any time."
+        ),
     ] = "market"
-    slowdown: Annotated[
-        Positive, says("Factor on the training time of every phone; above 1 for phones older than the table's.")
-    ] = 1.0
     trace: Annotated[
         str, says("A file of measured phones or of their behaviour (docs/fleet.md); empty: both are drawn.")
     ] = ""
@@ -105,7 +105,7 @@ FLEET_PRESETS: dict[str, dict[str, Union[str, int, float, bool]]] = {
     # Bonawitz et al. 2019 and Hard et al. 2018: 1.4 million weights, 400 sentences, hundreds of clients a round.
     "gboard-2018": {
         "fleet.policy": "sync",
-        "fleet.slowdown": 1.25,  # phones of 2018 against the table's, in use in 2020: an assumption
+        "fleet.hardware": "2018",
         "model.vocabulary_size": 10_000,
         "model.embedding_size": 96,
         "model.num_cells": 670,

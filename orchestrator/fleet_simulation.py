@@ -90,7 +90,6 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     trace = read_trace(Path(settings.trace)) if settings.trace else None
     devices = _draw_hardware(settings.hardware, num_devices, rng)
     step_s = device_profile.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
-    step_s *= np.float32(settings.slowdown)
     if settings.hardware == "ideal":
         step_s = np.zeros_like(step_s)
     if trace is None:
@@ -134,8 +133,8 @@ def _relative_size(size: ModelSize) -> np.float32:
 
 
 def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> device_profile.Devices:
-    if hardware == "market":
-        return device_profile.draw_devices(num, rng)
+    if hardware in ("market", "2018"):
+        return device_profile.draw_devices(num, rng, "in_use" if hardware == "market" else "in_use_2018")
     if hardware == "ideal":
         drawn, nothing = device_profile.draw_devices(num, rng), np.zeros(num, np.float32)
         fast = np.full(num, np.inf, np.float32)

@@ -129,6 +129,11 @@ def main(folder: Path) -> None:
             "8 and Galaxy Note 10; 1 = Redmi Note 8; in tenths from fast to slow",
             "exponent": round(power, 3),
             "listed": {"phones": len(phones), "bins": bins(phones, power, mid)},
+            "in_use_2018": {
+                "source": "those of in_use that came out by 2018",
+                "phones": len([p for p in phones if p["Model"] in seen and int(p["Year"]) <= 2018]),
+                "bins": bins([p for p in phones if p["Model"] in seen and int(p["Year"]) <= 2018], power, mid),
+            },
             "in_use": {
                 "source": "the listed phones that FLASH found in a trace of 136,000 phones in use, 2020",
                 "phones": len([p for p in phones if p["Model"] in seen]),

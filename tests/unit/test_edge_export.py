@@ -6,7 +6,6 @@ import flatbuffers
 import numpy as np
 import pytest
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
 from edge import export, flatbuffer
 from edge.errors import ExportError
@@ -14,6 +13,8 @@ from models import cifg_lstm
 from models.batches import build_batches
 from models.vocabulary import BOS, NUM_SPECIAL, UNK
 from models.weights import ModelSize
+
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated")  # no wheel for Python 3.9
 
 SIZE = ModelSize(vocabulary_size=23, embedding_size=6, num_cells=9)
 TIME = 5
