@@ -125,7 +125,7 @@ def train(
     size = model_size(config, data.vocabulary.size)
     aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
-    fleet = None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
+    fleet = _build_fleet(config, size, data)
     goes_on = resume and folder.exists()
     if goes_on:
         folder.lock()
@@ -172,7 +172,13 @@ def open_trainer(
         note("starting the TFF workers")
         runtime = stack.enter_context(Runtime(config.runtime.workers))
         phones = _build_phones(stack, config, size, runtime, note)
-        yield _Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy)
+        fleet = _build_fleet(config, size, data)
+        yield _Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy, fleet)
+
+
+def _build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
+    """The simulated fleet, which goes through its rounds from the first; None if the run has none."""
+    return None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
 
 
 def _build_phones(

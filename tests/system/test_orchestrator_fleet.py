@@ -77,5 +77,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(text, tmp_path, policy, aggreg
     before = [json.loads(line) for line in (whole / "rounds.jsonl").read_text().splitlines()]
     assert [line["fleet"] for line in lines] == [line["fleet"] for line in before]
     assert len(json.loads((whole / "fleet_devices.json").read_text())) >= 40
+    assert json.loads(fedkeys("replay", "--run", whole, "--round", 8, "--json"))["weights_sha256"] == digest
     fedkeys("report", "--run", whole)
     assert "The fleet: who is awake" in (whole / "report.html").read_text()
