@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import jinja2
-import msgspec
 import yaml
 
 from models.corpus import write_atomically
@@ -21,6 +20,7 @@ from orchestrator.fairness.results import read_fairness, verdict
 from orchestrator.privacy.comparison import run_privacy
 from orchestrator.provenance import CARD_FILE, write_statement
 from orchestrator.record import RECORD_FILE, read_record
+from orchestrator.report_data import read_figures
 from orchestrator.round import weights_digest
 from orchestrator.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ def write_card(folder: RunFolder, key: Optional[Path]) -> dict[str, Any]:
       EdgeError: the key can't be used.
     """
     config, identity = folder.config(), folder.identity()
-    evaluation = _read_figures(folder, "evaluation.json", "evaluate")
+    evaluation = read_figures(folder.path / "evaluation.json", dict, "evaluate")
     if evaluation is None:
         raise RunFolderError(
             f"{folder.path} has no evaluation, and a card without results says nothing: run `fedkeys evaluate --run "
@@ -68,7 +68,7 @@ def write_card(folder: RunFolder, key: Optional[Path]) -> dict[str, Any]:
             f"round {state.round_num}: run `fedkeys evaluate --run {folder.path}` again"
         )
     digest, reports = weights_digest(state.model), [r for r in folder.rounds() if r["round_num"] <= state.round_num]
-    fairness, attack = read_fairness(folder.path), _read_figures(folder, "attack.json", "attack")
+    fairness, attack = read_fairness(folder.path), read_figures(folder.path / "attack.json", dict, "attack")
     is_stale = fairness is not None and fairness["weights_sha256"] != digest
     if is_stale:
         fairness = None
@@ -163,13 +163,3 @@ def _attack_rows(attack: Optional[Mapping[str, Any]]) -> list[tuple[str, str]]:
     for view, rules in (attack["views"] if attack else {}).items():
         rows.append((view, "not measured" if rules is None else f"{max(own['auc'] for own in rules.values()):.3f}"))
     return rows
-
-
-def _read_figures(folder: RunFolder, name: str, command: str) -> Optional[Mapping[str, Any]]:
-    path = folder.path / name
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}): run `fedkeys {command} --run {folder.path}`") from None

@@ -69,7 +69,7 @@ def test_a_change_of_any_field_is_named(run, name, number):
     with pytest.raises(RunFolderError) as caught:
         read_record(run)
     assert f"entry {number}" in str(caught.value)
-    # A check that was changed is told from its field by nobody: both are named by the field.
+    # Whether a field or its check was changed nobody can tell: the field is named.
     assert ("epsilon" if name == "field_checks" else name) in str(caught.value)
     assert "\n" not in str(caught.value)
 
