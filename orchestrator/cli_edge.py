@@ -251,7 +251,7 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
             "weights_sha256": report.weights_sha256,
         }
     if save_weights is not None:
-        figures["next_round"] = write_round_weights(folder, save_weights)
+        figures["next_round"], figures["next_learning_rate"] = write_round_weights(folder, save_weights)
         figures["next_weights"] = str(save_weights)
     if as_json:
         _print_json(figures)
@@ -262,7 +262,10 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
             f"{figures['metrics']['train_loss']:.3f} nats per token on the devices"
         )
     if save_weights is not None:
-        click.echo(f"wrote {save_weights}: where the devices of round {figures['next_round']} begin")
+        click.echo(
+            f"wrote {save_weights}: where the devices of round {figures['next_round']} begin, at learning rate "
+            f"{figures['next_learning_rate']:g}"
+        )
 
 
 def _note(text: str) -> None:

@@ -27,15 +27,15 @@ from orchestrator.settings import RunConfig
 _ID_DIGITS = 16
 
 
-def write_round_weights(folder: RunFolder, out: Path) -> int:
-    """The number of the run's next round; writes the weights that its devices begin at, as raw float32, to `out`.
+def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
+    """(the run's next round, its clients' learning rate); writes the weights that its devices begin at to `out`.
 
     Raises:
       RunFolderError: the run has no checkpoint.
     """
     state = folder.load_checkpoint()
     write_atomically(out, weights_to_bytes(state.weights))
-    return state.round_num + 1
+    return state.round_num + 1, _learning_rates(folder.config(), state.round_num + 1)[0]
 
 
 def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerState, RoundReport]:
@@ -72,7 +72,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
 
     _, update_server = tff_optimizer(config, ModelSize.of(state.weights))
     round_num = state.round_num + 1
-    client_rate, server_rate = learning_rates(config, min(round_num, config.rounds.count))
+    client_rate, server_rate = _learning_rates(config, round_num)
     clock = WallClock()
     after, report = run_round(
         state,
@@ -104,6 +104,11 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     folder.append_round(report, wall_s=round(sum(stage_s.values()), 4), clients="device files")
     folder.save_checkpoint(after, config.rounds.keep_checkpoints)
     return after, report
+
+
+def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
+    """As orchestrator.run_functions.learning_rates, and beyond the configuration's last round the last one's."""
+    return learning_rates(config, min(round_num, config.rounds.count))
 
 
 def _require_possible(config: RunConfig, num_files: int) -> None:

@@ -127,7 +127,7 @@ def test_rounds_follow_one_another_past_the_last(build_run, tmp_path):
     folder = build_run(aggregation__aggregator="plain")
     weights_file = tmp_path / "weights"
     printed = fedkeys("aggregate", "--run", folder.path, "--save-weights", weights_file, "--json")
-    assert printed["next_round"] == 8
+    assert (printed["next_round"], printed["next_learning_rate"]) == (8, learning_rates(folder.config(), 8)[0])
     assert weights_file.read_bytes() == weights_to_bytes(folder.load_checkpoint().weights)
     for round_num in (8, 9):
         paths = write_updates(folder, tmp_path, 3)
