@@ -18,7 +18,7 @@ from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold, ConfigError, Diverged
-from orchestrator.record import RECORD_FILE, Recorder, build_provenance
+from orchestrator.record import RECORD_FILE
 from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import build_aggregator, build_encoder, client_weight, learning_rates
@@ -68,7 +68,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     state = folder.load_checkpoint()  # if another process has gone on meanwhile, read_update refuses the files
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.network.serve import tff_optimizer
-    from orchestrator.training import WallClock
+    from orchestrator.training import WallClock, open_record
 
     _, update_server = tff_optimizer(config, ModelSize.of(state.weights))
     round_num = state.round_num + 1
@@ -97,10 +97,11 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
         raise Diverged(f"round {round_num} leads to weights that are not finite; nothing was written")
     stage_s = clock.take()
     report = replace(report, stage_s=stage_s)
+    if (folder.path / RECORD_FILE).exists():  # a run begun by fedkeys serve has none
+        recorder = open_record(folder, folder.identity(), "", state)
+        assert recorder is not None
+        recorder.append(report, sync=True)
     folder.forget_rounds_after(state.round_num)
-    if (folder.path / RECORD_FILE).exists():
-        # Its entry can be checked; the files are not kept, so a replay of it is refused.
-        Recorder(folder.path, build_provenance(folder.identity(), ""), state.round_num).append(report, sync=True)
     folder.append_round(report, wall_s=round(sum(stage_s.values()), 4), clients="device files")
     folder.save_checkpoint(after, config.rounds.keep_checkpoints)
     return after, report

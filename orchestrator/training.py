@@ -158,7 +158,7 @@ def train(
             state = trainer.initial_state()
             folder.save_checkpoint(state, config.rounds.keep_checkpoints)
             folder.forget_rounds_after(0)
-        recorder = _open_record(folder, identity, noise_commitment, state)
+        recorder = open_record(folder, identity, noise_commitment, state)
         return _train_rounds(folder, config, trainer, state, observer, recorder)
 
 
@@ -192,7 +192,7 @@ def _build_phones(
     return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
 
 
-def _open_record(
+def open_record(
     folder: RunFolder, identity: RunIdentity, noise_commitment: str, state: ServerState
 ) -> Optional[Recorder]:
     """The record, cut to the state's round; None for a run that was begun before runs had one."""

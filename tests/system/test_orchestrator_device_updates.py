@@ -55,10 +55,10 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def build_run(text, tmp_path_factory):
-    """Builds a run that stands after round 7, with the optimiser's first state."""
+    """Builds a run that stands after a round, with the optimiser's first state."""
     from orchestrator.network.serve import tff_optimizer
 
-    def build(**settings) -> RunFolder:
+    def build(round_num=7, **settings) -> RunFolder:
         overrides = {**SETTINGS, "data.source": str(text), **{k.replace("__", "."): v for k, v in settings.items()}}
         config = read_config(preset="smoke", overrides=overrides)
         corpus, data = load_client_data(config)
@@ -68,7 +68,7 @@ def build_run(text, tmp_path_factory):
         folder._lock.close()  # as if the process that trained it had ended
         rng = np.random.default_rng(0)
         drawn = tuple((0.3 * rng.standard_normal(shape)).astype(np.float32) for shape in size.shapes)
-        folder.save_checkpoint(ServerState(7, drawn, tff_optimizer(config, size)[0]()), 3)
+        folder.save_checkpoint(ServerState(round_num, drawn, tff_optimizer(config, size)[0]()), 3)
         return folder
 
     return build
@@ -137,6 +137,19 @@ def test_rounds_follow_one_another_past_the_last(build_run, tmp_path):
     # Those of round 9 began before its own step.
     error = fedkeys("aggregate", "--run", folder.path, *paths, ok=False)
     assert "began at other weights" in str(error)
+
+
+def test_the_record_goes_on(build_run, tmp_path):
+    from orchestrator.record import Recorder, build_provenance, check_against_reports, read_record
+
+    folder = build_run(0, aggregation__aggregator="plain")
+    recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)
+    recorder.begin(weights_digest(folder.load_checkpoint().model))
+    for _ in range(2):
+        fedkeys("aggregate", "--run", folder.path, *write_updates(folder, tmp_path, 3), "--json")
+    entries = read_record(folder.path)
+    assert [entry.outcome for entry in entries] == ["initial", "completed", "completed"]
+    check_against_reports(folder.path, entries, folder.rounds())
 
 
 def test_a_non_finite_update_is_left_out(build_run, tmp_path):
