@@ -21,6 +21,7 @@ from orchestrator import (
     cli_server,
     cli_vocabulary,
 )
+from orchestrator.cli_options import JSON, RUN, note, print_json
 from orchestrator.cli_settings import parse_settings
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.config import RunConfig
     from orchestrator.run_folder import RunFolder
 
-_RUN = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The run's folder.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 _WORKERS = click.option(
     "--workers",
     metavar="SPEC",
@@ -61,7 +53,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_JSON
+@JSON
 def doctor(as_json: bool) -> None:
     """Check this machine: packages, TFF worker, ports, memory, disk, text. Exit 0 only if all is well."""
     from orchestrator.doctor import run_checks
@@ -73,7 +65,7 @@ def doctor(as_json: bool) -> None:
             click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
     ok = all(check["ok"] for check in checks)
     if as_json:
-        _print_json({"ok": ok, "checks": checks})
+        print_json({"ok": ok, "checks": checks})
     sys.exit(0 if ok else 2)
 
 
@@ -96,7 +88,7 @@ def config() -> None:
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
-@_JSON
+@JSON
 def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     """Show what a text holds: people, tokens, coverage, out-of-vocabulary rate, sentence lengths."""
     from dataclasses import asdict
@@ -116,7 +108,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 
 
 @cli.command()
-@_RUN
+@RUN
 @click.option(
     "--config",
     "config_path",
@@ -145,7 +137,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
 @_WORKERS
-@_JSON
+@JSON
 def train(
     run_path: Path,
     config_path: Optional[Path],
@@ -232,10 +224,10 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
 
 
 @cli.command()
-@_RUN
+@RUN
 @click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
 @_WORKERS
-@_JSON
+@JSON
 def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json: bool) -> None:
     """Score a run on people it never saw, beside unigram, bigram and trigram models that saw all the text.
 
@@ -249,9 +241,9 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json:
     read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
     from orchestrator.comparison import evaluate_run
 
-    figures = evaluate_run(folder, workers, personalise, _note)
+    figures = evaluate_run(folder, workers, personalise, note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         from orchestrator.tables import print_comparison
 
@@ -259,9 +251,9 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json:
 
 
 @cli.command()
-@_RUN
+@RUN
 @click.argument("text", required=False)
-@_JSON
+@JSON
 def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
     """Show the three likeliest next words after TEXT; without TEXT, ask for one again and again."""
     from orchestrator.run_folder import RunFolder
@@ -276,7 +268,7 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
     if text is not None:
         predictions = [{"word": word, "probability": probability} for word, probability in predictor.next_words(text)]
         if as_json:
-            _print_json({"predictions": predictions})
+            print_json({"predictions": predictions})
         else:
             for prediction in predictions:
                 click.echo(f"{prediction['probability']:7.2%}  {prediction['word']}")
@@ -293,7 +285,7 @@ def predict(run_path: Path, text: Optional[str], as_json: bool) -> None:
 
 
 @cli.command()
-@_RUN
+@RUN
 def report(run_path: Path) -> None:
     """Write DIR/report.html: one self-contained page with the curves, the bars, examples and the configuration."""
     from orchestrator.report import write_report
@@ -325,31 +317,31 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
         )
     run_config = folder.config() if folder.exists() else read_config(preset=preset)
     trained = _train(folder, run_config, resume=True)
-    _note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
+    note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
     from orchestrator.comparison import evaluate_run
     from orchestrator.errors import RunFolderError
     from orchestrator.report import write_report
     from orchestrator.tables import print_comparison, print_predictions
 
-    figures = evaluate_run(folder, None, True, _note)
+    figures = evaluate_run(folder, None, True, note)
     print_comparison(figures)
     print_predictions(figures["examples"])
     bundle = run_path.with_name(f"{run_path.name}-bundle")
     context = click.get_current_context()
-    _note("attacking the updates of some clients")
+    note("attacking the updates of some clients")
     context.invoke(cli_audit.attack, run_path=run_path)
-    _note("writing the model card, which goes into the bundle")
+    note("writing the model card, which goes into the bundle")
     context.invoke(cli_record.card, run_path=run_path)
-    _note("exporting for phones, with 50 steps of training compared with TFF")
+    note("exporting for phones, with 50 steps of training compared with TFF")
     context.invoke(cli_edge.export, run_path=run_path, out=bundle, force=True)
     context.invoke(cli_edge.verify, bundle=bundle)
-    _note("timing the exported model on this machine")
+    note("timing the exported model on this machine")
     context.invoke(cli_edge.benchmark, bundle=bundle, runs=10)
-    _note("looking at one client as the server saw it")
+    note("looking at one client as the server saw it")
     try:
         context.invoke(cli_server.transcript, run_path=run_path)
     except RunFolderError as error:  # some settings of a run leave nothing to show
-        _note(str(error))
+        note(str(error))
     click.echo(f"the model card: {run_path / 'MODEL_CARD.md'}, the record: {run_path / 'record.jsonl'}")
     click.echo(f"the phone bundle: {bundle}")
     click.echo(f"the report: {write_report(folder)}")
@@ -389,19 +381,9 @@ def _absolute(source: Optional[str]) -> Optional[str]:
     return f"{Path(path).resolve()}{hash_}{part}" if Path(path).exists() else source
 
 
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())
-
-
 def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(figures)
+        print_json(figures)
         return
     for name, value in figures.items():
         if isinstance(value, dict):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
+
+from orchestrator.cli_options import JSON, RUN, note, print_json
 
 
 def add_commands(group: click.Group) -> None:
@@ -14,19 +16,8 @@ def add_commands(group: click.Group) -> None:
         group.add_command(command)
 
 
-_RUN = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The run's folder.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-
-
 @click.command()
-@_RUN
+@RUN
 @click.option("--client", "client_id", metavar="ID", help="Whom to attack first; by default drawn.")
 @click.option(
     "--sentences",
@@ -43,7 +34,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
     metavar="Z",
     help="Noise of the view `noised`, in clip norms; by default the run's, or 1 if it adds none.",
 )
-@_JSON
+@JSON
 def attack(
     run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float], as_json: bool
 ) -> None:
@@ -60,24 +51,24 @@ def attack(
     from orchestrator.audit.attack import attack_run, print_attack
     from orchestrator.report_attack import write_attack_page
 
-    figures = attack_run(folder, client_id, num_sentences, noise_multiplier, _note)
+    figures = attack_run(folder, client_id, num_sentences, noise_multiplier, note)
     page = write_attack_page(folder)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         print_attack(figures)
         click.echo(f"the page with pictures: {page}")
 
 
 @click.command()
-@_RUN
+@RUN
 @click.option(
     "--noise-multiplier",
     type=click.FloatRange(0),
     metavar="Z",
     help="Noise of the audited round, in clip norms; by default the run's, or none if it adds none.",
 )
-@_JSON
+@JSON
 def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> None:
     """Measure a run's privacy: canary clients, a lower bound from one run, secret phrases in the model.
 
@@ -90,18 +81,8 @@ def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> N
     folder.config()
     from orchestrator.audit.audit import audit_run, print_audit
 
-    figures = audit_run(folder, noise_multiplier, _note)
+    figures = audit_run(folder, noise_multiplier, note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         print_audit(figures)
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

@@ -8,10 +8,8 @@ from typing import Any, Optional
 
 import click
 
-_RUN = click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+from orchestrator.cli_options import JSON, RUN, note, print_json
+
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 
 
@@ -22,14 +20,14 @@ def add_commands(group: click.Group) -> None:
 
 
 @click.command()
-@_RUN
+@RUN
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="BUNDLE", help="The folder to write.")
 @click.option("--round", "round_num", type=click.IntRange(0), metavar="N", help="Checkpoint; the newest.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key (fedkeys keygen).")
 @click.option("--zip", "archive", is_flag=True, help="Also write BUNDLE.zip.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--no-parity", is_flag=True, help="Don't compare with TFF; the bundle is marked as unproven.")
-@_JSON
+@JSON
 def export(
     run_path: Path,
     out: Path,
@@ -58,14 +56,14 @@ def export(
         archive=archive,
         parity=not no_parity,
         key=key,
-        note=_note,
+        note=note,
     )
     if key is None:
         _warn("UNSIGNED: anybody could pass another bundle off as this one: `fedkeys keygen` makes a key for --key")
     if no_parity:
         _warn("UNPROVEN: nobody checked that this bundle trains as TFF does")
     if as_json:
-        _print_json(figures)
+        print_json(figures)
         return
     for name, entry in figures["files"].items():
         click.echo(f"{entry['bytes']:12,}  {name}")
@@ -80,7 +78,7 @@ def export(
 @click.command()
 @_BUNDLE
 @click.option("--public-key", type=click.Path(path_type=Path), metavar="FILE", help="Whose signature it must bear.")
-@_JSON
+@JSON
 def verify(bundle: Path, public_key: Optional[Path], as_json: bool) -> None:
     """Check a bundle: digests, signature, schema, ops, certificate, golden batch. Exit 2 at the first fault."""
     from edge.errors import EdgeError
@@ -95,16 +93,16 @@ def verify(bundle: Path, public_key: Optional[Path], as_json: bool) -> None:
     except EdgeError as error:
         if as_json:
             checks.append({"name": "fault", "ok": False, "detail": str(error)})
-            _print_json({"ok": False, "checks": checks})
+            print_json({"ok": False, "checks": checks})
         raise
     if as_json:
-        _print_json({"ok": True, "checks": checks})
+        print_json({"ok": True, "checks": checks})
 
 
 @click.command()
 @_BUNDLE
-@_RUN
-@_JSON
+@RUN
+@JSON
 def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
     """Train 50 steps on the run's text in TFF and in each runtime that is here, and show how far they end apart."""
     from orchestrator.run_folder import RunFolder
@@ -113,9 +111,9 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
     folder.config()
     from orchestrator.export import parity_figures, parity_lines, run_parity
 
-    certificate = run_parity(folder, bundle, _note)
+    certificate = run_parity(folder, bundle, note)
     if as_json:
-        _print_json(parity_figures(certificate))
+        print_json(parity_figures(certificate))
     else:
         click.echo("\n".join(parity_lines(certificate)))
     if not certificate.passed:
@@ -136,7 +134,7 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
     help="Sentences a train step; may be given again.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
-@_JSON
+@JSON
 def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path], as_json: bool) -> None:
     """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes too."""
     from edge.benchmark import benchmark_bundle, plot_figures, table_lines
@@ -146,12 +144,12 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
     size = read_manifest(bundle)[0].model.size
     # Whatever the round's clip norm, weights and cohort are, a vector has 32 bits a slot.
     vector = Encoder(clip_norm=1.0, num_clients=1, max_weight=1.0, shapes=size.shapes)
-    figures = benchmark_bundle(bundle, 4 * vector.num_slots, batches=batches, runs=runs, note=_note)
+    figures = benchmark_bundle(bundle, 4 * vector.num_slots, batches=batches, runs=runs, note=note)
     if plot is not None:
         plot_figures(figures, plot)
         click.echo(f"wrote {plot}", err=True)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         click.echo("\n".join(table_lines(figures)))
 
@@ -176,7 +174,7 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
 )
 @click.option("--seed", type=click.IntRange(0), metavar="S", help="Of the order of the sentences; random by default.")
 @click.option("--save-batches", type=click.Path(path_type=Path), metavar="FILE", help="Also keep the token batches.")
-@_JSON
+@JSON
 def device_update(
     bundle: Path,
     data: Path,
@@ -202,7 +200,7 @@ def device_update(
         save_batches=save_batches,
     )
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         click.echo(
             f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
@@ -211,7 +209,7 @@ def device_update(
 
 
 @click.command()
-@_RUN
+@RUN
 @click.argument("updates", nargs=-1, type=click.Path(path_type=Path), metavar="[UPDATE]...")
 @click.option(
     "--save-weights",
@@ -219,7 +217,7 @@ def device_update(
     metavar="FILE",
     help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
 )
-@_JSON
+@JSON
 def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path], as_json: bool) -> None:
     """Run a run's next round on the files that devices wrote: fedkeys device-update makes an UPDATE.
 
@@ -241,7 +239,7 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
     folder.config()
     figures: dict[str, Any] = {}
     if updates:
-        _note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
+        note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
         _, report = aggregate_updates(folder, updates)
         figures = {
             "round_num": report.round_num,
@@ -254,7 +252,7 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
         figures["next_round"], figures["next_learning_rate"] = write_round_weights(folder, save_weights)
         figures["next_weights"] = str(save_weights)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
         return
     if updates:
         click.echo(
@@ -268,15 +266,5 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
         )
 
 
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
 def _warn(text: str) -> None:
     click.secho(text, err=True, bold=True, fg="yellow")
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

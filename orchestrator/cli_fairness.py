@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
+
+from orchestrator.cli_options import JSON, RUN, note, print_json
 
 
 def add_commands(group: click.Group) -> None:
@@ -14,9 +16,7 @@ def add_commands(group: click.Group) -> None:
 
 
 @click.command()
-@click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
-)
+@RUN
 @click.option(
     "--groups",
     "groups_path",
@@ -46,7 +46,7 @@ def add_commands(group: click.Group) -> None:
     help="Also sum who took part, over all training people: with secagg, minutes.",
 )
 @click.option("--workers", metavar="SPEC", help="TFF workers; the run's by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@JSON
 def fairness(
     run_path: Path,
     groups_path: Optional[Path],
@@ -69,20 +69,10 @@ def fairness(
     read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
     from orchestrator.fairness.measure import Options, measure_fairness
 
-    figures = measure_fairness(folder, Options(people, groups_path, min_group, participation, workers), _note)
+    figures = measure_fairness(folder, Options(people, groups_path, min_group, participation, workers), note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         from orchestrator.fairness.tables import print_fairness
 
         print_fairness(figures)
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

@@ -8,6 +8,8 @@ from typing import Any, Optional
 
 import click
 
+from orchestrator.cli_options import JSON, note, print_json
+
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
@@ -36,7 +38,7 @@ def add_commands(group: click.Group) -> None:
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
 @click.option("--seed", type=int, metavar="S", help="Seed of everything that is drawn.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set fleet.devices=9.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@JSON
 def fleet(
     config_path: Optional[Path],
     preset: Optional[str],
@@ -87,7 +89,7 @@ def fleet(
         raise click.UsageError(f"--self-check needs whole days to see the day's swing, got --hours {hours}")
     from orchestrator.fleet_plan import plan_figures, plan_fleet
 
-    plan = plan_fleet(config, hours, _note)
+    plan = plan_fleet(config, hours, note)
     figures: dict[str, Any] = {"preset": name, **plan_figures(plan)}
     checks = []
     if self_check:
@@ -101,7 +103,7 @@ def fleet(
         draw_plan(plan, figures, plot)
         click.echo(f"wrote {plot}", err=True)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         from orchestrator.fleet_tables import print_plan
 
@@ -116,18 +118,8 @@ def _compare(config: Any, policies: str, hours: int, no_train: bool, as_json: bo
     from orchestrator.fleet_compare import compare_policies
     from orchestrator.fleet_tables import print_policies
 
-    figures = compare_policies(config, policies.split(","), hours, not no_train, _note)
+    figures = compare_policies(config, policies.split(","), hours, not no_train, note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         print_policies(figures)
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from orchestrator.cli_options import JSON, RUN
+
 if TYPE_CHECKING:
     from orchestrator.privacy.comparison import RunPrivacy
 
@@ -17,9 +19,7 @@ def add_commands(group: click.Group) -> None:
 
 
 @click.command()
-@click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
-)
+@RUN
 @click.option(
     "--compare",
     "others",
@@ -31,7 +31,7 @@ def add_commands(group: click.Group) -> None:
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Where to draw it; DIR/privacy.png by default."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@JSON
 def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path], as_json: bool) -> None:
     """Show what a run's privacy comes to: epsilon at several deltas, zCDP, and what they rest on.
 

@@ -8,10 +8,7 @@ from typing import Any, Optional
 
 import click
 
-_RUN = click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+from orchestrator.cli_options import JSON, RUN, note, print_json
 
 
 def add_commands(group: click.Group) -> None:
@@ -21,9 +18,9 @@ def add_commands(group: click.Group) -> None:
 
 
 @click.command()
-@_RUN
+@RUN
 @click.option("--round", "round_num", type=click.IntRange(1), required=True, metavar="N", help="The round.")
-@_JSON
+@JSON
 def replay(run_path: Path, round_num: int, as_json: bool) -> None:
     """Compute a round again from the run's record, and compare it bit for bit. Exit 0 only if it is the same.
 
@@ -33,16 +30,16 @@ def replay(run_path: Path, round_num: int, as_json: bool) -> None:
     from orchestrator.replay import replay_round
     from orchestrator.run_folder import RunFolder
 
-    figures = replay_round(RunFolder(run_path), round_num, _note)
+    figures = replay_round(RunFolder(run_path), round_num, note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         click.echo(_replay_line(figures))
     sys.exit(0 if figures["ok"] else 2)
 
 
 @click.command()
-@_RUN
+@RUN
 @click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key (fedkeys keygen FILE)."
 )
@@ -50,7 +47,7 @@ def replay(run_path: Path, round_num: int, as_json: bool) -> None:
 @click.option(
     "--public-key", type=click.Path(path_type=Path), metavar="FILE", help="With --check: who must have signed."
 )
-@_JSON
+@JSON
 def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[Path], as_json: bool) -> None:
     """Write DIR/MODEL_CARD.md, and a statement of where the model comes from, DIR/provenance.intoto.json.
 
@@ -70,7 +67,7 @@ def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[
 
         signer = check_statement(folder, public_key)
         if as_json:
-            _print_json({"ok": True, "signer": signer})
+            print_json({"ok": True, "signer": signer})
         else:
             click.echo(f"card and record are what the statement names; {signer}")
         return
@@ -85,7 +82,7 @@ def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[
             fg="yellow",
         )
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         click.echo(f"wrote {figures['card']} and {figures['statement']}")
 
@@ -97,13 +94,3 @@ def _replay_line(figures: dict[str, Any]) -> str:
     if figures["up_to_noise"]:
         return f"{where}: the same sum. NOT compared: the noise and the weights after it (the noise seed is not here)"
     return f"{where}: the same, weights {figures['weights_sha256']}"
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

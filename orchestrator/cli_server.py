@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import click
 
-_RUN = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="The run's folder.",
-)
+from orchestrator.cli_options import JSON, RUN, note, print_json
+
 _CLIENT_TEXT = "The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client."
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
 _KEYS = click.option(
@@ -36,8 +29,8 @@ def add_commands(group: click.Group) -> None:
 
 
 @click.command()
-@_RUN
-@_JSON
+@RUN
+@JSON
 def costs(run_path: Path, as_json: bool) -> None:
     """Show the bill of a run's sums, beside what the same sum costs under each aggregator, measured now.
 
@@ -47,15 +40,15 @@ def costs(run_path: Path, as_json: bool) -> None:
     from orchestrator.costs import print_costs, read_costs
     from orchestrator.run_folder import RunFolder
 
-    figures = read_costs(RunFolder(run_path), _note)
+    figures = read_costs(RunFolder(run_path), note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         print_costs(figures)
 
 
 @click.command()
-@_RUN
+@RUN
 @click.option(
     "--round",
     "round_num",
@@ -64,7 +57,7 @@ def costs(run_path: Path, as_json: bool) -> None:
     help="The round; by default the last that can be shown.",
 )
 @click.option("--client", "client_id", metavar="ID", help="Whose upload; by default the first survivor's.")
-@_JSON
+@JSON
 def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str], as_json: bool) -> None:
     """Show what the server saw of one client in a round, next to what a plain server would have seen.
 
@@ -79,12 +72,12 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
     from orchestrator.report_sums import write_transcript
     from orchestrator.transcript import print_transcript, read_transcript
 
-    figures = read_transcript(folder, round_num, client_id, _note)
+    figures = read_transcript(folder, round_num, client_id, note)
     write_transcript(folder, figures)
     if as_json:
         for view in ("plain", "masked", "encrypted"):
             del figures[view]["picture"]  # thousands of bytes: they are in the file
-        _print_json(figures)
+        print_json(figures)
     else:
         print_transcript(figures)
 
@@ -100,7 +93,7 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
     help="Enrol N training people of the built-in text, to try it on one machine. Without --client: 10.",
 )
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name of the server besides this machine's own.")
-@_JSON
+@JSON
 def keygen(
     signing_key: Optional[Path],
     out: Optional[Path],
@@ -142,7 +135,7 @@ def keygen(
     make_keys(out, clients, hosts)
     roster = read_roster(out)
     if as_json:
-        _print_json({"keys": str(out), "clients": list(roster), "new": list(clients)})
+        print_json({"keys": str(out), "clients": list(roster), "new": list(clients)})
     else:
         click.echo(f"{out}: {len(clients)} clients enrolled, {len(roster)} in all: {', '.join(roster)}")
 
@@ -151,7 +144,7 @@ _MIN_SENTENCES = 50
 
 
 @click.command()
-@_RUN
+@RUN
 @_KEYS
 @click.option("--listen", "address", default="localhost:8443", show_default=True, metavar="HOST:PORT")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="See `fedkeys config`.")
@@ -165,7 +158,7 @@ _MIN_SENTENCES = 50
 @click.option("--train-timeout", "train_s", type=float, default=600.0, show_default=True, help="Seconds to train.")
 @click.option("--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds a message.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
-@_JSON
+@JSON
 def serve(
     run_path: Path,
     keys: Path,
@@ -213,7 +206,7 @@ def serve(
     state = serve_run(folder, config, keys, address, deadlines, _say, decryptor_address)
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         click.echo(f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}")
 
@@ -289,13 +282,3 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())

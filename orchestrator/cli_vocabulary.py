@@ -8,6 +8,8 @@ from typing import Any, Optional
 
 import click
 
+from orchestrator.cli_options import JSON, note, print_json
+
 
 def add_commands(group: click.Group) -> None:
     """Adds this file's commands to the group."""
@@ -50,7 +52,7 @@ def add_commands(group: click.Group) -> None:
     help="secagg, encrypted (much quicker here: few numbers of many people) or plain.",
 )
 @click.option("--table", "as_table", is_flag=True, help="Instead: coverage by epsilon and number of people, no list.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@JSON
 def vocabulary(
     source: str,
     out: Optional[Path],
@@ -81,18 +83,18 @@ def vocabulary(
 
     options = Options(epsilon, delta, k, max_nodes, size, letters or LETTERS, seed)
     config = read_config(overrides={"aggregation.aggregator": aggregator, "data.source": source})
-    _note("reading the text")
+    note("reading the text")
     people = read_people(config.data, options)
     if as_table:
-        rows = build_table(people, options, _note)
+        rows = build_table(people, options, note)
         if as_json:
-            _print_json({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows})
+            print_json({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows})
         else:
             _print_table(rows)
         return
-    figures = find_vocabulary(people, options, build_aggregator(config.aggregation), out, _note)
+    figures = find_vocabulary(people, options, build_aggregator(config.aggregation), out, note)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         _print_figures(figures)
 
@@ -125,13 +127,3 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             f"{row['people']:9,} {epsilon:8g} {row['noise_std']:7.1f} {row['words']:7,}"
             f"  {covered['train_ratio']:.1%} {covered['test_ratio']:.1%}"
         )
-
-
-def _note(text: str) -> None:
-    click.echo(f"{text} ...", err=True)
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())
