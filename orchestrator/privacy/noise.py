@@ -2,7 +2,7 @@
 
 The seed is 32 bytes of the operating system, kept in DIR/noise_seed for the operator alone. All of a run's noise
 follows from it, so that a resumed round repeats its release instead of making a second one, and so that whoever holds
-the seed can replay a round (docs/adr/0008-sealed-noise.md). Everybody else sees its commitment.
+the seed can replay a round (docs/adr/0005-sealed-noise.md). Everybody else sees its commitment.
 """
 
 from __future__ import annotations
