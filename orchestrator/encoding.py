@@ -166,11 +166,15 @@ class Encoder:
         norm = _l2_norm(flat)
         if not math.isfinite(norm):
             raise NonFiniteUpdate("an update holds a NaN or an infinity: lower the client learning rate")
+        clip = self.clip_norm / norm if norm > self.clip_norm else 1.0
         if self.rotate:
+            # Clipped first: the float32 sums of a huge finite update would overflow, and saturate every coordinate.
+            if clip < 1.0:
+                flat = (flat.astype(np.float64) * clip).astype(np.float32)  # the factor may be subnormal in float32
+                clip = 1.0
             _rotate(flat, self.rotation_seed)
 
         vector = np.empty(self.num_slots, np.uint32)
-        clip = self.clip_norm / norm if norm > self.clip_norm else 1.0
         scale = clip * (weight / self.max_weight) / self.step
         limit = (1 << (self.bits_used - 1)) - 1 if self.rotate else None
         _round_stochastically(flat, scale, limit, rng, out=vector[: self.dim].view(np.int32))

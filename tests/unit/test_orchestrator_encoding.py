@@ -249,3 +249,11 @@ def test_adaptive_clip_refuses_parameters_out_of_range(field):
 def test_adaptive_clip_refuses_a_share_that_is_not_finite():
     with pytest.raises(ValueError, match="share_under_clip"):
         AdaptiveClip(clip_norm=1.0).after(math.nan)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("size", [1e30, 1e38, 3e38])
+def test_huge_finite_update_stays_within_the_l2_bound(rotate, size):
+    encoder = Encoder(clip_norm=1.0, num_clients=16, max_weight=1, shapes=((4096,),), rotate=rotate)
+    vector = encoder.encode((np.full(4096, size, np.float32),), 1.0, np.random.default_rng(1))
+    assert np.linalg.norm(vector[:4096].view(np.int32).astype(np.float64)) <= encoder.l2_bound
