@@ -90,7 +90,8 @@ def noise_of_budget(
 def update_noise(noise_multiplier: float, count_noise: float) -> float:
     """The noise multiplier for the updates, when the count of clients under the clip gets noise of its own.
 
-    Both together cost what one release with `noise_multiplier` costs. A client moves the centred count by 1/2.
+    Both together cost what one release with `noise_multiplier` costs. A client moves the count by 1: zeros are under the
+    clip, a clipped update is not. (The paper centres the bits; there a client that is absent counts half.)
 
     Raises:
       ConfigError: the count alone would cost more.
@@ -98,12 +99,12 @@ def update_noise(noise_multiplier: float, count_noise: float) -> float:
     Source: Andrew et al. 2021, https://arxiv.org/abs/1905.03871, theorem 1.
 
     >>> round(update_noise(1.0, 1.6), 4)
-    1.0527
+    1.281
     """
-    rest = noise_multiplier**-2 - (2 * count_noise) ** -2
+    rest = noise_multiplier**-2 - count_noise**-2
     if rest <= 0:
         raise ConfigError(
             f"privacy.count_noise = {count_noise:g}: the count alone would cost more than privacy.noise_multiplier = "
-            f"{noise_multiplier:g} allows; raise the first above {noise_multiplier / 2:g}"
+            f"{noise_multiplier:g} allows; raise the first above {noise_multiplier:g}"
         )
     return rest**-0.5

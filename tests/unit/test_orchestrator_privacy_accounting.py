@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from dp_accounting import pld, rdp
 
+from orchestrator.encoding import Encoder
 from orchestrator.errors import PrivacyStop
 from orchestrator.privacy.accounting import (
     Cost,
@@ -213,8 +214,11 @@ def test_a_budget_is_kept_by_its_noise(mechanism):
 
 
 def test_count_and_update_together_cost_the_noise_multiplier():
+    """A person moves the count by a whole 1: a clipped update counts 0 and zeros in its place count 1."""
+    rng = np.random.default_rng(0)
+    encoder = Encoder(clip_norm=1.0, num_clients=4, max_weight=1, shapes=((3,),), count_under_clip=True)
+    long, zeros = (encoder.encode((np.full(3, x, np.float32),), 1, rng)[3] for x in (9.0, 0.0))
+    assert abs(int(long) - int(zeros)) == 1
     update = update_noise(1.3, 2.0)
-    both = dp_accounting.ComposedDpEvent(
-        [dp_accounting.GaussianDpEvent(update), dp_accounting.GaussianDpEvent(2 * 2.0)]
-    )
+    both = dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(update), dp_accounting.GaussianDpEvent(2.0)])
     assert cost_of(both).zcdp == pytest.approx(cost_of(dp_accounting.GaussianDpEvent(1.3)).zcdp)
