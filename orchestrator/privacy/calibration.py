@@ -90,8 +90,8 @@ def noise_of_budget(
 def update_noise(noise_multiplier: float, count_noise: float) -> float:
     """The noise multiplier for the updates, when the count of clients under the clip gets noise of its own.
 
-    Both together cost what one release with `noise_multiplier` costs. A client moves the count by 1: zeros are under the
-    clip, a clipped update is not. (The paper centres the bits; there a client that is absent counts half.)
+    Both together cost what one release with `noise_multiplier` costs. A client moves the count by 1: zeros are under
+    the clip, a clipped update is not. (The paper centres the bits; there a client that is absent counts half.)
 
     Raises:
       ConfigError: the count alone would cost more.
