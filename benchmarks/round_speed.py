@@ -157,7 +157,10 @@ def compare_sums(runtime, work, start, clients, repeats: int) -> dict[str, float
     batches = dict(zip(members, clients))
 
     def one_round(name: str) -> tuple[float, str]:
-        config = read_config(preset="gboard", overrides={"rounds.cohort_size": len(clients)})
+        most = max(own.tokens.shape[0] for own in clients) * BATCH
+        config = read_config(
+            preset="gboard", overrides={"rounds.cohort_size": len(clients), "client.max_sentences": most}
+        )
 
         def train(weights, learning_rate, seed, own):
             return runtime.map_clients(work, (weights, np.float32(learning_rate), np.int32(seed)), own, CLIENTS // 2)
