@@ -9,7 +9,7 @@ hour.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -240,9 +240,3 @@ def draw_sessions(
 def pickup_rates(pickups_per_hour: float, time_s: NDArray, offsets_s: NDArray[np.float32]) -> NDArray[np.float64]:
     """How often a second each phone is picked up at a moment of the virtual clock, by its local hour."""
     return pickups_per_hour / 3600.0 * awake((time_s + offsets_s) % DAY_S / 3600.0)
-
-
-def zone_shares(zone_of_device: NDArray[np.uint8], zones: Sequence[tuple[float, float]]) -> Mapping[str, float]:
-    """{name: share of the devices} of each time zone."""
-    counts = np.bincount(zone_of_device, minlength=len(zones))
-    return {zone_name(offset): float(n / max(1, len(zone_of_device))) for (offset, _), n in zip(zones, counts)}
