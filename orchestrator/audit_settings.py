@@ -1,17 +1,23 @@
-"""The settings of an audit that has to begin before training: secret phrases planted in people's text."""
+"""The settings of an audit that has to begin before training: secret phrases in people's text, canary clients."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
 from orchestrator.setting_types import CountOrNone, says
 
+if TYPE_CHECKING:
+    from orchestrator.settings import RunConfig
+
+MIN_CANARIES = 20
+
 
 class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Secret phrases planted in people's text, for `fedkeys audit` to look for in the model; not for a model in use."""
+    """What is hidden in the training, for `fedkeys audit` to look for in what comes out; not for a model in use."""
 
     phrases: Annotated[
         CountOrNone,
@@ -21,3 +27,38 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0
     phrase_words: Annotated[Annotated[int, Meta(ge=2, le=20)], says("Words of a phrase.")] = 5
+    canaries: Annotated[
+        CountOrNone,
+        says(
+            "So many canary clients are people of the run, too: each sends a random update of the clip norm whenever "
+            "it is selected, or zeros, by the toss of a coin; 0 = none."
+        ),
+    ] = 0
+
+
+def audit_rules(config: RunConfig) -> Iterator[tuple[bool, tuple[str, ...], str]]:
+    """(holds, the settings it joins, what to change) for each rule."""
+    yield (
+        config.audit.phrases == 0 or config.audit.phrase_words <= config.data.max_words,
+        ("audit.phrase_words", "data.max_words"),
+        "the phrases would be cut; lower the first",
+    )
+    if not config.audit.canaries:
+        return
+    canaries = ("audit.canaries",)
+    yield config.audit.canaries >= MIN_CANARIES, canaries, f"so few tell nothing; set 0, or {MIN_CANARIES} and more"
+    yield (
+        config.client.weighting == "equal",
+        (*canaries, "client.weighting"),
+        "a canary has no text to be weighed by; set the second to 'equal'",
+    )
+    yield (
+        not config.model.start_from_word_counts,
+        (*canaries, "model.start_from_word_counts"),
+        "what the training adds to the model could not be told from the counts; set the second to false",
+    )
+    yield (
+        config.fleet.policy == "off",
+        (*canaries, "fleet.policy"),
+        "a canary has no phone that could check in; set the second to 'off'",
+    )

@@ -207,9 +207,10 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
         observer.stage("reading the text")
         corpus, data = load_client_data(run_config)
         if run_config.privacy.mechanism != "none":
+            from orchestrator.audit.canary_clients import participants
             from orchestrator.privacy.calibration import resolve_privacy
 
-            run_config = resolve_privacy(run_config, len(data.train))
+            run_config = resolve_privacy(run_config, len(participants(run_config, data)))
         observer.stage("loading TensorFlow Federated")
         from orchestrator.round import weights_digest
         from orchestrator.training import train as train_run

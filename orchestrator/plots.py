@@ -164,6 +164,21 @@ def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup
         return _svg(figure, "people", "Distribution of top-1 recall over the test people")
 
 
+def canary_histogram(scores_in: Sequence[float], scores_out: Sequence[float]) -> Markup:
+    """How far all sums together tell canary clients that sent something from those that sent zeros."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes((7.2, 2.9))
+        edges = np.histogram_bin_edges([*scores_in, *scores_out], 40).tolist()
+        axes.hist(scores_out, edges, color=STAGES[2], alpha=0.75, rwidth=0.92, label="sent zeros")
+        axes.hist(scores_in, edges, color=STAGES[0], alpha=0.75, rwidth=0.92, label="sent their direction")
+        axes.set_xlabel("score, in standard deviations of those that sent zeros")
+        axes.set_ylabel("canary clients")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(visible=False, axis="x")
+        _legend_above(axes)
+        return _svg(figure, "canaries", "Scores of canary clients that sent something and of those that sent zeros")
+
+
 def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
     """A stacked bar a row: {row: {stage: seconds}}, every row with the same stages."""
     with matplotlib.rc_context(_STYLE):

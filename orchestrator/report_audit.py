@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
 
 from orchestrator.report_data import RunView, read_figures
-from orchestrator.report_parts import Section, Table
+from orchestrator.report_parts import Figure, Section, Table
 
 FILE_NAME = "audit.json"
 
@@ -30,6 +30,21 @@ class _OneRun(msgspec.Struct, frozen=True):
     right: int
     confidence: float
     epsilon: float
+
+
+class _Estimate(msgspec.Struct, frozen=True):
+    epsilon: Optional[float]
+    epsilon_interval: tuple[Optional[float], Optional[float]]
+
+
+class _WholeRun(msgspec.Struct, frozen=True):
+    canaries: int
+    rounds: int
+    all_releases: _Estimate
+    final_model: _Estimate
+    one_run: _OneRun
+    scores_in: tuple[float, ...]
+    scores_out: tuple[float, ...]
 
 
 class _Exposed(msgspec.Struct, frozen=True):
@@ -53,6 +68,7 @@ class AuditView(msgspec.Struct, frozen=True):
     one_shot: _OneShot
     one_run: _OneRun
     exposure: Optional[_Exposure]
+    whole_run: Optional[_WholeRun] = None
 
 
 def read_audit(path: Path) -> Optional[AuditView]:
@@ -76,32 +92,57 @@ def audit(run: RunView) -> Optional[Section]:
             "reach. An "
             f"estimate says neither. Epsilon at delta {view.delta:.2g}.",
         ),
+        figures=tuple(_pictures(view.whole_run)),
         tables=tuple(table for table in (_epsilons(view), _phrases(view)) if table is not None),
     )
 
 
-def _epsilons(view: AuditView) -> Table:
-    def text(value: Optional[float], otherwise: str) -> str:
-        return otherwise if value is None else f"{value:.3g}"
+def _pictures(whole: Optional[_WholeRun]) -> Iterator[Figure]:
+    if whole is None:
+        return
+    from orchestrator import plots
 
-    one_shot, one_run = view.one_shot, view.one_run
-    rows: Any = (
-        (text(view.stated.run, "no limit"), "the run", "upper bound", "the ledger"),
+    caption = (
+        f"{whole.canaries} canary clients took part in {whole.rounds} rounds like people; a coin decided which of them "
+        "sent something. How far do all sums together tell them apart? The less the two overlap, the less private."
+    )
+    yield Figure(plots.canary_histogram(whole.scores_in, whole.scores_out), caption)
+
+
+def _epsilons(view: AuditView) -> Table:
+    one_shot = view.one_shot
+    rows: list[tuple[str, ...]] = [(_text(view.stated.run, "no limit"), "the run", "upper bound", "the ledger")]
+    if view.whole_run is not None:
+        rows += [
+            _estimate_row(view.whole_run.all_releases, "canary clients in training, by all rounds' sums"),
+            _estimate_row(view.whole_run.final_model, "canary clients in training, by the model at the end"),
+            _bound_row(view.whole_run.one_run, "the run"),
+        ]
+    rows += [
         (
-            text(view.stated.one_round, "no limit"),
+            _text(view.stated.one_round, "no limit"),
             "one round",
             "upper bound",
             f"noise multiplier {view.noise_multiplier:.3g}",
         ),
-        (text(one_shot.epsilon, "above 200"), "one round", "estimate", f"{one_shot.canaries} canary clients"),
-        (
-            text(one_run.epsilon, ""),
-            "one round",
-            f"lower bound at {one_run.confidence:.0%}",
-            f"{one_run.right} of {one_run.guesses} guesses right",
-        ),
-    )
-    return Table(("epsilon", "of", "kind", "from"), rows, texts=True)
+        (_text(one_shot.epsilon, "above 200"), "one round", "estimate", f"{one_shot.canaries} canary clients"),
+        _bound_row(view.one_run, "one round"),
+    ]
+    return Table(("epsilon", "of", "kind", "from"), tuple(rows), texts=True)
+
+
+def _estimate_row(estimate: _Estimate, how: str) -> tuple[str, ...]:
+    low, high = (_text(value, "above 200") for value in estimate.epsilon_interval)
+    return _text(estimate.epsilon, "above 200"), "the run", "estimate", f"{how}; {low} to {high} at 95%"
+
+
+def _bound_row(bound: _OneRun, of: str) -> tuple[str, ...]:
+    guesses = f"{bound.right} of {bound.guesses} guesses right"
+    return _text(bound.epsilon, ""), of, f"lower bound at {bound.confidence:.0%}", guesses
+
+
+def _text(value: Optional[float], otherwise: str) -> str:
+    return otherwise if value is None else f"{value:.3g}"
 
 
 def _phrases(view: AuditView) -> Optional[Table]:

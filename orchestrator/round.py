@@ -7,7 +7,7 @@ its time is taken by the stopwatch that it is handed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional, Protocol
@@ -94,6 +94,23 @@ class Privacy(Protocol):
         ...
 
 
+class Canaries(Protocol):
+    """Clients of an audit, who send what they are told to; orchestrator/audit/canary_clients.py binds them to a run."""
+
+    @property
+    def members(self) -> Collection[ClientId]:
+        """Their names."""
+        ...
+
+    def update(self, client_id: ClientId, clip_norm: float) -> Weights:
+        """One's delta: a direction of its own, to be clipped; or zeros, if it is out."""
+        ...
+
+    def inner_products(self, tensors: Weights) -> Sequence[float]:
+        """Of the tensors as one vector with the direction of each, in or out; in the order of members."""
+        ...
+
+
 @dataclass(frozen=True)
 class RoundFunctions:
     """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
@@ -107,6 +124,7 @@ class RoundFunctions:
     average_decay: float = 0.0
     privacy: Optional[Privacy] = None
     adaptive_clip: Optional[AdaptiveClip] = None  # its clip norm is the first round's; the encoder counts for it
+    canaries: Optional[Canaries] = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,7 @@ class RoundReport:
     epsilon: Optional[float] = None  # None without differential privacy
     aggregate_sha256: str = ""  # of the sum as raw little-endian uint32, before the server's noise; empty if abandoned
     fleet: Optional[Mapping[str, Any]] = None  # virtual seconds and drop-outs, under a simulated fleet
+    canary_products: Optional[tuple[float, ...]] = None  # canaries' inner products with what was released of the sum
 
 
 @dataclass
@@ -160,10 +179,11 @@ def run_round(
     tally = _Tally()
     if functions.privacy is not None:
         functions.privacy.before_round(cohort)
-    updates = _client_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
     encoder = functions.encoder
     if state.clip_norm is not None:
         encoder = replace(encoder, clip_norm=state.clip_norm)
+    trained = _trained_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
+    updates = _with_canaries(trained, cohort, drops, functions.canaries, encoder.clip_norm)
     vectors = _encoded(updates, cohort, encoder, functions, seed, tally, stopwatch)
     try:
         with stopwatch.stage("aggregate"):
@@ -176,6 +196,12 @@ def run_round(
             state.optimizer_state, state.weights, mean_delta, server_learning_rate
         )
         average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
+    canary_products = None
+    if functions.canaries is not None:
+        with stopwatch.stage("canaries"):
+            counted = cohort.members if functions.privacy is not None else result.survivors  # what the mean divides by
+            scale = len(counted) / encoder.clip_norm
+            canary_products = tuple(scale * product for product in functions.canaries.inner_products(mean_delta))
     clip_norm, clip_metrics = _next_clip(functions.adaptive_clip, encoder, share_under_clip)
     after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
     report = RoundReport(
@@ -189,6 +215,7 @@ def run_round(
         weights_sha256=weights_digest(after.model),
         epsilon=epsilon,
         aggregate_sha256=hashlib.sha256(np.ascontiguousarray(result.total, "<u4").data).hexdigest(),
+        canary_products=canary_products,
     )
     return after, report
 
@@ -217,7 +244,7 @@ def _next_clip(
     return clip.clip_norm, {"clip_norm": encoder.clip_norm}
 
 
-def _client_updates(
+def _trained_updates(
     weights: Weights,
     cohort: Cohort,
     drops: Mapping[ClientId, DropStage],
@@ -226,8 +253,9 @@ def _client_updates(
     learning_rate: float,
     stopwatch: Stopwatch,
 ) -> Iterator[ClientUpdate]:
-    """The updates of the members that get to compute one, in cohort order."""
-    at_work = [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
+    """The updates of the people who get to train, in cohort order."""
+    canaries = functions.canaries.members if functions.canaries is not None else ()
+    at_work = [member for member in _at_work(cohort, drops) if member not in canaries]
     num_batches = []
 
     def batches() -> Iterator[Batches]:
@@ -250,6 +278,29 @@ def _client_updates(
             loss_sum=float(result["loss_sum"]),
             is_finite=bool(result["is_finite"]),
         )
+
+
+def _at_work(cohort: Cohort, drops: Mapping[ClientId, DropStage]) -> list[ClientId]:
+    """The members that get to compute an update, in cohort order."""
+    return [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
+
+
+def _with_canaries(
+    trained: Iterator[ClientUpdate],
+    cohort: Cohort,
+    drops: Mapping[ClientId, DropStage],
+    canaries: Optional[Canaries],
+    clip_norm: float,
+) -> Iterator[ClientUpdate]:
+    """The trained updates, with those of the canary clients in their places."""
+    if canaries is None:
+        yield from trained
+        return
+    for member in _at_work(cohort, drops):
+        if member in canaries.members:
+            yield ClientUpdate(member, canaries.update(member, clip_norm), 0, 0, 0, 0.0, True)
+        else:
+            yield next(trained)
 
 
 def _encoded(
@@ -276,6 +327,9 @@ def _encoded(
         if functions.privacy is not None:
             with stopwatch.stage("noise"):
                 vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)
+        if functions.canaries is not None and update.client_id in functions.canaries.members:
+            yield update.client_id, vector
+            continue
         tally.add(
             clients=1,
             client_norm_sum=norm,

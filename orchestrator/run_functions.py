@@ -15,13 +15,14 @@ import numpy as np
 from models.batches import Batches, build_batches
 from models.client_data import Sentences
 from models.vocabulary import UNK
-from models.weights import ModelSize
+from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Aggregator, PlainSum
 from orchestrator.encoding import AdaptiveClip, Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.fleet_settings import cohort_limit
 from orchestrator.privacy_settings import FROM_CLIENTS
 from orchestrator.schedules import learning_rate_at
+from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings import AggregationConfig, RunConfig
 
 _MODULUS_BITS = 32
@@ -48,6 +49,14 @@ def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
     """The model's size; a small text may have fewer words than the configuration allows."""
     rows = min(config.model.vocabulary_size, vocabulary_size)
     return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
+
+
+def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.ndarray]) -> Weights:
+    """A run's weights before its first round; see models.cifg_lstm.initial_weights."""
+    from models.cifg_lstm import initial_weights
+
+    seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
+    return initial_weights(size, seed, word_counts, config.model.initial_range)
 
 
 def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:

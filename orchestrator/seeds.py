@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     TURNS = 7  # who may take part in which rounds, under differential privacy
     PHRASES = 15  # secret phrases: which words, and who types them
     ATTACK = 16  # whom fedkeys attack and audit play against, their sentences, its noise
+    CANARIES = 17  # the directions of canary clients, and who of them is in
     FLEET = 20
 
 

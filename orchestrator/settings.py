@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from orchestrator.audit_settings import AuditConfig
+from orchestrator.audit_settings import AuditConfig, audit_rules
 from orchestrator.errors import ConfigError
 from orchestrator.fleet_settings import FleetConfig, fleet_rules
 from orchestrator.privacy_settings import PrivacyConfig, privacy_rules
@@ -285,11 +285,7 @@ def check_rules(config: RunConfig) -> None:
             ("server.warmup_rounds", "server.decay_start", "rounds.count"),
             "the learning rate would fall before it is full; lower the first or raise the second",
         ),
-        (
-            config.audit.phrases == 0 or config.audit.phrase_words <= data.max_words,
-            ("audit.phrase_words", "data.max_words"),
-            "the phrases would be cut; lower the first",
-        ),
+        *audit_rules(config),
         *fleet_rules(config),
         *privacy_rules(config),
     ]

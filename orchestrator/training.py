@@ -14,12 +14,13 @@ import numpy as np
 
 from edge.litert_client import LiteRtClients, build_clients
 from models.batches import Batches, build_batches
-from models.cifg_lstm import ModelSize, Weights, initial_weights
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus, write_atomically
 from models.metrics import ClientSums
 from models.vocabulary import EOS
+from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Aggregator
+from orchestrator.audit.canary_clients import build_canaries, participants
 from orchestrator.cohort import CohortSource, everybody
 from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold, Diverged, PrivacyStop, RunFolderError
@@ -43,10 +44,10 @@ from orchestrator.run_functions import (
     client_weight,
     cut,
     draw_batches,
+    first_weights,
     learning_rates,
     model_size,
 )
-from orchestrator.seeds import Purpose, seed_sequence
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
 from tff_pipelines.runtime import Runtime
@@ -147,14 +148,15 @@ def train(
             from orchestrator.privacy import noise
             from orchestrator.privacy.mechanism import build_mechanism
 
-            privacy = build_mechanism(config, folder.path, len(data.train))
+            privacy = build_mechanism(config, folder.path, len(participants(config, data)))
             noise_commitment = noise.commitment(noise.read_seed(folder.path))
         trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
         else:
-            observer.stage("counting words by a federated sum")
+            if config.model.start_from_word_counts:
+                observer.stage("counting words by a federated sum")
             state = trainer.initial_state()
             folder.save_checkpoint(state, config.rounds.keep_checkpoints)
             folder.forget_rounds_after(0)
@@ -284,7 +286,6 @@ class _Trainer:
         plan: Optional[CohortSource] = None,
     ):
         self._config, self._data, self._size, self._runtime = config, data, size, runtime
-        self._people = tuple(data.train)
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
@@ -292,7 +293,7 @@ class _Trainer:
             size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
         )
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
-        self._plan = plan or everybody(config, self._people)
+        self._plan = plan or everybody(config, participants(config, data))
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
@@ -304,13 +305,13 @@ class _Trainer:
             average_decay=server.average_decay,
             privacy=privacy,
             adaptive_clip=build_adaptive_clip(config),
+            canaries=build_canaries(config, size),
         )
 
     def initial_state(self) -> ServerState:
         """The state before the first round."""
         counts = self._word_counts() if self._config.model.start_from_word_counts else None
-        seed = int(seed_sequence(self._config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
-        weights = initial_weights(self._size, seed, counts, self._config.model.initial_range)
+        weights = first_weights(self._config, self._size, counts)
         return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
 
     def run_round(self, state: ServerState, clock: WallClock) -> tuple[ServerState, RoundReport]:

@@ -16,6 +16,7 @@ from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, Vector
+from orchestrator.audit.canary_clients import build_canaries, canary_names, participants
 from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
 from orchestrator.privacy_settings import FROM_CLIENTS
@@ -69,7 +70,7 @@ def read_transcript(
             "transcript of their vectors without it would show what no server saw"
         )
     report = _find_round(folder, run, round_num)
-    round_num, client = report.round_num, _find_client(report, client_id)
+    round_num, client = report.round_num, _find_client(report, canary_names(run.config), client_id)
     state = folder.load_checkpoint(round_num - 1)
     note("reading the text")
     data = _read_text(folder, run, report)
@@ -137,12 +138,15 @@ def _find_round(folder: RunFolder, run: RunView, round_num: Optional[int]) -> Ro
     )
 
 
-def _find_client(report: Round, client_id: Optional[str]) -> ClientId:
-    if client_id is not None and client_id not in report.survivors:
+def _find_client(report: Round, canaries: Collection[ClientId], client_id: Optional[str]) -> ClientId:
+    people = [name for name in report.survivors if name not in canaries]
+    if not people:
+        raise RunFolderError(f"round {report.round_num} summed canary clients only: name another round")
+    if client_id is not None and client_id not in people:
         raise RunFolderError(
-            f"client {client_id} sent no update in round {report.round_num}; these did: {', '.join(report.survivors)}"
+            f"client {client_id} sent no update in round {report.round_num}; these did: {', '.join(people)}"
         )
-    return ClientId(client_id or report.survivors[0])
+    return ClientId(client_id or people[0])
 
 
 def read_own_text(folder: RunFolder, config: RunConfig) -> ClientData:
@@ -162,7 +166,8 @@ def read_own_text(folder: RunFolder, config: RunConfig) -> ClientData:
 
 def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
     data = read_own_text(folder, run.config)
-    elsewhere = [name for name in report.survivors if name not in data.train]
+    here = participants(run.config, data)
+    elsewhere = [name for name in report.survivors if name not in here]
     if elsewhere:
         raise RunFolderError(
             f"round {report.round_num} can't be computed again here: client {elsewhere[0]} is no training person of "
@@ -221,6 +226,7 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
         encoder=build_encoder(config, size),
         aggregator=witness,
         update_server=lambda optimizer_state, weights, mean_delta, rate: (optimizer_state, weights),
+        canaries=build_canaries(config, size),
     )
     members = tuple(map(ClientId, report.selected))
     # Whoever was not summed need not train again: the sum is that of the survivors.

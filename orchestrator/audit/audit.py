@@ -1,5 +1,4 @@
-"""What can be measured of a run's privacy, next to what its ledger states: estimates and lower bounds, each named "
-"so."""
+"""What can be measured of a run's privacy, next to what its ledger states: estimates and bounds, each named so."""
 
 from __future__ import annotations
 
@@ -15,17 +14,20 @@ from numpy.typing import NDArray
 from models.batches import build_batches
 from models.client_data import ClientData
 from models.corpus import write_atomically
-from models.weights import Weights
+from models.weights import ModelSize, Weights
 from orchestrator.audit.canaries import one_run_bound, one_shot_estimate
+from orchestrator.audit.canary_clients import build_canaries
 from orchestrator.audit.exposure import REPEATS, draw_phrases, exposure, planted_phrases
 from orchestrator.audit.updates import UpdateMaker, choose_people
 from orchestrator.audit.views import noise_of
+from orchestrator.audit.whole_run import audit_whole_run
 from orchestrator.config import RunConfig
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta
 from orchestrator.report_audit import FILE_NAME
 from orchestrator.round import ServerState
 from orchestrator.run_folder import RunFolder
+from orchestrator.run_functions import first_weights
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.transcript import read_own_text
 
@@ -42,6 +44,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
 
     `one_shot` and `one_run` look at one release: a cohort's clipped updates from the newest checkpoint, canaries among
     them, under the noise of one round. They see some of its coordinates, which can only make the bound smaller.
+    `whole_run` looks at all rounds, if canary clients took part in them.
 
     Args:
       folder: a run with a checkpoint, whose text is still there.
@@ -80,6 +83,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
         "one_shot": {"kind": "estimate", **asdict(one_shot)},
         "one_run": {"kind": "lower bound", **asdict(one_run)},
     }
+    figures["whole_run"], figures["whole_run_reason"] = _whole_run(config, state, reports, delta, note)
     if config.audit.phrases:
         note(f"ranking the planted phrases among {NUM_REFERENCES} others")
         figures["exposure"] = _exposures(config, data, state.model, reports)
@@ -105,6 +109,29 @@ def _clipped_sum(
         factor = np.float32(min(1.0, clip_norm / max(update.norm, 1e-30)))
         total += factor * np.concatenate([tensor.ravel() for tensor in update.delta])[::stride]
     return total, clip_norm
+
+
+def _whole_run(
+    config: RunConfig,
+    state: ServerState,
+    reports: Sequence[Mapping[str, Any]],
+    delta: float,
+    note: Callable[[str], None],
+) -> tuple[Optional[dict[str, Any]], str]:
+    """(the audit of the canary clients that took part in the training, why there is none)."""
+    size = ModelSize.of(state.weights)
+    canaries = build_canaries(config, size)
+    if canaries is None:
+        return None, "no canary client took part; train a run with --set audit.canaries=200"
+    note(f"looking for {len(canaries.members)} canary clients in all rounds' sums and in the model")
+    moved = tuple(first - last for first, last in zip(first_weights(config, size, None), state.model))
+    reports = [report for report in reports if report["round_num"] <= state.round_num]
+    found = audit_whole_run(
+        canaries.members, canaries.included, reports, canaries.inner_products(moved), config.privacy, delta
+    )
+    if found is None:
+        return None, "too few canary clients took part to tell anything; train more rounds, or raise audit.canaries"
+    return asdict(found), ""
 
 
 def _exposures(
@@ -167,7 +194,7 @@ def print_audit(figures: Mapping[str, Any]) -> None:
     table = Table(title=f"Audit after round {figures['round_num']}: {mechanism}, delta {figures['delta']:.2g}")
     for column in ("epsilon", "of", "kind", "how"):
         table.add_column(column)
-    stated, one_shot, one_run = figures["stated"], figures["one_shot"], figures["one_run"]
+    stated, one_shot = figures["stated"], figures["one_shot"]
     table.add_row(_epsilon(stated["run"], "no limit"), "the run", "upper bound", "the ledger")
     table.add_row(_epsilon(stated["one_round"], "no limit"), "one round", "upper bound", "the noise multiplier")
     table.add_row(
@@ -177,13 +204,18 @@ def print_audit(figures: Mapping[str, Any]) -> None:
         f"{one_shot['canaries']} canary clients; {_epsilon(one_shot['epsilon_fitted'], 'above 200')} with both "
         "spreads fitted",
     )
-    table.add_row(
-        _epsilon(one_run["epsilon"], ""),
-        "one round",
-        f"lower bound, {one_run['confidence']:.0%}",
-        f"{one_run['right']} of {one_run['guesses']} guesses right, {one_run['canaries']} coin tosses",
-    )
+    whole = figures["whole_run"]
+    for name, seen in (("all_releases", "all rounds' sums"), ("final_model", "the model at the end")) if whole else ():
+        part = whole[name]
+        low, high = (_epsilon(value, "above 200") for value in part["epsilon_interval"])
+        how = f"canary clients in training, by {seen}; {low} to {high} at 95%"
+        table.add_row(_epsilon(part["epsilon"], "above 200"), "the run", part["kind"], how)
+    if whole:
+        table.add_row(*_bound_row(whole["one_run"], "the run"))
+    table.add_row(*_bound_row(figures["one_run"], "one round"))
     console.print(table)
+    if whole is None:
+        console.print(f"the whole run: {figures['whole_run_reason']}")
     found = figures["exposure"]
     if found is None:
         console.print(f"planted phrases: {figures['exposure_reason']}")
@@ -199,6 +231,15 @@ def print_audit(figures: Mapping[str, Any]) -> None:
     if control is not None:
         console.print(f"of people who took part in no round: {control['mean']:.1f} bits, {control['phrases']} phrases")
     console.print("1.4 bits is what a phrase has that the model never saw.")
+
+
+def _bound_row(bound: Mapping[str, Any], of: str) -> tuple[str, ...]:
+    return (
+        _epsilon(bound["epsilon"], ""),
+        of,
+        f"lower bound, {bound['confidence']:.0%}",
+        f"{bound['right']} of {bound['guesses']} guesses right, {bound['canaries']} coin tosses",
+    )
 
 
 def _epsilon(value: Optional[float], otherwise: str) -> str:

@@ -7,7 +7,7 @@ variance. One release holds all of them: no training has to be repeated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.audit.one_run import count_right, epsilon_lower_bound
+from orchestrator.seeds import Purpose, simulation_rng
 
-_ROWS = 64  # canaries drawn at a time
+_ROWS = 32  # directions drawn at a time
 _CAP = 200.0  # epsilons beyond are not told apart
 
 
@@ -59,7 +60,7 @@ def one_shot_estimate(
     Source: Andrew, Kairouz, Oh, Oprea, McMahan, Suriyakumar 2023, https://arxiv.org/abs/2302.03098, algorithm 2.
     """
     everyone = np.ones(num_canaries, bool)
-    cosines = _inner_products(release, noise_stddev, clip_norm, everyone, seed)
+    cosines = _cosines(release, noise_stddev, clip_norm, everyone, seed)
     null = 1.0 / math.sqrt(release.size)
     mean, deviation = float(cosines.mean()), float(cosines.std(ddof=1))
     return OneShot(
@@ -87,33 +88,39 @@ def one_run_bound(
     Args: as of one_shot_estimate; num_guesses is fixed before anything is drawn.
     """
     included = np.random.default_rng([seed, 1]).random(num_canaries) < 0.5
-    scores = _inner_products(release, noise_stddev, clip_norm, included, seed)
+    scores = _cosines(release, noise_stddev, clip_norm, included, seed)
     right = count_right(scores, included, num_guesses)
     epsilon = epsilon_lower_bound(num_canaries, num_guesses, right, delta, confidence)
     return OneRun(num_canaries, num_guesses, right, confidence, epsilon)
 
 
-def _inner_products(
+def _cosines(
     release: NDArray[np.floating], noise_stddev: float, clip_norm: float, included: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
     """The cosine of each canary with the released sum, which holds the included ones and the noise."""
     total = release.astype(np.float64)
-    start = 0
-    for canaries in _canaries(release.size, included.size, seed):
-        chosen = included[start : start + len(canaries)]
-        total += clip_norm * canaries[chosen].sum(0, dtype=np.float64)
-        start += len(canaries)
+    for rows in unit_directions(release.size, seed, np.flatnonzero(included).tolist()):
+        total += clip_norm * rows.sum(0, dtype=np.float64)
     total += noise_stddev * np.random.default_rng([seed, 2]).standard_normal(release.size)
-    unit = (total / np.linalg.norm(total)).astype(np.float32)
-    return np.concatenate([canaries @ unit for canaries in _canaries(release.size, included.size, seed)]).astype(float)
+    return inner_products(total / np.linalg.norm(total), seed, included.size)
 
 
-def _canaries(size: int, count: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """Random unit vectors, some rows at a time; drawn again rather than kept."""
-    rng = np.random.default_rng([seed, 0])
-    for start in range(0, count, _ROWS):
-        rows = rng.standard_normal((min(_ROWS, count - start), size), np.float32)
-        yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def unit_direction(size: int, seed: int, number: int) -> NDArray[np.float32]:
+    """A random direction, float32 [size] of length 1: a function of seed and number."""
+    direction = simulation_rng(seed, Purpose.CANARIES, 1 + number).standard_normal(size, np.float32)
+    return direction / np.linalg.norm(direction)
+
+
+def unit_directions(size: int, seed: int, numbers: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """The directions of these numbers, some rows [rows, size] at a time; drawn again rather than kept."""
+    for start in range(0, len(numbers), _ROWS):
+        yield np.stack([unit_direction(size, seed, number) for number in numbers[start : start + _ROWS]])
+
+
+def inner_products(vector: NDArray[np.floating], seed: int, count: int) -> NDArray[np.float64]:
+    """The inner product of a vector [size] with each of the first `count` directions, float64 [count]."""
+    vector = vector.astype(np.float32)
+    return np.concatenate([rows @ vector for rows in unit_directions(vector.size, seed, range(count))]).astype(float)
 
 
 def two_normals_epsilon(

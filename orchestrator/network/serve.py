@@ -61,9 +61,10 @@ def serve(
             f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: "
             "network rounds have neither yet; use fedkeys train, or set 'none' and false"
         )
-    if config.audit.phrases:
+    if config.audit.phrases or config.audit.canaries:
         raise ConfigError(
-            f"audit.phrases = {config.audit.phrases}: nobody can plant phrases in other machines' text; set 0"
+            f"audit.phrases = {config.audit.phrases}, audit.canaries = {config.audit.canaries}: nobody can plant them "
+            "in other machines' text and updates; set both to 0"
         )
     roster = read_roster(keys)
     key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")

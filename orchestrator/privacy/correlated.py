@@ -62,12 +62,21 @@ def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDAr
 
 
 def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
-    """The variance [num_rounds] of the running sum of the noise, from its unit responses: exact, not sampled.
-
-    The draws of a stand-in are unit vectors, one dimension for each label, so a sum's squared length is its variance.
+    """The variance [num_rounds] of the running sum of the noise: exact, not sampled.
 
     >>> prefix_variances(tree_noise, 4).round(4).tolist()
     [1.0, 0.6667, 1.6667, 0.5714]
+    """
+    return np.square(np.cumsum(unit_responses(noise, num_rounds), axis=0)).sum(1)
+
+
+def unit_responses(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
+    """By how much each independent draw enters each round's noise, [num_rounds, 2 * num_rounds].
+
+    The draws of a stand-in are unit vectors, one dimension for each label.
+
+    >>> unit_responses(lambda draw: matrix_noise(draw, np.array([1.0, 0.5])), 2).tolist()
+    [[1.0, 0.0, 0.0, 0.0], [-0.5, 1.0, 0.0, 0.0]]
     """
     dims: dict[str, int] = {}
 
@@ -76,8 +85,4 @@ def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num
         vector[dims.setdefault(label, len(dims))] = 1.0
         return vector
 
-    running, variances = np.zeros(2 * num_rounds), []
-    for _, own in zip(range(num_rounds), noise(unit)):
-        running = running + own
-        variances.append(float(running @ running))
-    return np.array(variances)
+    return np.stack([own for _, own in zip(range(num_rounds), noise(unit))])
