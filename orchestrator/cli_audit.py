@@ -72,8 +72,9 @@ def attack(
 def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> None:
     """Measure a run's privacy: canary clients, a lower bound from one run, secret phrases in the model.
 
-    Each figure is named a bound or an estimate, and stands next to what the privacy ledger states. Phrases are looked
-    for if the run was trained with --set audit.phrases=8. Writes DIR/audit.json.
+    Each figure is named a bound or an estimate, and stands next to what the privacy ledger states. The whole run is
+    audited if it was trained with --set audit.canaries=200, phrases are looked for after --set audit.phrases=8; else
+    canaries are put into one round. Writes DIR/audit.json.
     """
     from orchestrator.run_folder import RunFolder
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, MUTED, GRID, CARD = "#0a0001", "#0a0002", "#0a0003", "#0a0004"
 TOP1, TOP3 = "#0a0005", "#0a0006"
-STAGES = tuple(f"#0a001{i}" for i in range(8))
+STAGES = tuple(f"#0a001{i}" for i in range(10))
 _VARIABLES = {
     INK: "currentColor",
     MUTED: "var(--muted)",
@@ -168,7 +168,7 @@ def canary_histogram(scores_in: Sequence[float], scores_out: Sequence[float]) ->
     """How far all sums together tell canary clients that sent something from those that sent zeros."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes((7.2, 2.9))
-        edges = np.histogram_bin_edges([*scores_in, *scores_out], 40).tolist()
+        edges = np.histogram_bin_edges([*scores_in, *scores_out], 25).tolist()
         axes.hist(scores_out, edges, color=STAGES[2], alpha=0.75, rwidth=0.92, label="sent zeros")
         axes.hist(scores_in, edges, color=STAGES[0], alpha=0.75, rwidth=0.92, label="sent their direction")
         axes.set_xlabel("score, in standard deviations of those that sent zeros")

@@ -90,6 +90,7 @@ def read_transcript(
         "round_num": round_num,
         "client": client,
         "aggregator": run.config.aggregation.aggregator,
+        "mechanism": run.config.privacy.mechanism,
         "update_norm": {"of the run": report.metric("update_norm"), "computed again": again.metrics["update_norm"]},
         "false_alarm_rate": FALSE_ALARM_RATE,
         "plain": {
@@ -322,14 +323,15 @@ def print_transcript(figures: Mapping[str, Any]) -> None:
     correlations = (_test_text(view["correlation"]) for view in (masked, encrypted))
     table.add_row("correlation with plain", "", *correlations)
     console.print(table)
-    norms = figures["update_norm"]
+    norms, noised = figures["update_norm"], "" if figures["mechanism"] == "none" else " with its noise"
     for line in (
         f"This run's aggregator is {figures['aggregator']}: that column is what its server received.",
         "Loudest words: those whose output bias the upload raises most. * = this client does type it; it types "
         f"{figures['typed_share']:.1%} of the model's words.",
         f"A test fails if p is below {figures['false_alarm_rate']:g}: so often an upload that hides everything would.",
         "Keys are fresh: masks and ciphertexts are others each time, the vector under them is the same.",
-        f"Norm of the round's mean update: {norms['of the run']:.9g} in the run, {norms['computed again']:.9g} again.",
+        f"Norm of the round's mean update: {norms['of the run']:.9g} in the run{noised}, "
+        f"{norms['computed again']:.9g} again.",
     ):
         console.print(line, highlight=False)
 

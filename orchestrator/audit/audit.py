@@ -60,6 +60,8 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     privacy = config.privacy
     noise = noise_of(config, state, noise_multiplier)
     multiplier = 0.0 if noise.source == "example" else noise.multiplier
+    # An adaptive clip's count has noise of its own, and the round costs what both tell together.
+    charged = privacy.noise_multiplier if privacy.adaptive_clip and noise.source == "run" else multiplier
     delta = privacy.delta or default_delta(len(data.train))
     note(f"loading TensorFlow, training {config.rounds.cohort_size} clients")
     release, clip_norm = _clipped_sum(config, data, state, noise.clip_norm)
@@ -77,7 +79,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
         "delta": delta,
         "stated": {
             "kind": "upper bound",
-            "one_round": Cost(0.5 / multiplier**2).epsilon(delta) if multiplier else None,
+            "one_round": Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
             "run": reports[-1].get("epsilon") if reports else None,
         },
         "one_shot": {"kind": "estimate", **asdict(one_shot)},

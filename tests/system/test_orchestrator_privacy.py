@@ -94,3 +94,32 @@ def test_a_spent_budget_ends_with_3_and_a_model(text, tmp_path):
     assert state.round_num == last["round_num"] == len(read_ledger(run)[1])
     assert 0 < last["epsilon"] <= 4.5
     folder.check_digest(state)
+
+
+def test_canary_clients_in_training_are_audited_and_replayed(text, tmp_path):
+    """The figures' worth is tested on mechanisms that are known; here the road from train to audit and report."""
+    run = tmp_path / "run"
+
+    def fedkeys(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *arguments],
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    fedkeys(
+        *TRAIN[3:], "--run", str(run), "--data", str(text), "--rounds", "9", *SMALL, "--aggregator", "secagg",
+        "--cohort", "16", "--set", "privacy.epsilon=10", "--set", "audit.canaries=24",
+        "--set", "rounds.keep_checkpoints=2",
+    )  # fmt: skip
+    assert read_ledger(run)[0].population == 24 + 24
+    audit = json.loads(fedkeys("audit", "--run", str(run), "--json"))
+    whole = audit["whole_run"]
+    assert whole["rounds"] == 9
+    assert whole["canaries"] == 24
+    assert 0.0 <= whole["one_run"]["epsilon"] < audit["stated"]["run"]
+    assert whole["all_releases"]["epsilon_interval"][0] < audit["stated"]["run"] <= 10.0
+    assert json.loads(fedkeys("replay", "--run", str(run), "--round", "8", "--json"))["ok"]
+    fedkeys("report", "--run", str(run))
+    assert "24 canary clients took part in 9 rounds" in (run / "report.html").read_text()
