@@ -26,11 +26,11 @@ from models.metrics import (
 from models.ngram import KneserNey, build_kneser_ney, previous_two
 from models.vocabulary import NUM_SPECIAL, UNK
 from orchestrator.errors import RunFolderError
+from orchestrator.federated_evaluation import evaluation_batches, federated_sums
 from orchestrator.personal_models import personal_figures
 from orchestrator.prediction import Predictor
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder
-from orchestrator.training import evaluation_batches, federated_sums
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime
 

@@ -14,8 +14,8 @@ from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums, difference_interval, summarise
 from orchestrator.config import RunConfig
+from orchestrator.federated_evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.training import client_sums
 from tff_pipelines.evaluation import build_personalisation
 from tff_pipelines.runtime import Runtime
 

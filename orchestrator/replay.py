@@ -40,7 +40,8 @@ def replay_round(folder: RunFolder, round_num: int, note: Callable[[str], None])
     note("reading the text")
     data = read_own_text(folder, config)
     note("loading TensorFlow Federated")
-    from orchestrator.training import WallClock, open_trainer
+    from orchestrator.trainer import open_trainer
+    from orchestrator.training import WallClock
 
     salt, clock = record.read_salt(folder.path), WallClock()
     with open_trainer(config, data, privacy, note) as trainer:

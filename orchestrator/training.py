@@ -6,54 +6,22 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Protocol
+from typing import Optional, Protocol
 
-import numpy as np
-
-from edge.litert_client import LiteRtClients, build_clients
-from models.batches import Batches, build_batches
-from models.client_data import ClientData, Sentences
-from models.corpus import ClientId, Corpus, write_atomically
-from models.metrics import ClientSums
-from models.vocabulary import EOS
-from models.weights import ModelSize, Weights
-from orchestrator.aggregator import Aggregator
-from orchestrator.audit.canary_clients import build_canaries, participants
-from orchestrator.cohort import CohortSource, everybody
+from models.client_data import ClientData
+from models.corpus import Corpus, write_atomically
+from orchestrator.audit.canary_clients import participants
 from orchestrator.config import RunConfig
-from orchestrator.errors import BelowThreshold, Diverged, PrivacyStop, RunFolderError
-from orchestrator.fedbuff import buffered_functions, remember
-from orchestrator.fleet_source import FleetSource
+from orchestrator.errors import BelowThreshold, PrivacyStop, RunFolderError
 from orchestrator.record import RECORD_FILE, Recorder, build_provenance
-from orchestrator.round import (
-    Privacy,
-    RoundFunctions,
-    RoundReport,
-    ServerState,
-    abandon_round,
-    run_round,
-    weights_digest,
-)
+from orchestrator.round import RoundReport, ServerState, weights_digest
 from orchestrator.run_folder import RunFolder, RunIdentity, build_identity
-from orchestrator.run_functions import (
-    build_adaptive_clip,
-    build_aggregator,
-    build_encoder,
-    client_weight,
-    cut,
-    draw_batches,
-    first_weights,
-    learning_rates,
-    model_size,
-)
-from tff_pipelines.client_work import build_client_work
-from tff_pipelines.evaluation import build_evaluation, build_word_counts
+from orchestrator.run_functions import build_aggregator, model_size
+from orchestrator.trainer import Trainer, build_fleet, build_phones
 from tff_pipelines.runtime import Runtime
-from tff_pipelines.server_update import build_server_optimizer, build_server_update
 
-_EVALUATION_BATCH = 32
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
 
 _log = logging.getLogger(__name__)
@@ -126,7 +94,7 @@ def train(
     size = model_size(config, data.vocabulary.size)
     aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
-    fleet = _build_fleet(config, size, data)
+    fleet = build_fleet(config, size, data)
     goes_on = resume and folder.exists()
     if goes_on:
         folder.lock()
@@ -135,7 +103,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before anything is written: a wrong address leaves nothing behind.
         runtime = stack.enter_context(Runtime(config.runtime.workers))
-        phones = _build_phones(stack, config, size, runtime, observer.stage)
+        phones = build_phones(stack, config, size, runtime, observer.stage)
         if goes_on:
             folder.write_config(config)
         else:
@@ -150,7 +118,7 @@ def train(
 
             privacy = build_mechanism(config, folder.path, len(participants(config, data)))
             noise_commitment = noise.commitment(noise.read_seed(folder.path))
-        trainer = _Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
+        trainer = Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
         if folder.checkpoints():
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)
@@ -162,36 +130,6 @@ def train(
             folder.forget_rounds_after(0)
         recorder = open_record(folder, identity, noise_commitment, state)
         return _train_rounds(folder, config, trainer, state, observer, recorder)
-
-
-@contextlib.contextmanager
-def open_trainer(
-    config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
-) -> Iterator[_Trainer]:
-    """What computes the rounds of a run that is there, to replay them; writes nothing."""
-    size = model_size(config, data.vocabulary.size)
-    with contextlib.ExitStack() as stack:
-        note("starting the TFF workers")
-        runtime = stack.enter_context(Runtime(config.runtime.workers))
-        phones = _build_phones(stack, config, size, runtime, note)
-        fleet = _build_fleet(config, size, data)
-        yield _Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy, fleet)
-
-
-def _build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
-    """The simulated fleet, which goes through its rounds from the first; None if the run has none."""
-    return None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
-
-
-def _build_phones(
-    stack: contextlib.ExitStack, config: RunConfig, size: ModelSize, runtime: Runtime, note: Callable[[str], None]
-) -> Optional[LiteRtClients]:
-    """The LiteRT clients, if the configuration wants them; closed with the stack."""
-    if config.client.runtime != "litert":
-        return None
-    note("exporting the model for LiteRT")
-    clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
-    return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
 
 
 def open_record(
@@ -210,7 +148,7 @@ def open_record(
 def _train_rounds(
     folder: RunFolder,
     config: RunConfig,
-    trainer: _Trainer,
+    trainer: Trainer,
     state: ServerState,
     observer: Observer,
     recorder: Optional[Recorder],
@@ -269,135 +207,3 @@ def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:
         _log.warning(
             "other versions than at the start (%s): the weights may differ in the last bits", ", ".join(changed)
         )
-
-
-class _Trainer:
-    """The arrows of the road, bound to a configuration, a text and workers."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        data: ClientData,
-        size: ModelSize,
-        aggregator: Aggregator,
-        runtime: Runtime,
-        phones: Optional[LiteRtClients] = None,
-        privacy: Optional[Privacy] = None,
-        plan: Optional[CohortSource] = None,
-    ):
-        self._config, self._data, self._size, self._runtime = config, data, size, runtime
-        self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
-        client, server, time_steps = config.client, config.server, config.data.max_words
-        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
-        self._server = build_server_update(
-            size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
-        )
-        self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
-        self._plan = plan or everybody(config, participants(config, data))
-        self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
-        self._functions = RoundFunctions(
-            batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
-            train_clients=phones.train if phones else self._train_clients,
-            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
-            encoder=build_encoder(config, size),
-            aggregator=aggregator,
-            update_server=self._update_server,
-            average_decay=server.average_decay,
-            privacy=privacy,
-            adaptive_clip=build_adaptive_clip(config),
-            canaries=build_canaries(config, size),
-        )
-
-    def initial_state(self) -> ServerState:
-        """The state before the first round."""
-        counts = self._word_counts() if self._config.model.start_from_word_counts else None
-        weights = first_weights(self._config, self._size, counts)
-        return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
-
-    def run_round(self, state: ServerState, clock: WallClock) -> tuple[ServerState, RoundReport]:
-        """One round down the road."""
-        config, round_num = self._config, state.round_num + 1
-        plan = self._plan(round_num)
-        if plan.reason:
-            after, report = abandon_round(state, plan.cohort, plan.reason)
-            return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
-        client_learning_rate, server_learning_rate = learning_rates(config, round_num)
-        functions = self._functions
-        if config.fleet.policy == "fedbuff":
-            functions = buffered_functions(functions, plan, state, config.fleet.staleness_exponent)
-        after, report = run_round(
-            state,
-            plan.cohort,
-            functions,
-            seed=config.seed,
-            client_learning_rate=client_learning_rate,
-            server_learning_rate=server_learning_rate,
-            stopwatch=clock,
-            drops=plan.drops,
-        )
-        return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
-
-    def evaluate_dev(self, weights: Weights) -> dict[str, float]:
-        """Pooled figures of the dev people, by federated evaluation."""
-        sums = federated_sums(self._runtime, self._evaluation, weights, self._dev, self._config)
-        positions = max(1, int(sums.positions.sum()))
-        return {
-            "dev_top1": float(sums.hits1.sum() / positions),
-            "dev_top3": float(sums.hits3.sum() / positions),
-            "dev_loss": float(sums.nll_sum_nats.sum() / positions),
-        }
-
-    def _word_counts(self) -> np.ndarray:
-        """How often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
-        size = self._size.vocabulary_size
-        count = build_word_counts(size)
-        targets = [
-            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
-        ]
-        total = np.zeros(size, np.float64)
-        for i in range(0, len(targets), 100):
-            total += self._runtime.invoke(count, targets[i : i + 100])
-        return total
-
-    def _train_clients(
-        self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
-    ) -> Iterator[Mapping[str, Any]]:
-        server_args = (weights, np.float32(learning_rate), np.int32(seed))
-        return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
-
-    def _update_server(
-        self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
-    ) -> tuple[Any, Weights]:
-        return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))
-
-
-def evaluation_batches(
-    people: Mapping[ClientId, Sentences], time_steps: int, max_sentences: Optional[int] = None
-) -> list[Batches]:
-    """Each person's sentences in their order, batched for scoring; ids are the vocabulary's, not the model's."""
-    return [
-        build_batches(own, batch_size=_EVALUATION_BATCH, time=time_steps, max_sentences=max_sentences)
-        for own in people.values()
-    ]
-
-
-def federated_sums(
-    runtime: Runtime, evaluation: Callable, weights: Weights, batches: Iterable[Batches], config: RunConfig
-) -> ClientSums:
-    """Sums per person, by federated evaluation."""
-    results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * config.runtime.clients_per_call))
-    sums = client_sums(results)
-    if not np.isfinite(sums.nll_sum_nats).all():
-        raise Diverged("the model's weights are no longer finite: lower client.learning_rate or server.learning_rate")
-    return sums
-
-
-def client_sums(results: Sequence[Mapping[str, Any]]) -> ClientSums:
-    """The metric's sums from what the TFF evaluation gives for each client."""
-    return ClientSums(
-        hits1=np.array([r["hits1"] for r in results], np.int64),
-        hits3=np.array([r["hits3"] for r in results], np.int64),
-        nll_sum_nats=np.array([r["nll_sum"] for r in results], np.float64),
-        positions=np.array([r["positions"] for r in results], np.int64),
-        oov=np.array([r["oov"] for r in results], np.int64),
-    )

@@ -19,11 +19,11 @@ from orchestrator.fairness.attributes import Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
 from orchestrator.fairness.group_sums import Secure
 from orchestrator.fairness.results import FILE_NAME
+from orchestrator.federated_evaluation import evaluation_batches, federated_sums
 from orchestrator.round import weights_digest
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder
 from orchestrator.run_functions import build_aggregator
-from orchestrator.training import evaluation_batches, federated_sums
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime
 
