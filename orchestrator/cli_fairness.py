@@ -67,9 +67,12 @@ def fairness(
     folder = RunFolder(run_path)
     folder.identity()
     read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    from orchestrator.console import counting
     from orchestrator.fairness.measure import Options, measure_fairness
 
-    figures = measure_fairness(folder, Options(people, groups_path, min_group, participation, workers), note)
+    options = Options(people, groups_path, min_group, participation, workers)
+    with counting("messages to the server of the sums") as observer:
+        figures = measure_fairness(folder, options, note, observer)
     if as_json:
         print_json(figures)
     else:

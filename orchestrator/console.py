@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Optional
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -70,3 +72,17 @@ class ProgressObserver:
             self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
         assert self._task is not None  # begin() came first
         self._progress.update(self._task, completed=report.round_num, figures=f"loss {shown} {self._recall}")
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """Shows how many times the callback that it yields was called, whatever it was told; nothing in a pipe or a log."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def count(*_: Any) -> None:
+            progress.advance(task)
+
+        yield count

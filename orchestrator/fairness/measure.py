@@ -46,8 +46,16 @@ class Options:
     workers: Optional[str] = None
 
 
-def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], None]) -> dict[str, Any]:
+def measure_fairness(
+    folder: RunFolder, options: Options, note: Callable[[str], None], observer: Optional[Callable] = None
+) -> dict[str, Any]:
     """The figures of `fedkeys fairness` (docs/fairness.md); also written to DIR/fairness.json.
+
+    Args:
+      folder: of the run.
+      options: whom to measure.
+      note: is told what begins.
+      observer: of secagg, see orchestrator.run_functions.build_aggregator.
 
     Raises:
       RunFolderError: no checkpoint, or the text is not the one the run was trained on.
@@ -68,7 +76,7 @@ def measure_fairness(folder: RunFolder, options: Options, note: Callable[[str], 
         evaluation = build_evaluation(cifg_lstm.ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
         sums = federated_sums(runtime, evaluation, state.model, batches, config)
-    secure = Secure(build_aggregator(config.aggregation), options.min_group_size)
+    secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)
     note(f"summing by group, by {config.aggregation.aggregator}")
     texts = {person: corpus.clients[person] for person in everybody}
     features = [attributes.activity(texts), attributes.vocabulary_distance(texts, data.vocabulary)]

@@ -46,18 +46,18 @@ def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDAr
 
     Source: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, algorithm 8 (banded inverse multiplication).
     """
-    bands = len(coefficients)
-    recent = np.zeros((0, 0), np.float32)  # a ring of the last bands - 1 rounds' noise
+    kept = len(coefficients) - 1
+    recent = np.zeros((0, 0), np.float32)  # a ring of the noise of the last `kept` rounds
     for place in count(0):
         noise = draw(f"row {place + 1}")
-        if bands > 1:
+        if kept:
             if not recent.size:
-                recent = np.zeros((bands - 1, len(noise)), np.float32)
-            slots = (place - np.arange(1, bands)) % (bands - 1)  # of 1, 2, ... rounds ago
-            weights = np.zeros(bands - 1, np.float32)
-            weights[slots] = coefficients[1:]
-            noise = (noise - weights @ recent) / coefficients[0]
-            recent[place % (bands - 1)] = noise
+                recent = np.empty((kept, len(noise)), np.float32)
+            num_rows = min(place, kept)  # of the ring that are filled
+            weights = np.zeros(num_rows, np.float32)
+            weights[(place - np.arange(1, num_rows + 1)) % kept] = coefficients[1 : num_rows + 1]
+            noise = (noise - weights @ recent[:num_rows]) / coefficients[0]
+            recent[place % kept] = noise
         yield noise
 
 
