@@ -2,7 +2,8 @@
 
 The first line says what is charged for: mechanism, noise, population, the commitment to the noise's seed. Then a line a
 charge: the round, who took part, a keyed digest of the sum, and the dp_accounting event of the whole run up to there,
-for the person whom it has cost most. A line is never taken back: not by a crash, not by a resume.
+for the person whom it has cost most. What clients noise is charged before there is a sum; a line without participants
+then binds the charge to it. A line is never taken back: not by a crash, not by a resume.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Optional
 
 import msgspec
 
-from models.corpus import ClientId
+from models.corpus import ClientId, write_atomically
 from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy.accounting import Cost, cost_of, event_from_json, event_to_json
@@ -54,7 +55,7 @@ class Charge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line of the ledger."""
 
     round_num: int
-    participants: tuple[str, ...]
+    participants: tuple[str, ...]  # empty: charges nothing, and binds the charge before to a sum
     event: dict  # of the run up to here, see accounting.event_to_json
     sum_digest: str = ""  # of what is released for it, under a key; empty where it is charged before there is a sum
 
@@ -77,7 +78,8 @@ class Ledger:
         self._history = head.new_history()
         self._digests: dict[int, set[str]] = {}
         if not self._path.exists():
-            self._append(head)
+            write_atomically(self._path, msgspec.json.encode(head) + b"\n")
+            _sync(self._path.parent)
             return
         found, charges = read_ledger(directory)
         if found != head:
@@ -93,8 +95,8 @@ class Ledger:
         Raises:
           PrivacyStop: it would exceed the budget, or someone took part too recently.
         """
-        if self.is_charged(cohort.round_num):
-            return  # a resume: its charge stands; the release decides whether it needs another
+        if cohort.round_num <= self._history.last_round:
+            return  # a resume: what was charged stands, what was abandoned will be; else the release decides
         self._history.require_apart(cohort)
         if self.head.budget:
             self._require_budget(cohort.round_num, self._history.after(cohort.round_num, cohort.members))
@@ -103,6 +105,10 @@ class Ledger:
         """True if a round was charged: for this very sum, or for any."""
         digests = self._digests.get(round_num, set())
         return bool(digests) if sum_digest is None else sum_digest in digests
+
+    def has_sum(self, round_num: int) -> bool:
+        """True if a round was charged for a sum that is known."""
+        return any(self._digests.get(round_num, ()))
 
     def charge(self, round_num: int, participants: Sequence[ClientId], sum_digest: str = "") -> None:
         """Charges a round; when it returns, the charge is on disk.
@@ -114,6 +120,11 @@ class Ledger:
         self._require_budget(round_num, history)
         self._append(Charge(round_num, tuple(participants), event_to_json(history.event()), sum_digest))
         self._history = history
+        self._digests.setdefault(round_num, set()).add(sum_digest)
+
+    def bind(self, round_num: int, sum_digest: str) -> None:
+        """Says which sum a round was charged for, so that the same sum is free in a resume."""
+        self._append(Charge(round_num, (), event_to_json(self._history.event()), sum_digest))
         self._digests.setdefault(round_num, set()).add(sum_digest)
 
     def epsilon(self) -> float:
@@ -131,17 +142,10 @@ class Ledger:
             )
 
     def _append(self, line: msgspec.Struct) -> None:
-        is_new = not self._path.exists()
         with open(self._path, "ab") as file:
             file.write(msgspec.json.encode(line) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        if is_new:  # the name has to last, too
-            directory = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
 
     def _end_cut_line(self) -> None:
         """Ends a line that a kill cut off: nothing was released for it, since its charge never returned."""
@@ -153,6 +157,15 @@ class Ledger:
             os.fsync(file.fileno())
 
 
+def _sync(directory: Path) -> None:
+    """Waits until the names in a directory are on disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def history_of(head: LedgerHead, charges: Sequence[Charge]) -> History:
     """The participations that were charged.
 
@@ -161,7 +174,8 @@ def history_of(head: LedgerHead, charges: Sequence[Charge]) -> History:
     """
     history = head.new_history()
     for charge in charges:
-        history.add(charge.round_num, [ClientId(name) for name in charge.participants])
+        if charge.participants:
+            history.add(charge.round_num, [ClientId(name) for name in charge.participants])
         if event_to_json(history.event()) != charge.event:
             raise RunFolderError(
                 f"{LEDGER_FILE}: the charge of round {charge.round_num} does not follow from those before: restore it"

@@ -41,14 +41,21 @@ class Mechanism:
         self._config, self._seed, self._ledger = config, seed, ledger
         self._sequence: Iterator[NDArray[np.float64]] = iter(())
         self._next_round = 0  # of the sequence; 0 = not begun
+        self._charged_ahead = 0  # the round that was charged before there was a sum
 
     def before_round(self, cohort: Cohort) -> None:
-        """See orchestrator.round.Privacy.before_round. Local noise is charged here: each upload is a release."""
+        """See orchestrator.round.Privacy.before_round. Noise of clients is charged here.
+
+        Each upload is a release under local noise, and under distributed noise the sum is one as soon as it is opened.
+        A round whose sum is on the ledger is being repeated; it is free if the sum is the same.
+        """
         if self._ledger is None:
             return
         self._ledger.check(cohort)
-        if self._config.privacy.mechanism == "local":
-            self._ledger.charge(cohort.round_num, cohort.members)
+        mechanism, round_num = self._config.privacy.mechanism, cohort.round_num
+        if mechanism == "local" or (mechanism == "distributed" and not self._ledger.has_sum(round_num)):
+            self._ledger.charge(round_num, cohort.members)
+            self._charged_ahead = round_num
 
     def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
         """See orchestrator.round.Privacy.client_noise.
@@ -75,12 +82,16 @@ class Mechanism:
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
         mechanism = self._config.privacy.mechanism
         if self._ledger is not None and mechanism != "local" and not self._ledger.is_charged(cohort.round_num, digest):
-            if mechanism in CORRELATED and self._ledger.is_charged(cohort.round_num):
+            if self._charged_ahead == cohort.round_num:
+                self._ledger.bind(cohort.round_num, digest)
+            elif mechanism in CORRELATED and self._ledger.is_charged(cohort.round_num):
                 raise PrivacyStop(
                     f"round {cohort.round_num} was released before with another sum, and the same noise under two sums "
                     "gives their difference away: resume with the workers and versions that the run had, or train anew"
                 )
-            self._ledger.charge(cohort.round_num, cohort.members, digest)
+            else:
+                self._ledger.charge(cohort.round_num, cohort.members, digest)
+            self._charged_ahead = 0
         mean_delta, share = self._noised(total, encoder, cohort, digest)
         return Release(mean_delta, share, self._ledger.epsilon() if self._ledger is not None else math.nan)
 

@@ -36,14 +36,15 @@ def create_seed(directory: Path) -> bytes:
     """
     seed = os.urandom(SEED_BYTES)
     path = Path(directory) / SEED_FILE
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise RunFolderError(f"{path} is there already: name another folder for a new run") from None
-    with os.fdopen(handle, "w") as file:
+    if path.exists():  # one process has the folder, under its lock
+        raise RunFolderError(f"{path} is there already: name another folder for a new run")
+    partial = path.with_name(f".{SEED_FILE}.partial")  # a kill leaves no half seed
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(seed.hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
+    os.replace(partial, path)
     return seed
 
 

@@ -17,6 +17,7 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
+from orchestrator.privacy_settings import CORRELATED
 
 
 class History:
@@ -36,7 +37,8 @@ class History:
         self._times: Counter[ClientId] = Counter()
         self._squares: Counter[ClientId] = Counter()  # tree: squared counts over the complete nodes
         self._nodes: list[tuple[int, Counter[ClientId]]] = []  # tree: the complete nodes, as the bits of the round
-        self._num_rounds = 0
+        self.last_round = 0  # that was added
+        self._num_rounds = 0  # tree: leaves
         self._most = 0  # tree: of the squares
 
     def require_apart(self, cohort: Cohort) -> None:
@@ -54,7 +56,17 @@ class History:
                 )
 
     def add(self, round_num: int, members: Sequence[ClientId]) -> None:
-        """Adds a round's participants; a second time for one whose sum is released in another version."""
+        """Adds a round's participants; a second time for one whose sum is released in another version.
+
+        Raises:
+          PrivacyStop: noise is shared between rounds, and this round is not after those before.
+        """
+        if self._mechanism in CORRELATED and round_num <= self.last_round:
+            raise PrivacyStop(
+                f"round {round_num} can't be released after round {self.last_round}: rounds share the noise of "
+                f"{self._mechanism!r} in their order; resume with the versions that the run had, or train anew"
+            )
+        self.last_round = max(self.last_round, round_num)
         for member in members:
             self._last[member] = round_num
             self._times[member] += 1

@@ -70,7 +70,12 @@ def train_clients(scale=0.05):
     return train
 
 
-def run(config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None):
+def charged(directory):
+    """The ledger's charges, without the lines that bind one to its sum."""
+    return [charge for charge in read_ledger(directory)[1] if charge.participants]
+
+
+def run(config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None, aggregator=None):
     """(state, reports) after `rounds` more rounds; a new process if no mechanism is given."""
     if config.privacy.mechanism != "none" and mechanism is None:
         mechanism = build_mechanism(config, directory, len(PEOPLE))
@@ -79,7 +84,7 @@ def run(config, directory, rounds, state=None, train=None, drops=None, mechanism
         train_clients=train or train_clients(),
         weight_of=lambda update: 1,
         encoder=encoder or build_encoder(config, _Size),
-        aggregator=PlainSum(),
+        aggregator=aggregator or PlainSum(),
         update_server=lambda state, weights, mean, rate: (state, tuple(w - m for w, m in zip(weights, mean))),
         privacy=mechanism,
         adaptive_clip=build_adaptive_clip(config),
@@ -105,7 +110,7 @@ def run(config, directory, rounds, state=None, train=None, drops=None, mechanism
 def test_a_run_charges_each_round_and_reports_its_epsilon(tmp_path, mechanism):
     config = settings(mechanism, aggregation__aggregator="secagg")
     _, reports = run(config, tmp_path, 6)
-    head, charges = read_ledger(tmp_path)
+    head, charges = read_ledger(tmp_path)[0], charged(tmp_path)
     assert [charge.round_num for charge in charges] == [1, 2, 3, 4, 5, 6]
     assert all(set(charge.participants) == set(report.selected) for charge, report in zip(charges, reports))
     epsilons = [report.epsilon for report in reports]
@@ -142,13 +147,45 @@ def test_fewer_survivors_release_nothing_and_charge_nothing(tmp_path):
     assert report.outcome == "abandoned"
     assert report.epsilon is None
     assert not state.weights[0].any()
-    assert read_ledger(tmp_path)[1] == []
 
 
-def test_local_uploads_are_charged_even_if_the_round_is_abandoned(tmp_path):
-    config = settings("local", aggregation__min_survivors=4)
+@pytest.mark.parametrize("mechanism", ["local", "distributed"])
+def test_noise_of_clients_is_charged_before_there_is_a_sum_even_if_none_comes(tmp_path, mechanism):
+    config = settings(mechanism, aggregation__aggregator="secagg", aggregation__min_survivors=4)
     run(config, tmp_path, 1, drops=DropStage.BEFORE_UPLOAD)
-    assert len(read_ledger(tmp_path)[1]) == 1
+    assert len(charged(tmp_path)) == 1
+
+
+def test_a_sum_under_noise_of_clients_is_on_the_ledger_when_it_is_opened(tmp_path):
+    config = settings("distributed", aggregation__aggregator="secagg")
+    mechanism = build_mechanism(config, tmp_path, len(PEOPLE))
+
+    class Crashing:
+        name = "secagg"
+
+        def sum(self, vectors, cohort, drops):
+            assert len(charged(tmp_path)) == 1
+            raise KeyboardInterrupt  # whether the sum was opened nobody can tell
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path, 1, mechanism=mechanism, aggregator=Crashing())
+    # So it is charged again, once it is known it is bound, and from then on it is free.
+    _, (first,) = run(config, tmp_path, 1)
+    assert len(charged(tmp_path)) == 2
+    _, (second,) = run(config, tmp_path, 1)
+    assert len(charged(tmp_path)) == 2
+    assert first.epsilon == second.epsilon
+    head, charges = read_ledger(tmp_path)
+    assert Ledger(tmp_path, head).epsilon() == first.epsilon
+    assert [bool(charge.participants) for charge in charges] == [True, True, False]
+
+
+def test_another_sum_under_noise_of_clients_is_charged(tmp_path):
+    config = settings("distributed", aggregation__aggregator="secagg")
+    _, (before,) = run(config, tmp_path, 1)
+    _, (after,) = run(config, tmp_path, 1, train=train_clients(0.001))
+    assert len(charged(tmp_path)) == 2
+    assert after.epsilon > before.epsilon
 
 
 @pytest.mark.parametrize("mechanism", ["distributed", "local"])
@@ -191,7 +228,7 @@ def test_a_resumed_run_repeats_its_releases_and_is_not_charged_again(tmp_path, m
     whole, reports = run(config, tmp_path, 5, at_4)
     again, repeated = run(config, tmp_path, 5, at_4)  # as after a kill: the checkpoint is of round 4
     np.testing.assert_array_equal(whole.weights[0], again.weights[0])
-    assert len(read_ledger(tmp_path)[1]) == 9
+    assert len(charged(tmp_path)) == 9
     assert repeated[-1].epsilon == reports[-1].epsilon
 
 
@@ -203,6 +240,22 @@ def test_another_sum_in_a_resumed_round_gets_other_noise_and_is_charged(tmp_path
     assert after.epsilon > before.epsilon
     difference = (first.weights[0] - other.weights[0]).astype(float)
     assert np.std(difference) == pytest.approx(math.sqrt(2) / 5, rel=0.05)  # two independent noises
+
+
+@pytest.mark.parametrize("mechanism", ["tree", "matrix"])
+def test_an_abandoned_round_is_not_released_after_later_ones(tmp_path, mechanism):
+    config = settings(mechanism, aggregation__min_survivors=4)
+    at_1, _ = run(config, tmp_path, 1)
+    at_2, (report,) = run(config, tmp_path, 1, at_1, drops=DropStage.BEFORE_UPLOAD)
+    assert report.outcome == "abandoned"
+    at_3, reports = run(config, tmp_path, 1, at_2)
+    # A resume that abandons it again goes on; one that does not is stopped before its noise is made.
+    run(config, tmp_path, 1, at_1, drops=DropStage.BEFORE_UPLOAD)
+    again, _ = run(config, tmp_path, 1, at_2)
+    np.testing.assert_array_equal(again.weights[0], at_3.weights[0])
+    with pytest.raises(PrivacyStop, match="round 2 can't be released after round 3"):
+        run(config, tmp_path, 1, at_1)
+    assert len(charged(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("mechanism", ["tree", "matrix"])
@@ -227,6 +280,24 @@ def test_a_crash_between_charge_and_release_leaves_the_charge(tmp_path, monkeypa
     head, charges = read_ledger(tmp_path)
     assert len(charges) == 1
     assert Ledger(tmp_path, head).epsilon() > 0
+
+
+@pytest.mark.parametrize("file", [LEDGER_FILE, noise.SEED_FILE])
+def test_a_kill_at_the_start_leaves_a_folder_that_begins_anew(tmp_path, monkeypatch, file):
+    """Wherever the kill comes, the file is whole or not there."""
+    config = settings("central")
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    original = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda a, b: crash() if str(b).endswith(file) else original(a, b))
+        with pytest.raises(KeyboardInterrupt):
+            build_mechanism(config, tmp_path, len(PEOPLE))
+    assert not (tmp_path / file).exists()
+    run(config, tmp_path, 1)
+    assert len(charged(tmp_path)) == 1
 
 
 def test_a_line_cut_off_by_a_kill_is_dropped_and_gone_on_from(tmp_path):
@@ -310,7 +381,7 @@ def test_who_holds_the_seed_can_replay_a_round(tmp_path, mechanism):
     replay = Mechanism(config, noise.read_seed(tmp_path), None)
     replayed, _ = run(config, tmp_path, 1, before, mechanism=replay)
     np.testing.assert_array_equal(replayed.weights[0], after.weights[0])
-    assert len(read_ledger(tmp_path)[1]) == 4
+    assert len(charged(tmp_path)) == 4
     stranger = Mechanism(config, bytes(32), None)
     other, _ = run(config, tmp_path, 1, before, mechanism=stranger)
     assert (other.weights[0] != after.weights[0]).mean() > 0.99
