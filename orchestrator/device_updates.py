@@ -67,7 +67,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     folder.lock()
     state = folder.load_checkpoint()  # if another process has gone on meanwhile, read_update refuses the files
     # TensorFlow is loaded from here on: what can be refused has been.
-    from orchestrator.network.serve import tff_optimizer
+    from orchestrator.server_optimizer import tff_optimizer
     from orchestrator.training import WallClock, open_record
 
     _, update_server = tff_optimizer(config, ModelSize.of(state.weights))

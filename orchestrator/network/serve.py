@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
-
 from models.corpus import Corpus
 from models.vocabulary import Vocabulary
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_key_file, read_roster
@@ -23,11 +21,7 @@ from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder, build_identity
 from orchestrator.run_functions import model_size, require_summable
 from orchestrator.seeds import Purpose, seed_sequence
-
-Optimizer = tuple[
-    Callable[[], Any],  # the first state
-    Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],  # as in orchestrator.round.RoundFunctions
-]
+from orchestrator.server_optimizer import Optimizer, tff_optimizer
 
 
 def serve(
@@ -138,30 +132,3 @@ def _begin(
     state = ServerState(0, weights, first_state())
     folder.save_checkpoint(state, config.rounds.keep_checkpoints)
     return state
-
-
-def tff_optimizer(config: RunConfig, size: ModelSize) -> Optimizer:
-    """The optimiser that training in TFF uses, in this process: no worker is needed for one step a round."""
-    import tensorflow as tf
-
-    from tff_pipelines.server_update import build_server_optimizer
-
-    server = config.server
-    optimizer = build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
-
-    def to_arrays(tree: Any) -> Any:
-        return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), tree)  # floats as float32
-
-    def first_state() -> Any:
-        specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
-        return to_arrays(optimizer.initialize(specs))
-
-    @tf.function
-    def step(state: Any, weights: Any, mean_delta: Any, learning_rate: Any) -> Any:
-        return optimizer.next(optimizer.set_hparams(state, {"learning_rate": learning_rate}), weights, mean_delta)
-
-    def update(state: Any, weights: Weights, mean_delta: Weights, learning_rate: float) -> tuple[Any, Weights]:
-        arguments = tf.nest.map_structure(tf.constant, (state, tuple(weights), tuple(mean_delta)))
-        return to_arrays(step(*arguments, tf.constant(np.float32(learning_rate))))
-
-    return first_state, update

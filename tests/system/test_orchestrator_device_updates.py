@@ -56,7 +56,7 @@ def text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def build_run(text, tmp_path_factory):
     """Builds a run that stands after a round, with the optimiser's first state."""
-    from orchestrator.network.serve import tff_optimizer
+    from orchestrator.server_optimizer import tff_optimizer
 
     def build(round_num=7, **settings) -> RunFolder:
         overrides = {**SETTINGS, "data.source": str(text), **{k.replace("__", "."): v for k, v in settings.items()}}
@@ -88,7 +88,7 @@ def write_updates(folder: RunFolder, path: Path, num: int, weights=None, **chang
 
 
 def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
-    from orchestrator.network.serve import tff_optimizer
+    from orchestrator.server_optimizer import tff_optimizer
 
     digests, states = set(), []
     for name in ("plain", "secagg", "encrypted"):

@@ -195,7 +195,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
 
 def test_the_server_s_optimiser_is_that_of_training_in_tff():
     """Step for step, and its state has the same form: a run can go on either way."""
-    from orchestrator.network.serve import tff_optimizer
+    from orchestrator.server_optimizer import tff_optimizer
     from tff_pipelines.runtime import Runtime
     from tff_pipelines.server_update import ALGORITHMS, build_server_optimizer, build_server_update
 
