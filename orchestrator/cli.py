@@ -307,7 +307,7 @@ def report(run_path: Path) -> None:
 )
 @click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
 def demo(run_path: Path, preset: Optional[str]) -> None:
-    """Train on the built-in text, evaluate, export for phones, show what the server saw, attack, report: in one go."""
+    """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go."""
     from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
@@ -321,6 +321,8 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     note(f"{trained['rounds']} rounds are in {run_path}; evaluating")
     from orchestrator.comparison import evaluate_run
     from orchestrator.errors import RunFolderError
+    from orchestrator.fairness.measure import Options, measure_fairness
+    from orchestrator.fairness.results import verdicts
     from orchestrator.report import write_report
     from orchestrator.tables import print_comparison, print_predictions
 
@@ -329,6 +331,14 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     print_predictions(figures["examples"])
     bundle = run_path.with_name(f"{run_path.name}-bundle")
     context = click.get_current_context()
+    note("whom does it serve well, and whom badly?")
+    for name, text in verdicts(measure_fairness(folder, Options(participation=False), note)):
+        click.echo(f"By {name}: {text}")
+    note("looking at one client as the server saw it")
+    try:
+        context.invoke(cli_server.transcript, run_path=run_path)
+    except RunFolderError as error:  # some settings of a run leave nothing to show
+        note(str(error))
     note("attacking the updates of some clients")
     context.invoke(cli_audit.attack, run_path=run_path)
     note("writing the model card, which goes into the bundle")
@@ -338,13 +348,9 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
     context.invoke(cli_edge.verify, bundle=bundle)
     note("timing the exported model on this machine")
     context.invoke(cli_edge.benchmark, bundle=bundle, runs=10)
-    note("looking at one client as the server saw it")
-    try:
-        context.invoke(cli_server.transcript, run_path=run_path)
-    except RunFolderError as error:  # some settings of a run leave nothing to show
-        note(str(error))
     click.echo(f"the model card: {run_path / 'MODEL_CARD.md'}, the record: {run_path / 'record.jsonl'}")
     click.echo(f"the phone bundle: {bundle}")
+    click.echo(f"what a curious server could read: {run_path / 'attack.html'}")
     click.echo(f"the report: {write_report(folder)}")
 
 

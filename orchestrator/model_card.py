@@ -16,7 +16,7 @@ import yaml
 from models.corpus import write_atomically
 from models.weights import ModelSize
 from orchestrator.errors import RunFolderError
-from orchestrator.fairness.results import read_fairness, verdict
+from orchestrator.fairness.results import read_fairness, verdicts
 from orchestrator.privacy.comparison import run_privacy
 from orchestrator.provenance import CARD_FILE, write_statement
 from orchestrator.record import RECORD_FILE, read_record
@@ -91,7 +91,7 @@ def write_card(folder: RunFolder, key: Optional[Path]) -> dict[str, Any]:
         "interval": _interval(evaluation["model"]["top1_interval"]),
         "fairness": fairness,
         "fairness_why": " for these weights" if is_stale else "",
-        "verdicts": _verdicts(fairness),
+        "verdicts": verdicts(fairness) if fairness else [],
         "privacy": run_privacy(folder),
         "attack": attack,
         "attack_rows": _attack_rows(attack),
@@ -150,11 +150,6 @@ def _render(values: Mapping[str, Any]) -> str:
 
 def _interval(interval: Optional[list[float]]) -> str:
     return "none with one person" if interval is None else f"{100 * interval[0]:.1f} % to {100 * interval[1]:.1f} %"
-
-
-def _verdicts(fairness: Optional[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    attributes = fairness["attributes"] if fairness else {}
-    return [(name, verdict(own, len(attributes))) for name, own in attributes.items()]
 
 
 def _attack_rows(attack: Optional[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from orchestrator import plots
-from orchestrator.fairness.results import read_fairness, verdict
+from orchestrator.fairness.results import read_fairness, verdicts
 from orchestrator.report_data import RunView
 from orchestrator.report_parts import Figure, Section, Table, percent_text, points_text
 
@@ -39,8 +39,8 @@ def _texts(figures: Mapping[str, Any]) -> Iterator[str]:
             f"{percent_text(own['worst_tenth_mean'])} for the worst tenth; standard deviation {100 * own['std']:.2f} "
             f"points; Jain's index of fairness {own['jain']:.3f} (1: the same for everybody)."
         )
-    for name, attribute in figures["attributes"].items():
-        yield f"By {name}: {verdict(attribute, len(figures['attributes']))}"
+    for name, text in verdicts(figures):
+        yield f"By {name}: {text}"
     for name, attribute in figures["participation"].items():
         if attribute["four_fifths"] is False:
             yield (

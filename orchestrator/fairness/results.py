@@ -28,6 +28,12 @@ def read_fairness(folder: Path) -> Optional[Mapping[str, Any]]:
         raise RunFolderError(f"{path} is damaged ({error}): run `fedkeys fairness --run {folder}`") from None
 
 
+def verdicts(fairness: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(attribute, what its gap and test say) of each."""
+    attributes = fairness["attributes"]
+    return [(name, verdict(own, len(attributes))) for name, own in attributes.items()]
+
+
 def verdict(attribute: Mapping[str, Any], num_attributes: int) -> str:
     """What the gap and the test say, in a line; below 5 % over all attributes together counts as a difference."""
     hidden = f" {attribute['hidden_groups']} groups too small to show." if attribute["hidden_groups"] else ""

@@ -29,6 +29,9 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     assert figures["trigram"]["top1"] == pytest.approx(0.1949, abs=0.0005)
     assert figures["mixed"]["top1"] > figures["trigram"]["top1"]
     assert "federated model" in done.stdout
+    assert "By activity: Gap" in done.stdout
+    assert json.loads((run / "fairness.json").read_text())["aggregator"] == "secagg"
+    assert "Whom does it serve well, and whom badly?" in (run / "report.html").read_text()
     assert (run / "report.html").stat().st_size > 10_000
     seen = json.loads((run / "transcript.json").read_text())
     assert (seen["masked"]["uniform_bytes"]["ok"], seen["plain"]["uniform_bytes"]["ok"]) == (True, False)
