@@ -21,7 +21,7 @@ from orchestrator import (
     cli_server,
     cli_vocabulary,
 )
-from orchestrator.cli_options import JSON, RUN, note, print_json
+from orchestrator.cli_options import JSON, RUN, WORKERS, note, print_json
 from orchestrator.cli_settings import parse_settings
 from orchestrator.errors import OrchestratorError
 from tff_pipelines.errors import PipelineError
@@ -29,12 +29,6 @@ from tff_pipelines.errors import PipelineError
 if TYPE_CHECKING:
     from orchestrator.config import RunConfig
     from orchestrator.run_folder import RunFolder
-
-_WORKERS = click.option(
-    "--workers",
-    metavar="SPEC",
-    help='TFF workers: "auto", a number, or "host:port,host:port" of remote ones.',
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -136,7 +130,7 @@ def data(source: str, plot: Optional[Path], seed: int, as_json: bool) -> None:
     help="Any setting, as in --set server.learning_rate=0.01.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
-@_WORKERS
+@WORKERS
 @JSON
 def train(
     run_path: Path,
@@ -227,7 +221,7 @@ def _train(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, 
 @cli.command()
 @RUN
 @click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
-@_WORKERS
+@WORKERS
 @JSON
 def evaluate(run_path: Path, personalise: bool, workers: Optional[str], as_json: bool) -> None:
     """Score a run on people it never saw, beside unigram, bigram and trigram models that saw all the text.

@@ -7,7 +7,7 @@ from typing import Optional
 
 import click
 
-from orchestrator.cli_options import JSON, RUN, note, print_json
+from orchestrator.cli_options import JSON, RUN, WORKERS, note, print_json
 
 
 def add_commands(group: click.Group) -> None:
@@ -45,7 +45,7 @@ def add_commands(group: click.Group) -> None:
     show_default=True,
     help="Also sum who took part, over all training people: with secagg, minutes.",
 )
-@click.option("--workers", metavar="SPEC", help="TFF workers; the run's by default.")
+@WORKERS
 @JSON
 def fairness(
     run_path: Path,

@@ -10,6 +10,11 @@ import click
 RUN = click.option(
     "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
 )
+WORKERS = click.option(
+    "--workers",
+    metavar="SPEC",
+    help="TFF workers: 'auto', a number, or host:port,host:port of remote ones; by default the configuration's.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 

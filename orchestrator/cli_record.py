@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import click
 
-from orchestrator.cli_options import JSON, RUN, note, print_json
+from orchestrator.cli_options import JSON, RUN, WORKERS, note, print_json
 
 
 def add_commands(group: click.Group) -> None:
@@ -20,17 +20,23 @@ def add_commands(group: click.Group) -> None:
 @click.command()
 @RUN
 @click.option("--round", "round_num", type=click.IntRange(1), required=True, metavar="N", help="The round.")
+@WORKERS
 @JSON
-def replay(run_path: Path, round_num: int, as_json: bool) -> None:
+def replay(run_path: Path, round_num: int, workers: Optional[str], as_json: bool) -> None:
     """Compute a round again from the run's record, and compare it bit for bit. Exit 0 only if it is the same.
 
     Needs the run's text, code and lock file, and under differential privacy its sealed noise seed: without that, the
     round is compared up to the noise. Begins at the newest checkpoint before the round.
     """
-    from orchestrator.replay import replay_round
+    from orchestrator.config import read_config
     from orchestrator.run_folder import RunFolder
 
-    figures = replay_round(RunFolder(run_path), round_num, note)
+    folder = RunFolder(run_path)
+    folder.identity()
+    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    from orchestrator.replay import replay_round
+
+    figures = replay_round(folder, round_num, note, workers)
     if as_json:
         print_json(figures)
     else:

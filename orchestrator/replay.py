@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
+import msgspec
 import numpy as np
 
 from models.corpus import ClientId
@@ -21,16 +22,26 @@ from orchestrator.run_folder import RunFolder, digest_of_what_matters
 from orchestrator.transcript import read_own_text
 
 
-def replay_round(folder: RunFolder, round_num: int, note: Callable[[str], None]) -> dict[str, Any]:
+def replay_round(
+    folder: RunFolder, round_num: int, note: Callable[[str], None], workers: Optional[str] = None
+) -> dict[str, Any]:
     """The figures of `fedkeys replay`: what a round comes to when it is computed again.
 
     Begins at the newest checkpoint before the round, or at the initial state, and compares each round on the way.
     Without the sealed seed of the noise, under differential privacy, it compares up to the noise: `up_to_noise`.
 
+    Args:
+      folder: of the run.
+      round_num: the round.
+      note: is told what begins.
+      workers: as runtime.workers; None takes the run's. They change no bit.
+
     Raises:
       RunFolderError: the record, text, code or lock file is not what the round was made from, or it can't be replayed.
     """
     config = folder.config()
+    if workers is not None:
+        config = msgspec.structs.replace(config, runtime=msgspec.structs.replace(config.runtime, workers=workers))
     entries = record.read_record(folder.path)
     reports = folder.rounds()
     record.check_against_reports(folder.path, entries, reports)

@@ -120,6 +120,6 @@ def test_canary_clients_in_training_are_audited_and_replayed(text, tmp_path):
     assert whole["canaries"] == 24
     assert 0.0 <= whole["one_run"]["epsilon"] < audit["stated"]["run"]
     assert whole["all_releases"]["epsilon_interval"][0] < audit["stated"]["run"] <= 10.0
-    assert json.loads(fedkeys("replay", "--run", str(run), "--round", "8", "--json"))["ok"]
+    assert json.loads(fedkeys("replay", "--run", str(run), "--round", "8", "--workers", "2", "--json"))["ok"]
     fedkeys("report", "--run", str(run))
     assert "24 canary clients took part in 9 rounds" in (run / "report.html").read_text()
