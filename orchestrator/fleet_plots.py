@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.corpus import write_atomically
-from orchestrator import plots
+from orchestrator.plot_style import STAGES, STYLE, TOP1, TOP3, new_axes, to_svg
 
 if TYPE_CHECKING:
     from orchestrator.fleet_plan import Plan
@@ -74,23 +74,23 @@ def day_of_rounds(told: Sequence[Mapping[str, Any]]) -> Markup:
     rounds = np.bincount(hours, minlength=24) / days
     seen = np.maximum(1, np.bincount(hours, minlength=24))
     eligible = np.bincount(hours, [own["eligible"] for own in told], 24) / seen
-    with matplotlib.rc_context(plots._STYLE):
-        figure, axes = plots._axes((7.2, 3.1))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes((7.2, 3.1))
         places = np.arange(24)
-        axes.bar(places, check_ins, color=plots.STAGES[-1], width=0.8, label="check-ins an hour")
-        axes.plot(places, eligible, color=plots.TOP1, label="eligible phones")
-        axes.plot(places, rounds, color=plots.TOP3, label="rounds an hour")
+        axes.bar(places, check_ins, color=STAGES[-1], width=0.8, label="check-ins an hour")
+        axes.plot(places, eligible, color=TOP1, label="eligible phones")
+        axes.plot(places, rounds, color=TOP3, label="rounds an hour")
         axes.set_xlabel("hour, UTC")
         axes.set_ylim(0, None)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-        return plots._svg(figure, "fleet-day", "Check-ins, eligible phones and rounds by hour")
+        return to_svg(figure, "fleet-day", "Check-ins, eligible phones and rounds by hour")
 
 
 def round_lengths(lengths: Sequence[float]) -> Markup:
     """How many rounds took how long."""
-    with matplotlib.rc_context(plots._STYLE):
-        figure, axes = plots._axes((4.9, 2.6))
-        axes.hist(lengths, bins=30, color=plots.STAGES[0])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes((4.9, 2.6))
+        axes.hist(lengths, bins=30, color=STAGES[0])
         axes.set_xlabel("seconds")
         axes.set_ylabel("rounds")
-        return plots._svg(figure, "fleet-lengths", "Distribution of the rounds' lengths")
+        return to_svg(figure, "fleet-lengths", "Distribution of the rounds' lengths")

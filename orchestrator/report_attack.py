@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
-import msgspec
-
 from models.corpus import write_atomically
-from orchestrator import plots
+from orchestrator import attack_plots
 from orchestrator.errors import RunFolderError
-from orchestrator.report_data import RunView, read_figures
+from orchestrator.report_attack_data import AttackView, read_attack
+from orchestrator.report_data import RunView
 from orchestrator.report_page import render_page
 from orchestrator.report_parts import Card, Figure, Section, Table
 from orchestrator.run_folder import RunFolder
 
-FILE_NAME = "attack.json"
 _HIDDEN_AUC = 0.55
 _LABELS = {
     "raw": "as it is",
@@ -34,105 +32,6 @@ _RULES = {
     "row_norm": "norm of the row",
 }
 _SHOWN_WORDS = 10
-
-
-class Score(msgspec.Struct, frozen=True):
-    """See orchestrator.audit.word_recovery.Recovery; means over the attacked clients."""
-
-    precision: float
-    recall: float
-    f1: float
-    best_f1: float
-    auc: float
-    f1_sd: Optional[float] = None
-    auc_sd: Optional[float] = None
-
-
-class OnlyTarget(msgspec.Struct, frozen=True):
-    """Words that one client alone typed, and how many of them a sum still shows."""
-
-    words: int
-    readable: int
-    examples: tuple[str, ...]
-
-
-class Named(msgspec.Struct, frozen=True):
-    """A word that the server is sure of, and who typed it."""
-
-    word: str
-    typed_by: str
-
-
-class NoisePoint(msgspec.Struct, frozen=True):
-    """The AUC of the best rule at a level of noise."""
-
-    multiplier: float
-    auc: float
-
-
-class NoiseView(msgspec.Struct, frozen=True):
-    """The noise of the view `noised`."""
-
-    source: str
-    multiplier: float
-    clip_norm: float
-    clients: int
-    curve: tuple[NoisePoint, ...]
-    hidden_from: Optional[float]
-
-
-class Example(msgspec.Struct, frozen=True):
-    """A sentence and the closest that came out of the update."""
-
-    typed: str
-    rebuilt: str
-
-
-class RebuiltView(msgspec.Struct, frozen=True):
-    """See orchestrator.audit.sentences.rebuilding_figures."""
-
-    clients: int
-    exact: float
-    pair_recall: float
-    pair_precision: float
-    model_alone: float
-    examples: tuple[Example, ...]
-
-
-class AttackView(msgspec.Struct, frozen=True):
-    """DIR/attack.json, as `fedkeys attack` writes it."""
-
-    round_num: int
-    sentences: int
-    clients: tuple[str, ...]
-    words: int
-    views: Mapping[str, Optional[Mapping[str, Score]]]
-    reasons: Mapping[str, str]
-    baselines: Mapping[str, float]
-    typed_words: Mapping[str, float]
-    target_only: Mapping[str, OnlyTarget]
-    named: Mapping[str, Optional[tuple[Named, ...]]]
-    noise: NoiseView
-    rebuilt: Mapping[str, RebuiltView]  # by the number of sentences in the update
-
-    @property
-    def shown(self) -> dict[str, Mapping[str, Score]]:
-        """The views that could be had."""
-        return {view: rules for view, rules in self.views.items() if rules is not None}
-
-    @property
-    def largest_sum(self) -> Optional[str]:
-        """The view of the sum of the most clients."""
-        return list(self.target_only)[-1] if self.target_only else None
-
-
-def read_attack(path: Path) -> Optional[AttackView]:
-    """The attack on the run in folder `path`, None if there was none yet.
-
-    Raises:
-      RunFolderError: its file is damaged.
-    """
-    return read_figures(path / FILE_NAME, AttackView, "attack")
 
 
 def attack(run: RunView) -> Optional[Section]:
@@ -287,7 +186,7 @@ def _strips(view: AttackView) -> Figure:
     rows = {_LABELS[name]: [word.typed_by for word in words] for name, words in view.named.items() if words is not None}
     count = len(next(iter(rows.values())))
     caption = f"Client {view.clients[0]}: the {count} words that the server is surest of, view by view."
-    return Figure(plots.word_strips(rows), caption)
+    return Figure(attack_plots.word_strips(rows), caption)
 
 
 def _words_table(view: AttackView) -> Table:
@@ -357,18 +256,14 @@ def _sentences(view: AttackView) -> Section:
 
 def _sums(view: AttackView) -> Section:
     rows = [(_LABELS[name], scores["bias_sign"].f1, view.baselines[name]) for name, scores in view.shown.items()]
+    caption = "F1 of the sign rule at its own threshold; marks: guessing frequent words."
     return Section(
         "A sum hides who, not what",
         (
             "Scored on the words that anybody in the view typed. Sums of more people hold more of the vocabulary, so "
-            "that "
-            "guessing gets better, too; what the server names in a sum is still right.",
+            "that guessing gets better, too; what the server names in a sum is still right.",
         ),
-        (
-            Figure(
-                plots.recovery_bars(rows), "F1 of the sign rule at its own threshold; marks: guessing frequent words."
-            ),
-        ),
+        (Figure(attack_plots.recovery_bars(rows), caption),),
         (_only_target_table(view),) if view.target_only else (),
     )
 
@@ -387,7 +282,7 @@ def _noise(view: AttackView) -> Section:
         ),
         (
             Figure(
-                plots.noise_curve(levels, aucs, _HIDDEN_AUC, noise.multiplier),
+                attack_plots.noise_curve(levels, aucs, _HIDDEN_AUC, noise.multiplier),
                 "The best of the three rules at each level of noise, mean over the attacked people.",
             ),
         ),

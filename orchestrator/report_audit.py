@@ -100,13 +100,13 @@ def audit(run: RunView) -> Optional[Section]:
 def _pictures(whole: Optional[_WholeRun]) -> Iterator[Figure]:
     if whole is None:
         return
-    from orchestrator import plots
+    from orchestrator import attack_plots
 
     caption = (
         f"{whole.canaries} canary clients took part in {whole.rounds} rounds like people; a coin decided which of them "
         "sent something. How far do all sums together tell them apart? The less the two overlap, the less private."
     )
-    yield Figure(plots.canary_histogram(whole.scores_in, whole.scores_out), caption)
+    yield Figure(attack_plots.canary_histogram(whole.scores_in, whole.scores_out), caption)
 
 
 def _epsilons(view: AuditView) -> Table:

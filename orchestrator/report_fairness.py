@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from orchestrator import plots
+from orchestrator import fairness_plots
 from orchestrator.fairness.results import read_fairness, verdicts
 from orchestrator.report_data import RunView
 from orchestrator.report_parts import Figure, Section, Table, percent_text, points_text
@@ -57,7 +57,7 @@ def _pictures(figures: Mapping[str, Any]) -> Iterator[Figure]:
     ]
     if recall:
         caption = "Top-1 recall by group. " + "; ".join(_abouts(figures)) + "."
-        yield Figure(plots.group_dots(recall, figures["top1"]), caption)
+        yield Figure(fairness_plots.group_dots(recall, figures["top1"]), caption)
     heard = [
         (name, group, row["share_of_clients"], row["share_of_summed"] or 0.0)
         for name, attribute in figures["participation"].items()
@@ -65,7 +65,7 @@ def _pictures(figures: Mapping[str, Any]) -> Iterator[Figure]:
     ]
     if heard:
         caption = "Who is there among the training people, and whose updates counted."
-        yield Figure(plots.participation_bars(heard), caption)
+        yield Figure(fairness_plots.participation_bars(heard), caption)
 
 
 def _abouts(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -104,7 +104,7 @@ def personal(run: RunView) -> Optional[Section]:
         f"{found.share_worse:.0%}. How was chosen on other people: {found.setting}."
     )
     picture = Figure(
-        plots.gain_bars(found.per_person_gain), "What each person gains or loses, in points of top-1 recall."
+        fairness_plots.gain_bars(found.per_person_gain), "What each person gains or loses, in points of top-1 recall."
     )
     return Section("Does it get better for one person?", (text,), (picture,))
 

@@ -13,6 +13,7 @@ import msgspec
 
 from orchestrator import plots
 from orchestrator.config import RunConfig
+from orchestrator.plot_style import TOP1, TOP3
 from orchestrator.report_data import BARS, DevPoint, Evaluation, Round, RunView
 from orchestrator.report_parts import (
     Card,
@@ -194,8 +195,8 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
 
 
 def _bar_lines(evaluation: Evaluation) -> list[plots.Bar]:
-    lines = [(name, getattr(evaluation, name).top1, plots.TOP1) for name in BARS]
-    lines.append(("trigram", evaluation.trigram.top3, plots.TOP3))
+    lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BARS]
+    lines.append(("trigram", evaluation.trigram.top3, TOP3))
     return [plots.Bar(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import msgspec
 
 from models.corpus import write_atomically
-from orchestrator import plots
+from orchestrator import attack_plots
 from orchestrator.report_data import RunView, read_figures
 from orchestrator.report_parts import Figure, Section, Table, size_text
 from orchestrator.run_folder import RunFolder
@@ -89,7 +89,7 @@ def as_the_server_saw(run: RunView) -> Optional[Section]:
         ),
         (
             Figure(
-                plots.byte_views(pictures),
+                attack_plots.byte_views(pictures),
                 "Above: the first bytes that the server received, a dot each, from 0 (black) to 255 (white). Below: "
                 "how often each value occurs in all of it; dashed: as often as in uniform bytes.",
             ),

@@ -26,7 +26,7 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
-from orchestrator.report_attack import FILE_NAME
+from orchestrator.report_attack_data import FILE_NAME
 from orchestrator.run_folder import RunFolder
 from orchestrator.transcript import read_own_text
 

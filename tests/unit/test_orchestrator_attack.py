@@ -15,7 +15,8 @@ from orchestrator.audit.exposure import planted_phrases
 from orchestrator.audit.views import VIEWS
 from orchestrator.config import read_config
 from orchestrator.errors import RunFolderError
-from orchestrator.report_attack import read_attack, write_attack_page
+from orchestrator.report_attack import write_attack_page
+from orchestrator.report_attack_data import read_attack
 from orchestrator.round import ServerState
 from orchestrator.run_data import load_client_data
 from orchestrator.run_folder import RunFolder, build_identity
