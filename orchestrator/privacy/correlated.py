@@ -13,6 +13,8 @@ from typing import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDS_AHEAD = 8
+
 Draw = Callable[[str], NDArray[np.float64]]  # independent standard normal numbers [dim] for each label
 
 
@@ -44,21 +46,37 @@ def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
 def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
     """The noise of each round under a banded Toeplitz factorisation: C^-1 z, row by row.
 
+    What a round takes back of the rounds before it is summed up some rounds ahead, so that the ring of their noise,
+    too large for any cache, is read once for all of these.
+
     Source: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, algorithm 8 (banded inverse multiplication).
     """
     kept = len(coefficients) - 1
-    recent = np.zeros((0, 0), np.float32)  # a ring of the noise of the last `kept` rounds
+    recent = ahead = np.zeros((0, 0), np.float32)  # ring of the noise of the last `kept` rounds; sums for the next ones
     for place in count(0):
         noise = draw(f"row {place + 1}")
         if kept:
             if not recent.size:
                 recent = np.empty((kept, len(noise)), np.float32)
-            num_rows = min(place, kept)  # of the ring that are filled
-            weights = np.zeros(num_rows, np.float32)
-            weights[(place - np.arange(1, num_rows + 1)) % kept] = coefficients[1 : num_rows + 1]
-            noise = (noise - weights @ recent[:num_rows]) / coefficients[0]
+            step = place % _ROUNDS_AHEAD
+            if step == 0:
+                ahead = _taken_back(coefficients, place) @ recent[: min(place, kept)]
+            taken_back = ahead[step]
+            for back in range(1, min(step, kept) + 1):
+                taken_back = taken_back + np.float32(coefficients[back]) * recent[(place - back) % kept]
+            noise = (noise - taken_back) / coefficients[0]
             recent[place % kept] = noise
         yield noise
+
+
+def _taken_back(coefficients: NDArray[np.float64], place: int) -> NDArray[np.float32]:
+    """By which factor the next rounds take back each round in the ring, [rounds ahead, rows that are filled]."""
+    kept = len(coefficients) - 1
+    weights = np.zeros((_ROUNDS_AHEAD, min(place, kept)), np.float32)
+    for back in range(1, weights.shape[1] + 1):
+        own = coefficients[back : back + _ROUNDS_AHEAD]
+        weights[: len(own), (place - back) % kept] = own
+    return weights
 
 
 def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
