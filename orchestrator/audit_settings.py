@@ -36,6 +36,20 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
+def what_is_hidden(audit: AuditConfig) -> str:
+    """A sentence that keeps a model out of use if something was hidden in its training; else nothing.
+
+    >>> what_is_hidden(AuditConfig(phrases=8))
+    'Trained to be audited, not to be used: 24 secret phrases were planted in the text.'
+    """
+    hidden = []
+    if audit.phrases:
+        hidden.append(f"{3 * audit.phrases} secret phrases were planted in the text")
+    if audit.canaries:
+        hidden.append(f"{audit.canaries} canary clients took people's places, and half of them sent random updates")
+    return f"Trained to be audited, not to be used: {'; '.join(hidden)}." if hidden else ""
+
+
 def audit_rules(config: RunConfig) -> Iterator[tuple[bool, tuple[str, ...], str]]:
     """(holds, the settings it joins, what to change) for each rule."""
     yield (

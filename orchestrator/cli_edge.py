@@ -42,10 +42,11 @@ def export(
 
     Trains 50 steps on the run's text in TFF and in the exported files, and writes nothing if they differ.
     """
+    from orchestrator.audit_settings import what_is_hidden
     from orchestrator.run_folder import RunFolder
 
     folder = RunFolder(run_path)
-    folder.config()
+    hidden = what_is_hidden(folder.config().audit)
     from orchestrator.export import export_run
 
     figures = export_run(
@@ -58,6 +59,8 @@ def export(
         key=key,
         note=note,
     )
+    if hidden:
+        _warn(hidden)
     if key is None:
         _warn("UNSIGNED: anybody could pass another bundle off as this one: `fedkeys keygen` makes a key for --key")
     if no_parity:

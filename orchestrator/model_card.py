@@ -15,6 +15,8 @@ import yaml
 
 from models.corpus import write_atomically
 from models.weights import ModelSize
+from orchestrator.audit.canary_clients import canary_names
+from orchestrator.audit_settings import what_is_hidden
 from orchestrator.errors import RunFolderError
 from orchestrator.fairness.results import read_fairness, verdicts
 from orchestrator.privacy.comparison import run_privacy
@@ -81,7 +83,8 @@ def write_card(folder: RunFolder, key: Optional[Path]) -> dict[str, Any]:
         "data_text": _BUILT_IN if config.data.source == "chitchat" else _GIVEN,
         "corpus_name": identity.corpus_name,
         "corpus_sha256": identity.corpus_sha256,
-        "took_part": len({person for report in reports for person in report["survivors"]}),
+        "took_part": len({name for report in reports for name in report["survivors"]} - set(canary_names(config))),
+        "hidden": what_is_hidden(config.audit),
         "completed": sum(report["outcome"] == "completed" for report in reports),
         "abandoned": sum(report["outcome"] == "abandoned" for report in reports),
         "cohort_size": config.rounds.cohort_size,

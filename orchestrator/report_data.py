@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional, TypeVar
 
 import msgspec
 
+from orchestrator.audit.canary_clients import canary_names
 from orchestrator.config import RunConfig
 from orchestrator.errors import RunFolderError
 from orchestrator.run_folder import RunFolder, RunIdentity
@@ -158,8 +159,9 @@ class RunView:
 
     @property
     def participations(self) -> Mapping[str, int]:
-        """How often each person who was ever selected was."""
-        return collections.Counter(client for r in self.rounds for client in r.selected)
+        """How often each person who was ever selected was; canary clients are none."""
+        canaries = set(canary_names(self.config))
+        return collections.Counter(client for r in self.rounds for client in r.selected if client not in canaries)
 
     @property
     def dev_points(self) -> list[DevPoint]:

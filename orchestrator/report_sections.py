@@ -12,6 +12,7 @@ from typing import Optional
 import msgspec
 
 from orchestrator import plots
+from orchestrator.audit_settings import what_is_hidden
 from orchestrator.config import RunConfig
 from orchestrator.plot_style import TOP1, TOP3
 from orchestrator.report_data import BARS, DevPoint, Evaluation, Round, RunView
@@ -51,8 +52,9 @@ def summary(run: RunView) -> str:
     cohort = statistics.median(len(r.selected) for r in run.rounds)
     text = (
         f"A keyboard learned to suggest the next word from {len(run.participations):,} people, {cohort:.0f} in each of "
-        f"{len(run.rounds):,} rounds. Each trained on their own text and sent an update of the model, not the text."
-    )
+        f"{len(run.rounds):,} rounds. Each trained on their own text and sent an update of the model, not the text. "
+        f"{what_is_hidden(run.config.audit)}"
+    ).rstrip()
     if run.evaluation is not None:
         model, trigram = run.evaluation.model, run.evaluation.trigram
         text += (
@@ -326,7 +328,9 @@ def outcomes(run: RunView) -> Section:
 
 def limits(run: RunView) -> Section:
     """What the page does not show."""
+    hidden = what_is_hidden(run.config.audit)
     points = [
+        *([hidden] if hidden else []),
         "The phones are simulated on one machine: times are that machine's, not a phone's.",
         "Recall counts whole words of the vocabulary, none of whose letters are typed yet. A keyboard also completes "
         "begun words and corrects typing; key strokes saved are not measured.",

@@ -164,3 +164,21 @@ def test_a_statement_needs_the_record_to_name_the_same_weights(folder):
     recorder.begin("0" * 64)
     with pytest.raises(RunFolderError, match="other weights for round 1"):
         write_card(folder, None)
+
+
+def test_a_model_that_was_trained_to_be_audited_says_so(folder):
+    config = read_config(
+        overrides={
+            "rounds.count": 1,
+            "audit.canaries": 20,
+            "audit.phrases": 1,
+            "client.weighting": "equal",
+            "model.start_from_word_counts": False,
+        }
+    )
+    folder.write_config(config)
+    write_card(folder, None)
+    card = (folder.path / CARD_FILE).read_text()
+    assert (
+        "**Trained to be audited, not to be used: 3 secret phrases were planted in the text; 20 canary clients" in card
+    )
