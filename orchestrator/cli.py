@@ -178,6 +178,8 @@ def train(
     if resume and folder.exists() and config_path is None and preset is None:
         config_path = folder.config_path
     run_config = read_config(config_path, preset, overrides)
+    if resume and not folder.exists():
+        note(f"{run_path} holds no run yet: beginning one")
     result = _train(folder, run_config, resume)
     _print_figures(result, as_json)
 
