@@ -185,6 +185,8 @@ def _claims(config: RunConfig) -> list[str]:
         "local": "Nobody is trusted: each update leaves its client with all of its noise.",
     }
     claims.append(trust.get(privacy.mechanism, trust["central"] + " The noise is correlated over rounds (DP-FTRL)."))
+    if config.audit.canaries:
+        claims.append(f"{config.audit.canaries} of the people are an audit's canary clients.")
     if privacy.mechanism in ("distributed", "local"):
         claims.append("In this simulation the clients' noise comes from the run's sealed seed; phones draw their own.")
     return claims
