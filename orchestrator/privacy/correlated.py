@@ -1,7 +1,7 @@
 """Noise that rounds share (DP-FTRL): what a round's sum gets is partly taken back in later rounds.
 
 Each function yields the noise of round 1, 2, ..., in units of the noise's standard deviation. It is made anew from the
-sealed seed after a resume, so no checkpoint holds it; it keeps log2(rounds) vectors (tree) or bands - 1 (matrix).
+sealed seed after a resume, so no checkpoint holds it; it keeps log2(rounds) vectors (tree) or bands + 7 (matrix).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 _ROUNDS_AHEAD = 8
 
-Draw = Callable[[str], NDArray[np.float64]]  # independent standard normal numbers [dim] for each label
+# Independent standard normal numbers [dim] for each label, in an array that is given away.
+Draw = Callable[[str], NDArray[np.float64]]
 
 
 def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
@@ -36,11 +37,18 @@ def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
             level += 1
             own_weight = 2 * variance / (1 + 2 * variance)
             own = draw(f"node {level} {round_num >> level}")
-            node = own_weight * own + (1 - own_weight) * (left + node)
+            own *= own_weight
+            node += left
+            node *= 1 - own_weight
+            node += own
             variance = own_weight
-            taken_back = left if taken_back is None else taken_back + left
+            taken_back = left if taken_back is None else np.add(taken_back, left, out=left)
         complete.append((level, variance, node))
-        yield node if taken_back is None else node - taken_back
+        if taken_back is None:
+            yield node
+        else:
+            # A leaf was yielded, so it stays as it is; no inner node was, and this one is used up.
+            yield np.subtract(node, taken_back, out=None if level == 1 else taken_back)
 
 
 def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
