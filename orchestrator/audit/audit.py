@@ -82,8 +82,8 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
             "one_round": Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
             "run": reports[-1].get("epsilon") if reports else None,
         },
-        "one_shot": {"kind": "estimate", **asdict(one_shot)},
-        "one_run": {"kind": "lower bound", **asdict(one_run)},
+        "one_shot": asdict(one_shot),
+        "one_run": asdict(one_run),
     }
     figures["whole_run"], figures["whole_run_reason"] = _whole_run(config, state, reports, delta, note)
     if config.audit.phrases:

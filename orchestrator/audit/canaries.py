@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.audit.one_run import count_right, epsilon_lower_bound
+from orchestrator.audit.one_run import CONFIDENCE, OneRun, bound_by_guesses
 from orchestrator.seeds import Purpose, simulation_rng
 
 _ROWS = 32  # directions drawn at a time
@@ -31,17 +31,7 @@ class OneShot:
     null_deviation: float  # of an unseen canary's cosine: 1 / sqrt(coordinates)
     epsilon: Optional[float]  # the null's deviation for both: right for Gaussian noise
     epsilon_fitted: Optional[float]  # both deviations fitted: biased upwards
-
-
-@dataclass(frozen=True)
-class OneRun:
-    """Steinke's lower bound from one release."""
-
-    canaries: int
-    guesses: int
-    right: int
-    confidence: float
-    epsilon: float
+    kind: str = "estimate"
 
 
 def one_shot_estimate(
@@ -81,7 +71,7 @@ def one_run_bound(
     num_guesses: int,
     delta: float,
     seed: int,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> OneRun:
     """A lower bound on the epsilon of one release, into which each canary goes by the toss of a coin.
 
@@ -89,9 +79,7 @@ def one_run_bound(
     """
     included = np.random.default_rng([seed, 1]).random(num_canaries) < 0.5
     scores = _cosines(release, noise_stddev, clip_norm, included, seed)
-    right = count_right(scores, included, num_guesses)
-    epsilon = epsilon_lower_bound(num_canaries, num_guesses, right, delta, confidence)
-    return OneRun(num_canaries, num_guesses, right, confidence, epsilon)
+    return bound_by_guesses(scores, included, num_guesses, delta, confidence)
 
 
 def _cosines(

@@ -5,8 +5,24 @@ Source: Steinke, Nasr, Jagielski 2023, https://arxiv.org/abs/2305.08846.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """A lower bound from one run, or from one release."""
+
+    canaries: int
+    guesses: int
+    right: int
+    confidence: float
+    epsilon: float
+    kind: str = "lower bound"
 
 
 def one_run_p_value(num_canaries: int, num_guesses: int, num_right: int, epsilon: float, delta: float) -> float:
@@ -43,7 +59,7 @@ def one_run_p_value(num_canaries: int, num_guesses: int, num_right: int, epsilon
 
 
 def epsilon_lower_bound(
-    num_canaries: int, num_guesses: int, num_right: int, delta: float, confidence: float = 0.95
+    num_canaries: int, num_guesses: int, num_right: int, delta: float, confidence: float = CONFIDENCE
 ) -> float:
     """The largest epsilon that so many right guesses rule out, at a confidence; 0 if they rule out none.
 
@@ -65,6 +81,27 @@ def epsilon_lower_bound(
         else:
             high = middle
     return low
+
+
+def bound_by_guesses(
+    scores: NDArray[np.floating],
+    included: NDArray[np.bool_],
+    num_guesses: int,
+    delta: float,
+    confidence: float = CONFIDENCE,
+) -> OneRun:
+    """The bound from the guesses that the highest scores are in and the lowest out.
+
+    Args:
+      scores: of the canaries.
+      included: which were in, by the toss of a coin each.
+      num_guesses: fixed before the outcome is seen.
+      delta: at which epsilon is bounded.
+      confidence: of the bound.
+    """
+    right = count_right(scores, included, num_guesses)
+    epsilon = epsilon_lower_bound(scores.size, num_guesses, right, delta, confidence)
+    return OneRun(scores.size, num_guesses, right, confidence, epsilon)
 
 
 def count_right(scores: NDArray[np.floating], included: NDArray[np.bool_], num_guesses: int) -> int:

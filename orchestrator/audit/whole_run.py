@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId
-from orchestrator.audit.one_run import count_right, epsilon_lower_bound
+from orchestrator.audit.one_run import OneRun, bound_by_guesses
 from orchestrator.config import PrivacyConfig
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
@@ -23,7 +23,6 @@ from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy_settings import CORRELATED
 
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
-CONFIDENCE = 0.95
 _CAP = 200.0  # epsilons beyond are not told apart
 _FEWEST = 4  # canaries in, and out
 
@@ -39,18 +38,6 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """Steinke's lower bound from one training."""
-
-    canaries: int
-    guesses: int
-    right: int
-    confidence: float
-    epsilon: float
-    kind: str = "lower bound"
-
-
-@dataclass(frozen=True)
 class WholeRun:
     """The audit of a training with canary clients that took part in it."""
 
@@ -59,7 +46,7 @@ class WholeRun:
     rounds: int  # released
     all_releases: Estimate  # by all rounds' sums
     final_model: Estimate  # by the model at the end alone
-    one_run: Bound  # by all rounds' sums
+    one_run: OneRun  # by all rounds' sums
     scores_in: tuple[float, ...]  # by all rounds' sums, in standard deviations of those that are out
     scores_out: tuple[float, ...]
 
@@ -98,18 +85,16 @@ def audit_whole_run(
     )
     included = included[chosen]
     spread = _spread_of_out(scores, included)
-    num_canaries = int(chosen.sum())
-    num_guesses = int(GUESSED_SHARE * num_canaries)
-    # The likelihood ratio of two normal variables: a canary that could not be seen is not guessed at.
-    right = count_right(expected * scores - expected**2 / 2, included, num_guesses)
-    bound = epsilon_lower_bound(num_canaries, num_guesses, right, delta, CONFIDENCE)
+    # The logarithm of the likelihood ratio, up to a factor: a canary that could hardly be seen is not guessed at.
+    evidence = expected * scores - expected**2 / 2
+    bound = bound_by_guesses(evidence, included, int(GUESSED_SHARE * len(scores)), delta)
     return WholeRun(
-        canaries=num_canaries,
+        canaries=len(scores),
         included=int(included.sum()),
         rounds=len(released),
         all_releases=_estimate(scores, expected, included, delta),
         final_model=_estimate(np.asarray(model_products)[chosen], times[chosen], included, delta),
-        one_run=Bound(num_canaries, num_guesses, right, CONFIDENCE, bound),
+        one_run=bound,
         scores_in=tuple((scores[included] / spread).tolist()),
         scores_out=tuple((scores[~included] / spread).tolist()),
     )
