@@ -39,9 +39,10 @@ def verdict(attribute: Mapping[str, Any], num_attributes: int) -> str:
     hidden = f" {attribute['hidden_groups']} groups too small to show." if attribute["hidden_groups"] else ""
     if attribute["gap"] is None:
         return f"Nothing to compare.{hidden}"
-    clear = attribute["p_value"] < 0.05 / num_attributes
+    limit = 0.05 / num_attributes
+    clear = attribute["p_value"] < limit
     return (
         f"Gap {100 * attribute['gap']:.2f} points, ratio {attribute['ratio']:.2f}; by person"
         f" {100 * attribute['client_mean_gap']:.2f} points, p = {attribute['p_value']:.4f}:"
-        f" {'more than chance' if clear else 'no more than chance would give'}.{hidden}"
+        f" {'more than chance' if clear else f'no more than chance would give (that takes p < {limit:.2g})'}.{hidden}"
     )

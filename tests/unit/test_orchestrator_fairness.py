@@ -298,7 +298,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path):
 def test_a_verdict_counts_attributes():
     attribute = {"hidden_groups": 0, "gap": 0.05, "ratio": 0.8, "client_mean_gap": 0.05, "p_value": 0.02}
     assert "more than chance." in verdict(attribute, 1)
-    assert "no more than chance" in verdict(attribute, 3)
+    assert "no more than chance would give (that takes p < 0.017)." in verdict(attribute, 3)
 
 
 def test_the_section_on_fine_tuning_shows_winners_and_losers(tmp_path):
