@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from models.corpus import write_atomically
 from orchestrator.plot_style import STAGES, STYLE, TOP1, TOP3, new_axes, to_svg
@@ -89,8 +90,12 @@ def day_of_rounds(told: Sequence[Mapping[str, Any]]) -> Markup:
 def round_lengths(lengths: Sequence[float]) -> Markup:
     """How many rounds took how long."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes((4.9, 2.6))
-        axes.hist(lengths, bins=30, color=STAGES[0])
-        axes.set_xlabel("seconds")
+        figure, axes = new_axes((7.2, 2.6))
+        minutes = np.maximum(np.asarray(lengths), 1.0) / 60
+        axes.hist(minutes, bins=np.geomspace(minutes.min() / 1.05, 1.05 * minutes.max(), 31).tolist(), color=STAGES[0])
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("minutes, on a logarithmic axis")
         axes.set_ylabel("rounds")
         return to_svg(figure, "fleet-lengths", "Distribution of the rounds' lengths")

@@ -49,10 +49,11 @@ def _figures(run: RunView, told: list[Mapping[str, Any]], lengths: list[float]) 
     yield Figure(
         fleet_plots.day_of_rounds(told),
         "The day, on the clock of UTC: check-ins and rounds an hour, and eligible phones when a round begins.",
+        wide=True,
     )
-    yield Figure(fleet_plots.round_lengths(lengths), "How long rounds took, selection included.")
+    yield Figure(fleet_plots.round_lengths(lengths), "How long rounds took, selection included.", wide=True)
     parts = {name: float(np.mean([own["parts_s"][name] for own in told])) for name in told[0]["parts_s"]}
-    yield Figure(plots.stage_bars({"a round, mean": parts}), "Where the virtual time of a round goes.")
+    yield Figure(plots.stage_bars({"a round, mean": parts}), "Where the virtual time of a round goes.", wide=True)
     points = _points(run)
     if points:
         hours, gigabytes, top1, top3 = (list(column) for column in zip(*points))

@@ -23,6 +23,7 @@ class Figure:
 
     svg: Markup
     caption: str
+    wide: bool = False  # a row of its own, beside other figures
 
 
 @dataclass(frozen=True)
