@@ -28,12 +28,12 @@ MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
 def measure(mechanism: str, num_weights: int, cohort_size: int, num_rounds: int) -> dict[str, Any]:
     """Milliseconds a round."""
     from models.corpus import ClientId
-    from orchestrator.cohort import everybody
-    from orchestrator.config import read_config
     from orchestrator.encoding import Encoder
     from orchestrator.privacy.calibration import resolve_privacy
     from orchestrator.privacy.mechanism import build_mechanism
-    from orchestrator.run_functions import build_encoder
+    from orchestrator.rounds.build import build_encoder
+    from orchestrator.rounds.cohort import everybody
+    from orchestrator.settings.files import read_config
 
     class Size:
         shapes = ((num_weights,),)
@@ -105,7 +105,7 @@ def measure_ledger(num_rounds: int, cohort_size: int) -> dict[str, float]:
 
 def median_round_ms(path: Path) -> float:
     """Of a run: its stages together, without evaluation, checkpoints and the clients' noise."""
-    from orchestrator.run_folder import RunFolder
+    from orchestrator.run.folder import RunFolder
 
     left_out = ("evaluate", "checkpoint", "noise")
     rounds = RunFolder(path).rounds()

@@ -149,9 +149,9 @@ def compare_sums(runtime, work, start, clients, repeats: int) -> dict[str, float
     from models.corpus import ClientId
     from models.weights import ModelSize
     from orchestrator.aggregator import Cohort
-    from orchestrator.config import read_config
-    from orchestrator.round import RoundFunctions, ServerState, run_round
-    from orchestrator.run_functions import NoStopwatch, build_aggregator, build_encoder, client_weight
+    from orchestrator.rounds.build import NoStopwatch, build_aggregator, build_encoder, client_weight
+    from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+    from orchestrator.settings.files import read_config
 
     members = tuple(ClientId(f"client {i}") for i in range(len(clients)))
     batches = dict(zip(members, clients))

@@ -25,7 +25,7 @@ import numpy as np
 
 from edge.errors import DeviceDataError
 from models.batches import Batches
-from models.corpus import write_atomically
+from models.files import write_atomically
 from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
 
 BATCHES_MAGIC = b"FKBATCH1"

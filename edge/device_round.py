@@ -17,7 +17,8 @@ from edge.litert_client import TrainableModel, train_client
 from edge.manifest import Manifest, read_manifest
 from edge.phone_bundle import read_file, read_vocabulary
 from models.batches import Batches, build_batches
-from models.corpus import split_sentences, write_atomically
+from models.corpus import split_sentences
+from models.files import write_atomically
 from models.weights import ModelSize, Weights, weights_from_bytes
 
 

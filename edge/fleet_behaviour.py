@@ -39,7 +39,7 @@ class SessionTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What people do with their phones; see orchestrator.fleet_settings for each field."""
+    """What people do with their phones; see orchestrator.settings.fleet for each field."""
 
     time_zones: tuple[tuple[float, float], ...]  # (UTC offset in hours, share), shares sum to 1
     day_swing: float

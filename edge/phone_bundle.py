@@ -28,8 +28,8 @@ from typing import Optional
 from edge.errors import BundleError
 from edge.manifest import MANIFEST_FILE, FileEntry, Manifest, to_json
 from edge.signing import SIGNATURE_FILE, sign
-from models.corpus import write_atomically
 from models.errors import VocabularyError
+from models.files import write_atomically
 from models.vocabulary import Vocabulary
 
 VOCABULARY_FILE = "vocabulary.txt"

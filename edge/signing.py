@@ -10,7 +10,7 @@ import msgspec
 
 from edge.errors import BundleError
 from edge.manifest import MANIFEST_FILE, to_json
-from models.corpus import write_atomically
+from models.files import write_atomically
 
 SIGNATURE_FILE = "SIGNATURE"
 

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import random
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
@@ -18,6 +17,7 @@ import platformdirs
 
 from models import text_sources
 from models.errors import CorpusError
+from models.files import write_atomically
 from models.text_sources import Columns
 from models.tokeniser import split_sentences, tokenise
 
@@ -166,23 +166,6 @@ def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
     except ValueError:
         return None
     return corpus if corpus.digest == stored.digest else None
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes all of `content` to `path`, or leaves what was there, even in a kill or on a full disk.
-
-    Raises: OSError if it can't be written; the file that was begun beside it is then removed.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def split_people(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.corpus import ClientId, Corpus, PeopleSplit, write_atomically
+from models.corpus import ClientId, Corpus, PeopleSplit
+from models.files import write_atomically
 from models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

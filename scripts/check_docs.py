@@ -73,9 +73,9 @@ def wrong_fedkeys(words: list[str]) -> Iterator[str]:
 
 
 def _command_line() -> object:
-    import orchestrator.cli  # here, since a page without commands needs none
+    import orchestrator.cli.app  # here, since a page without commands needs none
 
-    return orchestrator.cli
+    return orchestrator.cli.app
 
 
 def wrong_make(words: list[str]) -> Iterator[str]:

@@ -11,8 +11,9 @@ from typing import Any, Optional
 import msgspec
 import numpy as np
 
-from models.corpus import write_atomically
+from models.files import write_atomically
 from models.vocabulary import NUM_SPECIAL, Vocabulary
+from orchestrator.audit.attack_results import FILE_NAME
 from orchestrator.audit.sentences import rebuilding_figures
 from orchestrator.audit.updates import UpdateMaker, choose_people
 from orchestrator.audit.views import VIEWS, Reason, Seen, Views, noise_of
@@ -26,9 +27,8 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
-from orchestrator.report_attack_data import FILE_NAME
-from orchestrator.run_folder import RunFolder
-from orchestrator.transcript import read_own_text
+from orchestrator.run.data import read_own_text
+from orchestrator.run.folder import RunFolder
 
 NUM_TARGETS = 5
 HIDDEN_AUC = 0.55
@@ -219,48 +219,3 @@ def _checks(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
         name = f"noised: every rule's AUC is within {HIDDEN_AUC}"
         checks.append({"name": name, "ok": 0.5 + worst <= HIDDEN_AUC, "value": 0.5 + worst})
     return checks
-
-
-def print_attack(figures: Mapping[str, Any]) -> None:
-    """Prints what attack_run found, for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    title = f"What the server of round {figures['round_num'] + 1} could tell about {len(figures['clients'])} clients"
-    table = Table(title=f"{title}, {figures['sentences']} sentences each")
-    for column in ("view", "rule", "precision", "recall", "F1", "best F1", "AUC", "guessing F1"):
-        table.add_column(column, justify="left" if column in ("view", "rule") else "right")
-    for view, rules in figures["views"].items():
-        if rules is None:
-            table.add_row(view, figures["reasons"][view], *[""] * 6, end_section=True)
-            continue
-        for i, (rule, row) in enumerate(rules.items()):
-            table.add_row(
-                "" if i else view,
-                rule,
-                *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1", "best_f1", "auc")),
-                "" if i else f"{figures['baselines'][view]:.3f}",
-                end_section=i == len(rules) - 1,
-            )
-    console.print(table)
-    console.print(
-        "Of a sum: words typed by anybody in it. Guessing: naming the most frequent words, as many as were typed."
-    )
-    for view, words in figures["target_only"].items():
-        console.print(
-            f"{view}: of {words['words']} words that only a target typed, {words['readable']} can still be read"
-        )
-    noise = figures["noise"]
-    if noise["hidden_from"] is not None:
-        console.print(
-            f"noise: AUC stays within {HIDDEN_AUC} from multiplier {noise['hidden_from']:g} on (clip norm "
-            f"{noise['clip_norm']:.3g}, {noise['clients']} clients, one round)"
-        )
-    for count, part in figures["rebuilt"].items():
-        console.print(
-            f"raw update of {count} sentence(s), in order: {part['exact']:.0%} rebuilt word for word, "
-            f"{part['pair_recall']:.0%} of adjacent pairs ({part['model_alone']:.0%} by the model alone)"
-        )
-    for check in figures["checks"]:
-        console.print(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['value']:.3f}", highlight=False)

@@ -7,7 +7,6 @@ variance. One release holds all of them: no training has to be repeated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -15,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.audit.one_run import CONFIDENCE, OneRun, bound_by_guesses
-from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.run.canary_clients import inner_products, unit_directions
 
-_ROWS = 32  # directions drawn at a time
 _CAP = 200.0  # epsilons beyond are not told apart
 
 
@@ -91,24 +89,6 @@ def _cosines(
         total += clip_norm * rows.sum(0, dtype=np.float64)
     total += noise_stddev * np.random.default_rng([seed, 2]).standard_normal(release.size)
     return inner_products(total / np.linalg.norm(total), seed, included.size)
-
-
-def unit_direction(size: int, seed: int, number: int) -> NDArray[np.float32]:
-    """A random direction, float32 [size] of length 1: a function of seed and number."""
-    direction = simulation_rng(seed, Purpose.CANARIES, 1 + number).standard_normal(size, np.float32)
-    return direction / np.linalg.norm(direction)
-
-
-def unit_directions(size: int, seed: int, numbers: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-    """The directions of these numbers, some rows [rows, size] at a time; drawn again rather than kept."""
-    for start in range(0, len(numbers), _ROWS):
-        yield np.stack([unit_direction(size, seed, number) for number in numbers[start : start + _ROWS]])
-
-
-def inner_products(vector: NDArray[np.floating], seed: int, count: int) -> NDArray[np.float64]:
-    """The inner product of a vector [size] with each of the first `count` directions, float64 [count]."""
-    vector = vector.astype(np.float32)
-    return np.concatenate([rows @ vector for rows in unit_directions(vector.size, seed, range(count))]).astype(float)
 
 
 def two_normals_epsilon(

@@ -14,12 +14,12 @@ from models.client_data import ClientData
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, Weights
-from orchestrator.config import RunConfig
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
-from orchestrator.round import ServerState
-from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, learning_rates, load_trainer
+from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, learning_rates, load_trainer
+from orchestrator.rounds.round import ServerState
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
+from orchestrator.settings.files import RunConfig
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.aggregator import Cohort, Vector
 from orchestrator.audit.updates import AttackedUpdate, People, UpdateMaker, encoder_for
-from orchestrator.config import RunConfig
+from orchestrator.audit.witness import Witness, encrypt_upload
 from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
-from orchestrator.round import ServerState
+from orchestrator.rounds.round import ServerState
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.transcript import Witness, encrypt_upload
+from orchestrator.settings.files import RunConfig
 
 SUMS = (2, 10, 30, 100)
 _EXAMPLE = 1.0  # noise multiplier

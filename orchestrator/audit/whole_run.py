@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.audit.one_run import OneRun, bound_by_guesses
-from orchestrator.config import PrivacyConfig
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
-from orchestrator.privacy_settings import CORRELATED
+from orchestrator.settings.files import PrivacyConfig
+from orchestrator.settings.privacy import CORRELATED
 
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
 _CAP = 200.0  # epsilons beyond are not told apart

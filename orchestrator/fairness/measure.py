@@ -12,18 +12,19 @@ import msgspec
 
 from models import cifg_lstm
 from models.client_data import ClientData
-from models.corpus import ClientId, Corpus, write_atomically
+from models.corpus import ClientId, Corpus
+from models.files import write_atomically
 from orchestrator.errors import FairnessError, RunFolderError
 from orchestrator.fairness import attributes, figures
 from orchestrator.fairness.attributes import Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
 from orchestrator.fairness.group_sums import Secure
 from orchestrator.fairness.results import FILE_NAME
-from orchestrator.federated_evaluation import evaluation_batches, federated_sums
-from orchestrator.round import weights_digest
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder
-from orchestrator.run_functions import build_aggregator
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
+from orchestrator.rounds.round import weights_digest
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime
 
@@ -55,7 +56,7 @@ def measure_fairness(
       folder: of the run.
       options: whom to measure.
       note: is told what begins.
-      observer: of secagg, see orchestrator.run_functions.build_aggregator.
+      observer: of secagg, see orchestrator.rounds.build.build_aggregator.
 
     Raises:
       RunFolderError: no checkpoint, or the text is not the one the run was trained on.

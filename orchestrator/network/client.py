@@ -19,18 +19,18 @@ from models.tokeniser import scrub, split_sentences
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, weights_from_bytes
 from orchestrator.aggregator import Vector
-from orchestrator.config import RunConfig
 from orchestrator.encoding import NonFiniteUpdate
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import wire
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.errors import KeysError, RunChanged, ServerGone, WireError
-from orchestrator.run_functions import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
+from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
 from orchestrator.secagg.graph import Policy
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
+from orchestrator.settings.files import RunConfig
 
 if TYPE_CHECKING:
     from models.local_training import Trainer

@@ -9,19 +9,19 @@ from typing import Any, Optional
 from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
-from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_key_file, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Note, Party
-from orchestrator.round import ServerState
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder, build_identity
-from orchestrator.run_functions import model_size, require_summable
+from orchestrator.rounds.build import model_size, require_summable
+from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.seeds import Purpose, seed_sequence
-from orchestrator.server_optimizer import Optimizer, tff_optimizer
+from orchestrator.settings.files import RunConfig
 
 
 def serve(

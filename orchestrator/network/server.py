@@ -1,4 +1,4 @@
-"""The server's rounds over real connections: the same road as orchestrator/round.py, with the clients elsewhere."""
+"""The rounds of a server whose clients are other processes: the same road as orchestrator/rounds/round.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from models.corpus import ClientId
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
-from orchestrator.config import RunConfig
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
@@ -24,13 +23,14 @@ from orchestrator.network import wire
 from orchestrator.network.hub import Connection
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
-from orchestrator.round import RoundFunctions, RoundReport, ServerState, run_round
-from orchestrator.run_folder import RunFolder
-from orchestrator.run_functions import NoStopwatch, build_encoder, learning_rates, secagg_policy
+from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates, secagg_policy
+from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.run.folder import RunFolder
 from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
 from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
+from orchestrator.settings.files import RunConfig
 
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
 
@@ -65,7 +65,7 @@ def serve_rounds(
       folder: of a run that was begun; each round is added to it.
       config: of the run.
       state: where it stands.
-      update_server: as in orchestrator.round.RoundFunctions.
+      update_server: as in orchestrator.rounds.round.RoundFunctions.
       party: connections, deadlines.
 
     Raises:

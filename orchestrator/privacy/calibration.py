@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orchestrator.cohort import largest_separation, require_separation
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import noise_for
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients, tree_squared_of_rotation
+from orchestrator.rounds.cohort import largest_separation, require_separation
 
 if TYPE_CHECKING:
-    from orchestrator.config import RunConfig
+    from orchestrator.settings.files import RunConfig
 
 _MOST_BANDS = 64  # by default: their memory is that of as many models
 

@@ -15,7 +15,8 @@ from typing import Optional
 
 import msgspec
 
-from models.corpus import ClientId, write_atomically
+from models.corpus import ClientId
+from models.files import write_atomically
 from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy.accounting import Cost, cost_of, event_from_json, event_to_json

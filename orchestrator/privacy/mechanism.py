@@ -1,4 +1,4 @@
-"""A run's mechanism bound to a round: see orchestrator.round.Privacy.
+"""A run's mechanism bound to a round: see orchestrator.rounds.round.Privacy.
 
 The noise is added to integers, in steps of the encoder's grid, and rounded to it: what is released lies on the grid
 whatever the floating-point noise's last bits are. The mean divides by the cohort's size, whoever survived.
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, Vector
-from orchestrator.config import PrivacyConfig, RunConfig
 from orchestrator.encoding import Encoder, Weights
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
@@ -24,8 +23,9 @@ from orchestrator.privacy.calibration import update_noise
 from orchestrator.privacy.correlated import Draw, matrix_noise, tree_noise
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
 from orchestrator.privacy.sensitivity import square_root_coefficients
-from orchestrator.privacy_settings import CORRELATED, FROM_CLIENTS
-from orchestrator.round import Release
+from orchestrator.rounds.round import Release
+from orchestrator.settings.files import PrivacyConfig, RunConfig
+from orchestrator.settings.privacy import CORRELATED, FROM_CLIENTS
 
 
 class Mechanism:
@@ -44,7 +44,7 @@ class Mechanism:
         self._charged_ahead = 0  # the round that was charged before there was a sum
 
     def before_round(self, cohort: Cohort) -> None:
-        """See orchestrator.round.Privacy.before_round. Noise of clients is charged here.
+        """See orchestrator.rounds.round.Privacy.before_round. Noise of clients is charged here.
 
         Each upload is a release under local noise, and under distributed noise the sum is one as soon as it is opened.
         A round whose sum is on the ledger is being repeated; it is free if the sum is the same.
@@ -58,7 +58,7 @@ class Mechanism:
             self._charged_ahead = round_num
 
     def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
-        """See orchestrator.round.Privacy.client_noise.
+        """See orchestrator.rounds.round.Privacy.client_noise.
 
         A phone would draw it from its own operating system. The simulation derives it from the run's sealed seed, the
         client and the very vector, so that a resumed round sends the same and a changed vector gets other noise.
@@ -78,7 +78,7 @@ class Mechanism:
         return noised
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
-        """See orchestrator.round.Privacy.release: checked, charged on disk, only then noised and let out."""
+        """See orchestrator.rounds.round.Privacy.release: checked, charged on disk, only then noised and let out."""
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
         mechanism = self._config.privacy.mechanism
         if self._ledger is not None and mechanism != "local" and not self._ledger.is_charged(cohort.round_num, digest):

@@ -17,7 +17,7 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
-from orchestrator.privacy_settings import CORRELATED
+from orchestrator.settings.privacy import CORRELATED
 
 
 class History:

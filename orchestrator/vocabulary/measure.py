@@ -12,13 +12,15 @@ from typing import Any, Optional
 
 import msgspec
 
-from models.corpus import ClientId, load_corpus, split_people, write_atomically
+from models.corpus import ClientId, load_corpus, split_people
+from models.files import write_atomically
 from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, build_vocabulary
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import BelowThreshold
-from orchestrator.run_folder import RunFolder
-from orchestrator.run_functions import build_aggregator
-from orchestrator.settings import DataConfig, RunConfig
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.run.folder import RunFolder
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import DataConfig
 from orchestrator.vocabulary.discover import Discovery, RepeatedTotal, SecureTotal, Total, discover, ranked
 from orchestrator.vocabulary.prefix_tree import LETTERS, Level, choose_nodes
 from orchestrator.vocabulary.skellam import variance_for

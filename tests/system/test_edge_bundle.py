@@ -22,13 +22,13 @@ from edge.litert_client import TrainableModel
 from edge.manifest import read_manifest
 from edge.verification import verify_bundle
 from models.weights import ModelSize, weights_to_bytes
-from orchestrator.cli import cli
-from orchestrator.config import read_config
+from orchestrator.cli.app import cli
 from orchestrator.errors import OrchestratorError
-from orchestrator.round import ServerState
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder, build_identity
-from orchestrator.run_functions import model_size
+from orchestrator.rounds.build import model_size
+from orchestrator.rounds.round import ServerState
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.settings.files import read_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -151,8 +151,8 @@ def test_no_file_has_an_op_beyond_the_builtins(exported):
 
 def test_the_same_run_exports_to_the_same_bytes_in_another_process(exported, run, keys, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from orchestrator.export import export_run;"
-        "from orchestrator.run_folder import RunFolder;"
+        "import sys; from pathlib import Path; from orchestrator.release.export import export_run;"
+        "from orchestrator.run.folder import RunFolder;"
         "export_run(RunFolder(Path(sys.argv[1])), Path(sys.argv[2]), key=Path(sys.argv[3]), archive=True)"
     )
     done = subprocess.run(
@@ -383,8 +383,8 @@ def test_a_round_takes_updates_that_devices_wrote(exported, run, text_of_one, tm
     from models.corpus import ClientId
     from orchestrator.aggregator import Cohort, PlainSum
     from orchestrator.encoding import Encoder
-    from orchestrator.round import RoundFunctions, run_round
-    from orchestrator.training import WallClock
+    from orchestrator.rounds.round import RoundFunctions, run_round
+    from orchestrator.run.training import WallClock
 
     weights = run.load_checkpoint().model
     paths = []

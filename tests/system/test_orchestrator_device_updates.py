@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from edge.device_files import write_update
 from models.weights import weights_to_bytes
-from orchestrator.cli import cli
-from orchestrator.config import read_config
+from orchestrator.cli.app import cli
 from orchestrator.errors import OrchestratorError
-from orchestrator.round import ServerState, weights_digest
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder, build_identity
-from orchestrator.run_functions import build_encoder, learning_rates, model_size
+from orchestrator.rounds.build import build_encoder, learning_rates, model_size
+from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.settings.files import read_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -56,7 +56,7 @@ def text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def build_run(text, tmp_path_factory):
     """Builds a run that stands after a round, with the optimiser's first state."""
-    from orchestrator.server_optimizer import tff_optimizer
+    from orchestrator.rounds.server_optimizer import tff_optimizer
 
     def build(round_num=7, **settings) -> RunFolder:
         overrides = {**SETTINGS, "data.source": str(text), **{k.replace("__", "."): v for k, v in settings.items()}}
@@ -88,7 +88,7 @@ def write_updates(folder: RunFolder, path: Path, num: int, weights=None, **chang
 
 
 def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
-    from orchestrator.server_optimizer import tff_optimizer
+    from orchestrator.rounds.server_optimizer import tff_optimizer
 
     digests, states = set(), []
     for name in ("plain", "secagg", "encrypted"):
@@ -140,7 +140,7 @@ def test_rounds_follow_one_another_past_the_last(build_run, tmp_path):
 
 
 def test_the_record_goes_on(build_run, tmp_path):
-    from orchestrator.record import Recorder, build_provenance, check_against_reports, read_record
+    from orchestrator.run.record import Recorder, build_provenance, check_against_reports, read_record
 
     folder = build_run(0, aggregation__aggregator="plain")
     recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)

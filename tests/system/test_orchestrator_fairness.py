@@ -25,7 +25,10 @@ SMALL = [
 
 def fedkeys(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)], capture_output=True, text=True, timeout=280
+        [sys.executable, "-m", "orchestrator.cli.app", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
 
 
@@ -84,7 +87,7 @@ def test_what_is_refused_and_how(run, tmp_path):
 
 def test_who_gains_and_who_loses_is_told_apart():
     """Four people, one without a word to score; one of them carries the whole gain."""
-    from orchestrator.personal_models import Setting, personal_gains
+    from orchestrator.evaluation.personal import Setting, personal_gains
 
     def sums(hits):
         hits = np.array(hits)

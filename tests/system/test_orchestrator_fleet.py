@@ -33,7 +33,7 @@ aggregator = "{aggregator}"
 
 def fedkeys(*args):
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *map(str, args)],
+        [sys.executable, "-m", "orchestrator.cli.app", *map(str, args)],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -15,12 +15,12 @@ import portpicker
 import pytest
 
 from models.weights import ModelSize
-from orchestrator.config import read_config
-from orchestrator.run_folder import RunFolder
+from orchestrator.run.folder import RunFolder
+from orchestrator.settings.files import read_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-FEDKEYS = [sys.executable, "-m", "orchestrator.cli"]
+FEDKEYS = [sys.executable, "-m", "orchestrator.cli.app"]
 STAGES = ("train", "advertise", "shares", "upload", "consistency", "unmask")
 NUM_ROUNDS = len(STAGES) + 30
 NAMES = [f"p{i:02}" for i in range(10)]
@@ -37,8 +37,8 @@ from orchestrator.network import wire
 from orchestrator.network.certificates import read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
-from orchestrator.run_functions import secagg_policy
-from orchestrator.settings import AggregationConfig
+from orchestrator.rounds.build import secagg_policy
+from orchestrator.settings.sections import AggregationConfig
 
 server, keys, name, doom = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 
@@ -195,7 +195,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
 
 def test_the_server_s_optimiser_is_that_of_training_in_tff():
     """Step for step, and its state has the same form: a run can go on either way."""
-    from orchestrator.server_optimizer import tff_optimizer
+    from orchestrator.rounds.server_optimizer import tff_optimizer
     from tff_pipelines.runtime import Runtime
     from tff_pipelines.server_update import ALGORITHMS, build_server_optimizer, build_server_update
 

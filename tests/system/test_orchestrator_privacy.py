@@ -12,11 +12,11 @@ import time
 import pytest
 
 from orchestrator.privacy.ledger import read_ledger
-from orchestrator.run_folder import RunFolder
+from orchestrator.run.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TRAIN = [sys.executable, "-m", "orchestrator.cli", "train", "--preset", "private"]
+TRAIN = [sys.executable, "-m", "orchestrator.cli.app", "train", "--preset", "private"]
 SMALL = [
     "--cohort", "6", "--workers", "1", "--aggregator", "plain",
     "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
@@ -102,7 +102,7 @@ def test_canary_clients_in_training_are_audited_and_replayed(text, tmp_path):
 
     def fedkeys(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", *arguments],
+            [sys.executable, "-m", "orchestrator.cli.app", *arguments],
             capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

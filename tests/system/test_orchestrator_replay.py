@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-FEDKEYS = [sys.executable, "-m", "orchestrator.cli"]
+FEDKEYS = [sys.executable, "-m", "orchestrator.cli.app"]
 SMALL = [
     "--preset", "smoke", "--cohort", "6", "--rounds", "3", "--workers", "1",
     "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
@@ -111,7 +111,7 @@ def test_what_does_not_belong_to_the_round_is_refused(runs, tmp_path):
 
 @pytest.mark.parametrize("name", ["code_sha256", "lock_sha256"])
 def test_a_round_of_another_code_or_lock_file_is_refused(runs, tmp_path, name):
-    from orchestrator.record import Entry, build_entry, read_record
+    from orchestrator.run.record import Entry, build_entry, read_record
 
     run = tmp_path / "run"
     shutil.copytree(runs["plain"], run)

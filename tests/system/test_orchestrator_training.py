@@ -16,11 +16,11 @@ import portpicker
 import psutil
 import pytest
 
-from orchestrator.run_folder import RunFolder
+from orchestrator.run.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-FEDKEYS = [sys.executable, "-m", "orchestrator.cli"]
+FEDKEYS = [sys.executable, "-m", "orchestrator.cli.app"]
 SMALL = [
     "--preset", "smoke", "--cohort", "6", "--workers", "1",
     "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
@@ -187,7 +187,7 @@ def test_federated_and_local_scores_agree(trained):
     """What the workers sum up is what the same weights score here."""
     from models.batches import build_batches
     from models.cifg_lstm import recall_sums
-    from orchestrator.run_data import load_client_data
+    from orchestrator.run.data import load_client_data
 
     folder = RunFolder(trained[0])
     config, weights = folder.config(), folder.load_checkpoint().model
@@ -325,7 +325,7 @@ def test_help_is_quick_and_teaches():
     assert done.returncode == 0
     assert "fedkeys train --run" in done.stdout
     imported = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "orchestrator.cli", "--help"], capture_output=True, text=True
+        [sys.executable, "-X", "importtime", "-m", "orchestrator.cli.app", "--help"], capture_output=True, text=True
     ).stderr
     for heavy in ("tensorflow", "tensorflow_federated", "matplotlib", "scipy", "numpy"):
         assert f" {heavy}\n" not in imported, f"--help imports {heavy}"

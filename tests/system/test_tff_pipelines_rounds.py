@@ -21,7 +21,7 @@ from models.cifg_lstm import ModelSize, initial_weights
 from models.vocabulary import NUM_SPECIAL, PAD
 from orchestrator.aggregator import Cohort, PlainSum
 from orchestrator.encoding import Encoder
-from orchestrator.round import weights_digest
+from orchestrator.rounds.round import weights_digest
 from tff_pipelines import reference
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.errors import WorkerError

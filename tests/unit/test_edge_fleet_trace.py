@@ -10,9 +10,9 @@ import pytest
 
 from edge.errors import FleetError
 from edge.fleet_trace import read_trace
-from orchestrator.config import read_config
-from orchestrator.fleet_plan import plan_fleet
-from orchestrator.fleet_settings import FLEET_PRESETS
+from orchestrator.fleet.plan import plan_fleet
+from orchestrator.settings.files import read_config
+from orchestrator.settings.fleet import FLEET_PRESETS
 
 
 def written(tmp_path, content, name="trace.json"):

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from models.cifg_lstm import initial_weights
-from orchestrator.audit.attack import attack_run, print_attack
-from orchestrator.audit.audit import audit_run, phrase_losses, print_audit
-from orchestrator.audit.exposure import planted_phrases
+from orchestrator.audit.attack import attack_run
+from orchestrator.audit.attack_results import read_attack
+from orchestrator.audit.leakage import audit_run, phrase_losses
 from orchestrator.audit.views import VIEWS
-from orchestrator.config import read_config
+from orchestrator.cli.audit_tables import print_attack, print_audit
 from orchestrator.errors import RunFolderError
-from orchestrator.report_attack import write_attack_page
-from orchestrator.report_attack_data import read_attack
-from orchestrator.round import ServerState
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder, build_identity
-from orchestrator.run_functions import model_size
+from orchestrator.report.attack import write_attack_page
+from orchestrator.rounds.build import model_size
+from orchestrator.rounds.round import ServerState
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.planted import planted_phrases
+from orchestrator.settings.files import read_config
 
 pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
 

@@ -9,11 +9,12 @@ from models.client_data import ClientData
 from models.corpus import ClientId, PeopleSplit
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.audit.canaries import one_run_bound, one_shot_estimate, two_normals_epsilon
-from orchestrator.audit.exposure import REPEATS, exposure, plant_phrases, planted_phrases
+from orchestrator.audit.exposure import exposure
 from orchestrator.audit.one_run import count_right, epsilon_lower_bound, one_run_p_value
-from orchestrator.config import read_config
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import Cost
+from orchestrator.run.planted import REPEATS, plant_phrases, planted_phrases
+from orchestrator.settings.files import read_config
 
 DELTA = 1e-5
 

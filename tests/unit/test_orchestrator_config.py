@@ -9,17 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from orchestrator.config import (
-    PRESETS,
-    DataConfig,
-    RunConfig,
-    config_digest,
-    describe_config,
-    preset,
-    read_config,
-    write_config,
-)
 from orchestrator.errors import ConfigError
+from orchestrator.settings.describe import describe_config
+from orchestrator.settings.files import DataConfig, RunConfig, config_digest, preset, read_config, write_config
+from orchestrator.settings.presets import PRESETS
 
 
 def _toml(tmp_path: Path, text: str) -> Path:
@@ -60,7 +53,7 @@ def test_what_is_written_is_read_back_equal(name: str, tmp_path: Path) -> None:
 
 
 def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() -> None:
-    program = "from orchestrator.config import *; print(config_digest(preset('gboard')))"
+    program = "from orchestrator.settings.files import *; print(config_digest(preset('gboard')))"
     there = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == config_digest(preset("gboard"))
     assert config_digest(preset("gboard")) != config_digest(read_config(preset="gboard", overrides={"seed": 1}))
@@ -203,7 +196,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     write_config(RunConfig(), tmp_path / "config.toml")
     before = (tmp_path / "config.toml").read_bytes()
     program = (
-        "import resource, signal, sys; from orchestrator.config import *;"
+        "import resource, signal, sys; from orchestrator.settings.files import *;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100));"
         "write_config(preset('gboard'), sys.argv[1])"

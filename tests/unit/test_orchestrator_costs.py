@@ -6,11 +6,12 @@ import pytest
 
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger, StageCost
-from orchestrator.config import config_digest, read_config
-from orchestrator.costs import print_costs, read_costs
+from orchestrator.cli.tables import print_costs
 from orchestrator.errors import RunFolderError
-from orchestrator.round import RoundReport
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.evaluation.costs import read_costs
+from orchestrator.rounds.round import RoundReport
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.settings.files import config_digest, read_config
 
 NUM_WEIGHTS = 5_000
 

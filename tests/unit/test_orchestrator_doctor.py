@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from orchestrator import doctor
+from orchestrator.cli import doctor
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from orchestrator.fairness.attributes import Feature, Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
 from orchestrator.fairness.group_sums import Secure
 from orchestrator.fairness.results import read_fairness, verdict
-from orchestrator.report_data import Personalised, Score
-from orchestrator.report_fairness import fairness as fairness_section
-from orchestrator.report_fairness import personal as personal_section
-from orchestrator.run_functions import build_aggregator
-from orchestrator.settings import AggregationConfig
+from orchestrator.report.fairness import fairness as fairness_section
+from orchestrator.report.fairness import personal as personal_section
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.run.results import Personalised, Score
+from orchestrator.settings.sections import AggregationConfig
 
 PEOPLE = tuple(f"p{i:03}" for i in range(60))
 

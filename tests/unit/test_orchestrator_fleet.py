@@ -9,17 +9,17 @@ import pytest
 
 from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, DropStage
-from orchestrator.checkin import Outcome
-from orchestrator.cohort import RoundPlan, select_cohort
-from orchestrator.config import read_config, read_fleet_settings
 from orchestrator.errors import ConfigError
-from orchestrator.fedbuff import buffered_functions, remember
-from orchestrator.fleet_plan import plan_figures, plan_fleet
-from orchestrator.fleet_self_check import self_check
-from orchestrator.fleet_settings import FLEET_PRESETS
-from orchestrator.fleet_simulation import build_simulation
-from orchestrator.fleet_source import FleetSource
-from orchestrator.round import ServerState, run_round
+from orchestrator.fleet.checkin import Outcome
+from orchestrator.fleet.plan import plan_figures, plan_fleet
+from orchestrator.fleet.self_check import self_check
+from orchestrator.fleet.simulation import build_simulation
+from orchestrator.fleet.source import FleetSource
+from orchestrator.rounds.cohort import RoundPlan, select_cohort
+from orchestrator.rounds.fedbuff import buffered_functions, remember
+from orchestrator.rounds.round import ServerState, run_round
+from orchestrator.settings.files import read_config, read_fleet_settings
+from orchestrator.settings.fleet import FLEET_PRESETS
 
 SMALL = {"rounds.cohort_size": 20, "fleet.devices": 3000}
 SIZE = ModelSize(50, 4, 5)

@@ -18,13 +18,13 @@ from edge.signing import generate_key
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
 from orchestrator.aggregator import CostLedger
-from orchestrator.config import config_digest, read_config
 from orchestrator.errors import RunFolderError
-from orchestrator.model_card import write_card
-from orchestrator.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
-from orchestrator.record import Recorder, build_provenance
-from orchestrator.round import RoundReport, ServerState, weights_digest
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.release.model_card import write_card
+from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
+from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.record import Recorder, build_provenance
+from orchestrator.settings.files import config_digest, read_config
 
 SIZE = ModelSize(6, 2, 3)
 WEIGHTS = tuple(np.full(shape, 0.5, np.float32) for shape in SIZE.shapes)

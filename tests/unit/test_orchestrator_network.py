@@ -26,7 +26,6 @@ from models.errors import CorpusError
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import weights_to_bytes
 from orchestrator.aggregator import Cohort, DropStage
-from orchestrator.config import config_digest, read_config
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.homomorphic import messages as encrypted_messages
 from orchestrator.homomorphic.parameters import BfvParameters
@@ -49,9 +48,7 @@ from orchestrator.network.hub import Hub
 from orchestrator.network.serve import serve
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Party
-from orchestrator.round import RoundFunctions, ServerState, run_round, weights_digest
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity, build_identity
-from orchestrator.run_functions import (
+from orchestrator.rounds.build import (
     NoStopwatch,
     build_aggregator,
     build_encoder,
@@ -62,9 +59,12 @@ from orchestrator.run_functions import (
     model_size,
     secagg_policy,
 )
+from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, build_identity
 from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import SessionReplayed, WeakParameters
 from orchestrator.secagg.graph import Policy
+from orchestrator.settings.files import config_digest, read_config
 
 pytestmark = pytest.mark.timeout(60)
 

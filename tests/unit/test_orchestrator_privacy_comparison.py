@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from dp_accounting import GaussianDpEvent, pld
 
 from models.vocabulary import build_vocabulary
-from orchestrator.cli import cli
-from orchestrator.cohort import everybody
-from orchestrator.config import read_config
+from orchestrator.cli.app import cli
+from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.privacy.calibration import resolve_privacy
-from orchestrator.privacy.comparison import run_privacy, running_noise
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
-from orchestrator.run_folder import RunFolder, RunIdentity
+from orchestrator.rounds.cohort import everybody
+from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.settings.files import read_config
 
 PEOPLE = tuple(f"p{i}" for i in range(40))
 

@@ -12,17 +12,17 @@ import pytest
 
 from models.batches import build_batches
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
-from orchestrator.cohort import everybody, select_by_turns
-from orchestrator.config import RunConfig, read_config
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
 from orchestrator.privacy.mechanism import Mechanism, build_mechanism, client_stddev, server_stddev
-from orchestrator.round import RoundFunctions, ServerState, run_round
-from orchestrator.run_folder import RunFolder
-from orchestrator.run_functions import build_adaptive_clip, build_encoder
+from orchestrator.rounds.build import build_adaptive_clip, build_encoder
+from orchestrator.rounds.cohort import everybody, select_by_turns
+from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+from orchestrator.run.folder import RunFolder
+from orchestrator.settings.files import RunConfig, read_config
 
 DIM = 6000
 PEOPLE = tuple(f"p{i}" for i in range(20))

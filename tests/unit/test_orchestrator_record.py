@@ -7,11 +7,11 @@ import json
 import msgspec
 import pytest
 
-from orchestrator import record
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
-from orchestrator.record import Provenance, Recorder, build_entry, check_against_reports, read_record
-from orchestrator.round import RoundReport
+from orchestrator.rounds.round import RoundReport
+from orchestrator.run import record
+from orchestrator.run.record import Provenance, Recorder, build_entry, check_against_reports, read_record
 
 PROVENANCE = Provenance("c" * 64, "d" * 64, "e" * 64, "f" * 64, "a" * 64, "b" * 64)
 FIELDS = [f.name for f in msgspec.structs.fields(record.Entry)]

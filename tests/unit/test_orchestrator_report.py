@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
-from orchestrator import report_sections
 from orchestrator.aggregator import CostLedger, StageCost
-from orchestrator.config import RunConfig, config_digest, read_config
 from orchestrator.errors import RunFolderError
-from orchestrator.report import write_report
-from orchestrator.report_data import read_run
-from orchestrator.round import RoundReport
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.report import sections as report_sections
+from orchestrator.report.report import write_report
+from orchestrator.rounds.round import RoundReport
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.view import read_run
+from orchestrator.settings.files import RunConfig, config_digest, read_config
 
 NUM_WEIGHTS = 1_000
 NASTY = '<script>alert("x")</script> & co'

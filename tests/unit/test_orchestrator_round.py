@@ -10,11 +10,11 @@ import pytest
 
 from models.batches import build_batches
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
-from orchestrator.cohort import draw_drops, select_cohort
-from orchestrator.config import FaultsConfig
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
-from orchestrator.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.rounds.cohort import draw_drops, select_cohort
+from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.settings.files import FaultsConfig
 
 SHAPES = ((3, 2), (4,))
 START = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(4, np.float32))

@@ -11,10 +11,10 @@ import pytest
 from models.corpus import ClientId, ClientText, Corpus
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger
-from orchestrator.config import RunConfig, read_config
 from orchestrator.errors import RunFolderError
-from orchestrator.round import RoundReport, ServerState, weights_digest
-from orchestrator.run_folder import RunFolder, build_identity
+from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.settings.files import RunConfig, read_config
 
 VOCABULARY = Vocabulary((*SPECIAL_WORDS, "see", "you"))
 CORPUS = Corpus("text", {ClientId("a"): ClientText(ClientId("a"), ("see you",), (None,))}, "0" * 64)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.schedules import learning_rate_at
+from orchestrator.rounds.schedules import learning_rate_at
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

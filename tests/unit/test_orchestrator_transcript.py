@@ -13,14 +13,12 @@ from models.cifg_lstm import initial_weights
 from models.corpus import ClientId
 from models.local_training import build_trainer
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
-from orchestrator.config import read_config
+from orchestrator.audit.transcript import read_transcript
+from orchestrator.audit.transcript_results import read_transcript_file, write_transcript
+from orchestrator.cli.tables import print_transcript
 from orchestrator.errors import RunFolderError
-from orchestrator.report import write_report
-from orchestrator.report_sums import read_transcript_file, write_transcript
-from orchestrator.round import RoundFunctions, ServerState, run_round
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import RunFolder, build_identity
-from orchestrator.run_functions import (
+from orchestrator.report.report import write_report
+from orchestrator.rounds.build import (
     NoStopwatch,
     build_encoder,
     client_weight,
@@ -29,7 +27,10 @@ from orchestrator.run_functions import (
     learning_rates,
     model_size,
 )
-from orchestrator.transcript import print_transcript, read_transcript
+from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.settings.files import read_config
 
 pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
 

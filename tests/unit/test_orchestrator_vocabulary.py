@@ -15,13 +15,13 @@ from models.client_data import build_client_data
 from models.corpus import ClientText, Corpus
 from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import PlainSum
-from orchestrator.cli import cli
-from orchestrator.config import RunConfig, read_config
+from orchestrator.cli.app import cli
 from orchestrator.errors import BelowThreshold, ConfigError, VocabularyDiscoveryError
-from orchestrator.run_data import load_client_data
-from orchestrator.run_folder import SCHEMA, RunFolder, RunIdentity
-from orchestrator.run_functions import build_aggregator
-from orchestrator.settings import AggregationConfig
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.settings.files import RunConfig, read_config
+from orchestrator.settings.sections import AggregationConfig
 from orchestrator.vocabulary.discover import RepeatedTotal, SecureTotal, discover, ranked
 from orchestrator.vocabulary.measure import find_for_run
 from orchestrator.vocabulary.prefix_tree import END, LETTERS, Level, choose_nodes, nodes_of

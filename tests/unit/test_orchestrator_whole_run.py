@@ -14,10 +14,7 @@ from models.corpus import ClientId, PeopleSplit
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
-from orchestrator.audit.canary_clients import build_canaries, canary_names, participants
 from orchestrator.audit.whole_run import audit_whole_run, matched_scores, noise_covariance
-from orchestrator.cohort import everybody
-from orchestrator.config import read_config
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import cost_of
@@ -26,7 +23,10 @@ from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.participation import History
 from orchestrator.privacy.sensitivity import square_root_coefficients
-from orchestrator.round import Release, RoundFunctions, ServerState, run_round
+from orchestrator.rounds.cohort import everybody
+from orchestrator.rounds.round import Release, RoundFunctions, ServerState, run_round
+from orchestrator.run.canary_clients import build_canaries, canary_names, participants
+from orchestrator.settings.files import read_config
 
 SIZE = ModelSize(60, 8, 12)
 NUM_ROUNDS = 48

@@ -64,7 +64,9 @@ def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders
     assert {"tensorflow-federated", "msgspec", "click"} <= needs
     assert not needs & {"models", "edge", "orchestrator", "pytest"}
     assert set(package.metadata["Requires-Python"].split(",")) == {">=3.9", "<3.12"}
-    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {"orchestrator.cli:main"}
+    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
+        "orchestrator.cli.app:main"
+    }
 
 
 # --- which Python

@@ -1,0 +1,197 @@
+"""What the server saw of one client in a round, next to what a server that adds in the clear would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Optional
+
+import numpy as np
+
+from models.client_data import ClientData
+from models.corpus import ClientId
+from models.vocabulary import NUM_SPECIAL, Vocabulary
+from models.weights import ModelSize, Weights
+from orchestrator.aggregator import Cohort, DropStage, Vector
+from orchestrator.audit.statistics import FALSE_ALARM_RATE, _bytes_seen, _correlation
+from orchestrator.audit.witness import Witness, encrypt_upload
+from orchestrator.errors import RunFolderError
+from orchestrator.rounds.build import (
+    NoStopwatch,
+    build_encoder,
+    client_weight,
+    cut,
+    draw_batches,
+    learning_rates,
+    load_trainer,
+)
+from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.run.canary_clients import build_canaries, canary_names, participants
+from orchestrator.run.data import read_own_text
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.view import Round, RunView, read_run
+from orchestrator.settings.files import RunConfig
+from orchestrator.settings.privacy import FROM_CLIENTS
+
+NUM_SHOWN = 8
+
+
+def read_transcript(
+    folder: RunFolder, round_num: Optional[int], client_id: Optional[str], note: Callable[[str], None]
+) -> dict[str, Any]:
+    """The figures of `fedkeys transcript`: one client's upload in the clear, under masks and encrypted.
+
+    The round is computed again from the checkpoint before it, with the run's own functions and all its survivors; its
+    survivors' vectors are summed by secure aggregation, and what the server receives of the client is kept. The
+    client's vector is also encrypted as in the encrypted sum. Keys are fresh: masks and ciphertexts differ each time.
+
+    `uniform_bytes`: chi-square of the bytes against uniform ones. `correlation`: Pearson's r between what the server
+    received and the vector in the clear, slot by slot. `ok` unless p_value is below false_alarm_rate.
+    `byte_counts`: how often each value of a byte occurs. `picture`: the first bytes, in base64.
+
+    Args:
+      folder: a run whose checkpoint before the round is still there.
+      round_num: a completed round; None takes the last that can be shown.
+      client_id: a survivor of the round; None takes the first.
+      note: is told what begins.
+
+    Raises:
+      RunFolderError: the round or the client can't be shown, or the text is not the run's.
+      WeakParameters: the cohort is too small for secure aggregation.
+    """
+    run = read_run(folder)
+    if run.config.privacy.mechanism in FROM_CLIENTS:
+        raise RunFolderError(
+            f"{folder.path}: its clients add noise (privacy.mechanism = {run.config.privacy.mechanism!r}), and a "
+            "transcript of their vectors without it would show what no server saw"
+        )
+    report = _find_round(folder, run, round_num)
+    round_num, client = report.round_num, _find_client(report, canary_names(run.config), client_id)
+    state = folder.load_checkpoint(round_num - 1)
+    note("reading the text")
+    data = _read_text(folder, run, report)
+    note("loading TensorFlow")
+    witness = Witness(run.config, (client,))
+    note(f"computing round {round_num} again: {len(report.survivors)} clients train and mask")
+    again = _run_again(run.config, data, state, report, witness)
+    if again.outcome != "completed":
+        raise RunFolderError(f"secure aggregation could not have summed round {round_num}: {again.reason}")
+    note("encrypting the client's vector")
+    plain, masked = witness.plain[client], witness.masked[client]
+    ciphertexts, slots = encrypt_upload(run.config, client, round_num, plain)
+    size, vocabulary = ModelSize.of(state.weights), folder.vocabulary()
+    typed = _typed(data, client, vocabulary, size)
+    views = {"plain": plain.view(np.uint8), "masked": masked.view(np.uint8), "encrypted": ciphertexts}
+    figures: dict[str, Any] = {
+        "round_num": round_num,
+        "client": client,
+        "aggregator": run.config.aggregation.aggregator,
+        "mechanism": run.config.privacy.mechanism,
+        "update_norm": {"of the run": report.metric("update_norm"), "computed again": again.metrics["update_norm"]},
+        "false_alarm_rate": FALSE_ALARM_RATE,
+        "plain": {
+            "first_words": plain[:NUM_SHOWN].tolist(),
+            "loudest": _loudest_words(plain, size, vocabulary),
+        },
+        "masked": {
+            "first_words": masked[:NUM_SHOWN].tolist(),
+            "loudest": _loudest_words(masked, size, vocabulary),
+            "correlation": _correlation(plain, masked.view(np.int32)),
+        },
+        "encrypted": {
+            "first_bytes": ciphertexts[: 4 * NUM_SHOWN].tobytes().hex(),
+            "correlation": _correlation(plain, slots),
+        },
+        "typed": typed,
+        "typed_share": len(typed) / (size.vocabulary_size - NUM_SPECIAL),
+    }
+    for view, octets in views.items():
+        figures[view] = {"bytes": octets.nbytes, **figures[view], **_bytes_seen(octets)}
+    return figures
+
+
+def _find_round(folder: RunFolder, run: RunView, round_num: Optional[int]) -> Round:
+    kept = set(folder.checkpoints())
+    possible = {r.round_num: r for r in run.rounds if r.outcome == "completed" and r.round_num - 1 in kept}
+    if possible and round_num is None:
+        return possible[max(possible)]
+    if round_num in possible:
+        return possible[round_num]
+    names = ", ".join(map(str, possible)) or "none: set rounds.keep_checkpoints and rounds.checkpoint_every"
+    which = "no round" if round_num is None else f"round {round_num}"
+    can_t = "can" if round_num is None else "can't"
+    raise RunFolderError(
+        f"{which} of {folder.path} {can_t} be shown: it takes a completed round whose checkpoint before is "
+        f"kept; here that is {names}"
+    )
+
+
+def _find_client(report: Round, canaries: Collection[ClientId], client_id: Optional[str]) -> ClientId:
+    people = [name for name in report.survivors if name not in canaries]
+    if not people:
+        raise RunFolderError(f"round {report.round_num} summed canary clients only: name another round")
+    if client_id is not None and client_id not in people:
+        raise RunFolderError(
+            f"client {client_id} sent no update in round {report.round_num}; these did: {', '.join(people)}"
+        )
+    return ClientId(client_id or people[0])
+
+
+def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
+    data = read_own_text(folder, run.config)
+    here = participants(run.config, data)
+    elsewhere = [name for name in report.survivors if name not in here]
+    if elsewhere:
+        raise RunFolderError(
+            f"round {report.round_num} can't be computed again here: client {elsewhere[0]} is no training person of "
+            f"{run.config.data.source}"
+        )
+    return data
+
+
+def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: Round, witness: Witness) -> RoundReport:
+    size, seed, round_num = ModelSize.of(state.weights), config.seed, report.round_num
+    trainer = load_trainer(config, size)
+    client_rate, server_rate = learning_rates(config, round_num)
+
+    def train_clients(weights: Weights, learning_rate: float, seed: int, batches: Iterable) -> Iterator[Mapping]:
+        return (trainer(weights, learning_rate, seed, own) for own in batches)
+
+    functions = RoundFunctions(
+        batches_of=lambda person, rng: draw_batches(config, cut(data.train[person], size.vocabulary_size), rng),
+        train_clients=train_clients,
+        weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+        encoder=build_encoder(config, size),
+        aggregator=witness,
+        update_server=lambda optimizer_state, weights, mean_delta, rate: (optimizer_state, weights),
+        canaries=build_canaries(config, size),
+    )
+    members = tuple(map(ClientId, report.selected))
+    # Whoever was not summed need not train again: the sum is that of the survivors.
+    drops = {member: DropStage.BEFORE_SHARES for member in members if member not in report.survivors}
+    return run_round(
+        state,
+        Cohort(round_num, members, config.aggregation.min_survivors),
+        functions,
+        seed=seed,
+        client_learning_rate=client_rate,
+        server_learning_rate=server_rate,
+        stopwatch=NoStopwatch(),
+        drops=drops,
+    )[1]
+
+
+def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> list[str]:
+    """The words whose output bias the update raises most: in the clear, mostly what the client typed.
+
+    Source: for the bias of the output layer the gradient is the word's predicted minus its true share.
+    """
+    biases = words[size.num_weights - size.vocabulary_size : size.num_weights].view(np.int32)
+    best = np.argsort(biases[NUM_SPECIAL:], kind="stable")[:NUM_SHOWN] + NUM_SPECIAL  # delta = server's minus client's
+    return [vocabulary.words[i] for i in best]
+
+
+def _typed(data: ClientData, client: ClientId, vocabulary: Vocabulary, size: ModelSize) -> list[str]:
+    """The client's words that the model knows, the most frequent first."""
+    ids = np.concatenate(cut(data.train[client], size.vocabulary_size))
+    known, counts = np.unique(ids[ids >= NUM_SPECIAL], return_counts=True)
+    return [vocabulary.words[i] for i in known[np.argsort(-counts, kind="stable")]]

@@ -1,0 +1,88 @@
+"""How the command line shows progress: on standard error, so that standard output stays for figures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from orchestrator.rounds.round import RoundReport
+
+
+class ProgressObserver:
+    """Shows a training as a bar with loss, recall and time left; in a pipe or a log, a line an evaluation."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: Optional[TaskID] = None
+        self._recall = ""
+        self._loss: Optional[float] = None
+
+    def __enter__(self) -> ProgressObserver:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        self._console.print(f"[dim]{text} ...[/dim]", highlight=False)
+
+    def begin(self, first_round: int, num_rounds: int) -> None:
+        """The rounds begin."""
+        if first_round > 1:
+            self._console.print(f"going on from round {first_round - 1}", highlight=False)
+        self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
+
+    def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
+        """A round is over."""
+        loss = report.metrics.get("train_loss")  # nobody trained: no loss
+        if loss is not None:
+            self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        shown = "-" if self._loss is None else f"{self._loss:.3f}"
+        if dev:
+            self._recall = f"dev top-1 {dev['dev_top1']:.2%} top-3 {dev['dev_top3']:.2%}"
+            if not self._console.is_terminal:
+                self._console.print(f"round {report.round_num}: loss {shown} nats, {self._recall}", highlight=False)
+        if report.outcome != "completed":
+            self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
+        assert self._task is not None  # begin() came first
+        self._progress.update(self._task, completed=report.round_num, figures=f"loss {shown} {self._recall}")
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """Shows how many times the callback that it yields was called, whatever it was told; nothing in a pipe or a log."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def count(*_: Any) -> None:
+            progress.advance(task)
+
+        yield count

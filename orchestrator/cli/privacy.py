@@ -1,0 +1,99 @@
+"""The command that answers for a run's privacy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from orchestrator.cli.options import JSON, RUN
+
+if TYPE_CHECKING:
+    from orchestrator.evaluation.privacy import RunPrivacy
+
+
+def add_commands(group: click.Group) -> None:
+    """Adds this file's commands to the group."""
+    group.add_command(privacy)
+
+
+@click.command()
+@RUN
+@click.option(
+    "--compare",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Another run to draw beside it, as one without noise; may be given several times.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Where to draw it; DIR/privacy.png by default."
+)
+@JSON
+def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path], as_json: bool) -> None:
+    """Show what a run's privacy comes to: epsilon at several deltas, zCDP, and what they rest on.
+
+    \b
+    Also what each mechanism would cost in its place, and a picture: how the noise of each adds up over the rounds, and
+    accuracy against epsilon. To train with differential privacy (docs/privacy.md):
+      fedkeys train --run runs/private --preset private
+    """
+    from orchestrator.evaluation.privacy import figures, measured_run, run_privacy
+    from orchestrator.run.folder import RunFolder
+
+    folder = RunFolder(run_path)
+    result = run_privacy(folder)
+    runs = [measured_run(RunFolder(path)) for path in (run_path, *others)]
+    picture = plot or run_path / "privacy.png"
+    from orchestrator.report.plots.privacy import draw_privacy
+
+    draw_privacy(result, runs, picture)
+    click.echo(f"wrote {picture}", err=True)
+    if as_json:
+        import msgspec
+
+        measured = [
+            {"run": run.name, "mechanism": run.mechanism, "epsilon": run.points[-1][1], "dev_top1": run.points[-1][2]}
+            for run in runs
+            if run.points
+        ]
+        click.echo(msgspec.json.encode({**figures(result), "measured": measured}).decode())
+    else:
+        _print(result)
+
+
+def _print(result: RunPrivacy) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if result.mechanism == "none":
+        console.print("No differential privacy: no epsilon holds.")
+    else:
+        console.print(
+            f"{result.mechanism}: noise multiplier {result.noise_multiplier:.4g}, clip norm {result.clip_norm:g}, "
+            f"{result.population} people, {result.rounds_charged} charges, at most {result.most_participations} "
+            f"of one person, at least {result.separation} rounds apart"
+        )
+        console.print(f"zCDP {result.zcdp:.4g}" + (f", budget epsilon {result.budget:g}" if result.budget else ""))
+        table = Table("delta", "epsilon", box=None, pad_edge=False)
+        for delta, epsilon in result.epsilon.items():
+            table.add_row(f"{delta:.3g}", _number(epsilon))
+        console.print(table)
+    console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
+    table = Table("mechanism", "noise multiplier", "noise of the running sum", box=None, pad_edge=False)
+    if result.mechanism != "none":
+        table.add_column("epsilon at this run's multiplier")
+    for cost in result.costs:
+        row = [cost.name, f"{cost.noise_multiplier:.4g}", f"{cost.prefix_noise:.4g}"]
+        table.add_row(*row, *([_number(cost.epsilon)] if result.mechanism != "none" else []))
+    console.print(table)
+    console.print("(the running sum's noise: root mean square over the rounds, in clip norms a coordinate)\n")
+    for assumption in result.assumptions:
+        console.print(f"- {assumption}")
+
+
+def _number(value: Any) -> str:
+    return "none holds" if value is None else f"{value:.4g}"

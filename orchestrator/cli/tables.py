@@ -1,0 +1,200 @@
+"""Figures as tables for people who read a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.audit.transcript import NUM_SHOWN
+from orchestrator.evaluation.costs import ROLES, _together
+from orchestrator.units import duration_text, size_text
+
+_LABELS = {
+    "model": "federated model",
+    "mixed": "mixed with the trigram",
+    "trigram": "trigram, pooled text",
+    "bigram": "bigram, pooled text",
+    "unigram": "unigram, pooled text",
+}
+
+
+def print_comparison(figures: Mapping[str, Any]) -> None:
+    """Prints what `fedkeys evaluate` found."""
+    console = Console()
+    people = f"{figures['clients']} people never seen in training, {figures['positions']:,} words"
+    table = Table(title=f"{people}, after round {figures['round_num']}")
+    for column in ("", "top-1", "95 %", "top-3", "nats", "per person"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, label in _LABELS.items():
+        row = figures[name]
+        interval, mean = row["top1_interval"], row["top1_per_client_mean"]
+        table.add_row(
+            label,
+            f"{row['top1']:.2%}",
+            "" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f} %",
+            f"{row['top3']:.2%}",
+            f"{row['loss_nats_per_token']:.3f}",
+            "" if mean is None else f"{mean:.2%}",
+            style="bold" if name == "model" else None,
+        )
+    console.print(table)
+    console.print("top-1 and top-3 recall; 95 %: interval over people; nats a word; per person: mean top-1 over people")
+    for name in ("model", "mixed"):
+        console.print(
+            f"{_LABELS[name]} minus trigram: {100 * figures[name]['top1_minus_trigram']:+.2f} points"
+            + _over_people(figures[name]["top1_minus_trigram_interval"])
+        )
+    console.print(
+        f"words outside the vocabulary: {figures['oov_rate']:.2%}, counted apart"
+        f" (top-1 over all words: {figures['model']['top1_of_all_words']:.2%});"
+        f" share of the model in the mixture: {figures['mixed']['model_weight']} (picked on dev people)"
+    )
+    personal = figures.get("personalised")
+    if personal:
+        console.print(
+            f"fine-tuned for {personal['clients']} people: top-1 {personal['before']['top1']:.2%} ->"
+            f" {personal['after']['top1']:.2%} on their later text, {100 * personal['top1_gain']:+.2f} points"
+            f"{_over_people(personal['top1_gain_interval'])};"
+            f" {personal['share_better']:.0%} better, {personal['share_worse']:.0%} worse"
+            f"; without the one who gains most {100 * personal['top1_gain_of_others']:+.2f}"
+            f" ({personal['setting']}; picked on dev people)"
+        )
+
+
+def _over_people(interval: Optional[Sequence[float]]) -> str:
+    if interval is None:
+        return ""
+    return f" (95 % over people: {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f})"
+
+
+def print_predictions(examples: Sequence[Mapping[str, Any]]) -> None:
+    """Prints some contexts with the next words."""
+    console = Console()
+    for example in examples:
+        words = ", ".join(f"{p['word']} {p['probability']:.0%}" for p in example["predictions"])
+        console.print(f"  {example['text']} [bold]...[/bold] {words}", highlight=False)
+
+
+def print_costs(figures: Mapping[str, Any]) -> None:
+    """Prints what read_costs found, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    who = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor"}
+    rounds = f"mean of {figures['rounds']:,} completed rounds of {figures['cohort']} clients"
+    table = Table(title=f"{figures['aggregator']}: {rounds}")
+    for column in ("", "stage", "sent", "received", "CPU"):
+        table.add_column(column, justify="left" if column in ("", "stage") else "right")
+    for role in ROLES:
+        stages = figures[role]
+        if stages:
+            stages = {**stages, "together": _together(stages)}
+        for place, (stage, cost) in enumerate(stages.items()):
+            last = stage == "together"
+            row = (size_text(cost["bytes_up"]), size_text(cost["bytes_down"]), _cpu_text(cost["cpu_s"]))
+            label = "" if place else who[role]
+            table.add_row(label, stage.replace("_", " "), *row, style="bold" if last else None, end_section=last)
+    console.print(table)
+    console.print(
+        f"A vector is {size_text(figures['vector_bytes'])}. Not in the bill, and the same for each aggregator: the "
+        f"model that a client receives before it trains, {size_text(figures['model_bytes'])}.",
+        highlight=False,
+    )
+
+    table = Table(title=f"Measured now: {figures['cohort']} random vectors of that length, nobody drops out")
+    table.add_column()
+    bills = {name: bill for name, bill in figures["same_vector"].items() if "error" not in bill}
+    for name in bills:
+        table.add_column(name, justify="right")
+    together = [{role: _together(bill[role]) for role in ROLES} for bill in bills.values()]
+    sent = [t["per_client"]["bytes_up"] for t in together]
+    table.add_row("a client sends", *map(size_text, sent))
+    table.add_row("  times the vector", *(f"{num / figures['vector_bytes']:.4f}" for num in sent))
+    table.add_row("a client receives", *(size_text(t["per_client"]["bytes_down"]) for t in together))
+    for role in ROLES:
+        table.add_row(f"CPU of {who[role]}", *(_cpu_text(t[role]["cpu_s"]) for t in together))
+    console.print(table)
+    for name, bill in figures["same_vector"].items():
+        if "error" in bill:
+            console.print(f"{name}: not possible here: {bill['error']}", highlight=False)
+    _print_on_phones(console, figures["on_phones"], list(bills))
+
+
+def _print_on_phones(console: Console, on_phones: Mapping[str, Any], names: Sequence[str]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Estimated on phones: what a client's part of such a sum takes")
+    for column in ("", "receive the model", *names):
+        table.add_column(column, justify="right" if column else "left")
+    for access, seconds in on_phones["model_s"].items():
+        own = (duration_text(on_phones["transfer_s"][name][access]) for name in names)
+        table.add_row(f"transfer over {access}", duration_text(seconds), *own)
+    table.add_section()
+    for tier in on_phones["slowdown"]:
+        own = (duration_text(on_phones["cpu_s_at_most"][name][tier]) for name in names)
+        table.add_row(f"CPU at most, {tier}", "", *own)
+    console.print(table)
+    console.print(
+        "Transfer at the median speed of each network (China and worldwide, 2020 and 2021). CPU: the time here, times "
+        "how much longer that phone took to train Gboard's model than its arithmetic takes here: a bound from far "
+        "above, since that training used a slow framework and most phones encrypt by instructions made for it.",
+        highlight=False,
+    )
+
+
+def _cpu_text(seconds: float) -> str:
+    """CPU seconds, three digits; nothing for 0: none was needed, or nobody here could count it."""
+    if not seconds:
+        return ""
+    return f"{1000 * seconds:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
+
+
+def print_transcript(figures: Mapping[str, Any]) -> None:
+    """Prints what read_transcript found, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    plain, masked, encrypted = (figures[view] for view in ("plain", "masked", "encrypted"))
+    table = Table(title=f"Client {figures['client']} in round {figures['round_num']}, as the server sees it")
+    for column in ("", "plain", "secagg: masked", "encrypted"):
+        table.add_column(column)
+    table.add_row("bytes", *(f"{view['bytes']:,}" for view in (plain, masked, encrypted)))
+    table.add_row(
+        "it begins with",
+        "\n".join(str(word - (word >> 31 << 32)) for word in plain["first_words"]),  # signed
+        "\n".join(str(word - (word >> 31 << 32)) for word in masked["first_words"]),
+        "\n".join(encrypted["first_bytes"][i : i + 8] for i in range(0, 8 * NUM_SHOWN, 8)),
+    )
+    typed = set(figures["typed"])
+    table.add_row("loudest words", *(_words_text(view["loudest"], typed) for view in (plain, masked)), "")
+    table.add_row("bytes uniform?", *(_test_text(view["uniform_bytes"]) for view in (plain, masked, encrypted)))
+    correlations = (_test_text(view["correlation"]) for view in (masked, encrypted))
+    table.add_row("correlation with plain", "", *correlations)
+    console.print(table)
+    norms, noised = figures["update_norm"], "" if figures["mechanism"] == "none" else " with its noise"
+    for line in (
+        f"This run's aggregator is {figures['aggregator']}: that column is what its server received.",
+        "Loudest words: those whose output bias the upload raises most. * = this client does type it; it types "
+        f"{figures['typed_share']:.1%} of the model's words.",
+        f"A test fails if p is below {figures['false_alarm_rate']:g}: so often an upload that hides everything would.",
+        "Keys are fresh: masks and ciphertexts are others each time, the vector under them is the same.",
+        f"Norm of the round's mean update: {norms['of the run']:.9g} in the run{noised}, "
+        f"{norms['computed again']:.9g} again.",
+    ):
+        console.print(line, highlight=False)
+
+
+def _words_text(words: list[str], typed: set[str]) -> str:
+    return "\n".join(f"{word} *" if word in typed else word for word in words)
+
+
+def _test_text(test: Mapping[str, Any]) -> str:
+    name, symbol = ("chi_square", "chi²") if "chi_square" in test else ("r", "r")
+    verdict = {"chi_square": ("no", "yes"), "r": ("yes", "no")}[name][test["ok"]]
+    p_value = f"p = {test['p_value']:.2g}" if test["p_value"] > 1e-300 else "p < 1e-300"
+    return f"{verdict}\n{symbol} = {test[name]:,.4g}\nn = {test['n']:,}\n{p_value}"

@@ -1,0 +1,43 @@
+"""The next words after a text, as the keyboard's three suggestions."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from models import cifg_lstm
+from models.batches import build_batches
+from models.corpus import split_sentences
+from models.vocabulary import NUM_SPECIAL
+from orchestrator.run.folder import RunFolder
+
+_SENTENCE_ENDS = (".", "!", "?", "\n")
+
+
+class Predictor:
+    """Predicts with a run's newest checkpoint."""
+
+    def __init__(self, folder: RunFolder, weights: Optional[cifg_lstm.Weights] = None):
+        """Raises RunFolderError if the run has no checkpoint."""
+        self._vocabulary = folder.vocabulary()
+        self._time = folder.config().data.max_words
+        self._weights = tuple(map(tf.constant, weights or folder.load_checkpoint().model))
+
+    def next_words(self, text: str, count: int = 3) -> list[tuple[str, float]]:
+        """The likeliest next words and their probabilities, likeliest first.
+
+        The context is the last sentence that `text` begins, its last words if it is longer than the model's time
+        steps. Special ids are never proposed; their probability is not redistributed.
+        """
+        sentences = [] if text.rstrip(" ").endswith(_SENTENCE_ENDS) else split_sentences(text)
+        words = self._vocabulary.encode(" ".join(sentences[-1]) if sentences else "")
+        # One word more than is known: the model is asked for what stands there.
+        context = np.append(words, NUM_SPECIAL)[-self._time :]
+        num_rows = int(self._weights[0].shape[0])
+        batch = build_batches([context], batch_size=1, time=self._time, vocabulary_size=num_rows)
+        probabilities, _ = cifg_lstm.next_word_probabilities(self._weights, batch.tokens[0], batch.mask[0])
+        of_next = probabilities.numpy()[len(context) - 1]
+        best = np.argsort(-of_next[NUM_SPECIAL:], kind="stable")[:count] + NUM_SPECIAL
+        return [(self._vocabulary.words[i], float(of_next[i])) for i in best]

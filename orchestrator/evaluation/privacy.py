@@ -1,0 +1,288 @@
+"""What a run's privacy comes to, what each mechanism would cost in its place, and how well its noise adds up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.privacy.accounting import Cost
+from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
+from orchestrator.privacy.correlated import prefix_variances
+from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
+from orchestrator.privacy.mechanism import noise_sequence
+from orchestrator.rounds.cohort import largest_separation
+from orchestrator.run.folder import RunFolder
+from orchestrator.settings.files import PrivacyConfig, RunConfig
+from orchestrator.settings.privacy import CORRELATED
+
+MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
+_DELTAS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
+_EPSILON_WITHOUT = 8.0  # of the comparison, for a run that has no differential privacy
+_MOST_ROUNDS = 4000  # for which the running sums' noise is computed exactly
+
+NOT_COVERED = (
+    "rounds.jsonl, TensorBoard's scalars and this folder are the operator's: their losses, norms and counts have no "
+    "noise. Publish the model, not the folder.",
+    "The dev people's figures are theirs, not the training people's; whoever chooses settings by them spends their "
+    "privacy, not that of the ledger.",
+    "Clients clip as they are told; who sends a longer update breaks only its own protection, and the sum.",
+    "The Gaussian numbers come from floating point and are rounded to the encoder's grid; their tail ends at 8.6 "
+    "standard deviations.",
+)
+
+
+@dataclass(frozen=True)
+class MechanismCost:
+    """One mechanism in a run's place: the same people, rounds, cohorts and clip.
+
+    Attributes:
+      name: of the mechanism.
+      epsilon: of all rounds, at the run's noise multiplier; None if the run has none.
+      noise_multiplier: what it takes for the run's epsilon.
+      prefix_noise: with that, the noise of the running sum of mean updates, in clip norms a coordinate: root mean
+        square over the rounds.
+      by_round: that noise after each round [rounds].
+    """
+
+    name: str
+    epsilon: Optional[float]
+    noise_multiplier: float
+    prefix_noise: float
+    by_round: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunPrivacy:
+    """What a run's privacy comes to.
+
+    Attributes:
+      mechanism: "none" without differential privacy; then there is no epsilon and no zcdp.
+      noise_multiplier, clip_norm, separation, population, delta: of the run.
+      budget: its epsilon; 0 = none.
+      rounds_charged: charges in the ledger.
+      most_participations: of the person who took part most.
+      zcdp: rho.
+      epsilon: by delta.
+      assumptions: what these figures rest on.
+      target: the epsilon at which the mechanisms are compared.
+      costs: of each mechanism in the run's place.
+    """
+
+    mechanism: str
+    noise_multiplier: float
+    clip_norm: float
+    separation: int
+    population: int
+    delta: float
+    budget: float
+    rounds_charged: int
+    most_participations: int
+    zcdp: Optional[float]
+    epsilon: dict[float, Optional[float]]
+    assumptions: tuple[str, ...]
+    target: float
+    costs: tuple[MechanismCost, ...]
+
+
+def run_privacy(folder: RunFolder, num_people: Optional[int] = None) -> RunPrivacy:
+    """What the privacy of a run comes to, read from its ledger.
+
+    Args:
+      folder: of the run.
+      num_people: who could take part, of a run without a ledger; None takes those who did.
+
+    Raises:
+      RunFolderError: there is no run, or its ledger is missing or damaged.
+      PrivacyStop: the ledger holds an event that the accountant does not know.
+    """
+    config = folder.config()
+    privacy = config.privacy
+    if privacy.mechanism == "none" and not (folder.path / LEDGER_FILE).exists():
+        took_part = {member for report in folder.rounds() for member in report["selected"]}
+        return _without(config, num_people or max(len(took_part), config.rounds.cohort_size))
+    head, charges = read_ledger(folder.path)
+    history = history_of(head, charges)
+    cost = head.cost_of(history)
+    planned = Cost(
+        planned_squared(head.mechanism, config.rounds.count, head.separation, head.bands)
+        / (2 * head.noise_multiplier**2),
+        head.is_gaussian,
+    )
+    target = head.budget or planned.epsilon(head.delta)
+    deltas = sorted({head.delta, *(d for d in _DELTAS if d < 1 / head.population)}, reverse=True)
+    return RunPrivacy(
+        mechanism=head.mechanism,
+        noise_multiplier=head.noise_multiplier,
+        clip_norm=head.clip_norm,
+        separation=head.separation,
+        population=head.population,
+        delta=head.delta,
+        budget=head.budget,
+        rounds_charged=sum(bool(charge.participants) for charge in charges),
+        most_participations=history.most_participations,
+        zcdp=cost.zcdp,
+        epsilon={delta: cost.epsilon(delta) for delta in deltas},
+        assumptions=(*_claims(config), *NOT_COVERED),
+        target=target,
+        costs=_costs(config, head.separation, head.bands, head.delta, target, head.noise_multiplier),
+    )
+
+
+def _without(config: RunConfig, num_people: int) -> RunPrivacy:
+    delta, separation = default_delta(num_people), largest_separation(num_people, config.rounds.cohort_size)
+    bands = min(separation, 64)
+    return RunPrivacy(
+        mechanism="none",
+        noise_multiplier=0.0,
+        clip_norm=config.aggregation.clip_norm,
+        separation=separation,
+        population=num_people,
+        delta=delta,
+        budget=0.0,
+        rounds_charged=0,
+        most_participations=0,
+        zcdp=None,
+        epsilon={delta: None},
+        assumptions=(
+            "No noise was added: no epsilon holds. Secure aggregation hides who typed a word, not that it was typed.",
+        ),
+        target=_EPSILON_WITHOUT,
+        costs=_costs(config, separation, bands, delta, _EPSILON_WITHOUT, None),
+    )
+
+
+def _claims(config: RunConfig) -> list[str]:
+    """What the ledger's figures rest on, for the run's mechanism."""
+    privacy = config.privacy
+    claims = [
+        "User level: two runs are neighbours if one person's whole text is in one and nothing in its place in the "
+        "other. Who is selected and who drops out must not depend on anybody's text, and is taken to be public.",
+        "No amplification by sampling is claimed: cohorts are of a fixed size and their members known to the server. A "
+        "person is charged for each round it was selected for.",
+    ]
+    claims.append(
+        f"A person's participations lie at least {privacy.separation} rounds apart: people have turns, and the ledger "
+        "refuses a cohort that breaks them."
+    )
+    if config.data.vocabulary == "pooled":
+        claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
+    else:
+        claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
+    trust = {
+        "central": "The server is trusted to add the noise: it sees "
+        + ("every update" if config.aggregation.aggregator == "plain" else "the sum")
+        + " without it.",
+        "distributed": (
+            f"Enough noise is in the sum if at least {config.aggregation.min_survivors} clients' updates are, which "
+            "the aggregator enforces, and if all of them added theirs: colluding clients can take theirs away. The "
+            "server sees no sum without noise. Accounted by zCDP."
+        ),
+        "local": "Nobody is trusted: each update leaves its client with all of its noise.",
+    }
+    claims.append(trust.get(privacy.mechanism, trust["central"] + " The noise is correlated over rounds (DP-FTRL)."))
+    if config.audit.canaries:
+        claims.append(f"{config.audit.canaries} of the people are an audit's canary clients.")
+    if privacy.mechanism in ("distributed", "local"):
+        claims.append("In this simulation the clients' noise comes from the run's sealed seed; phones draw their own.")
+    return claims
+
+
+def _costs(
+    config: RunConfig, separation: int, bands: int, delta: float, target: float, noise_multiplier: Optional[float]
+) -> tuple[MechanismCost, ...]:
+    num_rounds, separation = config.rounds.count, max(1, separation)
+    costs = []
+    for name in MECHANISMS:
+        own_bands = (bands if config.privacy.mechanism == "matrix" else min(separation, 64)) if name == "matrix" else 1
+        epsilon = None
+        if noise_multiplier:
+            zcdp = planned_squared(name, num_rounds, separation, own_bands) / (2 * noise_multiplier**2)
+            epsilon = Cost(zcdp, name != "distributed").epsilon(delta)
+        needed = noise_of_budget(name, target, delta, num_rounds, separation, own_bands)
+        privacy = msgspec.structs.replace(config.privacy, mechanism=name, bands=own_bands)
+        by_round = running_noise(config, privacy) * needed
+        rms = float(np.sqrt(np.square(by_round).mean()))
+        costs.append(MechanismCost(name, epsilon, needed, rms, by_round))
+    return tuple(costs)
+
+
+def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float64]:
+    """The standard deviation of the noise in the running sum of mean updates, a coordinate, at noise multiplier 1.
+
+    In clip norms, after each round [rounds, at most 4000], with whole cohorts.
+    """
+    num_rounds, cohort_size = min(config.rounds.count, _MOST_ROUNDS), config.rounds.cohort_size
+    if privacy.mechanism in CORRELATED:
+        variances = prefix_variances(lambda draw: noise_sequence(privacy, draw), num_rounds)
+    else:
+        variances = np.arange(1.0, num_rounds + 1)
+    if privacy.mechanism == "distributed":
+        variances = variances * cohort_size / config.aggregation.min_survivors
+    elif privacy.mechanism == "local":
+        variances = variances * cohort_size
+    return np.sqrt(variances) / cohort_size
+
+
+def figures(result: RunPrivacy) -> dict[str, Any]:
+    """The object that `fedkeys privacy --json` prints; what is infinite is null."""
+
+    def finite(value: Optional[float]) -> Optional[float]:
+        return value if value is not None and math.isfinite(value) else None
+
+    return {
+        "epsilon": {f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
+        "zcdp": finite(result.zcdp),
+        "mechanism": result.mechanism,
+        "assumptions": list(result.assumptions),
+        "delta": result.delta,
+        "noise_multiplier": result.noise_multiplier,
+        "clip_norm": result.clip_norm,
+        "population": result.population,
+        "separation": result.separation,
+        "budget": result.budget,
+        "rounds_charged": result.rounds_charged,
+        "most_participations": result.most_participations,
+        "compared_at_epsilon": finite(result.target),
+        "mechanisms": [
+            {
+                "mechanism": cost.name,
+                "epsilon_at_the_runs_noise": finite(cost.epsilon),
+                "noise_multiplier": cost.noise_multiplier,
+                "running_sum_noise": cost.prefix_noise,
+            }
+            for cost in result.costs
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run's accuracy as it was trained.
+
+    Attributes:
+      name: of its folder.
+      mechanism: its mechanism, or "none".
+      noise_multiplier: 0 without differential privacy.
+      points: (round, epsilon or None, dev top-1) of each evaluation.
+    """
+
+    name: str
+    mechanism: str
+    noise_multiplier: float
+    points: tuple[tuple[int, Optional[float], float], ...]
+
+
+def measured_run(folder: RunFolder) -> MeasuredRun:
+    """The dev people's top-1 recall of a run, with the epsilon that had been spent by then."""
+    privacy = folder.config().privacy
+    points, epsilon = [], None
+    for report in folder.rounds():
+        epsilon = report.get("epsilon") or epsilon
+        if report["metrics"].get("dev_top1") is not None:
+            points.append((report["round_num"], epsilon, report["metrics"]["dev_top1"]))
+    return MeasuredRun(folder.path.name, privacy.mechanism, privacy.noise_multiplier, tuple(points))

@@ -1,0 +1,95 @@
+"""What a participation costs a phone: bytes from the real aggregator's own bill, CPU seconds from measured rates.
+
+Bytes are exact: the aggregator itself sums a few small vectors, and its bill grows evenly with slots and neighbours.
+CPU seconds can't be taken from the run itself, or two runs of one seed would differ: they are rates that were measured
+once, on the processor named below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edge.fleet import Work
+from models.corpus import ClientId
+from models.weights import ModelSize
+from orchestrator.aggregator import Cohort, StageCost
+from orchestrator.rounds.build import build_aggregator, secagg_policy
+from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import cohort_limit
+from orchestrator.settings.sections import AggregationConfig
+
+_WORD_BYTES = 4
+_FEW, _MORE, _SLOTS = 8, 16, 4096
+# CPU seconds on one core of an x86-64 server (EPYC, AES-NI): the bill of 16 clients with 1,422,251 slots, divided.
+# `fedkeys costs` prints such a bill for another machine.
+_SHARE_S = 2.1e-4  # a neighbour: agree on a key, split and seal two secrets
+_MASK_S = 7.5e-10  # a slot and a neighbour: expand a mask and add it
+_UNMASK_S = 1.1e-4  # a neighbour: open its shares
+_ENCRYPT_S = 2.0e-7  # a slot
+# A phone's core takes so many times as long as that server core: an assumption, for want of a measurement on phones.
+PHONE_FACTOR = 3.0
+_SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
+
+
+def participation_work(config: RunConfig, size: ModelSize) -> Work:
+    """The bytes and CPU seconds of one participation under a configuration, of a phone whose slowness is 1."""
+    slots, num_clients = size.num_weights + 1, cohort_limit(config)
+    degree = _degree(config, num_clients)
+    stages = _stage_bytes(config.aggregation, slots, degree)
+
+    def total(names: tuple[str, ...], field: str) -> float:
+        return sum(getattr(stages[name], field) for name in names if name in stages)
+
+    name = config.aggregation.aggregator
+    secagg = name == "secagg"
+    upload_cpu_s = {"plain": 0.0, "secagg": _MASK_S * slots * (degree + 1), "encrypted": _ENCRYPT_S * slots}[name]
+    return Work(
+        model_bytes=_WORD_BYTES * size.num_weights,
+        setup_bytes_up=total(_SETUP, "bytes_up"),
+        setup_bytes_down=total((*_SETUP, "upload"), "bytes_down"),
+        setup_messages=2 if secagg else 0,
+        setup_cpu_s=PHONE_FACTOR * _SHARE_S * degree if secagg else 0.0,
+        upload_bytes=stages["upload"].bytes_up,
+        upload_cpu_s=PHONE_FACTOR * upload_cpu_s,
+        finish_bytes_up=total(_FINISH, "bytes_up"),
+        finish_bytes_down=total(_FINISH, "bytes_down"),
+        finish_messages=2 if secagg else 0,
+        finish_cpu_s=PHONE_FACTOR * _UNMASK_S * degree if secagg else 0.0,
+    )
+
+
+def _degree(config: RunConfig, num_clients: int) -> int:
+    if config.aggregation.aggregator != "secagg":
+        return 0
+    from orchestrator.secagg.graph import graph_parameters
+
+    return graph_parameters(num_clients, secagg_policy(config.aggregation)).degree
+
+
+def _stage_bytes(aggregation: AggregationConfig, slots: int, degree: int) -> dict[str, StageCost]:
+    """Bytes by stage for a client with `degree` neighbours: three small sums, and a plane through them."""
+    few = _measure(aggregation, _FEW, _SLOTS)
+    longer = _measure(aggregation, _FEW, 2 * _SLOTS)
+    more = _measure(aggregation, _MORE, _SLOTS) if degree else few
+
+    def extended(stage: str, field: str) -> float:
+        base = getattr(few[stage], field)
+        by_slot = (getattr(longer[stage], field) - base) / _SLOTS
+        by_neighbour = (getattr(more[stage], field) - base) / (_MORE - _FEW)
+        return base + by_slot * (slots - _SLOTS) + (by_neighbour * (degree - _FEW + 1) if degree else 0.0)
+
+    return {stage: StageCost(extended(stage, "bytes_up"), extended(stage, "bytes_down")) for stage in few}
+
+
+def _measure(aggregation: AggregationConfig, num_clients: int, slots: int) -> Mapping[str, StageCost]:
+    """The real aggregator's bill for one client."""
+    defaults = AggregationConfig(
+        aggregator=aggregation.aggregator,
+        poly_degree=aggregation.poly_degree,
+        coeff_modulus_bits=aggregation.coeff_modulus_bits,
+    )
+    members = tuple(ClientId(f"client {i}") for i in range(num_clients))
+    vectors = ((member, np.zeros(slots, np.uint32)) for member in members)
+    return build_aggregator(defaults).sum(vectors, Cohort(1, members, 2), {}).cost.per_client

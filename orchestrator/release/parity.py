@@ -1,0 +1,144 @@
+"""Whether a bundle trains as the run did: TFF's side of the certificate."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import BundleError, ExportError
+from edge.export import TRAIN_FILE
+from edge.litert_client import TrainableModel
+from edge.manifest import (
+    MANIFEST_FILE,
+    read_manifest,
+)
+from edge.parity import RATE, STEPS, Certificate, Reference, certify
+from edge.phone_bundle import read_file
+from models.batches import Batches, build_batches
+from models.client_data import ClientData
+from models.weights import WEIGHT_NAMES, ModelSize, Weights
+from orchestrator.rounds.build import cut
+from orchestrator.rounds.round import weights_digest
+from orchestrator.run.data import _text_of
+from orchestrator.run.folder import RunFolder
+from orchestrator.settings.files import RunConfig
+
+_HELD_OUT_SENTENCES = 400
+
+
+def run_parity(folder: RunFolder, bundle: Path, note: Callable[[str], None] = lambda text: None) -> Certificate:
+    """The certificate of a bundle, made anew with the text of the run it came from.
+
+    Raises:
+      BundleError: the bundle came from another run.
+    """
+    manifest, raw = read_manifest(bundle)
+    config, identity = folder.config(), folder.identity()
+    if manifest.run.config_sha256 != identity.config_sha256:
+        raise BundleError(f"{bundle} was not exported from {folder.path}: name the run that it came from")
+    files = {MANIFEST_FILE: raw, **{name: read_file(bundle, manifest, name) for name in manifest.files}}
+    weights = TrainableModel(files[TRAIN_FILE]).get_weights()
+    if weights_digest(weights) != manifest.run.weights_sha256:
+        raise BundleError(f"{bundle / TRAIN_FILE} holds other weights than the manifest names: export the run again")
+    return _certify(config, _text_of(folder, config, identity), files, weights, note)
+
+
+def _require_passed(certificate: Certificate) -> None:
+    if certificate.passed:
+        return
+    worst = max(certificate.runtimes, key=lambda name: certificate.runtimes[name].max_abs_diff)
+    by_tensor = certificate.runtimes[worst].max_abs_diff_by_tensor
+    tensor = max(WEIGHT_NAMES, key=lambda name: by_tensor[name])
+    raise ExportError(
+        f"after {certificate.steps} steps {worst} is {by_tensor[tensor]:.1e} off TFF in {tensor}, "
+        f"{certificate.gate:.0e} is allowed (TFF is {certificate.reference_self_diff:.1e} off itself): "
+        "nothing was written; --no-parity writes it, marked as unproven"
+    )
+
+
+def _certify(
+    config: RunConfig, data: ClientData, files: Mapping[str, bytes], weights: Weights, note: Callable[[str], None]
+) -> Certificate:
+    """The certificate of files, on the text of the first training people; int8 on that of the dev people."""
+    num_rows, time = ModelSize.of(weights).vocabulary_size, config.data.max_words
+    batch_size, rate = config.client.batch_size, min(RATE, config.client.learning_rate)
+    theirs = itertools.chain.from_iterable(cut(own, num_rows) for own in data.train.values())
+    sentences = list(itertools.islice(theirs, STEPS * batch_size))
+    sentences = list(itertools.islice(itertools.cycle(sentences), STEPS * batch_size))
+    batches = build_batches(sentences, batch_size=batch_size, time=time)
+    unseen = itertools.chain.from_iterable(cut(own, num_rows) for own in data.dev.values())
+    held_out = [sentence[:time] for sentence in itertools.islice(unseen, _HELD_OUT_SENTENCES)]
+    note(f"{STEPS} steps in TFF")
+    reference = _train_in_tff(config, weights, batches, rate)
+    note("the same steps in the exported files")
+    return certify(files, weights, weights_digest(weights), batches, rate, reference, held_out)
+
+
+def _train_in_tff(config: RunConfig, weights: Weights, batches: Batches, rate: float) -> Reference:
+    """What the TFF client work makes of the batches: one client that has them all, and its losses step by step."""
+    from tff_pipelines.client_work import build_client_work
+    from tff_pipelines.runtime import Runtime
+
+    client_work = build_client_work(ModelSize.of(weights), config.data.max_words, config.client.clip_norm)
+    with Runtime("1") as runtime:
+
+        def train(start: Weights, own: Batches) -> Mapping[str, Any]:
+            return next(runtime.map_clients(client_work, (start, np.float32(rate), np.int32(0)), [own], 1))
+
+        whole = train(weights, batches)
+        turned = train(weights, Batches(*(np.ascontiguousarray(part[:, ::-1]) for part in batches)))
+        losses, now = [], weights
+        for step in range(len(batches.tokens)):
+            one = train(now, Batches(*(part[step : step + 1] for part in batches)))
+            losses.append(float(one["loss_sum"]) / max(1, int(one["num_tokens"])))
+            now = tuple(before - delta for before, delta in zip(now, one["delta"]))
+    return Reference(
+        name=" ".join(f"{package} {metadata.version(package)}" for package in ("tensorflow-federated", "tensorflow")),
+        delta=tuple(whole["delta"]),
+        losses=losses,
+        self_diff=max(float(np.abs(a - b).max()) for a, b in zip(whole["delta"], turned["delta"])),
+    )
+
+
+def parity_figures(certificate: Certificate) -> dict[str, Any]:
+    """The fields of `fedkeys parity --json`."""
+    return {
+        "steps": certificate.steps,
+        "gate": certificate.gate,
+        "passed": certificate.passed,
+        "learning_rate": certificate.learning_rate,
+        "reference": certificate.reference,
+        "reference_self_diff": certificate.reference_self_diff,
+        "runtimes": certificate.runtimes,
+        "skipped": certificate.skipped,
+        "int8": certificate.int8,
+    }
+
+
+def parity_lines(certificate: Certificate) -> Sequence[str]:
+    """The same for people."""
+    lines = [
+        f"{certificate.steps} steps of {certificate.batch_size} sentences, learning rate {certificate.learning_rate:g}",
+        f"{certificate.reference}, against itself with its sentences in another order: "
+        f"{certificate.reference_self_diff:.1e}",
+    ]
+    for name, runtime in certificate.runtimes.items():
+        ulp = runtime.ulp
+        lines.append(
+            f"{name:17} {runtime.version:7} largest difference {runtime.max_abs_diff:.1e}, "
+            f"ULPs p50 {ulp.p50} p90 {ulp.p90} p99 {ulp.p99} max {runtime.max_ulp}, "
+            f"loss drift {max(map(abs, runtime.loss_drift)):.1e} nats per token"
+        )
+        differences = "  ".join(f"{tensor} {diff:.1e}" for tensor, diff in runtime.max_abs_diff_by_tensor.items())
+        lines.append(f"{'':17} {differences}")
+    lines += [f"{name:17} left out: {reason}" for name, reason in certificate.skipped.items()]
+    int8 = certificate.int8
+    lines.append(
+        f"int8 against float32 on {int8.positions} held-out positions: top-1 {int8.top1:.2%}, top-3 {int8.top3:.2%}"
+    )
+    return lines

@@ -1,0 +1,152 @@
+"""Where a model comes from, as a signed statement: in-toto Statement v1 with the SLSA provenance v1 predicate.
+
+Source: https://github.com/in-toto/attestation, spec/v1/statement.md; https://slsa.dev/spec/v1.0/provenance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+
+from edge.dsse import open_envelope, seal
+from edge.errors import BundleError
+from edge.manifest import to_json
+from models.files import write_atomically
+from orchestrator.errors import RunFolderError
+from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.record import RECORD_FILE, Provenance, build_provenance, read_record
+from orchestrator.settings.files import RunConfig
+
+CARD_FILE = "MODEL_CARD.md"
+STATEMENT_FILE = "provenance.intoto.json"
+WEIGHTS = "weights"  # of the model: raw little-endian float32, in the model's order
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+
+
+def write_statement(folder: RunFolder, weights_sha256: str, round_num: int, key: Optional[Path]) -> Path:
+    """The path of DIR/provenance.intoto.json: a statement about weights, card and record, in a DSSE envelope.
+
+    The same run and key give the same bytes.
+
+    Args:
+      folder: a run with its card.
+      weights_sha256: of the model that the card describes.
+      round_num: that it is of.
+      key: to sign with; None leaves it unsigned.
+
+    Raises:
+      EdgeError, RunFolderError: the key can't be used, or the record is damaged.
+    """
+    config, identity = folder.config(), folder.identity()
+    subjects = {WEIGHTS: weights_sha256, CARD_FILE: _digest(folder.path / CARD_FILE)}
+    made_from = build_provenance(identity, "")
+    run_id = identity.config_sha256
+    if (folder.path / RECORD_FILE).exists():
+        entries = read_record(folder.path)
+        if round_num >= len(entries) or entries[round_num].weights_sha256 != weights_sha256:
+            raise RunFolderError(
+                f"{folder.path / RECORD_FILE} has other weights for round {round_num} than the checkpoint: restore them"
+            )
+        subjects[RECORD_FILE] = _digest(folder.path / RECORD_FILE)
+        run_id = entries[0].entry_sha256
+        own = entries[round_num]
+        made_from = msgspec.structs.replace(made_from, code_sha256=own.code_sha256, lock_sha256=own.lock_sha256)
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects.items()],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": _predicate(config, identity, made_from, round_num, run_id),
+    }
+    path = folder.path / STATEMENT_FILE
+    write_atomically(path, seal(to_json(statement), key))
+    return path
+
+
+def _predicate(
+    config: RunConfig, identity: RunIdentity, made_from: Provenance, round_num: int, run_id: str
+) -> dict[str, Any]:
+    settings = msgspec.to_builtins(config)
+    del settings["runtime"]  # where it was computed changes nothing in what comes out
+    settings["data"] = {**settings["data"], "source": identity.corpus_name, "vocabulary": identity.vocabulary_sha256}
+    sources = {
+        "urn:fedkeys:code": made_from.code_sha256,
+        "urn:fedkeys:lock": made_from.lock_sha256,
+        "urn:fedkeys:text": made_from.corpus_sha256,
+        "urn:fedkeys:vocabulary": made_from.vocabulary_sha256,
+    }
+    return {
+        "buildDefinition": {
+            "buildType": "urn:fedkeys:train:v1",
+            "externalParameters": {"config": settings, "round": round_num},
+            "internalParameters": {"config_sha256": made_from.config_sha256},
+            "resolvedDependencies": [
+                *({"uri": uri, "digest": {"sha256": digest}} for uri, digest in sources.items()),
+                *({"uri": f"pkg:pypi/{name}@{v}"} for name, v in sorted(identity.versions.items()) if name != "python"),
+            ],
+        },
+        "runDetails": {
+            "builder": {"id": "urn:fedkeys:local", "version": {"fedkeys": metadata.version("fedkeys")}},
+            "metadata": {"invocationId": run_id},
+        },
+    }
+
+
+def check_statement(folder: RunFolder, public_key: Optional[Path]) -> str:
+    """What is known of the signer of a run's statement, once card and record are found to be what it names.
+
+    Raises:
+      BundleError: the statement is missing, damaged, signed by another, or a file was changed after it.
+    """
+    path = folder.path / STATEMENT_FILE
+    payload, signer = open_envelope(path, public_key)
+    for name, digest in read_subjects(path, payload).items():
+        if name != WEIGHTS and _digest(folder.path / name) != digest:
+            raise BundleError(f"{folder.path / name} is not the file that {STATEMENT_FILE} names: it was changed")
+    return signer
+
+
+def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
+    """{name: SHA-256} of what a statement is about.
+
+    Raises:
+      BundleError: it is no statement of ours.
+    """
+    try:
+        statement = msgspec.json.decode(payload)
+        if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+            raise ValueError("another type of statement")
+        subjects = {own["name"]: own["digest"]["sha256"] for own in statement["subject"]}
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} holds no statement that can be read ({error}): write it again") from None
+    if not set(subjects) <= {WEIGHTS, CARD_FILE, RECORD_FILE}:
+        raise BundleError(f"{path} names files that no run has: do not trust it")
+    return subjects
+
+
+def bundle_files(folder: RunFolder, weights_sha256: str) -> dict[str, bytes]:
+    """{name: content} of the card and the statement of exactly these weights; empty if the run has none.
+
+    Raises:
+      BundleError: the statement is damaged, or the card was changed after it.
+    """
+    path = folder.path / STATEMENT_FILE
+    if not path.exists():
+        return {}
+    payload, _ = open_envelope(path)
+    if read_subjects(path, payload).get(WEIGHTS) != weights_sha256:
+        return {}
+    check_statement(folder, None)
+    return {name: (folder.path / name).read_bytes() for name in (CARD_FILE, STATEMENT_FILE)}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read: {error.strerror}") from None

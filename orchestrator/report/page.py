@@ -1,0 +1,37 @@
+"""A self-contained HTML page of sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from orchestrator.report.parts import Card, Section
+
+
+def render_page(
+    *, kind: str, name: str, summary: str, cards: Sequence[Card], sections: Sequence[Section], footer: str
+) -> str:
+    """The page as HTML; texts are plain, `words in back-quotes` are set as code."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _code
+    template = environment.get_template("report.html.j2")
+    return template.render(kind=kind, name=name, summary=summary, cards=cards, sections=sections, footer=footer)
+
+
+def _code(text: str) -> Markup:
+    """The text, escaped, with `words in back-quotes` as code.
+
+    >>> str(_code("a < b: run `x & y`"))
+    'a &lt; b: run <code>x &amp; y</code>'
+    """
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(Markup.escape(text))))

@@ -1,0 +1,176 @@
+"""The report's figures of training, evaluation and privacy, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Optional
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from orchestrator.report.plots.style import (
+    INK,
+    MUTED,
+    PERCENT,
+    SMALL,
+    STAGES,
+    STYLE,
+    TOP1,
+    TOP3,
+    legend_above,
+    new_axes,
+    to_svg,
+)
+
+
+class Bar(NamedTuple):
+    """A horizontal line to compare a curve with."""
+
+    label: str
+    value: float
+    colour: str
+
+
+def recall_curve(
+    x: Sequence[float], top1: Sequence[float], top3: Sequence[float], x_label: str, bars: Sequence[Bar]
+) -> Markup:
+    """Top-1 and top-3 recall (fractions) against x, with dashed bars labelled at the right."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(SMALL)
+        for y, label, colour in ((top3, "among three", TOP3), (top1, "first suggestion", TOP1)):
+            axes.plot(x, y, color=colour, label=label, marker="o" if len(x) < 30 else None)
+        for bar in bars:
+            axes.axhline(bar.value, color=bar.colour, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.annotate(
+                bar.label,
+                (1.0, bar.value),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                color=MUTED,
+            )
+        axes.set_xlim(0, 1.02 * max(x) or 1)
+        axes.set_ylim(0, None)
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PERCENT)
+        legend_above(axes)
+        return to_svg(figure, f"recall-{x_label}", f"Top-1 and top-3 recall against {x_label}")
+
+
+def loss_curve(rounds: Sequence[int], train_nats: Sequence[float], dev: Sequence[tuple[int, float]]) -> Markup:
+    """Training loss of each round, its moving mean, and the dev people's loss."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(SMALL)
+        window = 2 * (len(rounds) // 80) + 1
+        axes.plot(rounds, train_nats, color=MUTED, linewidth=0.5, alpha=0.35)
+        label = f"training, mean of {window} rounds" if window > 1 else "training"
+        axes.plot(rounds, moving_mean(train_nats, window), color=TOP1, label=label)
+        if dev:
+            axes.plot(*zip(*dev), color=TOP3, marker="o", label="dev people")
+        axes.set_xlabel("rounds")
+        axes.set_ylabel("nats a word")
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        legend_above(axes)
+        return to_svg(figure, "loss", "Loss against rounds")
+
+
+def moving_mean(values: Sequence[float], window: int) -> np.ndarray:
+    """The mean over the `window` values around each place, over fewer at the ends; `window` is odd.
+
+    >>> moving_mean([2.0, 4.0, 9.0, 5.0], 3).tolist()
+    [3.0, 5.0, 6.0, 7.0]
+    """
+    sums = np.cumsum([0.0, *values])
+    places = np.arange(len(values))
+    starts, ends = np.maximum(0, places - window // 2), np.minimum(len(values), places + window // 2 + 1)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float]], bool]]) -> Markup:
+    """A horizontal bar a predictor: (label, top-1 recall, its interval, whether it is the run's own)."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes((7.2, 0.5 * len(rows) + 0.6))
+        places = np.arange(len(rows))[::-1]
+        for place, (_, value, interval, own) in zip(places, rows):
+            axes.barh(place, value, height=0.62, color=TOP1 if own else STAGES[-1])
+            edge = value
+            if interval is not None:
+                axes.plot(interval, (place, place), color=INK, linewidth=1.2, solid_capstyle="butt")
+                edge = max(edge, interval[1])
+            axes.annotate(
+                f"{value:.1%}", (edge, place), xytext=(6, 0), textcoords="offset points", va="center", weight="bold"
+            )
+        axes.set_yticks(places, [label for label, *_ in rows])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.set_xlim(0, 1.12 * max(max(v, i[1] if i else v) for _, v, i, _ in rows))
+        return to_svg(figure, "comparison", "Top-1 recall of the model and of the n-gram bars on the test people")
+
+
+def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup:
+    """How many people have which top-1 recall, for the model and as an outline for the trigram."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes((7.2, 2.9))
+        top = max([*model, *trigram, 0.02])
+        edges = np.arange(0.0, top + 0.04, 0.02).tolist()
+        axes.hist(model, edges, color=STAGES[0], rwidth=0.92, label="federated model")
+        if trigram:
+            axes.hist(trigram, edges, histtype="step", color=TOP3, linewidth=1.4, label="trigram, pooled text")
+        axes.set_xlabel("top-1 recall of a person")
+        axes.set_ylabel("people")
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(visible=False, axis="x")
+        legend_above(axes)
+        return to_svg(figure, "people", "Distribution of top-1 recall over the test people")
+
+
+def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
+    """A stacked bar a row: {row: {stage: seconds}}, every row with the same stages."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes((7.2, 0.55 * len(rows) + 1.25))
+        places = np.arange(len(rows))[::-1]
+        left = np.zeros(len(rows))
+        for i, stage in enumerate(next(iter(rows.values()))):
+            seconds = np.array([of_row[stage] for of_row in rows.values()])
+            axes.barh(places, seconds, left=left, height=0.62, color=STAGES[i % len(STAGES)], label=stage)
+            left += seconds
+        axes.set_yticks(places, list(rows))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("seconds")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, columnspacing=1.2, handlelength=1, borderpad=0.2)
+        return to_svg(figure, "stages", "Seconds of a round by stage")
+
+
+def running_noise(by_round: Mapping[str, Sequence[float]], own: str) -> Markup:
+    """Noise in the running sum of mean updates after each round, a line a mechanism; the run's own is strong."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(SMALL)
+        for (name, noise), colour in zip(by_round.items(), STAGES):
+            style = {"color": TOP1, "linewidth": 2.6} if name == own else {"color": colour, "linewidth": 1.2}
+            axes.semilogy(np.arange(1, len(noise) + 1), noise, label=name, **style)
+        axes.set_xlabel("rounds")
+        axes.set_ylabel("clip norms a coordinate")
+        axes.grid(visible=False, axis="y", which="minor")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.2)
+        return to_svg(figure, "running-noise", "Noise in the running sum of mean updates, by privacy mechanism")
+
+
+def recall_by_epsilon(points: Sequence[tuple[float, float]]) -> Markup:
+    """Top-1 recall (fractions) against the epsilon that had been spent by then."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(SMALL)
+        axes.plot(*zip(*points), color=TOP1, marker="o")
+        axes.set_xlim(0, None)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("epsilon spent")
+        axes.set_ylabel("first suggestion, dev people")
+        axes.yaxis.set_major_formatter(PERCENT)
+        return to_svg(figure, "recall-epsilon", "Top-1 recall against the epsilon spent")

@@ -1,0 +1,61 @@
+"""The report's section on differential privacy: what the model gives away of one person at most, and at what price."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from orchestrator.evaluation.privacy import RunPrivacy, measured_run, run_privacy
+from orchestrator.report.parts import Figure, Section, Table
+from orchestrator.report.plots import run as plots
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.view import RunView
+
+
+def privacy(run: RunView) -> Optional[Section]:
+    """Epsilon, what it rests on, and the noise; None for a run without differential privacy."""
+    if run.config.privacy.mechanism == "none":
+        return None
+    folder = RunFolder(Path(run.path))
+    result = run_privacy(folder)
+    figures = [
+        Figure(
+            plots.running_noise({cost.name: cost.by_round.tolist() for cost in result.costs}, result.mechanism),
+            f"Noise in the sum of all rounds so far, at epsilon {result.target:.3g}: what this run's mechanism adds "
+            "(strong), and what the others would.",
+        )
+    ]
+    points = [(epsilon, top1) for _, epsilon, top1 in measured_run(folder).points if epsilon is not None]
+    if len(points) > 1:
+        figures.append(Figure(plots.recall_by_epsilon(points), "Top-1 recall of the dev people as epsilon is spent."))
+    return Section(
+        "What the model can tell of one person",
+        (_in_short(result),),
+        tuple(figures),
+        (_epsilons(result), _mechanisms(result)),
+        result.assumptions,
+    )
+
+
+def _in_short(result: RunPrivacy) -> str:
+    epsilon = result.epsilon[result.delta]
+    return (
+        f"This run has user-level differential privacy by the mechanism `{result.mechanism}`: epsilon {epsilon:.3g} at "
+        f"delta {result.delta:.2g}, zCDP {result.zcdp:.3g}. It bounds how much the model could differ had any one of "
+        f"the {result.population} people typed nothing at all. {result.rounds_charged} rounds are charged; nobody was "
+        f"selected more than {result.most_participations} times. `fedkeys privacy` prints it."
+    )
+
+
+def _epsilons(result: RunPrivacy) -> Table:
+    rows = tuple((f"{delta:.2g}", f"{epsilon:.3g}") for delta, epsilon in result.epsilon.items() if epsilon is not None)
+    return Table(("delta", "epsilon"), rows, "Epsilon at other deltas", folded=True)
+
+
+def _mechanisms(result: RunPrivacy) -> Table:
+    rows = tuple((cost.name, f"{cost.noise_multiplier:.3g}", f"{cost.prefix_noise:.3g}") for cost in result.costs)
+    return Table(
+        ("mechanism", "noise multiplier", "noise of the running sum, clip norms a coordinate"),
+        rows,
+        f"What each mechanism would take for epsilon {result.target:.3g} in all rounds",
+    )

@@ -1,0 +1,203 @@
+"""What a configuration makes of a round: code, batches, weighting, learning rates, aggregator, trainer.
+
+Loads no TensorFlow before `load_trainer` is called. Training in TFF, the transcript, the attack and the clients of a
+network run all take these, so that they do the same.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Callable, Optional
+
+import numpy as np
+
+from models.batches import Batches, build_batches
+from models.client_data import Sentences
+from models.vocabulary import UNK
+from models.weights import ModelSize, Weights
+from orchestrator.aggregator import Aggregator, PlainSum
+from orchestrator.encoding import AdaptiveClip, Encoder
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.rounds.schedules import learning_rate_at
+from orchestrator.seeds import Purpose, seed_sequence
+from orchestrator.settings.privacy import FROM_CLIENTS
+from orchestrator.settings.run_config import RunConfig, cohort_limit
+from orchestrator.settings.sections import AggregationConfig
+
+_MODULUS_BITS = 32
+
+if TYPE_CHECKING:
+    from models.local_training import Trainer
+    from orchestrator.secagg.graph import Policy
+
+
+class NoStopwatch:
+    """For a round whose stages nobody times. See orchestrator.rounds.round.Stopwatch."""
+
+    def stage(self, name: str) -> AbstractContextManager:
+        """A context that does nothing."""
+        return nullcontext()
+
+
+def client_weight(config: RunConfig, num_tokens: int, num_examples: int) -> float:
+    """What a client's update counts by in the mean."""
+    return {"tokens": num_tokens, "examples": num_examples, "equal": 1}[config.client.weighting]
+
+
+def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
+    """The model's size; a small text may have fewer words than the configuration allows."""
+    rows = min(config.model.vocabulary_size, vocabulary_size)
+    return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
+
+
+def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.ndarray]) -> Weights:
+    """A run's weights before its first round; see models.cifg_lstm.initial_weights."""
+    from models.cifg_lstm import initial_weights
+
+    seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
+    return initial_weights(size, seed, word_counts, config.model.initial_range)
+
+
+def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
+    """The code between updates and integers."""
+    # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
+    most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
+    return Encoder(
+        clip_norm=first_clip_norm(config),
+        num_clients=config.rounds.cohort_size,
+        max_weight={
+            "tokens": most_sentences * config.data.max_words,
+            "examples": most_sentences,
+            "equal": 1,
+        }[config.client.weighting],
+        shapes=size.shapes,
+        bits=_bits_under_noise(config),
+        count_under_clip=config.privacy.adaptive_clip,
+    )
+
+
+def first_clip_norm(config: RunConfig) -> float:
+    """The clip norm of the first round, and of all if it does not adapt."""
+    return config.aggregation.clip_norm if config.privacy.mechanism == "none" else config.privacy.clip_norm
+
+
+def _bits_under_noise(config: RunConfig) -> Optional[int]:
+    """The bits of a coordinate that leave room for the noise that clients add; None if they add none.
+
+    A sum must stay below 2**31 with ten standard deviations of noise on top of the longest updates in one coordinate.
+
+    Raises:
+      ValueError: the noise multiplier is still open.
+    """
+    privacy, num_clients = config.privacy, config.rounds.cohort_size
+    if privacy.mechanism not in FROM_CLIENTS:
+        return None
+    if privacy.noise_multiplier <= 0:
+        raise ValueError(f"noise_multiplier must be resolved, got noise_multiplier={privacy.noise_multiplier}")
+    noisy_sums = num_clients if privacy.mechanism == "local" else num_clients / config.aggregation.min_survivors
+    clips = num_clients + 10.0 * privacy.noise_multiplier * math.sqrt(noisy_sums)
+    return min(_MODULUS_BITS - (num_clients - 1).bit_length(), int(_MODULUS_BITS - math.log2(clips)))
+
+
+def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
+    """The clip norm that follows the updates' norms, if it is configured."""
+    privacy = config.privacy
+    if not privacy.adaptive_clip:
+        return None
+    return AdaptiveClip(first_clip_norm(config), privacy.clip_quantile, privacy.clip_learning_rate)
+
+
+def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable] = None) -> Aggregator:
+    """The aggregator that a configuration names; each one's libraries are loaded only if it is used.
+
+    Args:
+      aggregation: the configuration.
+      observer: of secagg: is shown every message that the server receives.
+    """
+    if aggregation.aggregator == "secagg":
+        from orchestrator.secagg import SecAgg
+
+        return SecAgg(secagg_policy(aggregation), observer=observer)
+    if aggregation.aggregator == "encrypted":
+        from orchestrator.homomorphic.encrypted_sum import EncryptedSum
+        from orchestrator.homomorphic.parameters import BfvParameters
+
+        return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
+    return PlainSum()
+
+
+def require_summable(config: RunConfig) -> None:
+    """Checks, before anything runs, that the aggregator can protect and sum cohorts of the configured size.
+
+    Raises:
+      ConfigError: it can't.
+    """
+    aggregation, cohort_size = config.aggregation, cohort_limit(config)
+    try:
+        if aggregation.aggregator == "secagg":
+            from orchestrator.secagg.graph import graph_parameters
+
+            graph_parameters(cohort_size, secagg_policy(aggregation))
+        elif aggregation.aggregator == "encrypted":
+            from orchestrator.homomorphic.parameters import BfvParameters
+
+            BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).require_room(cohort_size)
+    except (OrchestratorError, ValueError) as error:
+        raise ConfigError(
+            f"rounds.cohort_size = {config.rounds.cohort_size} with aggregation.aggregator = "
+            f"{aggregation.aggregator!r}: {error}"
+        ) from None
+
+
+def secagg_policy(aggregation: AggregationConfig) -> Policy:
+    """What a party of the secure aggregation assumes and insists on."""
+    from orchestrator.secagg.graph import Policy
+
+    return Policy(
+        corrupt_share=aggregation.corrupt_share,
+        dropout_share=aggregation.dropout_share,
+        min_survivors=max(2, aggregation.min_survivors),
+    )
+
+
+def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
+    """(the clients', the server's) in a round."""
+    server, rounds = config.server, config.rounds
+
+    def rate(base: float, schedule: str, warmup_rounds: int) -> float:
+        return learning_rate_at(
+            round_num, rounds.count, base, schedule, server.decay_start, server.decay_floor, warmup_rounds
+        )
+
+    return (
+        rate(config.client.learning_rate, config.client.schedule, 0),
+        rate(server.learning_rate, server.schedule, server.warmup_rounds),
+    )
+
+
+def cut(sentences: Sentences, num_rows: int) -> Sentences:
+    """Ids from num_rows on become UNK: the model has no rows for them."""
+    return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)
+
+
+def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generator) -> Batches:
+    """A client's batches of one round; `sentences` are cut to the model's rows."""
+    client = config.client
+    return build_batches(
+        sentences,
+        batch_size=client.batch_size,
+        time=config.data.max_words,
+        max_sentences=client.max_sentences,
+        epochs=client.epochs,
+        length_buckets=client.length_buckets,
+        rng=rng,
+    )
+
+
+def load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
+    """What one client does in a round, in this process; loads TensorFlow."""
+    from models.local_training import build_trainer
+
+    client = config.client
+    return build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)

@@ -1,0 +1,403 @@
+"""One federated round: one pure pass down the road, from a cohort to new weights and a report.
+
+No I/O, no clock and no global randomness here: what a round draws is a function of the seed and the round's number, and
+its time is taken by the stopwatch that it is handed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Optional, Protocol
+
+import numpy as np
+
+from models.batches import Batches
+from models.corpus import ClientId
+from models.weights import Weights
+from orchestrator.aggregator import AggregateResult, Aggregator, Cohort, CostLedger, DropStage, Vector
+from orchestrator.encoding import AdaptiveClip, Encoder
+from orchestrator.errors import BelowThreshold
+from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server carries from round to round."""
+
+    round_num: int  # of the last round done; 0 = the initial state
+    weights: Weights
+    optimizer_state: Any  # as the server half returns it
+    average: Optional[Weights] = None  # exponential average of the weights, if one is kept
+    clip_norm: Optional[float] = None  # of the next round, if it adapts
+    earlier: tuple[Weights, ...] = ()  # FedBuff: versions before, newest first, that phones still work from
+
+    @property
+    def model(self) -> Weights:
+        """The weights to evaluate and export: the average where there is one."""
+        return self.average or self.weights
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """One client's result. delta = server's weights minus the client's: TFF's sign, a pseudo-gradient."""
+
+    client_id: ClientId
+    delta: Weights
+    num_examples: int
+    num_tokens: int
+    num_batches: int
+    loss_sum: float  # nats
+    is_finite: bool
+
+
+class Stopwatch(Protocol):
+    """Times the stages of a round: training.py's reads the clock."""
+
+    def stage(self, name: str) -> AbstractContextManager:
+        """A context whose time counts for `name`, and not for the stage around it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """What differential privacy lets out of a round."""
+
+    mean_delta: Weights
+    share_under_clip: Optional[float]  # of the clients, if the clip adapts
+    epsilon: float  # of the whole run up to here, at its delta
+
+
+class Privacy(Protocol):
+    """Differential privacy's part in a round; orchestrator/privacy/mechanism.py binds it to a run."""
+
+    def before_round(self, cohort: Cohort) -> None:
+        """Before anyone trains.
+
+        Raises:
+          PrivacyStop: the round could not be released.
+        """
+        ...
+
+    def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
+        """One client's vector with the noise that it adds itself; the same vector if the server adds it all."""
+        ...
+
+    def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
+        """The noised mean of a sum, once the ledger is charged for it.
+
+        Raises:
+          PrivacyStop: it may not be released.
+        """
+        ...
+
+
+class Canaries(Protocol):
+    """Clients of an audit, who send what they are told to; orchestrator/run/canary_clients.py binds them to a run."""
+
+    @property
+    def members(self) -> Collection[ClientId]:
+        """Their names."""
+        ...
+
+    def update(self, client_id: ClientId, clip_norm: float) -> Weights:
+        """One's delta: a direction of its own, to be clipped; or zeros, if it is out."""
+        ...
+
+    def inner_products(self, tensors: Weights) -> Sequence[float]:
+        """Of the tensors as one vector with the direction of each, in or out; in the order of members."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundFunctions:
+    """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
+
+    batches_of: Callable[[ClientId, np.random.Generator], Batches]
+    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[Mapping[str, Any]]]
+    weight_of: Callable[[ClientUpdate], float]
+    encoder: Encoder
+    aggregator: Aggregator
+    update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]
+    average_decay: float = 0.0
+    privacy: Optional[Privacy] = None
+    adaptive_clip: Optional[AdaptiveClip] = None  # its clip norm is the first round's; the encoder counts for it
+    canaries: Optional[Canaries] = None
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round leaves in rounds.jsonl."""
+
+    round_num: int
+    outcome: str  # "completed" or "abandoned"
+    selected: tuple[ClientId, ...]
+    survivors: tuple[ClientId, ...]
+    metrics: Mapping[str, float]
+    stage_s: Mapping[str, float]
+    cost: CostLedger
+    weights_sha256: str
+    reason: str = ""  # why it was abandoned
+    epsilon: Optional[float] = None  # None without differential privacy
+    aggregate_sha256: str = ""  # of the sum as raw little-endian uint32, before the server's noise; empty if abandoned
+    fleet: Optional[Mapping[str, Any]] = None  # virtual seconds and drop-outs, under a simulated fleet
+    canary_products: Optional[tuple[float, ...]] = None  # canaries' inner products with what was released of the sum
+
+
+@dataclass
+class _Tally:
+    """Running totals over the updates that pass through."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + amount
+
+
+def run_round(
+    state: ServerState,
+    cohort: Cohort,
+    functions: RoundFunctions,
+    *,
+    seed: int,
+    client_learning_rate: float,
+    server_learning_rate: float,
+    stopwatch: Stopwatch,
+    drops: Optional[Mapping[ClientId, DropStage]] = None,
+) -> tuple[ServerState, RoundReport]:
+    """The state after a round and its report.
+
+    A client whose update holds a NaN or an infinity is dropped and counted. A round with too few survivors is
+    abandoned: the weights stay, the report says why.
+
+    Source: McMahan et al. 2017, algorithm 1; the server's step: Reddi et al. 2021, algorithm 1.
+    """
+    drops = drops or {}
+    tally = _Tally()
+    if functions.privacy is not None:
+        functions.privacy.before_round(cohort)
+    encoder = functions.encoder
+    if state.clip_norm is not None:
+        encoder = replace(encoder, clip_norm=state.clip_norm)
+    trained = _trained_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
+    updates = _with_canaries(trained, cohort, drops, functions.canaries, encoder.clip_norm)
+    vectors = _encoded(updates, cohort, encoder, functions, seed, tally, stopwatch)
+    try:
+        with stopwatch.stage("aggregate"):
+            result = functions.aggregator.sum(vectors, cohort, drops)
+    except BelowThreshold as error:
+        return _abandoned(state, cohort, tally, str(error))
+    with stopwatch.stage("server_update"):
+        mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions, stopwatch)
+        optimizer_state, weights = functions.update_server(
+            state.optimizer_state, state.weights, mean_delta, server_learning_rate
+        )
+        average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
+    canary_products = None
+    if functions.canaries is not None:
+        with stopwatch.stage("canaries"):
+            counted = cohort.members if functions.privacy is not None else result.survivors  # what the mean divides by
+            scale = len(counted) / encoder.clip_norm
+            canary_products = tuple(scale * product for product in functions.canaries.inner_products(mean_delta))
+    clip_norm, clip_metrics = _next_clip(functions.adaptive_clip, encoder, share_under_clip)
+    after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
+    report = RoundReport(
+        round_num=cohort.round_num,
+        outcome="completed",
+        selected=cohort.members,
+        survivors=result.survivors,
+        metrics={**_metrics(tally), "update_norm": _norm(mean_delta), **clip_metrics},
+        stage_s={},
+        cost=result.cost,
+        weights_sha256=weights_digest(after.model),
+        epsilon=epsilon,
+        aggregate_sha256=hashlib.sha256(np.ascontiguousarray(result.total, "<u4").data).hexdigest(),
+        canary_products=canary_products,
+    )
+    return after, report
+
+
+def _read(
+    result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions, stopwatch: Stopwatch
+) -> tuple[Weights, Optional[float], Optional[float]]:
+    """(mean delta, share of clients under the clip norm, epsilon) of a sum; the last two only where they are kept."""
+    if functions.privacy is not None:
+        with stopwatch.stage("noise"):
+            release = functions.privacy.release(result.total, encoder, cohort)
+        return release.mean_delta, release.share_under_clip, release.epsilon
+    num_summed = len(result.survivors)
+    mean_delta, _ = encoder.decode(result.total, num_summed)
+    share = encoder.share_under_clip(result.total, num_summed) if encoder.count_under_clip else None
+    return mean_delta, share, None
+
+
+def _next_clip(
+    adaptive_clip: Optional[AdaptiveClip], encoder: Encoder, share_under_clip: Optional[float]
+) -> tuple[Optional[float], dict[str, float]]:
+    """(the next round's clip norm, the figures for the report); nothing if the clip is fixed."""
+    if adaptive_clip is None or share_under_clip is None:
+        return None, {}
+    clip = replace(adaptive_clip, clip_norm=encoder.clip_norm).after(share_under_clip)
+    return clip.clip_norm, {"clip_norm": encoder.clip_norm}
+
+
+def _trained_updates(
+    weights: Weights,
+    cohort: Cohort,
+    drops: Mapping[ClientId, DropStage],
+    functions: RoundFunctions,
+    seed: int,
+    learning_rate: float,
+    stopwatch: Stopwatch,
+) -> Iterator[ClientUpdate]:
+    """The updates of the people who get to train, in cohort order."""
+    canaries = functions.canaries.members if functions.canaries is not None else ()
+    at_work = [member for member in _at_work(cohort, drops) if member not in canaries]
+    num_batches = []
+
+    def batches() -> Iterator[Batches]:
+        for member in at_work:
+            with stopwatch.stage("batches"):
+                own = functions.batches_of(member, simulation_rng(seed, Purpose.BATCHES, cohort.round_num, member))
+            num_batches.append(len(own.tokens))
+            yield own
+
+    results = iter(functions.train_clients(weights, learning_rate, dropout_seed(seed, cohort.round_num), batches()))
+    for index, member in enumerate(at_work):
+        with stopwatch.stage("clients"):
+            result = next(results)
+        yield ClientUpdate(
+            client_id=member,
+            delta=tuple(result["delta"]),
+            num_examples=int(result["num_examples"]),
+            num_tokens=int(result["num_tokens"]),
+            num_batches=num_batches[index],
+            loss_sum=float(result["loss_sum"]),
+            is_finite=bool(result["is_finite"]),
+        )
+
+
+def _at_work(cohort: Cohort, drops: Mapping[ClientId, DropStage]) -> list[ClientId]:
+    """The members that get to compute an update, in cohort order."""
+    return [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
+
+
+def _with_canaries(
+    trained: Iterator[ClientUpdate],
+    cohort: Cohort,
+    drops: Mapping[ClientId, DropStage],
+    canaries: Optional[Canaries],
+    clip_norm: float,
+) -> Iterator[ClientUpdate]:
+    """The trained updates, with those of the canary clients in their places."""
+    if canaries is None:
+        yield from trained
+        return
+    for member in _at_work(cohort, drops):
+        if member in canaries.members:
+            yield ClientUpdate(member, canaries.update(member, clip_norm), 0, 0, 0, 0.0, True)
+        else:
+            yield next(trained)
+
+
+def _encoded(
+    updates: Iterable[ClientUpdate],
+    cohort: Cohort,
+    encoder: Encoder,
+    functions: RoundFunctions,
+    seed: int,
+    tally: _Tally,
+    stopwatch: Stopwatch,
+) -> Iterator[tuple[ClientId, Vector]]:
+    """The finite updates as vectors of integers, one at a time."""
+    for update in updates:
+        if not update.is_finite:
+            tally.add(non_finite_clients=1)
+            if functions.privacy is None:
+                continue
+            # Who is missing from the sum would tell of somebody's data: under differential privacy zeros are sent.
+            update = replace(update, delta=tuple(np.zeros_like(tensor) for tensor in update.delta), loss_sum=0.0)
+        with stopwatch.stage("encode"):
+            rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
+            norm = _norm(update.delta)
+            vector = encoder.encode(update.delta, functions.weight_of(update), rng)
+        if functions.privacy is not None:
+            with stopwatch.stage("noise"):
+                vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)
+        if functions.canaries is not None and update.client_id in functions.canaries.members:
+            yield update.client_id, vector
+            continue
+        tally.add(
+            clients=1,
+            client_norm_sum=norm,
+            clipped_clients=norm > encoder.clip_norm,
+            client_batches=update.num_batches,
+            num_examples=update.num_examples,
+            num_tokens=update.num_tokens,
+            loss_sum=update.loss_sum,
+        )
+        yield update.client_id, vector
+
+
+def _metrics(tally: _Tally) -> dict[str, float]:
+    sums = tally.sums
+    return {
+        **({"train_loss": sums["loss_sum"] / max(1.0, sums["num_tokens"])} if sums.get("clients") else {}),
+        "client_update_norm": sums.get("client_norm_sum", 0.0) / max(1.0, sums.get("clients", 0.0)),
+        **{
+            name: int(sums.get(name, 0))
+            for name in (
+                "num_examples",
+                "num_tokens",
+                "client_batches",
+                "clipped_clients",
+                "non_finite_clients",
+            )
+        },
+    }
+
+
+def abandon_round(state: ServerState, cohort: Cohort, reason: str) -> tuple[ServerState, RoundReport]:
+    """The state, unchanged but for the round's number, and the report of a round in which nobody trains."""
+    return _abandoned(state, cohort, _Tally(), reason)
+
+
+def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -> tuple[ServerState, RoundReport]:
+    after = replace(state, round_num=cohort.round_num)
+    return after, RoundReport(
+        round_num=cohort.round_num,
+        outcome="abandoned",
+        selected=cohort.members,
+        survivors=(),
+        metrics=_metrics(tally),
+        stage_s={},
+        cost=CostLedger(),
+        weights_sha256=weights_digest(after.model),
+        reason=reason,
+    )
+
+
+def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
+    """The next exponential average; its memory grows with the rounds, so that the start is soon forgotten."""
+    if decay == 0.0:
+        return None
+    keep = np.float32(min(decay, round_num / (round_num + 10.0)))
+    if average is None:
+        return weights
+    return tuple(keep * a + (np.float32(1) - keep) * w for a, w in zip(average, weights))
+
+
+def _norm(tensors: Weights) -> float:
+    """L2 norm over all tensors together."""
+    return float(np.sqrt(sum(float(np.sum(np.square(t, dtype=np.float64))) for t in tensors)))
+
+
+def weights_digest(weights: Weights) -> str:
+    """SHA-256 (hex) of the weights as raw little-endian float32, in the model's order."""
+    digest = hashlib.sha256()
+    for tensor in weights:
+        digest.update(np.ascontiguousarray(tensor, "<f4").data)
+    return digest.hexdigest()

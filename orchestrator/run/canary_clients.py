@@ -1,0 +1,108 @@
+"""Canary clients that take part in a whole training, among its people: each sends a random direction, or zeros.
+
+They are selected like anybody, keep their turns, go through the code, the sum and the noise, and the ledger charges for
+them. A coin decides for each whether it is in: whoever is out sends zeros, which is what the ledger's neighbouring runs
+differ by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.client_data import ClientData
+from models.corpus import ClientId
+from models.weights import ModelSize, Weights
+from orchestrator.errors import ConfigError
+from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.settings.files import RunConfig
+
+_LONGER = 1.01  # than the clip norm, so that it is clipped as a person's longest updates are
+
+
+@dataclass(frozen=True)
+class CanaryClients:
+    """The canary clients of a run; see orchestrator.rounds.round.Canaries.
+
+    Attributes:
+      seed: of the run; directions follow from it.
+      members: their names.
+      included: which of them are in, [members].
+      shapes: of the model's tensors.
+    """
+
+    seed: int
+    members: tuple[ClientId, ...]
+    included: NDArray[np.bool_]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def update(self, client_id: ClientId, clip_norm: float) -> Weights:
+        """See orchestrator.rounds.round.Canaries.update."""
+        number = self.members.index(client_id)
+        if not self.included[number]:
+            return tuple(np.zeros(shape, np.float32) for shape in self.shapes)
+        direction = unit_direction(self._dim, self.seed, number) * np.float32(_LONGER * clip_norm)
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        return tuple(part.reshape(shape) for part, shape in zip(np.split(direction, ends[:-1]), self.shapes))
+
+    def inner_products(self, tensors: Weights) -> list[float]:
+        """See orchestrator.rounds.round.Canaries.inner_products."""
+        vector = np.concatenate([np.ravel(tensor) for tensor in tensors])
+        return inner_products(vector, self.seed, len(self.members)).tolist()
+
+    @property
+    def _dim(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes)
+
+
+def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients]:
+    """The canary clients of a run: a function of its seed; None if it has none."""
+    members = canary_names(config)
+    if not members:
+        return None
+    included = simulation_rng(config.seed, Purpose.CANARIES).random(len(members)) < 0.5
+    return CanaryClients(config.seed, members, included, size.shapes)
+
+
+def canary_names(config: RunConfig) -> tuple[ClientId, ...]:
+    """The names of a run's canary clients."""
+    return tuple(ClientId(f"canary/{number}") for number in range(config.audit.canaries))
+
+
+def participants(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
+    """Who can be selected: the people who train, then the canary clients.
+
+    Raises:
+      ConfigError: a person has the name of a canary client.
+    """
+    canaries = canary_names(config)
+    both = sorted(set(canaries) & set(data.train))
+    if both:
+        raise ConfigError(f"audit.canaries: client {both[0]} of the text has a canary's name; rename that client")
+    return (*data.train, *canaries)
+
+
+_ROWS = 32  # directions drawn at a time
+
+
+def unit_direction(size: int, seed: int, number: int) -> NDArray[np.float32]:
+    """A random direction, float32 [size] of length 1: a function of seed and number."""
+    direction = simulation_rng(seed, Purpose.CANARIES, 1 + number).standard_normal(size, np.float32)
+    return direction / np.linalg.norm(direction)
+
+
+def unit_directions(size: int, seed: int, numbers: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """The directions of these numbers, some rows [rows, size] at a time; drawn again rather than kept."""
+    for start in range(0, len(numbers), _ROWS):
+        yield np.stack([unit_direction(size, seed, number) for number in numbers[start : start + _ROWS]])
+
+
+def inner_products(vector: NDArray[np.floating], seed: int, count: int) -> NDArray[np.float64]:
+    """The inner product of a vector [size] with each of the first `count` directions, float64 [count]."""
+    vector = vector.astype(np.float32)
+    return np.concatenate([rows @ vector for rows in unit_directions(vector.size, seed, range(count))]).astype(float)

@@ -1,0 +1,169 @@
+"""A round whose clients' updates are files that devices wrote (`fedkeys device-update`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.device_files import read_update
+from edge.errors import DeviceDataError
+from models.batches import Batches
+from models.corpus import ClientId
+from models.files import write_atomically
+from models.weights import ModelSize, Weights, weights_to_bytes
+from orchestrator.aggregator import Cohort
+from orchestrator.encoding import Encoder
+from orchestrator.errors import BelowThreshold, ConfigError, Diverged
+from orchestrator.rounds.build import build_aggregator, build_encoder, client_weight, learning_rates
+from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.record import RECORD_FILE
+from orchestrator.settings.run_config import RunConfig
+
+_ID_DIGITS = 16
+
+
+def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
+    """(the run's next round, its clients' learning rate); writes the weights that its devices begin at to `out`.
+
+    Raises:
+      RunFolderError: the run has no checkpoint.
+    """
+    state = folder.load_checkpoint()
+    write_atomically(out, weights_to_bytes(state.weights))
+    return state.round_num + 1, _learning_rates(folder.config(), state.round_num + 1)[0]
+
+
+def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerState, RoundReport]:
+    """The state after the run's next round, on files of updates; the run gains a line and a checkpoint, or nothing.
+
+    Files lie open before whoever runs this: an aggregator sums them as it would over a network, but hides none of them.
+    They go down the road of every round: clipped, encoded, summed by the run's aggregator, one server step. A
+    client is named by its file's SHA-256, so neither the files' names nor their order change anything. Rounds after the
+    configuration's last take the last one's learning rate.
+
+    Args:
+      folder: of a run; its newest checkpoint is where the devices must have begun.
+      paths: the files, one at a time in memory.
+
+    Raises:
+      DeviceDataError: a file can't be used, is there twice, began at other weights or claims impossible counts.
+      ConfigError: the run's settings forbid such a round, or there are more files than its cohort has members.
+      BelowThreshold: fewer than aggregation.min_survivors updates are finite.
+      Diverged: the server's step leads to weights that are not finite.
+      RunFolderError: see there.
+    """
+    config = folder.config()
+    _require_possible(config, len(paths))
+    state = folder.load_checkpoint()
+    encoder = build_encoder(config, ModelSize.of(state.weights))
+    files = _named(paths)
+    for path in files.values():
+        _require_weight(path, read_update(path, state.weights), config, encoder)
+    folder.lock()
+    state = folder.load_checkpoint()  # if another process has gone on meanwhile, read_update refuses the files
+    # TensorFlow is loaded from here on: what can be refused has been.
+    from orchestrator.rounds.server_optimizer import tff_optimizer
+    from orchestrator.run.training import WallClock, open_record
+
+    _, update_server = tff_optimizer(config, ModelSize.of(state.weights))
+    round_num = state.round_num + 1
+    client_rate, server_rate = _learning_rates(config, round_num)
+    clock = WallClock()
+    after, report = run_round(
+        state,
+        Cohort(round_num, tuple(files), config.aggregation.min_survivors),
+        RoundFunctions(
+            batches_of=lambda client_id, rng: _stay_on_the_device(),
+            train_clients=lambda weights, rate, seed, batches: _updates(files, weights, batches),
+            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            encoder=encoder,
+            aggregator=build_aggregator(config.aggregation),
+            update_server=update_server,
+            average_decay=config.server.average_decay,
+        ),
+        seed=config.seed,
+        client_learning_rate=client_rate,
+        server_learning_rate=server_rate,
+        stopwatch=clock,
+    )
+    if report.outcome != "completed":
+        raise BelowThreshold(f"{report.reason}; nothing was written")
+    if not all(np.isfinite(tensor).all() for tensor in after.weights):
+        raise Diverged(f"round {round_num} leads to weights that are not finite; nothing was written")
+    stage_s = clock.take()
+    report = replace(report, stage_s=stage_s)
+    if (folder.path / RECORD_FILE).exists():  # a run begun by fedkeys serve has none
+        recorder = open_record(folder, folder.identity(), "", state)
+        assert recorder is not None
+        recorder.append(report, sync=True)
+    folder.forget_rounds_after(state.round_num)
+    folder.append_round(report, wall_s=round(sum(stage_s.values()), 4), clients="device files")
+    folder.save_checkpoint(after, config.rounds.keep_checkpoints)
+    return after, report
+
+
+def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
+    """As orchestrator.rounds.build.learning_rates, and beyond the configuration's last round the last one's."""
+    return learning_rates(config, min(round_num, config.rounds.count))
+
+
+def _require_possible(config: RunConfig, num_files: int) -> None:
+    if config.privacy.mechanism != "none" or config.privacy.adaptive_clip:
+        raise ConfigError(
+            f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: a file "
+            "does not tell whose it is, so the ledger can't count participations; use a run with 'none' and false"
+        )
+    if config.fleet.policy != "off":
+        raise ConfigError(f"fleet.policy = {config.fleet.policy!r}: files know no virtual clock; use a run with 'off'")
+    least, most = config.aggregation.min_survivors, config.rounds.cohort_size
+    if num_files > most:
+        raise ConfigError(
+            f"{num_files} updates, but rounds.cohort_size = {most} is what the code between updates and integers has "
+            f"room for: give at most {most}"
+        )
+    if num_files < least:
+        raise BelowThreshold(f"{num_files} updates, aggregation.min_survivors = {least}: wait for more devices")
+
+
+def _named(paths: Sequence[Path]) -> dict[ClientId, Path]:
+    """The files by a name that follows from their content, in the order of the names."""
+    files: dict[ClientId, Path] = {}
+    for path in paths:
+        try:
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None
+        name = ClientId(f"device-{digest[:_ID_DIGITS]}")
+        if name in files:
+            raise DeviceDataError(f"{path} holds the same update as {files[name]}: give each device's once")
+        files[name] = path
+    return dict(sorted(files.items()))
+
+
+def _require_weight(path: Path, update: Mapping[str, Any], config: RunConfig, encoder: Encoder) -> None:
+    """An update counts by what it claims, so no claim may go beyond what the plan allows a client."""
+    weight = client_weight(config, update["num_tokens"], update["num_examples"])
+    if not 0 < weight <= encoder.max_weight:
+        raise DeviceDataError(
+            f"{path} claims {update['num_examples']} sentences and {update['num_tokens']} tokens: by "
+            f"client.weighting = {config.client.weighting!r} it counts {weight}, allowed is 1 to {encoder.max_weight:g}"
+        )
+
+
+def _updates(
+    files: Mapping[ClientId, Path], weights: Weights, batches: Iterable[Batches]
+) -> Iterator[Mapping[str, Any]]:
+    """The updates in the cohort's order; a batch is drawn for each, as run_round counts members at work by them."""
+    for path, _ in zip(files.values(), batches):
+        yield read_update(path, weights)
+
+
+def _stay_on_the_device() -> Batches:
+    nothing = np.zeros((0, 1, 1))
+    return Batches(nothing.astype(np.int32), nothing.astype(np.int32), nothing.astype(np.float32))

@@ -1,0 +1,303 @@
+"""A run's folder: configuration, vocabulary, a line for each round, checkpoints.
+
+    run.json             schema, digests of text, vocabulary and config, versions: what a resume must find again
+    config.toml          the whole configuration
+    vocabulary.txt       the words, in id order
+    rounds.jsonl         a RoundReport a line
+    record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
+    checkpoints/         round_000050.npz: weights, optimiser state, average
+    tensorboard/         scalars
+
+Whatever is replaced is written aside first and then renamed: a kill or a full disk leaves the old file whole.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fcntl
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+import numpy as np
+
+from models.corpus import Corpus
+from models.files import write_atomically
+from models.vocabulary import Vocabulary
+from orchestrator.errors import RunFolderError
+from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.settings.files import RunConfig, RuntimeConfig, config_digest, read_config, write_config
+
+SCHEMA = 1
+
+
+class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run is made of; a resume with another text, vocabulary or configuration is refused."""
+
+    schema: int
+    config_sha256: str
+    corpus_name: str
+    corpus_sha256: str
+    vocabulary_sha256: str
+    num_weights: int
+    versions: Mapping[str, str]
+
+
+class RunFolder:
+    """Reads and writes one run's folder."""
+
+    def __init__(self, path: os.PathLike):
+        self.path = Path(path)
+        self._lock: Optional[io.TextIOWrapper] = None
+
+    @property
+    def config_path(self) -> Path:
+        """The file of the configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def rounds_path(self) -> Path:
+        """The file of round reports."""
+        return self.path / "rounds.jsonl"
+
+    @property
+    def tensorboard_path(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    def exists(self) -> bool:
+        """True if a run was begun here."""
+        return (self.path / "run.json").exists()
+
+    def require_free(self) -> None:
+        """Checks that a new run may begin here.
+
+        Raises:
+          RunFolderError: the folder holds a run, or something else.
+        """
+        if self.exists():
+            raise RunFolderError(
+                f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
+            )
+        begun = {"config.toml", "vocabulary.txt", "vocabulary.json", ".lock"}  # what a kill before run.json leaves
+        if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
+            raise RunFolderError(f"{self.path} is not an empty folder: name another one")
+
+    def create(self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity) -> None:
+        """Begins a run; raises as require_free."""
+        self.require_free()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        self.write_config(config)
+        vocabulary.write(self.path / "vocabulary.txt")
+        write_atomically(self.path / "run.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keeps the configuration; a resume may name other workers, or another place of the same text."""
+        write_config(config, self.config_path)
+
+    def lock(self) -> None:
+        """Keeps a second process from writing this run; let go when the process ends.
+
+        Raises:
+          RunFolderError: another process has it.
+        """
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  (held until the process ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
+
+    def config(self) -> RunConfig:
+        """The configuration that the run was begun with, with its own word list."""
+        self.identity()
+        return self.with_own_vocabulary(read_config(self.config_path))
+
+    def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
+        """The configuration with the run's copy of its word list, unless that follows from the text."""
+        if config.data.vocabulary == "pooled":
+            return config
+        own = str((self.path / "vocabulary.txt").resolve())  # the folder or the file may have moved
+        return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=own))
+
+    def identity(self) -> RunIdentity:
+        """What the run is made of.
+
+        Raises:
+          RunFolderError: there is no run, or it is of another schema.
+        """
+        path = self.path / "run.json"
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            raise RunFolderError(
+                f"{self.path} holds no run: train one with `fedkeys train --run {self.path}`"
+            ) from None
+        try:
+            schema = msgspec.json.decode(raw, type=dict).get("schema")
+            if schema != SCHEMA:
+                raise RunFolderError(
+                    f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: use the fedkeys that wrote it"
+                )
+            return msgspec.json.decode(raw, type=RunIdentity)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
+
+    def vocabulary(self) -> Vocabulary:
+        """The run's vocabulary."""
+        return Vocabulary.read(self.path / "vocabulary.txt")
+
+    def append_round(self, report: RoundReport, **extra: Any) -> None:
+        """Adds a line to rounds.jsonl."""
+        line = msgspec.json.encode({**dataclasses.asdict(report), **extra})
+        with open(self.rounds_path, "ab") as file:
+            file.write(line + b"\n")
+
+    def rounds(self) -> list[dict]:
+        """The round reports, oldest first; a line cut off by a kill is passed over if it is the last.
+
+        Raises:
+          RunFolderError: another line is damaged.
+        """
+        if not self.rounds_path.exists():
+            return []
+        lines = self.rounds_path.read_bytes().split(b"\n")
+        reports = []
+        for number, line in enumerate(lines, 1):
+            if not line:
+                continue
+            try:
+                reports.append(msgspec.json.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if number < len(lines) - 1:
+                    raise RunFolderError(f"{self.rounds_path}, line {number} is damaged: restore the file") from None
+        return reports
+
+    def forget_rounds_after(self, round_num: int) -> None:
+        """Keeps only the reports up to `round_num`: a resume writes the later ones again."""
+        kept = [r for r in self.rounds() if r["round_num"] <= round_num]
+        write_atomically(self.rounds_path, b"".join(msgspec.json.encode(r) + b"\n" for r in kept))
+
+    def checkpoints(self) -> list[int]:
+        """The rounds that have a checkpoint, oldest first."""
+        names = (re.fullmatch(r"round_(\d+)\.npz", p.name) for p in (self.path / "checkpoints").glob("*"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def save_checkpoint(self, state: ServerState, keep: int) -> None:
+        """Writes a checkpoint, then removes all but the newest `keep`."""
+        buffer = io.BytesIO()
+        arrays = dict(_flatten("weights", state.weights))
+        arrays.update(_flatten("optimizer", state.optimizer_state))
+        if state.average is not None:
+            arrays.update(_flatten("average", state.average))
+        if state.clip_norm is not None:
+            arrays["clip_norm"] = np.asarray(state.clip_norm, np.float64)
+        arrays.update(_flatten("earlier", state.earlier))
+        np.savez(buffer, **arrays)
+        (self.path / "checkpoints").mkdir(exist_ok=True)
+        write_atomically(self._checkpoint_path(state.round_num), buffer.getvalue())
+        for old in self.checkpoints()[:-keep]:
+            self._checkpoint_path(old).unlink()
+
+    def load_checkpoint(self, round_num: Optional[int] = None) -> ServerState:
+        """The state after `round_num`, by default the newest that can be read.
+
+        Raises:
+          RunFolderError: there is none, or the one asked for is damaged.
+        """
+        rounds = self.checkpoints() if round_num is None else [round_num]
+        for candidate in reversed(rounds):
+            try:
+                with np.load(self._checkpoint_path(candidate)) as arrays:
+                    parts = _unflatten({name: arrays[name] for name in arrays.files})
+                clip_norm = parts.get("clip_norm")
+                return ServerState(
+                    candidate,
+                    parts["weights"],
+                    parts["optimizer"],
+                    parts.get("average"),
+                    None if clip_norm is None else float(clip_norm),
+                    parts.get("earlier", ()),
+                )
+            except FileNotFoundError:
+                have = ", ".join(map(str, self.checkpoints())) or "none"
+                raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                if candidate == rounds[0]:
+                    raise RunFolderError(
+                        f"{self._checkpoint_path(candidate)} is damaged: restore it or train anew"
+                    ) from None
+        raise RunFolderError(f"{self.path} has no checkpoint yet: let it train to its first, or resume it")
+
+    def check_digest(self, state: ServerState) -> None:
+        """Compares a checkpoint with the digest that its round reported.
+
+        Raises:
+          RunFolderError: they differ.
+        """
+        for report in self.rounds():
+            if report["round_num"] == state.round_num and report.get("weights_sha256") != weights_digest(state.model):
+                raise RunFolderError(
+                    f"{self._checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl reports: "
+                    "restore it or train anew"
+                )
+
+    def _checkpoint_path(self, round_num: int) -> Path:
+        return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
+
+
+def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, num_weights: int) -> RunIdentity:
+    """The identity of a run that is about to begin."""
+    import platform
+    from importlib import metadata
+
+    packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
+    return RunIdentity(
+        schema=SCHEMA,
+        config_sha256=digest_of_what_matters(config),
+        corpus_name=corpus.name,
+        corpus_sha256=corpus.digest,
+        vocabulary_sha256=vocabulary.digest,
+        num_weights=num_weights,
+        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
+    )
+
+
+def digest_of_what_matters(config: RunConfig) -> str:
+    """The digest without the workers, which change nothing in what comes out, and without the places of text and word
+    list, since their own digests say more."""
+    data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")
+    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
+
+
+def _flatten(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """(path, array) of every leaf; dict keys and tuple places make the path."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _flatten(f"{name}/{key}", value)
+    elif isinstance(tree, (tuple, list)):
+        for place, value in enumerate(tree):
+            yield from _flatten(f"{name}/{place}", value)
+    else:
+        yield name, np.asarray(tree)
+
+
+def _unflatten(arrays: Mapping[str, np.ndarray]) -> Any:
+    """The tree that _flatten took apart; paths keep their order."""
+    groups: dict[str, Any] = collections.OrderedDict()
+    for path, array in arrays.items():
+        head, _, rest = path.partition("/")
+        if rest:
+            groups.setdefault(head, collections.OrderedDict())[rest] = array
+        else:
+            groups[head] = array[()]  # a 0-d array becomes the scalar that TFF takes
+    tree = {k: _unflatten(v) if isinstance(v, dict) else v for k, v in groups.items()}
+    if tree and all(key.isdigit() for key in tree):
+        return tuple(tree.values())
+    return collections.OrderedDict(tree)

@@ -1,0 +1,86 @@
+"""Policies side by side on the same fleet: what each makes of the same virtual hours."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orchestrator.errors import ConfigError
+from orchestrator.fleet.plan import Note, plan_figures, plan_fleet
+from orchestrator.settings.files import RunConfig
+
+Observing = Callable[[], AbstractContextManager[Any]]  # of an orchestrator.run.training.Observer
+POLICIES = ("sync", "fedbuff")
+
+
+def compare_policies(
+    config: RunConfig, policies: Sequence[str], hours: int, training: bool, note: Note, observing: Observing
+) -> dict[str, Any]:
+    """{policy: its plan, and with training its curve of (virtual hours, gigabytes, dev top-1)}.
+
+    Both get the same phones for the same virtual hours, and the aggregator of the configuration unless a policy can't
+    use it: FedBuff takes the encrypted sum in place of secagg. Training takes rounds.count rounds of each.
+
+    Raises:
+      ConfigError: a policy is unknown, or can't be.
+    """
+    result: dict[str, Any] = {"hours": hours, "policies": {}}
+    for policy in policies:
+        if policy not in POLICIES:
+            raise ConfigError(f"--compare {policy!r}: it takes {' and '.join(POLICIES)}, with a comma between")
+        own = _with_policy(config, policy)
+        note(f"{policy}: {hours} virtual hours")
+        figures = plan_figures(plan_fleet(own, hours))
+        for name in ("participation", "by_hour", "check_ins", "wall_s", "peak_rss_mib"):
+            del figures[name]
+        if training:
+            figures["curve"] = _train(own, note, observing)
+        result["policies"][policy] = figures
+    return result
+
+
+def _with_policy(config: RunConfig, policy: str) -> RunConfig:
+    aggregation = config.aggregation
+    if policy == "fedbuff" and aggregation.aggregator == "secagg":
+        aggregation = msgspec.structs.replace(aggregation, aggregator="encrypted")
+    fleet = msgspec.structs.replace(config.fleet, policy=policy)
+    return msgspec.structs.replace(config, fleet=fleet, aggregation=aggregation)
+
+
+def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str, float]]:
+    """Trains in a folder that is thrown away; the curve of its evaluations."""
+    from orchestrator.run.data import load_client_data
+    from orchestrator.run.folder import RunFolder
+    from orchestrator.run.training import train
+
+    corpus, data = load_client_data(config)
+    with tempfile.TemporaryDirectory() as place, observing() as observer:
+        folder = RunFolder(Path(place) / "run")
+        note(f"{config.fleet.policy}: training {config.rounds.count} rounds")
+        train(folder, config, corpus, data, observer)
+        return fleet_curve(folder.rounds())
+
+
+def fleet_curve(rounds: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The evaluations of a run under a fleet against its virtual hours and its gigabytes."""
+    curve, num_bytes = [], 0.0
+    for line in rounds:
+        own = line.get("fleet")
+        if not own:
+            continue
+        num_bytes += own["bytes_down"] + own["bytes_up"]
+        if "dev_top1" in line["metrics"]:
+            curve.append(
+                {
+                    "round_num": line["round_num"],
+                    "virtual_hours": round(own["ended_s"] / 3600, 4),
+                    "gigabytes": round(num_bytes / 1e9, 4),
+                    "dev_top1": line["metrics"]["dev_top1"],
+                }
+            )
+    return curve

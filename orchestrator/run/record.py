@@ -1,0 +1,309 @@
+"""The record of a run, DIR/record.jsonl: an entry a round, chained by hashes, that can be checked and replayed.
+
+The first entry (round 0) is of the initial state. Each entry holds the hash of the one before, so that none can be
+changed, left out or put in without changing all that follow. Who took part and the sum before noise are committed to
+under a salt that stays in DIR/record_salt: the record alone tells neither, and can be given away.
+
+Source: the chain: Haber and Stornetta 1991, "How to time-stamp a digital document".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+
+from models.files import write_atomically
+from orchestrator.errors import RunFolderError
+
+RECORD_FILE = "record.jsonl"
+SALT_FILE = "record_salt"
+FIRST_PREVIOUS = "0" * 64
+_PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a round was computed from; SHA-256 (hex) each."""
+
+    config_sha256: str
+    corpus_sha256: str
+    vocabulary_sha256: str
+    code_sha256: str
+    lock_sha256: str
+    noise_commitment: str  # to the sealed seed of the noise; empty without differential privacy
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of the record."""
+
+    round_num: int
+    outcome: str  # "initial", "completed" or "abandoned"
+    config_sha256: str
+    corpus_sha256: str
+    vocabulary_sha256: str
+    code_sha256: str
+    lock_sha256: str
+    noise_commitment: str
+    cohort_commitment: str  # keyed; empty in the first entry, as the next
+    aggregate_commitment: str  # keyed, of the SHA-256 of the sum before any noise of the server; empty if abandoned
+    weights_sha256: str
+    epsilon: Optional[float]
+    previous_sha256: str
+    field_checks: Mapping[str, str]  # of each field above: they say which one was changed
+    entry_sha256: str
+
+
+_CHECKED = tuple(f.name for f in msgspec.structs.fields(Entry) if f.name not in ("field_checks", "entry_sha256"))
+
+
+class Recorder:
+    """Appends to the record of a run; one process has it, under the run folder's lock.
+
+    Args:
+      directory: of the run.
+      provenance: of the rounds to come.
+      round_num: the round to go on after; entries beyond it are dropped. 0 with no record there begins one.
+
+    Raises:
+      RunFolderError: the record is damaged, or ends before `round_num`.
+    """
+
+    def __init__(self, directory: Path, provenance: Provenance, round_num: int):
+        self._path, self._provenance = Path(directory) / RECORD_FILE, provenance
+        self._salt = _create_salt(directory) if round_num == 0 else read_salt(directory)
+        entries = [] if round_num == 0 else read_record(directory, whole=False)[: round_num + 1]
+        if round_num and len(entries) <= round_num:
+            raise RunFolderError(f"{self._path} ends before round {round_num}, the newest checkpoint: restore it")
+        write_atomically(self._path, b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
+        self._previous = entries[-1].entry_sha256 if entries else FIRST_PREVIOUS
+
+    def begin(self, weights_sha256: str) -> None:
+        """Adds the first entry, of the initial state."""
+        self._append(0, "initial", "", "", weights_sha256, None, sync=True)
+
+    def append(self, report: Any, sync: bool) -> None:
+        """Adds a round's entry.
+
+        Args:
+          report: a RoundReport.
+          sync: wait until it is on disk: a checkpoint must not outlive its entry.
+        """
+        self._append(
+            report.round_num,
+            report.outcome,
+            cohort_commitment(self._salt, report.round_num, report.selected, report.survivors),
+            aggregate_commitment(self._salt, report.round_num, report.aggregate_sha256),
+            report.weights_sha256,
+            report.epsilon,
+            sync,
+        )
+
+    def _append(
+        self,
+        round_num: int,
+        outcome: str,
+        cohort: str,
+        aggregate: str,
+        weights: str,
+        epsilon: Optional[float],
+        sync: bool,
+    ) -> None:
+        entry = build_entry(
+            {
+                "round_num": round_num,
+                "outcome": outcome,
+                **msgspec.structs.asdict(self._provenance),
+                "cohort_commitment": cohort,
+                "aggregate_commitment": aggregate,
+                "weights_sha256": weights,
+                "epsilon": epsilon,
+                "previous_sha256": self._previous,
+            }
+        )
+        with open(self._path, "ab") as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        self._previous = entry.entry_sha256
+
+
+def build_entry(values: Mapping[str, Any]) -> Entry:
+    """The entry with these fields, and the hashes over them."""
+    checks = {name: _field_check(name, values[name]) for name in _CHECKED}
+    return Entry(**values, field_checks=checks, entry_sha256=_entry_digest(values))
+
+
+def _field_check(name: str, value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode([name, value])).hexdigest()[:8]
+
+
+def _entry_digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode([[name, values[name]] for name in _CHECKED])).hexdigest()
+
+
+def cohort_commitment(salt: bytes, round_num: int, selected: Sequence[str], survivors: Sequence[str]) -> str:
+    """HMAC-SHA-256 (hex) of who was selected and who was summed, in their order."""
+    return _commit(salt, "cohort", [round_num, list(selected), list(survivors)])
+
+
+def aggregate_commitment(salt: bytes, round_num: int, aggregate_sha256: str) -> str:
+    """HMAC-SHA-256 (hex) of a sum's digest; empty if there is no sum.
+
+    Keyed, since under differential privacy the sum before its noise would let whoever knows all clients but one test
+    a guess of that one.
+    """
+    return _commit(salt, "aggregate", [round_num, aggregate_sha256]) if aggregate_sha256 else ""
+
+
+def _commit(salt: bytes, purpose: str, value: Any) -> str:
+    return hmac.new(salt, msgspec.json.encode([purpose, value]), hashlib.sha256).hexdigest()
+
+
+def _create_salt(directory: Path) -> bytes:
+    """The salt of a run that begins, kept with mode 0600."""
+    path = Path(directory) / SALT_FILE
+    if path.exists():
+        return read_salt(directory)  # a kill right after the start
+    salt = secrets.token_bytes(32)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(salt.hex() + "\n")
+    return salt
+
+
+def read_salt(directory: Path) -> bytes:
+    """The salt of a run's commitments.
+
+    Raises:
+      RunFolderError: it is missing or damaged.
+    """
+    path = Path(directory) / SALT_FILE
+    try:
+        salt = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        salt = b""
+    if len(salt) != 32:
+        raise RunFolderError(f"{path} is missing or damaged: the record's commitments can't be opened; restore it")
+    return salt
+
+
+def read_record(directory: Path, whole: bool = True) -> list[Entry]:
+    """The entries of a run's record, oldest first, their chain checked.
+
+    Args:
+      directory: of the run.
+      whole: False passes over a last line that a kill cut off.
+
+    Raises:
+      RunFolderError: there is none, or an entry was changed, left out or cut: it says which, and which field.
+    """
+    path = Path(directory) / RECORD_FILE
+    try:
+        *lines, rest = path.read_bytes().split(b"\n")
+    except OSError:
+        raise RunFolderError(f"{path} is missing: the run was begun without a record, or it is lost") from None
+    if rest and whole:
+        raise RunFolderError(f"{path} is cut off in entry {len(lines)}: restore it, or resume the run")
+    entries: list[Entry] = []
+    previous = FIRST_PREVIOUS
+    for number, line in enumerate(lines):
+        entry = _decode(path, number, line)
+        _check_entry(path, number, entry, previous)
+        previous = entry.entry_sha256
+        entries.append(entry)
+    if whole and not entries:
+        raise RunFolderError(f"{path} is empty: restore it")
+    return entries
+
+
+def _decode(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        return msgspec.json.decode(line, type=Entry)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path}, entry {number} can't be read ({error}): it was cut or changed") from None
+
+
+def _check_entry(path: Path, number: int, entry: Entry, previous: str) -> None:
+    values = {name: getattr(entry, name) for name in _CHECKED}
+    for name, value in values.items():
+        if entry.field_checks.get(name) != _field_check(name, value):
+            raise RunFolderError(f"{path}, entry {number}: {name} was changed: do not trust this record")
+    if set(entry.field_checks) != set(_CHECKED):
+        raise RunFolderError(f"{path}, entry {number}: field_checks was changed: do not trust this record")
+    if entry.entry_sha256 != _entry_digest(values):
+        raise RunFolderError(f"{path}, entry {number}: entry_sha256 was changed: do not trust this record")
+    if entry.round_num != number:
+        raise RunFolderError(f"{path}, entry {number} is of round {entry.round_num}: entries were left out or put in")
+    if entry.previous_sha256 != previous:
+        raise RunFolderError(
+            f"{path}, entry {number}: previous_sha256 is not entry {number - 1}'s hash: one of the two was made anew"
+        )
+
+
+def check_against_reports(directory: Path, entries: Sequence[Entry], reports: Sequence[Mapping[str, Any]]) -> None:
+    """Checks the record against rounds.jsonl: a chain made anew from the start to its end shows here.
+
+    Raises:
+      RunFolderError: which entry and field differ, or the record ends too early.
+    """
+    path, salt = Path(directory) / RECORD_FILE, read_salt(directory)
+    if len(entries) <= len(reports):
+        raise RunFolderError(f"{path} ends with round {len(entries) - 1}, rounds.jsonl with {len(reports)}: restore it")
+    for entry, report in zip(entries[1:], reports):
+        number = report["round_num"]
+        wanted = {
+            "round_num": number,
+            "outcome": report["outcome"],
+            "cohort_commitment": cohort_commitment(salt, number, report["selected"], report["survivors"]),
+            "aggregate_commitment": aggregate_commitment(salt, number, report.get("aggregate_sha256", "")),
+            "weights_sha256": report["weights_sha256"],
+            "epsilon": report["epsilon"],
+        }
+        for name, value in wanted.items():
+            if getattr(entry, name) != value:
+                raise RunFolderError(f"{path}, entry {number}: {name} is not what rounds.jsonl says: one was changed")
+
+
+def code_digest() -> str:
+    """SHA-256 (hex) of the packages' sources, by path."""
+    digest = hashlib.sha256()
+    for path in sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(_ROOT).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def lock_digest() -> str:
+    """SHA-256 (hex) of this Python's lock file; without the repository, of what is installed."""
+    path = _ROOT / "requirements" / f"py3.{sys.version_info.minor}.lock"
+    if path.exists():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    installed = sorted(f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions())
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()
+
+
+def build_provenance(identity: Any, noise_commitment: str) -> Provenance:
+    """What the rounds of a run are computed from, here and now.
+
+    Args:
+      identity: a RunIdentity.
+      noise_commitment: to the noise's seed; empty without differential privacy.
+    """
+    return Provenance(
+        config_sha256=identity.config_sha256,
+        corpus_sha256=identity.corpus_sha256,
+        vocabulary_sha256=identity.vocabulary_sha256,
+        code_sha256=code_digest(),
+        lock_sha256=lock_digest(),
+        noise_commitment=noise_commitment,
+    )

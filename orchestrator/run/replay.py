@@ -1,0 +1,185 @@
+"""A round computed again from a run's record, and compared with it bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+import msgspec
+import numpy as np
+
+from models.corpus import ClientId
+from orchestrator.aggregator import Cohort, Vector
+from orchestrator.encoding import Encoder
+from orchestrator.errors import RunFolderError
+from orchestrator.rounds.round import Privacy, Release, RoundReport, ServerState, weights_digest
+from orchestrator.run import record
+from orchestrator.run.data import read_own_text
+from orchestrator.run.folder import RunFolder, digest_of_what_matters
+from orchestrator.run.record import Entry
+from orchestrator.settings.files import RunConfig
+from orchestrator.settings.privacy import FROM_CLIENTS
+
+
+def replay_round(
+    folder: RunFolder, round_num: int, note: Callable[[str], None], workers: Optional[str] = None
+) -> dict[str, Any]:
+    """The figures of `fedkeys replay`: what a round comes to when it is computed again.
+
+    Begins at the newest checkpoint before the round, or at the initial state, and compares each round on the way.
+    Without the sealed seed of the noise, under differential privacy, it compares up to the noise: `up_to_noise`.
+
+    Args:
+      folder: of the run.
+      round_num: the round.
+      note: is told what begins.
+      workers: as runtime.workers; None takes the run's. They change no bit.
+
+    Raises:
+      RunFolderError: the record, text, code or lock file is not what the round was made from, or it can't be replayed.
+    """
+    config = folder.config()
+    if workers is not None:
+        config = msgspec.structs.replace(config, runtime=msgspec.structs.replace(config.runtime, workers=workers))
+    entries = record.read_record(folder.path)
+    reports = folder.rounds()
+    record.check_against_reports(folder.path, entries, reports)
+    _check_round(folder, config, entries, round_num)
+    from_elsewhere = {report["round_num"]: report["clients"] for report in reports if "clients" in report}
+    privacy = _read_privacy(folder, config, entries[round_num].noise_commitment)
+    note("reading the text")
+    data = read_own_text(folder, config)
+    note("loading TensorFlow Federated")
+    from orchestrator.run.trainer import open_trainer
+    from orchestrator.run.training import WallClock
+
+    salt, clock = record.read_salt(folder.path), WallClock()
+    with open_trainer(config, data, privacy, note) as trainer:
+        state = _start_state(folder, entries, round_num, trainer.initial_state)
+        start = state.round_num
+        if isinstance(privacy, UpToNoise) and start != round_num - 1:
+            raise RunFolderError(
+                f"{folder.path} has no noise seed, and without it a round can be checked only from the checkpoint "
+                f"before it: that of round {round_num - 1} is not kept"
+            )
+        for number in range(start + 1, round_num + 1):
+            if number in from_elsewhere:
+                raise RunFolderError(
+                    f"round {number} of {folder.path} was of {from_elsewhere[number]}, which the run does not keep: it "
+                    "can't be computed again"
+                )
+            note(f"computing round {number} again")
+            try:
+                state, report = trainer.run_round(state, clock)
+            except _Summed as summed:
+                found = record.aggregate_commitment(salt, number, summed.sha256)
+                differs = [] if found == entries[number].aggregate_commitment else ["aggregate_commitment"]
+                return _figures(round_num, start, entries[round_num], None, differs, up_to_noise=True)
+            differs = _differences(salt, entries[number], report)
+            if differs:
+                return _figures(number, start, entries[number], report.weights_sha256, differs)
+    return _figures(round_num, start, entries[round_num], report.weights_sha256, [])
+
+
+def _figures(
+    round_num: int, start: int, entry: Entry, found: Optional[str], differs: Sequence[str], up_to_noise: bool = False
+) -> dict[str, Any]:
+    return {
+        "ok": not differs,
+        "round_num": round_num,  # the first that differs, if one does
+        "from_round": start,
+        "weights_sha256": found,
+        "recorded_sha256": entry.weights_sha256,
+        "up_to_noise": up_to_noise,
+        "differs": list(differs),
+    }
+
+
+def _check_round(folder: RunFolder, config: RunConfig, entries: Sequence[Entry], round_num: int) -> None:
+    """Refuses what can't be replayed here, in one line."""
+    path, last = folder.path / record.RECORD_FILE, len(entries) - 1
+    if not 1 <= round_num <= last:
+        raise RunFolderError(f"{path} has no round {round_num}: it holds rounds 1 to {last}")
+    entry, identity = entries[round_num], folder.identity()
+    now = record.build_provenance(identity, entry.noise_commitment)
+    for name, what in (
+        ("config_sha256", "run.json has another configuration: restore it"),
+        ("corpus_sha256", "run.json has another text: restore it"),
+        ("vocabulary_sha256", "run.json has another vocabulary: restore it"),
+        ("code_sha256", "this is other code than the round was computed with: use that version of fedkeys"),
+        ("lock_sha256", "the lock file is another than the round was computed with: set up from that one"),
+    ):
+        if getattr(entry, name) != getattr(now, name):
+            raise RunFolderError(f"{path}, entry {round_num}: {name} differs: {what}")
+
+    if digest_of_what_matters(config) != identity.config_sha256:
+        raise RunFolderError(f"{folder.config_path} is not the configuration that the run was trained with: restore it")
+
+
+def _read_privacy(folder: RunFolder, config: RunConfig, commitment: str) -> Optional[Privacy]:
+    """The run's mechanism with its sealed noise, or what stops before the noise if the seed is not there."""
+    if config.privacy.mechanism == "none":
+        return None
+    from orchestrator.privacy import noise
+    from orchestrator.privacy.mechanism import Mechanism
+
+    if (folder.path / noise.SEED_FILE).exists():
+        seed = noise.read_seed(folder.path)
+        if noise.commitment(seed) != commitment:
+            raise RunFolderError(
+                f"{folder.path / noise.SEED_FILE} is not the seed that the record commits to: restore it"
+            )
+        return Mechanism(config, seed, None)
+    if config.privacy.mechanism in FROM_CLIENTS:
+        raise RunFolderError(
+            f"{folder.path / noise.SEED_FILE} is missing, and the clients' own noise follows from it: nothing of the "
+            "round can be computed again without it"
+        )
+    return UpToNoise()
+
+
+class _Summed(Exception):
+    """Ends a replay at the noise."""
+
+    def __init__(self, sha256: str):
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+
+class UpToNoise:
+    """A mechanism without its noise: stops the round once there is a sum. See orchestrator.rounds.round.Privacy."""
+
+    def before_round(self, cohort: Cohort) -> None:
+        """Nothing is released, so nothing is charged."""
+
+    def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
+        """The vector: the server adds the noise."""
+        return vector
+
+    def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
+        """Raises _Summed with the sum's digest."""
+        raise _Summed(hashlib.sha256(np.ascontiguousarray(total, "<u4").data).hexdigest())
+
+
+def _start_state(
+    folder: RunFolder, entries: Sequence[Entry], round_num: int, initial_state: Callable[[], ServerState]
+) -> ServerState:
+    """The newest kept state before a round, its digest checked."""
+    kept = [number for number in folder.checkpoints() if number < round_num]
+    state = folder.load_checkpoint(kept[-1]) if kept else initial_state()
+    if weights_digest(state.model) != entries[state.round_num].weights_sha256:
+        where = f"the checkpoint of round {state.round_num}" if kept else "the initial state"
+        raise RunFolderError(f"{folder.path}: {where} does not have the weights of the record's entry: restore it")
+    return state
+
+
+def _differences(salt: bytes, entry: Entry, report: RoundReport) -> list[str]:
+    """The fields in which a round computed again is not the recorded one; epsilon is the ledger's, not the round's."""
+    found: Mapping[str, Any] = {
+        "outcome": report.outcome,
+        "cohort_commitment": record.cohort_commitment(salt, entry.round_num, report.selected, report.survivors),
+        "aggregate_commitment": record.aggregate_commitment(salt, entry.round_num, report.aggregate_sha256),
+        "weights_sha256": report.weights_sha256,
+    }
+    return [name for name, value in found.items() if getattr(entry, name) != value]

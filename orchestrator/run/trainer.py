@@ -1,0 +1,177 @@
+"""A run's arrows, bound: text, workers, phones, aggregator and noise make the functions of its rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from edge.litert_client import LiteRtClients, build_clients
+from models.batches import Batches
+from models.client_data import ClientData
+from models.vocabulary import EOS
+from models.weights import ModelSize, Weights
+from orchestrator.aggregator import Aggregator
+from orchestrator.fleet.source import FleetSource
+from orchestrator.rounds.build import (
+    build_adaptive_clip,
+    build_aggregator,
+    build_encoder,
+    client_weight,
+    cut,
+    draw_batches,
+    first_weights,
+    learning_rates,
+    model_size,
+)
+from orchestrator.rounds.cohort import CohortSource, everybody
+from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
+from orchestrator.rounds.fedbuff import buffered_functions, remember
+from orchestrator.rounds.round import (
+    Privacy,
+    RoundFunctions,
+    RoundReport,
+    ServerState,
+    Stopwatch,
+    abandon_round,
+    run_round,
+)
+from orchestrator.run.canary_clients import build_canaries, participants
+from orchestrator.settings.files import RunConfig
+from tff_pipelines.client_work import build_client_work
+from tff_pipelines.evaluation import build_evaluation, build_word_counts
+from tff_pipelines.runtime import Runtime
+from tff_pipelines.server_update import build_server_optimizer, build_server_update
+
+
+@contextlib.contextmanager
+def open_trainer(
+    config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
+) -> Iterator[Trainer]:
+    """What computes the rounds of a run that is there, to replay them; writes nothing."""
+    size = model_size(config, data.vocabulary.size)
+    with contextlib.ExitStack() as stack:
+        note("starting the TFF workers")
+        runtime = stack.enter_context(Runtime(config.runtime.workers))
+        phones = build_phones(stack, config, size, runtime, note)
+        fleet = build_fleet(config, size, data)
+        yield Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy, fleet)
+
+
+def build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
+    """The simulated fleet, which goes through its rounds from the first; None if the run has none."""
+    return None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
+
+
+def build_phones(
+    stack: contextlib.ExitStack, config: RunConfig, size: ModelSize, runtime: Runtime, note: Callable[[str], None]
+) -> Optional[LiteRtClients]:
+    """The LiteRT clients, if the configuration wants them; closed with the stack."""
+    if config.client.runtime != "litert":
+        return None
+    note("exporting the model for LiteRT")
+    clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
+    return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
+
+
+class Trainer:
+    """The arrows of the road, bound to a configuration, a text and workers."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ClientData,
+        size: ModelSize,
+        aggregator: Aggregator,
+        runtime: Runtime,
+        phones: Optional[LiteRtClients] = None,
+        privacy: Optional[Privacy] = None,
+        plan: Optional[CohortSource] = None,
+    ):
+        self._config, self._size, self._runtime = config, size, runtime
+        self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
+        client, server, time_steps = config.client, config.server, config.data.max_words
+        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
+        self._server = build_server_update(
+            size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
+        )
+        self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
+        self._plan = plan or everybody(config, participants(config, data))
+        self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
+        self._functions = RoundFunctions(
+            batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
+            train_clients=phones.train if phones else self._train_clients,
+            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            encoder=build_encoder(config, size),
+            aggregator=aggregator,
+            update_server=self._update_server,
+            average_decay=server.average_decay,
+            privacy=privacy,
+            adaptive_clip=build_adaptive_clip(config),
+            canaries=build_canaries(config, size),
+        )
+
+    def initial_state(self) -> ServerState:
+        """The state before the first round."""
+        counts = self._word_counts() if self._config.model.start_from_word_counts else None
+        weights = first_weights(self._config, self._size, counts)
+        return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
+
+    def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
+        """One round down the road."""
+        config, round_num = self._config, state.round_num + 1
+        plan = self._plan(round_num)
+        if plan.reason:
+            after, report = abandon_round(state, plan.cohort, plan.reason)
+            return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
+        client_learning_rate, server_learning_rate = learning_rates(config, round_num)
+        functions = self._functions
+        if config.fleet.policy == "fedbuff":
+            functions = buffered_functions(functions, plan, state, config.fleet.staleness_exponent)
+        after, report = run_round(
+            state,
+            plan.cohort,
+            functions,
+            seed=config.seed,
+            client_learning_rate=client_learning_rate,
+            server_learning_rate=server_learning_rate,
+            stopwatch=clock,
+            drops=plan.drops,
+        )
+        return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
+
+    def evaluate_dev(self, weights: Weights) -> dict[str, float]:
+        """Pooled figures of the dev people, by federated evaluation."""
+        sums = federated_sums(self._runtime, self._evaluation, weights, self._dev, self._config)
+        positions = max(1, int(sums.positions.sum()))
+        return {
+            "dev_top1": float(sums.hits1.sum() / positions),
+            "dev_top3": float(sums.hits3.sum() / positions),
+            "dev_loss": float(sums.nll_sum_nats.sum() / positions),
+        }
+
+    def _word_counts(self) -> np.ndarray:
+        """How often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
+        size = self._size.vocabulary_size
+        count = build_word_counts(size)
+        targets = [
+            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
+        ]
+        total = np.zeros(size, np.float64)
+        for i in range(0, len(targets), 100):
+            total += self._runtime.invoke(count, targets[i : i + 100])
+        return total
+
+    def _train_clients(
+        self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
+    ) -> Iterator[Mapping[str, Any]]:
+        server_args = (weights, np.float32(learning_rate), np.int32(seed))
+        return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
+
+    def _update_server(
+        self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
+    ) -> tuple[Any, Weights]:
+        return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))

@@ -1,0 +1,69 @@
+"""The list of every setting, as `fedkeys config` prints it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from orchestrator.settings.presets import PRESETS
+from orchestrator.settings.run_config import RunConfig
+
+
+def describe_config() -> str:
+    """Returns every setting as TOML, with its meaning and range as a comment and its default as the value."""
+    lines = [
+        "# Every setting of a fedkeys run, with its default. A file need only name what it changes.",
+        f"# Presets (fedkeys train --preset NAME): {', '.join(PRESETS)}. The defaults are the preset small.",
+        "",
+    ]
+    for field in msgspec.structs.fields(RunConfig):
+        if field.name not in _SECTIONS:
+            lines += _describe(field)
+    for section, struct in _SECTIONS.items():
+        lines += [f"# {struct.__doc__}", f"[{section}]"]
+        for field in msgspec.structs.fields(struct):
+            lines += _describe(field)
+    return "\n".join(lines[:-1]) + "\n"
+
+
+_SECTIONS: dict[str, Any] = {
+    field.name: type(field.default)
+    for field in msgspec.structs.fields(RunConfig)
+    if isinstance(field.default, msgspec.Struct)
+}
+
+
+# Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
+_LATER_SECTIONS = ("fleet", "privacy")
+
+
+_SETTINGS = frozenset(
+    [field.name for field in msgspec.structs.fields(RunConfig) if field.name not in _SECTIONS]
+    + [f"{name}.{field.name}" for name, struct in _SECTIONS.items() for field in msgspec.structs.fields(struct)]
+)
+
+
+def _describe(field: msgspec.structs.FieldInfo) -> list[str]:
+    """Returns the lines of one setting: comment, `name = default`, an empty line."""
+    info = msgspec.inspect.type_info(field.type)
+    assert isinstance(info, msgspec.inspect.Metadata)
+    text = (info.extra_json_schema or {})["description"]
+    allowed = re.sub(r", at most \d{10,}", "", _allowed(info.type))  # only what an array can index: not worth a word
+    comment = textwrap.wrap(f"{text} ({allowed})" if allowed else text, width=98)
+    return [f"# {line}" for line in comment] + [tomli_w.dumps({field.name: field.default}).strip(), ""]
+
+
+def _allowed(kind: msgspec.inspect.Type) -> str:
+    """Returns what a setting may be, in words: 'constant, linear or cosine', 'at least 0, below 1', or ''."""
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        *others, last = (str(value) for value in kind.values)
+        return f"{', '.join(others)} or {last}" if others else last
+    if isinstance(kind, msgspec.inspect.StrType):
+        return "a text that is not empty" if kind.min_length else ""
+    words = {"ge": "at least", "gt": "above", "lt": "below", "le": "at most"}
+    bounds = {name: getattr(kind, name, None) for name in words}
+    return ", ".join(f"{words[name]} {bound}" for name, bound in bounds.items() if bound is not None)

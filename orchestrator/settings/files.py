@@ -1,0 +1,238 @@
+"""The configuration of a run: presets, TOML in and out, and the list of every setting.
+
+A setting comes from, the later winning: the defaults (which are the preset `small`), a preset, a TOML file,
+the flags of the command line. What the settings are is in orchestrator/settings/run_config.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import msgspec
+import tomli_w
+
+from orchestrator.errors import ConfigError
+from orchestrator.settings.describe import _LATER_SECTIONS, _SECTIONS, _SETTINGS, _allowed, describe_config
+from orchestrator.settings.fleet import FLEET_PRESETS, FleetConfig
+from orchestrator.settings.presets import PRESETS
+from orchestrator.settings.privacy import PrivacyConfig
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import (
+    AggregationConfig,
+    ClientConfig,
+    DataConfig,
+    EvaluationConfig,
+    FaultsConfig,
+    ModelConfig,
+    RoundsConfig,
+    RuntimeConfig,
+    ServerConfig,
+)
+from orchestrator.settings.types import Setting
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "PRESETS",
+    "AggregationConfig",
+    "ClientConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "FaultsConfig",
+    "FleetConfig",
+    "ModelConfig",
+    "PrivacyConfig",
+    "RoundsConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "ServerConfig",
+    "config_digest",
+    "describe_config",
+    "preset",
+    "read_config",
+    "read_fleet_settings",
+    "write_config",
+]
+
+
+def preset(name: str) -> RunConfig:
+    """Returns the configuration of a preset.
+
+    Raises:
+        ConfigError: there is no such preset.
+
+    >>> preset("gboard").model.num_cells
+    670
+    """
+    return read_config(preset=name)
+
+
+def read_config(
+    path: Optional[Union[str, Path]] = None,
+    preset: Optional[str] = None,
+    overrides: Optional[Mapping[str, Optional[Setting]]] = None,
+    presets: Mapping[str, Mapping[str, Setting]] = PRESETS,
+) -> RunConfig:
+    """Returns the configuration: `overrides` over the TOML file over the preset over the defaults.
+
+    Args:
+        path: a TOML file, or None.
+        preset: a name in `presets`, or None.
+        overrides: dotted settings, as {"rounds.count": 20}; None as a value means not given.
+        presets: the ones to choose from.
+
+    Raises:
+        ConfigError: the file can't be read, or a setting is unknown, of the wrong type, out of range or
+            contradicts another. The message names file and setting.
+
+    >>> read_config(preset="smoke", overrides={"rounds.count": 20}).rounds
+    RoundsConfig(count=20, cohort_size=10, checkpoint_every=50, keep_checkpoints=3)
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    if preset is not None:
+        if preset not in presets:
+            raise ConfigError(
+                f"there is no preset {preset!r}{_closest(preset, presets)}: it is one of {', '.join(presets)}"
+            )
+        layers[f"preset {preset}"] = dict(presets[preset])
+    if path is not None:
+        layers[str(path)] = dict(_flatten(_read_toml(Path(path))))
+    if overrides:
+        layers["command line"] = {name: value for name, value in overrides.items() if value is not None}
+
+    sections: dict[str, Any] = {}
+    source_of: dict[str, str] = {}
+    for source, settings in layers.items():
+        for name, value in settings.items():
+            _check_known(name, value, source)
+            section, _, field = name.rpartition(".")
+            (sections.setdefault(section, {}) if section else sections)[field] = value
+            source_of[name] = source
+    try:
+        config = msgspec.convert(sections, RunConfig)
+    except msgspec.ValidationError as error:
+        raise _explain(error, sections, source_of) from None
+    for name, value in _flatten(msgspec.to_builtins(config)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{source_of[name]}: {name} = {value} is not a finite number")
+    return config
+
+
+def read_fleet_settings(name: str) -> dict[str, Setting]:
+    """Returns the settings of a fleet: those of a TOML file, or the fleet.* ones of a preset of FLEET_PRESETS.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a preset.
+
+    >>> read_fleet_settings("cross-country")["fleet.day_swing"]
+    1.3
+    """
+    if name in FLEET_PRESETS:
+        return {key: value for key, value in FLEET_PRESETS[name].items() if key.startswith("fleet.")}
+    if not Path(name).exists():
+        raise ConfigError(f"--fleet {name}: is neither a file nor one of {', '.join(FLEET_PRESETS)}")
+    settings = dict(_flatten(_read_toml(Path(name))))
+    for key, value in settings.items():
+        _check_known(key, value, name)
+    return {"fleet.policy": "sync", **settings}
+
+
+def write_config(config: RunConfig, path: Union[str, Path]) -> None:
+    """Returns nothing; writes the whole configuration as TOML, which read_config reads back to an equal one.
+
+    The file appears whole or not at all.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        unfinished.write_text(tomli_w.dumps(msgspec.to_builtins(config)), encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ConfigError(f"{path}: can't write the configuration: {error.strerror}") from None
+
+
+def config_digest(config: RunConfig) -> str:
+    """Returns a SHA-256, in hex, over every setting: equal configurations have equal digests.
+
+    >>> config_digest(preset("small")) == config_digest(RunConfig())
+    True
+    """
+    settings = msgspec.to_builtins(config)
+    for name in _LATER_SECTIONS:
+        if getattr(config, name) == type(getattr(config, name))():
+            del settings[name]
+    return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()  # in the order of the fields
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't read the configuration: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8, at byte {error.start}: save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, value) of every setting; also of an empty section that nobody knows: a mistake."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif value != {} or prefix + name not in _SECTIONS:
+            yield prefix + name, value
+
+
+def _check_known(name: str, value: Any, source: str) -> None:
+    if name in _SETTINGS:
+        return
+    if name in _SECTIONS:
+        raise ConfigError(
+            f"{source}: {name} = {value!r}, but {name} is a section: write [{name}] and its settings below"
+        )
+    raise ConfigError(f"{source}: there is no setting {name}{_closest(name, _SETTINGS)} (`fedkeys config` lists them)")
+
+
+def _closest(name: str, names: Collection[str]) -> str:
+    """Returns ", did you mean x?" or nothing. A setting in the wrong section is found by its last part."""
+    last = name.rpartition(".")[2]
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.75) or sorted(
+        known for known in names if known.rpartition(".")[2] == last
+    )
+    return f", did you mean {found[0]}?" if found else ""
+
+
+def _explain(error: msgspec.ValidationError, sections: dict[str, Any], source_of: dict[str, str]) -> ConfigError:
+    """Returns msgspec's complaint in our words: file, setting, value, what it may be."""
+    reason, _, where = str(error).partition(" - at `$.")
+    name = where.rstrip("`")
+    section, _, field_name = name.rpartition(".")
+    value = sections[section][field_name] if section else sections[field_name]
+    struct = _SECTIONS[section] if section else RunConfig
+    field = next(field for field in msgspec.structs.fields(struct) if field.name == field_name)
+    kind = msgspec.inspect.type_info(field.type)
+    assert isinstance(kind, msgspec.inspect.Metadata)
+    allowed = _allowed(kind.type)
+    if isinstance(kind.type, msgspec.inspect.LiteralType):
+        allowed += _closest(str(value), [str(choice) for choice in kind.type.values])
+    elif ", got" in reason:
+        allowed = _TYPE_NAMES[type(field.default)]
+    return ConfigError(f"{source_of[name]}: {name} = {value!r}: must be {allowed}")
+
+
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}

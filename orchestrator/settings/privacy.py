@@ -1,0 +1,70 @@
+"""The settings of differential privacy and of the adaptive clip, and the rules that join them with the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from orchestrator.settings.types import CountOrNone, NotNegative, Share, says
+
+if TYPE_CHECKING:
+    pass
+
+
+CORRELATED = ("tree", "matrix")  # their noise is correlated over rounds
+FROM_CLIENTS = ("distributed", "local")  # their noise is added by the clients
+
+
+class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Differential privacy of a person's whole text (user level), and the clip that follows the updates' norms."""
+
+    mechanism: Annotated[
+        Literal["none", "central", "tree", "matrix", "distributed", "local"],
+        says(
+            "central: the server adds independent noise to each sum. tree, matrix: noise that later rounds partly take "
+            "back (DP-FTRL). distributed: the clients add it, inside the secure sum. local: each client adds all of it."
+        ),
+    ] = "none"
+    clip_norm: Annotated[
+        NotNegative,
+        says("With a mechanism, in place of aggregation.clip_norm: an update that is longer is scaled down to it."),
+    ] = 0.0
+    noise_multiplier: Annotated[
+        NotNegative,
+        says("Standard deviation of the noise over privacy.clip_norm; 0 = what privacy.epsilon allows in all rounds."),
+    ] = 0.0
+    epsilon: Annotated[
+        NotNegative, says("The budget: training stops before the round that would exceed it; 0 = no budget.")
+    ] = 0.0
+    delta: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)],
+        says("The delta of that epsilon, at most 1 / training people; 0 = training people to the power -1.1."),
+    ] = 0.0
+    separation: Annotated[
+        CountOrNone,
+        says(
+            "Rounds from one participation of a person to the next, at least; 0 = as many as the people allow: "
+            "training people // rounds.cohort_size."
+        ),
+    ] = 0
+    bands: Annotated[
+        CountOrNone,
+        says("matrix: rounds over which the noise is correlated, at most the separation; 0 = it, or 64 if it is more."),
+    ] = 0
+    adaptive_clip: Annotated[
+        bool,
+        says("Let the clip norm follow a quantile of the updates' norms; also without noise (from aggregation's)."),
+    ] = False
+    clip_quantile: Annotated[Share, says("adaptive_clip: the share of the clients that are not to be clipped.")] = 0.5
+    clip_learning_rate: Annotated[
+        NotNegative, says("adaptive_clip: how fast the logarithm of the clip norm moves.")
+    ] = 0.2
+    count_noise: Annotated[
+        NotNegative,
+        says(
+            "adaptive_clip with central: standard deviation of the noise on the count of clients under the clip; "
+            "0 = rounds.cohort_size / 20, or 1.6 noise multipliers if that is more."
+        ),
+    ] = 0.0

@@ -1,0 +1,192 @@
+"""The sections of a run's settings: meaning, range and default of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from orchestrator.settings.types import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Schedule,
+    Share,
+    ShareBelowOne,
+    ShareInside,
+    VocabularySize,
+    says,
+)
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text, and how it is shared out by person."""
+
+    source: Annotated[
+        str,
+        Meta(min_length=1),
+        says(
+            "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
+        ),
+    ] = "chitchat"
+    vocabulary_size: Annotated[
+        VocabularySize,
+        says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
+    ] = 10_000
+    vocabulary: Annotated[
+        str,
+        Meta(min_length=1),
+        says(
+            "Where the words come from: 'pooled' counts the training people's text in one place; 'federated' finds "
+            "them through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
+        ),
+    ] = "pooled"
+    max_words: Annotated[Count, says("Time steps: a sentence is cut after so many words.")] = 20
+    min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
+    max_sentences_train: Annotated[Count, says("At most so many sentences of a training person.")] = 1000
+    max_sentences_eval: Annotated[Count, says("At most so many sentences of a dev or test person.")] = 200
+    dev_share: Annotated[ShareInside, says("Share of the people for choosing: curves, mixing weight, settings.")] = 0.1
+    test_share: Annotated[ShareInside, says("Share of the people for the final figures.")] = 0.1
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The CIFG-LSTM with a projection and tied embeddings."""
+
+    vocabulary_size: Annotated[
+        VocabularySize,
+        says("Rows of the embedding: the most frequent words. The others become <unk> and count as misses."),
+    ] = 5000
+    embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
+    num_cells: Annotated[Count, says("LSTM cells.")] = 256
+    initial_range: Annotated[Positive, says("The embedding starts uniform in plus or minus this.")] = 0.15
+    start_from_word_counts: Annotated[
+        bool,
+        says("Start the output bias at the log of the word counts, which are collected by a federated sum."),
+    ] = True
+
+
+class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client does in a round: SGD on its own sentences."""
+
+    runtime: Annotated[
+        Literal["tff", "litert"],
+        says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
+    ] = "tff"
+    learning_rate: Annotated[Positive, says("Step of the client's SGD.")] = 3.0
+    schedule: Annotated[
+        Schedule, says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
+    ] = "constant"
+    clip_norm: Annotated[
+        NotNegative,
+        says(
+            "A step whose recurrent, bias and projection gradients together are longer is scaled down to it; 0 = off."
+        ),
+    ] = 1.0
+    epochs: Annotated[Count, says("Passes over the client's sentences in a round.")] = 1
+    batch_size: Annotated[Count, says("Sentences in a batch.")] = 16
+    max_sentences: Annotated[Count, says("At most so many sentences of a client in a round.")] = 200
+    length_buckets: Annotated[
+        Count,
+        says("Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."),
+    ] = 1
+    proximal: Annotated[
+        NotNegative,
+        says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
+    ] = 0.0
+    dropout: Annotated[
+        ShareBelowOne,
+        says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
+    ] = 0.0
+    weighting: Annotated[
+        Literal["tokens", "examples", "equal"], says("What a client's update counts by in the mean.")
+    ] = "tokens"
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the server does with the mean update (Reddi et al. 2021)."""
+
+    algorithm: Annotated[
+        Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
+        says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
+    ] = "fedadam"
+    learning_rate: Annotated[Positive, says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
+    schedule: Annotated[Schedule, says("How the learning rate falls over the rounds.")] = "linear"
+    decay_start: Annotated[Share, says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
+    decay_floor: Annotated[Share, says("Share of the learning rate that is left in the last round.")] = 0.05
+    warmup_rounds: Annotated[CountOrNone, says("Rounds in which the learning rate climbs to its full size.")] = 0
+    momentum: Annotated[ShareBelowOne, says("Momentum of fedavgm; beta_1 of fedadam and fedyogi.")] = 0.9
+    beta_2: Annotated[ShareBelowOne, says("How long fedadam and fedyogi remember squared updates.")] = 0.99
+    epsilon: Annotated[Positive, says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
+    average_decay: Annotated[
+        ShareBelowOne,
+        says("Evaluate and export an exponential average of the weights with this decay; 0 = the last ones."),
+    ] = 0.95
+
+
+class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many rounds, of how many clients, and what is kept of them."""
+
+    count: Annotated[Count, says("Rounds.")] = 1000
+    cohort_size: Annotated[Count, says("Clients in a round.")] = 10
+    checkpoint_every: Annotated[Count, says("Rounds between two checkpoints; the last round always has one.")] = 50
+    keep_checkpoints: Annotated[Count, says("Checkpoints that are kept, the newest.")] = 3
+
+
+class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Federated evaluation on the dev people in training."""
+
+    every: Annotated[Count, says("Rounds between two evaluations; the last round always has one.")] = 50
+    max_sentences: Annotated[Count, says("At most so many sentences of a dev person.")] = 25
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The TFF workers. The same weights come out of any number of them, but for rounding."""
+
+    workers: Annotated[
+        str,
+        says("'auto', a number of local workers, or 'host:port,host:port' of remote ones (`fedkeys worker`)."),
+    ] = "auto"
+    clients_per_call: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
+    ] = 2
+
+
+class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How updates become a sum."""
+
+    aggregator: Annotated[
+        Literal["plain", "secagg", "encrypted"],
+        says(
+            "plain: the server sees each update. secagg: it sees only their sum. encrypted: it adds ciphertexts, and "
+            "another party decrypts the sum. All three give the same total, bit for bit."
+        ),
+    ] = "secagg"
+    clip_norm: Annotated[
+        Positive,
+        says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
+    ] = 30.0
+    min_survivors: Annotated[
+        Count, says("A round in which fewer updates can be summed is abandoned: too few to hide in.")
+    ] = 2
+    corrupt_share: Annotated[
+        ShareBelowOne, says("secagg: share of a cohort that may collude with the server; sets degree and threshold.")
+    ] = 0.05
+    dropout_share: Annotated[
+        ShareBelowOne,
+        says("secagg: share of a cohort that may vanish and the round still end; sets degree and threshold."),
+    ] = 0.3
+    poly_degree: Annotated[Count, says("encrypted: coefficients of a ciphertext's polynomials, a power of two.")] = 4096
+    coeff_modulus_bits: Annotated[
+        Count, says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
+    ] = 56
+
+
+class FaultsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which clients vanish in a round, to see that it ends without them. Each rate is a share of the cohort."""
+
+    before_shares: Annotated[ShareBelowOne, says("Vanish before they share their keys; they train nothing.")] = 0.0
+    before_upload: Annotated[ShareBelowOne, says("Vanish after training, before they hand their update over.")] = 0.0
+    before_unmask: Annotated[ShareBelowOne, says("Vanish after their upload; their update counts.")] = 0.0
