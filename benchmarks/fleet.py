@@ -28,7 +28,7 @@ def main(sizes: str, hours: int, as_json: bool) -> None:
 
 
 def _measure(num_devices: int, hours: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "orchestrator.cli.app", "fleet", "--preset", "gboard-2018", "--json"]
+    command = [sys.executable, "-m", "orchestrator.cli", "fleet", "--preset", "gboard-2018", "--json"]
     command += ["--devices", str(num_devices), "--hours", str(hours)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
     figures = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Derives edge/device_table.json, the distributions of phones and networks, from public measurements.
+"""Derives edge/fleet/device_table.json, the distributions of phones and networks, from public measurements.
 
     python scripts/derive_device_table.py FOLDER
 
@@ -111,7 +111,7 @@ def downlink(folder: Path) -> dict[str, list[int]]:
 
 
 def main(folder: Path) -> None:
-    """Writes edge/device_table.json."""
+    """Writes edge/fleet/device_table.json."""
     phones = json.loads((folder / "flash/raw_ai_benchmark_list.json").read_text())
     seen = set(json.loads((folder / "flash/real2benchmark.json").read_text()).values())
     measured = anchors(folder)
@@ -159,7 +159,7 @@ def main(folder: Path) -> None:
             "value": 10.59,
         },
     }
-    path = Path(__file__).resolve().parents[1] / "edge/device_table.json"
+    path = Path(__file__).resolve().parents[1] / "edge/fleet/device_table.json"
     path.write_text(json.dumps(table, indent=1) + "\n")
     print(f"wrote {path.name}: {path.stat().st_size} bytes")
 

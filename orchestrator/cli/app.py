@@ -409,7 +409,3 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         click.echo(f"fedkeys: {error.strerror or error}{where}", err=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

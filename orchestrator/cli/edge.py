@@ -84,8 +84,8 @@ def export(
 @JSON
 def verify(bundle: Path, public_key: Optional[Path], as_json: bool) -> None:
     """Check a bundle: digests, signature, schema, ops, certificate, golden batch. Exit 2 at the first fault."""
+    from edge.bundle.verification import verify_bundle
     from edge.errors import EdgeError
-    from edge.verification import verify_bundle
 
     checks: list[dict[str, Any]] = []
     try:
@@ -140,8 +140,8 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
 @JSON
 def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path], as_json: bool) -> None:
     """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes too."""
-    from edge.benchmark import benchmark_bundle, plot_figures, table_lines
-    from edge.manifest import read_manifest
+    from edge.bundle.manifest import read_manifest
+    from edge.on_device.benchmark import benchmark_bundle, plot_figures, table_lines
     from orchestrator.encoding import Encoder
 
     size = read_manifest(bundle)[0].model.size
@@ -190,7 +190,7 @@ def device_update(
     as_json: bool,
 ) -> None:
     """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow."""
-    from edge.device_round import train_on_device
+    from edge.on_device.round import train_on_device
 
     figures = train_on_device(
         bundle,

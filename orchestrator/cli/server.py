@@ -115,7 +115,7 @@ def keygen(
     if (signing_key is None) == (out is None):
         raise click.UsageError("give FILE for a key to sign bundles, or --out DIR for the keys of a network run")
     if signing_key is not None:
-        from edge.signing import generate_key
+        from edge.bundle.signing import generate_key
 
         click.echo(
             f"wrote {signing_key}, which signs (keep it secret), and {generate_key(signing_key)}, which verifies"

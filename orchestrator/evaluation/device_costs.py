@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.device_profile import ACCESS, load_device_table, network_kbit_per_s, tiers
+from edge.fleet.profiles import ACCESS, load_device_table, network_kbit_per_s, tiers
 
 _BATCH = 10  # sentences, as the phones were measured
 _FLOP = 6 * 10 * _BATCH * 1_410_000  # 10 steps a sentence; two passes back for one forward, 2 a weight and position

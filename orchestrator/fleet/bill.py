@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge.fleet import Work
+from edge.fleet.phones import Work
 from models.corpus import ClientId
 from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, StageCost

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.fleet import Work, participation_times
+from edge.fleet.phones import Work, participation_times
 from orchestrator.aggregator import DropStage
 from orchestrator.fleet.checkin import DROP_OUTS, CheckIns, Outcome
 from orchestrator.fleet.sync import PARTS, STAGES, FleetRound

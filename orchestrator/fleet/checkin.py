@@ -15,8 +15,8 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.fleet import Fleet, sessions_of_day
-from edge.fleet_behaviour import BREAK_S, DAY_S, SessionTable, pickup_rates
+from edge.fleet.behaviour import BREAK_S, DAY_S, SessionTable, pickup_rates
+from edge.fleet.phones import Fleet, sessions_of_day
 from orchestrator.settings.fleet import FleetConfig
 
 _BUCKET_S = 60.0

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge import device_profile
+from edge.fleet import profiles
 
 # Bonawitz et al. 2019, "Towards Federated Learning at Scale: System Design", arXiv 1902.01046, section 9.
 _SOURCE = "Bonawitz et al. 2019"
@@ -52,10 +52,10 @@ def self_check(figures: Mapping[str, Any]) -> list[Check]:
 
 def _anchors() -> Iterator[Check]:
     """The phones that were measured must come out of the table at the seconds per batch that were measured on them."""
-    for tier in device_profile.tiers():
+    for tier in profiles.tiers():
         for batch_size in (10, 20, 50):
             measured = tier.train_step_ms[batch_size] / 1e3
-            simulated = float(np.ravel(device_profile.train_s(tier.devices, 1, batch_size))[0])
+            simulated = float(np.ravel(profiles.train_s(tier.devices, 1, batch_size))[0])
             yield Check(
                 f"{tier.name}: seconds for a batch of {batch_size}",
                 f"{measured:.2f} s",

@@ -9,10 +9,10 @@ from typing import Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import device_profile
-from edge.fleet import Fleet, RecordedSessions, Requirements, Work, build_fleet, participation_times
-from edge.fleet_behaviour import Behaviour, parse_time_zones, zone_name
-from edge.fleet_trace import Trace, read_trace
+from edge.fleet import profiles
+from edge.fleet.behaviour import Behaviour, parse_time_zones, zone_name
+from edge.fleet.phones import Fleet, RecordedSessions, Requirements, Work, build_fleet, participation_times
+from edge.fleet.trace import Trace, read_trace
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError
 from orchestrator.fleet.bill import participation_work
@@ -89,7 +89,7 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     requirements = Requirements(settings.min_ram_mib, settings.min_os_version, settings.unmetered_only)
     trace = read_trace(Path(settings.trace)) if settings.trace else None
     devices = _draw_hardware(settings.hardware, num_devices, rng)
-    step_s = device_profile.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
+    step_s = profiles.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
     if settings.hardware == "ideal":
         step_s = np.zeros_like(step_s)
     if trace is None:
@@ -132,20 +132,20 @@ def _relative_size(size: ModelSize) -> np.float32:
     return np.float32(work(size) / work(ModelSize(10_000, 96, 670)))
 
 
-def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> device_profile.Devices:
+def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> profiles.Devices:
     if hardware in ("market", "2018"):
-        return device_profile.draw_devices(num, rng, "in_use" if hardware == "market" else "in_use_2018")
+        return profiles.draw_devices(num, rng, "in_use" if hardware == "market" else "in_use_2018")
     if hardware == "ideal":
-        drawn, nothing = device_profile.draw_devices(num, rng), np.zeros(num, np.float32)
+        drawn, nothing = profiles.draw_devices(num, rng), np.zeros(num, np.float32)
         fast = np.full(num, np.inf, np.float32)
         return replace(drawn, slowness=nothing, downlink_kbit_per_s=fast, uplink_kbit_per_s=fast)
     # The slowest tier of all listed phones, old ones too: drawn until there are enough.
-    parts: list[device_profile.Devices] = []
+    parts: list[profiles.Devices] = []
     while sum(map(len, parts)) < num:
-        drawn = device_profile.draw_devices(max(1000, num), rng, "listed")
-        low = drawn.tier == device_profile.TIERS.index("low")
-        parts.append(device_profile.Devices(*(getattr(drawn, f.name)[low] for f in fields(drawn))))
-    return device_profile.Devices(
+        drawn = profiles.draw_devices(max(1000, num), rng, "listed")
+        low = drawn.tier == profiles.TIERS.index("low")
+        parts.append(profiles.Devices(*(getattr(drawn, f.name)[low] for f in fields(drawn))))
+    return profiles.Devices(
         *(np.concatenate([getattr(part, f.name) for part in parts])[:num] for f in fields(parts[0]))
     )
 
@@ -174,7 +174,7 @@ def groups_of(fleet: Fleet) -> dict[str, tuple[NDArray, tuple[str, ...]]]:
     """{grouping: (group of each phone, names of the groups)}: tier, access and time zone."""
     zones = tuple(zone_name(offset) for offset, _ in fleet.behaviour.time_zones)
     return {
-        "tier": (fleet.devices.tier, tuple(device_profile.TIERS)),
-        "access": (fleet.devices.access, tuple(device_profile.ACCESS)),
+        "tier": (fleet.devices.tier, tuple(profiles.TIERS)),
+        "access": (fleet.devices.access, tuple(profiles.ACCESS)),
         "time_zone": (fleet.zone, zones),
     }

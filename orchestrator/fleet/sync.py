@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.fleet import Times, Work, participation_times
+from edge.fleet.phones import Times, Work, participation_times
 from orchestrator.aggregator import DropStage
 from orchestrator.fleet.checkin import DROP_OUTS, CheckIns, Indices, Outcome, Seconds
 from orchestrator.settings.fleet import FleetConfig

@@ -8,10 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional
 
-from edge.errors import ExportError
-from edge.export import STATELESS_FILE, TRAIN_FILE, build_files
-from edge.golden import golden_files
-from edge.manifest import (
+from edge.bundle.folder import VOCABULARY_FILE, check_target, file_entries, write_bundle
+from edge.bundle.golden import golden_files
+from edge.bundle.manifest import (
     MANIFEST_FILE,
     SPECIAL_IDS,
     Aggregation,
@@ -28,9 +27,10 @@ from edge.manifest import (
     to_json,
     weight_entries,
 )
-from edge.parity import PARITY_FILE, Certificate
-from edge.phone_bundle import VOCABULARY_FILE, check_target, file_entries, write_bundle
-from edge.signing import check_key
+from edge.bundle.parity import PARITY_FILE, Certificate
+from edge.bundle.signing import check_key
+from edge.errors import ExportError
+from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
 from models.vocabulary import Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize
 from orchestrator.release.parity import _certify, _require_passed

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import BundleError, ExportError
-from edge.export import TRAIN_FILE
-from edge.litert_client import TrainableModel
-from edge.manifest import (
+from edge.bundle.folder import read_file
+from edge.bundle.manifest import (
     MANIFEST_FILE,
     read_manifest,
 )
-from edge.parity import RATE, STEPS, Certificate, Reference, certify
-from edge.phone_bundle import read_file
+from edge.bundle.parity import RATE, STEPS, Certificate, Reference, certify
+from edge.clients.litert import TrainableModel
+from edge.errors import BundleError, ExportError
+from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
 from models.client_data import ClientData
 from models.weights import WEIGHT_NAMES, ModelSize, Weights

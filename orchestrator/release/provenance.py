@@ -13,9 +13,9 @@ from typing import Any, Optional
 
 import msgspec
 
-from edge.dsse import open_envelope, seal
+from edge.bundle.dsse import open_envelope, seal
+from edge.bundle.manifest import to_json
 from edge.errors import BundleError
-from edge.manifest import to_json
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
 from orchestrator.run.folder import RunFolder, RunIdentity

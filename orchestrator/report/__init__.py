@@ -1,0 +1,1 @@
+"""The page of a run: a function for each section, from the files of the run's folder."""

@@ -1,0 +1,1 @@
+"""One federated round: its parts from the configuration, who takes part, and the pass from updates to weights."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.device_files import read_update
+from edge.clients.files import read_update
 from edge.errors import DeviceDataError
 from models.batches import Batches
 from models.corpus import ClientId

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from edge.litert_client import LiteRtClients, build_clients
+from edge.clients.litert import LiteRtClients, build_clients
 from models.batches import Batches
 from models.client_data import ClientData
 from models.vocabulary import EOS

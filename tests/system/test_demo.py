@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     run = tmp_path / "smoke"
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli.app", "demo", "--run", str(run), "--preset", "smoke"],
+        [sys.executable, "-m", "orchestrator.cli", "demo", "--run", str(run), "--preset", "smoke"],
         capture_output=True,
         text=True,
         timeout=1100,

@@ -1,0 +1,159 @@
+"""What an app ships: a folder of models, vocabulary, manifest, golden batch, parity certificate and signature.
+
+manifest.json           everything below, described, with the SHA-256 of each file; what SIGNATURE signs
+train.tflite            see edge.export.tflite, as for the other two
+train_stateless.tflite
+infer.tflite
+vocabulary.txt          a word a line, in the order of the ids
+golden/                 batches, and the losses and weights that three steps on them must give: a client's self-test
+parity.json             the certificate of edge.bundle.parity
+MODEL_CARD.md           of these weights, if the run has one
+provenance.intoto.json  the statement about them, see edge.bundle.dsse; as the card
+SIGNATURE               Ed25519 over manifest.json; absent from an unsigned bundle
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Optional
+
+from edge.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, to_json
+from edge.bundle.signing import SIGNATURE_FILE, sign
+from edge.errors import BundleError
+from models.errors import VocabularyError
+from models.files import write_atomically
+from models.vocabulary import Vocabulary
+
+VOCABULARY_FILE = "vocabulary.txt"
+
+
+def check_target(out: Path, force: bool) -> None:
+    """Refuses a place that holds something; called before the work, so that nobody waits for an error.
+
+    Raises:
+      BundleError: `out` exists and `force` is False, or what is there is no bundle.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    if not force:
+        raise BundleError(f"{out} exists: name another folder, or add --force to replace the bundle in it")
+    if not out.is_dir() or out.is_symlink() or (any(out.iterdir()) and not (out / MANIFEST_FILE).exists()):
+        raise BundleError(f"{out} is not a bundle, and --force replaces bundles only: name another folder")
+
+
+def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
+    """Size and digest of each file, by name in the order of the names.
+
+    >>> file_entries({"a": b"abc"})["a"].bytes
+    3
+    """
+    return {
+        name: FileEntry(bytes=len(files[name]), sha256=hashlib.sha256(files[name]).hexdigest())
+        for name in sorted(files)
+    }
+
+
+def write_bundle(
+    out: Path,
+    files: Mapping[str, bytes],
+    manifest: Manifest,
+    key_path: Optional[Path] = None,
+    force: bool = False,
+    archive: bool = False,
+) -> None:
+    """Writes a bundle to `out`: the whole folder appears at once, or nothing does.
+
+    Args:
+      out: the folder.
+      files: {path inside: content}.
+      manifest: of these files (file_entries).
+      key_path: a private key; None leaves the bundle unsigned.
+      force: replace a bundle that is there.
+      archive: also write `out`.zip, deterministic.
+
+    Raises:
+      BundleError: see check_target; the key can't be used.
+    """
+    out = Path(out)
+    check_target(out, force)
+    everything = {**files, MANIFEST_FILE: to_json(manifest)}
+    if key_path is not None:
+        everything[SIGNATURE_FILE] = sign(everything[MANIFEST_FILE], key_path)
+    with _replaced_at_once(out) as folder:
+        for name, content in everything.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, content)
+    if archive:
+        write_atomically(out.with_name(out.name + ".zip"), _archive(everything))
+
+
+@contextlib.contextmanager
+def _replaced_at_once(out: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `out` at the end; after an error all is as before."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        old = None
+        if out.exists():
+            old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
+            os.replace(out, old)
+        os.replace(partial, out)
+        if old is not None:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    """A zip with the same bytes for the same files: sorted, without times or owners."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr, entry.compress_type = 0o100644 << 16, zipfile.ZIP_DEFLATED
+            entry.create_system = 3
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()
+
+
+def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
+    """A file's content, its digest checked.
+
+    Raises:
+      BundleError: it is not what the manifest says.
+    """
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise BundleError(f"{bundle} has no {name}: export the run again")
+    try:
+        content = (Path(bundle) / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{Path(bundle) / name}: can't be read: {error.strerror}") from None
+    if len(content) != entry.bytes:
+        raise BundleError(f"{name} has {len(content)} bytes, the manifest says {entry.bytes}: copy the bundle again")
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise BundleError(f"{name} is not the file that was exported (its SHA-256 differs): copy the bundle again")
+    return content
+
+
+def read_vocabulary(bundle: Path) -> Vocabulary:
+    """The bundle's vocabulary.
+
+    Raises:
+      BundleError: it can't be read.
+    """
+    try:
+        return Vocabulary.read(Path(bundle) / VOCABULARY_FILE)
+    except VocabularyError as error:
+        raise BundleError(str(error)) from None

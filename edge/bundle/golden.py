@@ -1,0 +1,103 @@
+"""The golden batch: made-up sentences with the losses and weights that three training steps on them must give.
+
+Any client, in any runtime, tests itself with it. golden/expected.txt holds a name and a number a line, so that it takes
+no JSON reader: learning_rate, tolerance (the largest absolute difference of a weight, and of a loss relative to it
+where it is above 1), and a loss a step. The two other files are as edge.clients.files and the manifest describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edge.clients.files import batches_from_bytes, batches_to_bytes
+from edge.clients.litert import TrainableModel
+from edge.errors import BundleError
+from edge.export.tflite import TRAIN_FILE
+from models.batches import Batches, build_batches
+from models.vocabulary import NUM_SPECIAL
+from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
+
+GOLDEN_BATCHES = "golden/batches.bin"
+GOLDEN_WEIGHTS = "golden/weights_after.bin"
+GOLDEN_EXPECTED = "golden/expected.txt"
+TOLERANCE = 1e-5
+
+
+def golden_batches(vocabulary_size: int, time: int) -> Batches:
+    """Three ragged batches of made-up sentences, the same for every bundle of this size: nobody's text.
+
+    >>> golden_batches(100, time=6).tokens.shape
+    (3, 4, 6)
+    """
+    rng = np.random.default_rng(0)
+    sentences = [rng.integers(NUM_SPECIAL, vocabulary_size, rng.integers(1, time + 2)) for _ in range(11)]
+    return build_batches(sentences, batch_size=4, time=time)  # the twelfth row is filling
+
+
+def golden_files(weights: Weights, time: int, clip_norm: float, learning_rate: float) -> dict[str, bytes]:
+    """The golden batch's files: what TensorFlow, not TFLite, makes of it. Imports TensorFlow."""
+    from models.cifg_lstm import sgd_step
+
+    batches = golden_batches(ModelSize.of(weights).vocabulary_size, time)
+    expected = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}"]
+    after: Any = weights
+    for tokens, targets, mask in zip(*batches):
+        after, loss_sum, num_tokens = sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
+        expected.append(f"loss {float(loss_sum / num_tokens):.8f}")
+    return {
+        GOLDEN_BATCHES: batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size),
+        GOLDEN_WEIGHTS: weights_to_bytes([np.asarray(w) for w in after]),
+        GOLDEN_EXPECTED: ("\n".join(expected) + "\n").encode(),
+    }
+
+
+def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> str:
+    """What the golden batch came to in LiteRT.
+
+    Args:
+      contents: {file of the bundle: content}.
+      size, time: of the bundle's model.
+
+    Raises:
+      BundleError: it came to something else than TensorFlow's result.
+    """
+    expected = parse_expected(contents[GOLDEN_EXPECTED])
+    batches = batches_from_bytes(contents[GOLDEN_BATCHES], size.vocabulary_size, time, GOLDEN_BATCHES)
+    if len(expected["loss"]) != len(batches.tokens):
+        raise BundleError(f"{GOLDEN_EXPECTED} does not fit {GOLDEN_BATCHES}: export the run again")
+    model = TrainableModel(contents[TRAIN_FILE])
+    losses = [model.train_step(*batch, expected["learning_rate"][0])[0] for batch in zip(*batches)]
+    worst_loss = float(np.max([abs(a - b) / max(1.0, abs(b)) for a, b in zip(losses, expected["loss"])]))
+    after = weights_from_bytes(contents[GOLDEN_WEIGHTS], size)
+    worst = float(np.max([np.abs(a - b).max() for a, b in zip(model.get_weights(), after)]))
+    tolerance = expected["tolerance"][0]
+    if not (worst <= tolerance and worst_loss <= tolerance):
+        raise BundleError(
+            f"the golden batch comes out {worst:.1e} off in the weights and {worst_loss:.1e} in the loss, "
+            f"{tolerance:.0e} is allowed: this LiteRT computes something else; use a version from the manifest"
+        )
+    return f"{len(losses)} steps in LiteRT, weights within {worst:.1e} of TensorFlow's"
+
+
+def parse_expected(content: bytes) -> dict[str, list[float]]:
+    """{name: its values in order} of golden/expected.txt, whose lines are a name and a number.
+
+    Raises:
+      BundleError: a line is something else, or a name is missing.
+
+    >>> parse_expected(b"learning_rate 0.5\\ntolerance 1e-05\\nloss 9.5\\nloss 9.25\\n")["loss"]
+    [9.5, 9.25]
+    """
+    values: dict[str, list[float]] = {"learning_rate": [], "tolerance": [], "loss": []}
+    try:
+        for line in content.decode().splitlines():
+            name, value = line.split(" ")
+            values[name].append(float(value))
+    except (ValueError, KeyError):
+        raise BundleError(f"{GOLDEN_EXPECTED} is damaged: export the run again") from None
+    if not all(values.values()):
+        raise BundleError(f"{GOLDEN_EXPECTED} is cut off: export the run again")
+    return values

@@ -1,0 +1,218 @@
+"""manifest.json: what a phone bundle says of itself, as types.
+
+The parts are named as in the plan of Google's Federated Compute Platform: a `phase` has a `spec` (what to run) and an
+`io_router` (what goes in, and how each tensor that comes out is aggregated).
+Source: google-parfait/federated-compute, fcp/protos/plan.proto, ClientOnlyPlan and ClientPhase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge.errors import BundleError
+from edge.export.tflite import Signature, signatures
+from models.vocabulary import BOS, EOS, PAD, UNK
+from models.weights import WEIGHT_NAMES, ModelSize
+
+SCHEMA = 1
+MANIFEST_FILE = "manifest.json"
+SPECIAL_IDS = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of what is in a manifest: an unknown field is an error, as is a missing one."""
+
+
+class FileEntry(_Struct, frozen=True):
+    """One file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class RunEntry(_Struct, frozen=True):
+    """Where the weights come from."""
+
+    round_num: int
+    weights_sha256: str
+    config_sha256: str
+    corpus_name: str
+    corpus_sha256: str
+    vocabulary_sha256: str  # of the run's vocabulary; the bundle's holds only the words that the model has rows for
+
+
+class WeightEntry(_Struct, frozen=True):
+    """One weight. offset_bytes: where it begins in a file of all weights."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+
+
+class ModelEntry(_Struct, frozen=True):
+    """The model's size and how its weights travel."""
+
+    vocabulary_size: int
+    embedding_size: int
+    num_cells: int
+    max_words: int  # positions a sentence
+    weights: tuple[WeightEntry, ...]
+    weights_layout: str = "raw little-endian float32, row-major, one weight after the other in this order, no header"
+
+    @property
+    def size(self) -> ModelSize:
+        """The same as a ModelSize."""
+        return ModelSize(self.vocabulary_size, self.embedding_size, self.num_cells)
+
+
+class TrainingPlan(_Struct, frozen=True):
+    """What a device does in a round."""
+
+    epochs: int
+    batch_size: int  # sentences
+    learning_rate: float  # of a round at full rate; the server may send a lower one
+    clip_norm: float  # traced into the train signatures; 0 = none
+    max_sentences: int  # of a device in a round, drawn at random
+    max_words: int
+
+
+class TensorflowSpec(_Struct, frozen=True):
+    """What a phase runs."""
+
+    tflite_graph: str
+    signature: str
+    stateless_tflite_graph: str
+
+
+class Aggregation(_Struct, frozen=True):
+    """How one tensor of the update is aggregated. kind: plain, secure or encrypted."""
+
+    kind: str
+    l2_norm_clip_over_all: float  # an update longer than this, over all tensors together, is scaled down to it
+
+
+class IoRouter(_Struct, frozen=True):
+    """What goes into a phase and what comes out of it."""
+
+    input: str
+    output: str
+    aggregations: Mapping[str, Aggregation]
+
+
+class Phase(_Struct, frozen=True):
+    """One thing that the server asks of a device."""
+
+    name: str
+    spec: TensorflowSpec
+    io_router: IoRouter
+    plan: TrainingPlan
+
+
+class Eligibility(_Struct, frozen=True):
+    """When a device may train. Source: Hard et al. 2018, section 4 (idle, charging, unmetered, 2 GB of memory)."""
+
+    require_idle: bool = True
+    require_charging: bool = True
+    require_unmetered_network: bool = True
+    min_ram_mib: int = 2048
+    min_android_api: int = 26
+    tested_on_a_phone: bool = False  # the last two are a policy, not a measurement
+
+
+class TensorEntry(_Struct, frozen=True):
+    """One input or output of a signature; -1 in a shape is the free batch size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    unit: str
+
+
+class SignatureEntry(_Struct, frozen=True):
+    """One entry point of a file."""
+
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+
+
+class Manifest(_Struct, frozen=True, kw_only=True):
+    """manifest.json."""
+
+    schema: int = SCHEMA
+    fedkeys_version: str
+    run: RunEntry
+    model: ModelEntry
+    special_ids: Mapping[str, int]
+    phase: tuple[Phase, ...]
+    eligibility: Eligibility
+    minimum_runtimes: Mapping[str, str]  # runtime -> the version that passed parity; empty = unproven
+    signatures: Mapping[str, Mapping[str, SignatureEntry]]
+    files: Mapping[str, FileEntry]
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """The plan of the training phase."""
+        return self.phase[0].plan
+
+
+def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
+    """The weights' names, shapes and places.
+
+    >>> weight_entries(ModelSize(5, 2, 3))[1]
+    WeightEntry(name='kernel', shape=(4, 9), offset_bytes=40)
+    """
+    entries, offset = [], 0
+    for name, shape in zip(WEIGHT_NAMES, size.shapes):
+        entries.append(WeightEntry(name=name, shape=shape, offset_bytes=offset))
+        offset += 4 * int(np.prod(shape))
+    return tuple(entries)
+
+
+def signature_entries(size: ModelSize, time: int) -> dict[str, dict[str, SignatureEntry]]:
+    """edge.export.tflite.signatures as the manifest writes them."""
+    return {
+        file: {name: _signature_entry(signature) for name, signature in by_name.items()}
+        for file, by_name in signatures(size, time).items()
+    }
+
+
+def _signature_entry(signature: Signature) -> SignatureEntry:
+    def entries(specs: tuple) -> tuple[TensorEntry, ...]:
+        return tuple(TensorEntry(name=s.name, dtype=s.dtype, shape=s.shape, unit=s.unit) for s in specs)
+
+    return SignatureEntry(inputs=entries(signature.inputs), outputs=entries(signature.outputs))
+
+
+def to_json(value: Any) -> bytes:
+    """A value as indented JSON; the same bytes for the same value."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
+    """The manifest of a bundle, and its bytes. Digests and signature are not checked: see verify_bundle.
+
+    Raises:
+      BundleError: there is none, it is damaged, or of another schema.
+    """
+    path = Path(bundle) / MANIFEST_FILE
+    if not Path(bundle).is_dir():
+        advice = "unpack it and name the folder" if Path(bundle).exists() else "write one with `fedkeys export`"
+        raise BundleError(f"{bundle} is not a bundle's folder: {advice}")
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        raise BundleError(f"{bundle} holds no {MANIFEST_FILE}: export the run again") from None
+    try:
+        schema = msgspec.json.decode(raw, type=dict).get("schema")
+        if schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            advice = "update fedkeys" if newer else "export the run again"
+            raise BundleError(f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: {advice}")
+        return msgspec.json.decode(raw, type=Manifest), raw
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is damaged ({error}): export the run again") from None

@@ -1,0 +1,267 @@
+"""Whether the exported files train as TFF does: the same batches through both, and the certificate of it.
+
+The TFF side comes in as a Reference: edge does not know tff_pipelines. Each runtime that is installed runs the same
+steps from the same weights: LiteRT and TensorFlow's interpreter on train.tflite, LiteRT on train_stateless.tflite, and
+the C client.
+
+Two right programs differ by float32 rounding, which training then amplifies: at a high learning rate, without bound
+(TFF differs from itself when a batch's sentences come in another order). So the comparison takes RATE at most, and the
+certificate says by how much TFF differs from itself there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge.bundle.manifest import MANIFEST_FILE
+from edge.clients.c_client import run_c_client, why_not
+from edge.clients.files import batches_to_bytes, read_update
+from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
+from edge.errors import BundleError
+from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE, build_infer_file
+from models.batches import Batches
+from models.vocabulary import BOS, NUM_SPECIAL
+from models.weights import WEIGHT_NAMES, ModelSize, Weights, weights_to_bytes
+
+PARITY_FILE = "parity.json"
+STEPS = 50
+RATE = 0.1  # learning rate at most; see above
+GATE = 1e-5  # largest absolute difference of any weight after all steps
+
+
+class UlpDistribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many float32 numbers lie between two weights, over all weights. Near 0 float32 is dense: see max_abs_diff."""
+
+    p50: int
+    p90: int
+    p99: int
+
+
+class RuntimeParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a runtime is from TFF after all steps."""
+
+    version: str
+    max_abs_diff: float
+    max_ulp: int
+    ulp: UlpDistribution
+    max_abs_diff_by_tensor: Mapping[str, float]
+    loss_drift: tuple[float, ...]  # nats per token, a step each: the runtime's minus TFF's
+
+
+class Int8Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often infer.tflite (int8) proposes what the same model in float32 proposes, on held-out text."""
+
+    positions: int  # whose next word is in the vocabulary
+    top1: float
+    top3: float  # mean share of the three words that both propose
+
+
+class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """parity.json."""
+
+    schema: int = 1
+    weights_sha256: str
+    reference: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    gate: float
+    reference_self_diff: float  # TFF against itself, the sentences of each batch in reverse order
+    runtimes: Mapping[str, RuntimeParity]
+    skipped: Mapping[str, str]  # runtime -> what it lacks here
+    int8: Int8Agreement
+
+    @property
+    def max_abs_diff(self) -> float:
+        """The worst runtime's."""
+        return float(np.max([r.max_abs_diff for r in self.runtimes.values()] or [np.nan]))
+
+    @property
+    def passed(self) -> bool:
+        """True if every runtime that ran stays within the gate, and one ran."""
+        return bool(self.runtimes) and all(r.max_abs_diff <= self.gate for r in self.runtimes.values())
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What TFF makes of the batches."""
+
+    name: str
+    delta: Weights  # weights before minus after all steps
+    losses: Sequence[float]  # nats per token, a step each
+    self_diff: float  # see Certificate
+
+
+def read_certificate(content: bytes) -> Certificate:
+    """The certificate in parity.json.
+
+    Raises:
+      BundleError: it is damaged.
+    """
+    try:
+        return msgspec.json.decode(content, type=Certificate)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{PARITY_FILE} is damaged ({error}): export the run again") from None
+
+
+def certify(
+    files: Mapping[str, bytes],
+    weights: Weights,
+    weights_sha256: str,
+    batches: Batches,
+    learning_rate: float,
+    reference: Reference,
+    held_out: Sequence[np.ndarray],
+) -> Certificate:
+    """The certificate of a bundle's files.
+
+    Args:
+      files: {name: content}, the three TFLite files and a manifest of them among it.
+      weights: that training starts from.
+      weights_sha256: their digest.
+      batches: STEPS batches of real text.
+      learning_rate: of the steps.
+      reference: what TFF made of the same.
+      held_out: sentences as ids of the model's vocabulary, int [num_words] each, that the model was not trained on.
+    """
+    runtimes, skipped = {}, {}
+    for name, runtime in RUNTIMES.items():
+        missing = runtime.why_not()
+        if missing:
+            skipped[name] = missing
+            continue
+        delta, losses = runtime.train(files, weights, batches, learning_rate)
+        runtimes[name] = compare(runtime.version(), weights, delta, losses, reference)
+    return Certificate(
+        weights_sha256=weights_sha256,
+        reference=reference.name,
+        steps=len(batches.tokens),
+        batch_size=batches.tokens.shape[1],
+        learning_rate=learning_rate,
+        gate=GATE,
+        reference_self_diff=reference.self_diff,
+        runtimes=runtimes,
+        skipped=skipped,
+        int8=int8_agreement(weights, files[INFER_FILE], held_out),
+    )
+
+
+Steps = tuple[Weights, list[float]]  # delta, losses
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run the exported files. why_not: what is missing here, or ""."""
+
+    version: Callable[[], str]
+    train: Callable[[Mapping[str, bytes], Weights, Batches, float], Steps]
+    why_not: Callable[[], str]
+
+
+def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+    model.set_weights(weights)
+    losses = [model.train_step(*batch, learning_rate)[0] for batch in zip(*batches)]
+    return tuple(before - after for before, after in zip(weights, model.get_weights())), losses
+
+
+def _run_c_client(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in (MANIFEST_FILE, TRAIN_FILE):  # as much of a bundle as training takes
+            (folder / name).write_bytes(files[name])
+        (folder / "weights").write_bytes(weights_to_bytes(weights))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+        options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
+        printed = run_c_client(["train", folder, folder / "batches", folder / "update", *options]).stdout
+        losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]
+        return tuple(read_update(folder / "update", weights)["delta"]), losses
+
+
+def _present() -> str:
+    return ""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "litert": Runtime(
+        lambda: runtime_version("litert"),
+        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE]), *steps),
+        _present,
+    ),
+    "litert-stateless": Runtime(
+        lambda: runtime_version("litert"),
+        lambda files, *steps: _run_steps(StatelessModel(files[STATELESS_FILE]), *steps),
+        _present,
+    ),
+    "tensorflow": Runtime(
+        lambda: runtime_version("tensorflow"),
+        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], "tensorflow"), *steps),
+        _present,
+    ),
+    "c-client": Runtime(lambda: runtime_version("litert"), _run_c_client, why_not),
+}
+
+
+def compare(
+    version: str, weights: Weights, delta: Weights, losses: Sequence[float], reference: Reference
+) -> RuntimeParity:
+    """How far two trainings that started at `weights` are apart."""
+    by_tensor, distances = {}, []
+    for name, start, mine, theirs in zip(WEIGHT_NAMES, weights, delta, reference.delta):
+        after, expected = start - mine, start - theirs
+        by_tensor[name] = float(np.abs(after.astype(np.float64) - expected).max())
+        distances.append(ulp_distance(after, expected).ravel())
+    ulps = np.concatenate(distances)
+    p50, p90, p99 = (int(v) for v in np.percentile(ulps, (50, 90, 99), method="higher"))
+    return RuntimeParity(
+        version=version,
+        max_abs_diff=float(np.max(list(by_tensor.values()))),  # unlike max(), NaN if one is
+        max_ulp=int(ulps.max()),
+        ulp=UlpDistribution(p50, p90, p99),
+        max_abs_diff_by_tensor=by_tensor,
+        loss_drift=tuple(float(mine - theirs) for mine, theirs in zip(losses, reference.losses)),
+    )
+
+
+def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """int64, how many float32 steps lie between a and b; both signs of zero are one number.
+
+    >>> one = np.float32([1.0])
+    >>> ulp_distance(one, np.nextafter(one, np.float32(2))), ulp_distance(np.float32([0.0]), np.float32([-0.0]))
+    (array([1]), array([0]))
+    """
+
+    def ordered(x: np.ndarray) -> np.ndarray:
+        bits = np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64)
+        return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+    return np.abs(ordered(a) - ordered(b))
+
+
+def int8_agreement(weights: Weights, infer_file: bytes, sentences: Sequence[np.ndarray]) -> Int8Agreement:
+    """How the int8 file's proposals agree with those of the same model in float32. Imports TensorFlow, to build it."""
+    size = ModelSize.of(weights)
+    mine = _proposals(infer_file, size, sentences)
+    theirs = _proposals(build_infer_file(weights, quantised=False), size, sentences)
+    both = [len(set(a) & set(b)) / len(a) for a, b in zip(mine, theirs)]
+    return Int8Agreement(len(mine), float(np.mean(mine[:, 0] == theirs[:, 0])), float(np.mean(both)))
+
+
+def _proposals(content: bytes, size: ModelSize, sentences: Sequence[np.ndarray]) -> np.ndarray:
+    """int [positions, 3]: what the one-step model proposes where the next word is in the vocabulary."""
+    infer = build_interpreter(content).get_signature_runner("infer")
+    proposals = []
+    for sentence in sentences:
+        hidden = np.zeros((1, size.embedding_size), np.float32)
+        cell = np.zeros((1, size.num_cells), np.float32)
+        for before, word in zip([BOS, *sentence[:-1]], sentence):
+            got = infer(token=np.array([before], np.int32), hidden=hidden, cell=cell)
+            hidden, cell = got["next_hidden"], got["next_cell"]
+            if word >= NUM_SPECIAL:
+                proposals.append(got["ids"][0])
+    return np.array(proposals)

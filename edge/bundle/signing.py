@@ -1,0 +1,127 @@
+"""Ed25519 keys, and the file SIGNATURE that signs a bundle's manifest, which in turn names every file's digest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+import msgspec
+
+from edge.bundle.manifest import MANIFEST_FILE, to_json
+from edge.errors import BundleError
+from models.files import write_atomically
+
+SIGNATURE_FILE = "SIGNATURE"
+
+
+class SignatureFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """SIGNATURE: both values as hex."""
+
+    algorithm: str = "Ed25519"
+    signs: str = MANIFEST_FILE
+    public_key: str
+    signature: str
+
+
+def generate_key(path: Path) -> Path:
+    """Writes a new Ed25519 private key to `path` (PEM, readable by its owner only); returns where the public one is.
+
+    Raises:
+      BundleError: one of the two files exists.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public_path = path.with_name(path.name + ".pub")
+    for existing in (path, public_path):
+        if existing.exists():
+            raise BundleError(f"{existing} exists, and a key that is overwritten is lost: name another file")
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(private)
+    write_atomically(public_path, public)
+    return public_path
+
+
+def read_key(path: Path, private: bool) -> Any:
+    """The Ed25519 key in a PEM file.
+
+    Raises:
+      BundleError: there is none that can be used.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    kind = "private" if private else "public"
+    try:
+        raw = Path(path).read_bytes()
+        key: Any = serialization.load_pem_private_key(raw, None) if private else serialization.load_pem_public_key(raw)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BundleError(f"{path} holds no {kind} key that can be read: make one with `fedkeys keygen`") from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey):
+        raise BundleError(f"{path} holds a {kind} key that is not Ed25519: make one with `fedkeys keygen`")
+    return key
+
+
+def raw_public(key: Any) -> bytes:
+    """A public key's 32 bytes."""
+    from cryptography.hazmat.primitives import serialization
+
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def sign(manifest: bytes, key_path: Path) -> bytes:
+    """The content of SIGNATURE for a manifest's bytes.
+
+    Raises:
+      BundleError: the file holds no Ed25519 private key.
+    """
+    key = read_key(key_path, private=True)
+    signature = SignatureFile(public_key=raw_public(key.public_key()).hex(), signature=key.sign(manifest).hex())
+    return to_json(signature)
+
+
+def check_signature(bundle: Path, manifest: bytes, public_key: Optional[Path]) -> str:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    path = bundle / SIGNATURE_FILE
+    wanted = raw_public(read_key(public_key, private=False)) if public_key is not None else None
+    if not path.exists():
+        if wanted is not None:
+            raise BundleError(f"{bundle} is not signed: export it with --key, or leave --public-key out")
+        return "UNSIGNED: anybody could have made this bundle"
+    try:
+        signature = msgspec.json.decode(path.read_bytes(), type=SignatureFile)
+        key, value = bytes.fromhex(signature.public_key), bytes.fromhex(signature.signature)
+        if (signature.algorithm, signature.signs) != ("Ed25519", MANIFEST_FILE):
+            raise ValueError(f"{signature.algorithm} over {signature.signs}")
+        public = Ed25519PublicKey.from_public_bytes(key)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise BundleError(f"{path} is damaged ({error}): copy the bundle again") from None
+    if wanted is not None and key != wanted:
+        raise BundleError(f"{bundle} is signed with another key ({key.hex()[:16]}...) than {public_key}: do not use it")
+    try:
+        public.verify(value, manifest)
+    except InvalidSignature:
+        raise BundleError(
+            f"{path} does not sign this {MANIFEST_FILE}: one of them was changed; do not use it"
+        ) from None
+    return f"Ed25519, key {key.hex()[:16]}..." + ("" if wanted else ", whose key it is was NOT checked (--public-key)")
+
+
+def check_key(path: Path) -> None:
+    """Refuses a file that holds no private key; called before the work, so that nobody waits for an error.
+
+    Raises:
+      BundleError: it holds none that can be used.
+    """
+    read_key(path, private=True)

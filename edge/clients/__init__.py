@@ -1,0 +1,1 @@
+"""Clients that train with the exported files: LiteRT in Python, the C program, and the files that both exchange."""

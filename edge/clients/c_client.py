@@ -1,0 +1,87 @@
+"""The C client of edge/clients/c: built on first use if there is a C compiler, and run with the installed LiteRT.
+
+Its LiteRT is the shared object in the package ai-edge-litert, which is found without importing it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Optional
+
+from edge.errors import ClientError
+
+SOURCE = Path(__file__).parent / "c"
+LITERT_VERSION = "2.3.0"  # whose calls litert.h declares
+
+
+def why_not() -> str:
+    """What is missing to build and run the C client; empty if nothing is."""
+    compiler = shlex.split(os.environ.get("CC") or "cc")[0]
+    missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
+    if missing:
+        return f"{' and '.join(missing)} not found: install a C compiler and make (on Debian: build-essential)"
+    if litert_library() is None:
+        return "libLiteRt.so not found: install ai-edge-litert"
+    version = metadata.version("ai-edge-litert")
+    if version != LITERT_VERSION:
+        return f"it is made for ai-edge-litert {LITERT_VERSION} and {version} is installed: see edge/clients/c/litert.h"
+    return ""
+
+
+def litert_library() -> Optional[Path]:
+    """LiteRT's shared object; None if the package is not installed or holds none for this system."""
+    spec = util.find_spec("ai_edge_litert")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    library = Path(spec.submodule_search_locations[0]) / "libLiteRt.so"
+    return library if library.is_file() else None
+
+
+def c_client_path(sanitized: bool = False) -> Optional[Path]:
+    """The client's path, built if it is not there or older than its source; None where why_not() says why.
+
+    Args:
+      sanitized: the build that ends at the first memory error or undefined behaviour, for tests.
+
+    Raises:
+      ClientError: the compiler refuses the source.
+    """
+    if why_not():
+        return None
+    command = ["make", "-s", "-C", str(SOURCE), f"LITERT={litert_library()}"]
+    if sanitized:
+        command.append("SANITIZE=address,undefined")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[0]
+        raise ClientError(f"the C client can't be built: {reason}; see `make -C {SOURCE}`")
+    return SOURCE / "build" / ("fedkeys_client-sanitized" if sanitized else "fedkeys_client")
+
+
+def run_c_client(args: Sequence[Any], client: Optional[Path] = None) -> subprocess.CompletedProcess:
+    """The ended client, whose `stdout` is text; `args` are its command, files and options (see client.c).
+
+    Args:
+      args: as text or as anything whose str() is meant.
+      client: another build of it.
+
+    Raises:
+      ClientError: it can't be built, or ended with an error, whose line it is.
+    """
+    client = client or c_client_path()
+    if client is None:
+        raise ClientError(f"the C client can't be run: {why_not()}")
+    environment = {**os.environ, "FEDKEYS_LITERT": str(litert_library())}
+    command = [str(client), *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("fedkeys_client: ")]
+        reason = lines[-1] if lines else f"it was ended by signal {-done.returncode}"
+        raise ClientError(f"the C client failed, exit code {done.returncode}: {reason.replace('fedkeys_client: ', '')}")
+    return done

@@ -1,0 +1,186 @@
+"""A client that trains with the exported file in a TFLite runtime: what a phone does, as Python.
+
+Imports no TensorFlow unless that runtime is asked for, so that a process of this client is as small as LiteRT is.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures as futures
+import queue
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+
+from models.batches import Batches
+from models.weights import WEIGHT_NAMES, ModelSize, Weights
+
+RUNTIMES = ("litert", "tensorflow")
+
+
+def runtime_version(runtime: str) -> str:
+    """The installed version of a runtime's package.
+
+    >>> runtime_version("litert").count(".") >= 1
+    True
+    """
+    from importlib import metadata
+
+    return metadata.version({"litert": "ai-edge-litert", "tensorflow": "tensorflow"}[runtime])
+
+
+def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int = 1) -> Any:
+    """An interpreter of a TFLite file's content.
+
+    Args:
+      content: the file's bytes.
+      runtime: "litert" (ai-edge-litert) or "tensorflow" (the interpreter that comes with TensorFlow).
+      num_threads: threads of the kernels.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got runtime={runtime!r}")
+    if runtime == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    return Interpreter(model_content=content, num_threads=num_threads)
+
+
+class TrainableModel:
+    """train.tflite in a runtime. It holds the weights: a train step changes them."""
+
+    def __init__(self, content: bytes, runtime: str = "litert", num_threads: int = 1):
+        self._interpreter = build_interpreter(content, runtime, num_threads)
+        self._runners: dict[str, Any] = {}
+
+    def _run(self, signature: str, **inputs: Any) -> Mapping[str, np.ndarray]:
+        if signature not in self._runners:
+            self._runners[signature] = self._interpreter.get_signature_runner(signature)
+        return self._runners[signature](**inputs)
+
+    def get_weights(self) -> Weights:
+        """The weights, copied."""
+        weights = self._run("get_weights")
+        return tuple(weights[name] for name in WEIGHT_NAMES)
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Replaces the weights."""
+        self._run("set_weights", **dict(zip(WEIGHT_NAMES, weights)))
+
+    def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
+        """(loss before the step in nats per token, real positions) of one SGD step on a batch [batch, time]."""
+        got = self._run("train", tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(rate))
+        return float(got["loss"]), float(got["num_tokens"])
+
+    def evaluate(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+        """The sums of models.cifg_lstm.RecallSums over a batch [batch, time]."""
+        return {name: float(v) for name, v in self._run("eval", tokens=tokens, targets=targets, mask=mask).items()}
+
+
+class StatelessModel:
+    """train_stateless.tflite behind the interface of TrainableModel: here the app keeps the weights."""
+
+    def __init__(self, content: bytes, runtime: str = "litert", num_threads: int = 1):
+        self._train = build_interpreter(content, runtime, num_threads).get_signature_runner("train")
+        self._weights: dict[str, np.ndarray] = {}
+
+    def get_weights(self) -> Weights:
+        """The weights."""
+        return tuple(self._weights[name] for name in WEIGHT_NAMES)
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Replaces the weights."""
+        self._weights = dict(zip(WEIGHT_NAMES, weights))
+
+    def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
+        """See TrainableModel.train_step."""
+        got = self._train(**self._weights, tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(rate))
+        self._weights = {name: got[f"new_{name}"] for name in WEIGHT_NAMES}
+        return float(got["loss"]), float(got["num_tokens"])
+
+
+AnyModel = Union[TrainableModel, StatelessModel]
+
+
+def train_client(model: AnyModel, weights: Weights, learning_rate: float, batches: Batches) -> Mapping[str, Any]:
+    """One client's local SGD by the exported model; a result as tff_pipelines.client_work.build_client_work gives it.
+
+    The ordered dict holds `delta` (weights before minus after), `loss_sum` (nats), `num_tokens`, `num_examples` and
+    `is_finite`.
+    """
+    model.set_weights(weights)
+    loss_sum = num_tokens = 0.0
+    for tokens, targets, mask in zip(*batches):
+        loss, count = model.train_step(tokens, targets, mask, learning_rate)
+        loss_sum += loss * count
+        num_tokens += count
+    delta = tuple(before - after for before, after in zip(weights, model.get_weights()))
+    return collections.OrderedDict(
+        delta=delta,
+        loss_sum=loss_sum,
+        num_tokens=int(num_tokens),
+        num_examples=batches.num_examples,
+        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+    )
+
+
+class LiteRtClients:
+    """Trains a cohort's clients in LiteRT, in place of the TFF client work: the simulator trains what the phone would.
+
+    Each worker is a thread with an interpreter of its own; LiteRT lets go of Python's lock while it computes.
+    """
+
+    def __init__(self, content: bytes, num_workers: int):
+        """content: of train.tflite; num_workers: clients that train at once, >= 1."""
+        if num_workers < 1:
+            raise ValueError(f"num_workers must be at least 1, got num_workers={num_workers}")
+        self._idle: queue.Queue = queue.Queue()
+        for _ in range(num_workers):
+            self._idle.put(TrainableModel(content))
+        self._num_workers = num_workers
+        self._threads = futures.ThreadPoolExecutor(num_workers)
+
+    def __enter__(self) -> LiteRtClients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the threads go."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def train(
+        self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
+    ) -> Iterator[Mapping[str, Any]]:
+        """train_client of each client's batches, in their order; at most two clients ahead per worker.
+
+        `seed` has no effect: the exported step has no dropout. It is there so that this is a
+        orchestrator.rounds.round.RoundFunctions.train_clients.
+        """
+        weights = tuple(np.ascontiguousarray(w, np.float32) for w in weights)
+        pending: collections.deque = collections.deque()
+        for own in batches:
+            pending.append(self._threads.submit(self._train_one, weights, learning_rate, own))
+            if len(pending) >= 2 * self._num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def _train_one(self, weights: Weights, learning_rate: float, batches: Batches) -> Mapping[str, Any]:
+        model = self._idle.get()
+        try:
+            return train_client(model, weights, learning_rate, batches)
+        finally:
+            self._idle.put(model)
+
+
+def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int) -> LiteRtClients:
+    """Clients for a run's rounds, made from its configuration alone: the weights come with each round."""
+    from edge.export.tflite import TRAIN_FILE, build_files
+
+    zeros = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
+    return LiteRtClients(build_files(zeros, time, clip_norm)[TRAIN_FILE], num_workers)

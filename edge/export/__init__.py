@@ -1,0 +1,1 @@
+"""The model as TFLite files in builtin ops."""

@@ -1,0 +1,277 @@
+"""The model as TFLite files, in builtin ops only: two that go on training on a phone, and a small one that predicts.
+
+    train.tflite            float32, the weights inside as variables: signatures train, eval, infer, get_weights,
+                            set_weights
+    train_stateless.tflite  the same without weights inside: they go in and come out of each call, for runtimes that
+                            refuse resource variables
+    infer.tflite            one key stroke, weights as int8 constants, which the runtime turns into float32 as it loads
+
+All three trace models.cifg_lstm, which TFF trains with. TensorFlow is imported where a file is made, not here: the
+tools that only read files must not need it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.errors import ExportError
+from edge.export.flatbuffer import custom_ops, with_int8_matrices
+from models.vocabulary import NUM_SPECIAL
+from models.weights import WEIGHT_NAMES, ModelSize, Weights
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+TRAIN_FILE = "train.tflite"
+STATELESS_FILE = "train_stateless.tflite"
+INFER_FILE = "infer.tflite"
+NUM_PREDICTIONS = 3
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a signature. shape: -1 = free, the same for all free ones of a call."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One entry point of a file."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
+    """{file: {signature: its tensors}}: what the files are built from, and what the manifest says of them.
+
+    >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5)["train.tflite"]["train"].inputs]
+    ['tokens', 'targets', 'mask', 'learning_rate']
+    """
+    width, cells = size.embedding_size, size.num_cells
+    batch = (
+        TensorSpec("tokens", "int32", (-1, time), "word id; each sentence starts with <bos>, then <pad> fills"),
+        TensorSpec("targets", "int32", (-1, time), "word id that follows; <eos> ends a sentence, then <pad> fills"),
+        TensorSpec("mask", "float32", (-1, time), "1 = real, 0 = padding; in each row the ones come first"),
+    )
+    rate = TensorSpec("learning_rate", "float32", (), "step of SGD")
+    trained = (
+        TensorSpec("loss", "float32", (), "nats per token: mean over the real positions, before the step"),
+        TensorSpec("num_tokens", "float32", (), "real positions"),
+    )
+    scored = (
+        TensorSpec("hits1", "float32", (), "positions whose word is the likeliest"),
+        TensorSpec("hits3", "float32", (), "positions whose word is among the three likeliest"),
+        TensorSpec("nll_sum", "float32", (), "nats, summed over the positions"),
+        TensorSpec("positions", "float32", (), "real positions whose target is a word of the vocabulary"),
+        TensorSpec("oov", "float32", (), "real positions whose target is <unk>: not scored"),
+    )
+    state = (
+        TensorSpec("hidden", "float32", (1, width), "state of the key stroke before; zeros at the start"),
+        TensorSpec("cell", "float32", (1, cells), "state of the key stroke before; zeros at the start"),
+    )
+    stroke_in = (TensorSpec("token", "int32", (1,), "id of the word just typed; <bos> at the start"), *state)
+    stroke_out = (
+        TensorSpec("ids", "int32", (1, NUM_PREDICTIONS), "likeliest next words, best first; never a special id"),
+        TensorSpec("probabilities", "float32", (1, NUM_PREDICTIONS), "probability of each of ids"),
+        *(TensorSpec(f"next_{spec.name}", spec.dtype, spec.shape, "state for the next key stroke") for spec in state),
+    )
+    weights = tuple(TensorSpec(n, "float32", s, "weight") for n, s in zip(WEIGHT_NAMES, size.shapes))
+    new_weights = tuple(TensorSpec(f"new_{w.name}", w.dtype, w.shape, "weight after the step") for w in weights)
+    done = TensorSpec("ok", "int32", (), "1")
+    return {
+        TRAIN_FILE: {
+            "train": Signature((*batch, rate), trained),
+            "eval": Signature(batch, scored),
+            "infer": Signature(stroke_in, stroke_out),
+            "get_weights": Signature((), weights),
+            "set_weights": Signature(weights, (done,)),
+        },
+        STATELESS_FILE: {
+            "train": Signature((*weights, *batch, rate), (*trained, *new_weights)),
+            "eval": Signature((*weights, *batch), scored),
+            "infer": Signature((*weights, *stroke_in), stroke_out),
+        },
+        INFER_FILE: {"infer": Signature(stroke_in, stroke_out)},
+    }
+
+
+def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, bytes]:
+    """{file name: content} of the three TFLite files; the same bytes for the same arguments.
+
+    Args:
+      weights: float32, in the order of WEIGHT_NAMES, all finite.
+      time: positions a sentence.
+      clip_norm: as in models.cifg_lstm.sgd_step; traced into the train signatures.
+
+    Raises:
+      ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
+        that a plain TFLite runtime does not have.
+    """
+    _check_weights(weights)
+    files = {
+        TRAIN_FILE: _build_train_file(weights, time, clip_norm),
+        STATELESS_FILE: _build_stateless_file(ModelSize.of(weights), time, clip_norm),
+        INFER_FILE: build_infer_file(weights),
+    }
+    for name, content in files.items():
+        custom = custom_ops(content)
+        if custom:
+            raise ExportError(f"{name} needs ops that are not TFLite builtins: {', '.join(custom)}")
+    return files
+
+
+def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
+    """The one-step model with constant weights: int8 matrices, or float32 to compare them with."""
+    import tensorflow as tf
+
+    from models import cifg_lstm
+
+    constants = tuple(tf.constant(w) for w in weights)
+    spec = signatures(ModelSize.of(weights), 1)[INFER_FILE]["infer"]
+    functions = {"infer": _traced(spec, lambda **inputs: _stroke(cifg_lstm.key_stroke(constants, **inputs)))}
+    content = _convert(tf.Module(), functions)
+    return with_int8_matrices(content) if quantised else content
+
+
+def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weights = [tf.Variable(w, name=name) for name, w in zip(WEIGHT_NAMES, weights)]
+
+    def read() -> tuple:
+        return tuple(variable.read_value() for variable in module.weights)
+
+    def assign(values: Sequence) -> None:
+        for variable, value in zip(module.weights, values):
+            variable.assign(value)
+
+    def train(**batch: tf.Tensor) -> dict:
+        after, outputs = _train(read(), clip_norm, **batch)
+        assign(after)
+        return outputs
+
+    def set_weights(**values: tf.Tensor) -> dict:
+        assign([values[name] for name in WEIGHT_NAMES])
+        return {"ok": tf.constant(1)}
+
+    size = ModelSize.of(weights)
+    bodies: dict[str, Callable] = {
+        "train": train,
+        "eval": lambda **batch: _score(read(), **batch),
+        "infer": lambda **inputs: _infer(read(), **inputs),
+        "get_weights": lambda: dict(zip(WEIGHT_NAMES, read())),
+        "set_weights": set_weights,
+    }
+    specs = signatures(size, time)[TRAIN_FILE]
+    return _convert(module, {name: _traced(specs[name], body) for name, body in bodies.items()})
+
+
+def _build_stateless_file(size: ModelSize, time: int, clip_norm: float) -> bytes:
+    import tensorflow as tf
+
+    def train(**inputs: tf.Tensor) -> dict:
+        after, outputs = _train(_take_weights(inputs), clip_norm, **inputs)
+        return {**outputs, **{f"new_{name}": value for name, value in zip(WEIGHT_NAMES, after)}}
+
+    bodies: dict[str, Callable] = {
+        "train": train,
+        "eval": lambda **inputs: _score(_take_weights(inputs), **inputs),
+        "infer": lambda **inputs: _infer(_take_weights(inputs), **inputs),
+    }
+    specs = signatures(size, time)[STATELESS_FILE]
+    return _convert(tf.Module(), {name: _traced(specs[name], body) for name, body in bodies.items()})
+
+
+def _take_weights(inputs: dict) -> tuple:
+    return tuple(inputs.pop(name) for name in WEIGHT_NAMES)
+
+
+def _train(weights: tuple, clip_norm: float, tokens: Any, targets: Any, mask: Any, learning_rate: Any) -> tuple:
+    import tensorflow as tf
+
+    from models import cifg_lstm
+
+    after, loss_sum, num_tokens = cifg_lstm.sgd_step(
+        weights, tokens, targets, mask, learning_rate, clip_norm, padded=True
+    )
+    return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
+
+
+def _score(weights: tuple, **batch: Any) -> dict:
+    from models import cifg_lstm
+
+    return cifg_lstm.recall_sums(weights, **batch, vocabulary_size=int(weights[0].shape[0]), padded=True)._asdict()
+
+
+def _infer(weights: tuple, **inputs: Any) -> dict:
+    from models import cifg_lstm
+
+    return _stroke(cifg_lstm.key_stroke(weights, **inputs))
+
+
+def _stroke(stroke: Any) -> dict:
+    return {
+        "ids": stroke.ids,
+        "probabilities": stroke.probabilities,
+        "next_hidden": stroke.hidden,
+        "next_cell": stroke.cell,
+    }
+
+
+def _traced(signature: Signature, body: Callable) -> Any:
+    """The concrete function of `body`, which takes the signature's inputs by name."""
+    import tensorflow as tf
+
+    names = [spec.name for spec in signature.inputs]
+    specs = [
+        tf.TensorSpec([None if n < 0 else n for n in spec.shape], spec.dtype, spec.name) for spec in signature.inputs
+    ]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def traced(*inputs: tf.Tensor) -> Any:
+        return body(**dict(zip(names, inputs)))
+
+    return traced.get_concrete_function()
+
+
+def _convert(module: Any, functions: Mapping[str, Any]) -> bytes:
+    """One TFLite file with a signature for each function."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=dict(functions))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        converter.experimental_enable_resource_variables = True
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        try:
+            return converter.convert()
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ExportError(f"TensorFlow {tf.__version__} can't convert this model to TFLite: {reason}") from error
+
+
+def _check_weights(weights: Weights) -> None:
+    size = ModelSize.of(weights)
+    if size.vocabulary_size < NUM_SPECIAL + NUM_PREDICTIONS:
+        raise ExportError(
+            f"the model has {size.vocabulary_size - NUM_SPECIAL} words and a phone shows {NUM_PREDICTIONS}: "
+            "train it with a larger model.vocabulary_size"
+        )
+    for name, weight in zip(WEIGHT_NAMES, weights):
+        bad = int(np.size(weight) - np.count_nonzero(np.isfinite(weight)))
+        if bad:
+            raise ExportError(
+                f"the weights are not finite: {bad} of {np.size(weight)} values of {name} are NaN or infinite; "
+                "export an earlier round or train anew with a smaller server.learning_rate"
+            )

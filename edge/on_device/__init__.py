@@ -1,0 +1,1 @@
+"""What runs a bundle: one client's part of a round from it, and the benchmark of it on this machine."""

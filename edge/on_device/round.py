@@ -1,0 +1,124 @@
+"""One client's part of a round, done from a bundle as a device does it: text or token batches in, an update out."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from edge.bundle.folder import read_file, read_vocabulary
+from edge.bundle.manifest import Manifest, read_manifest
+from edge.clients.c_client import run_c_client
+from edge.clients.files import BATCHES_MAGIC, batches_to_bytes, read_batches, read_update, write_update
+from edge.clients.litert import TrainableModel, train_client
+from edge.errors import DeviceDataError
+from edge.export.tflite import TRAIN_FILE
+from models.batches import Batches, build_batches
+from models.corpus import split_sentences
+from models.files import write_atomically
+from models.weights import ModelSize, Weights, weights_from_bytes
+
+
+def train_on_device(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    *,
+    client: str = "python",
+    learning_rate: Optional[float] = None,
+    weights_path: Optional[Path] = None,
+    seed: Optional[int] = None,
+    save_batches: Optional[Path] = None,
+) -> dict[str, Any]:
+    """The figures of `fedkeys device-update`; writes the update to `out`.
+
+    Args:
+      bundle: a bundle's folder.
+      data: UTF-8 text, a message a line, or a file of token batches.
+      out: where the update goes.
+      client: "python" or "c", what trains.
+      learning_rate: of this round; None takes the plan's.
+      weights_path: the round's weights; None starts at the bundle's.
+      seed: of the choice and order of the sentences; None draws from the operating system.
+      save_batches: also write the token batches here.
+
+    Raises:
+      BundleError, DeviceDataError, ClientError: nothing is written then.
+    """
+    manifest, _ = read_manifest(bundle)
+    rate = manifest.plan.learning_rate if learning_rate is None else learning_rate
+    if not (math.isfinite(rate) and rate > 0):
+        raise DeviceDataError(f"--learning-rate must be above 0 and finite, got {rate}")
+    size = manifest.model.size
+    content = read_file(bundle, manifest, TRAIN_FILE)
+    batches = load_batches(bundle, manifest, data, seed)
+    model = TrainableModel(content)
+    weights = model.get_weights() if weights_path is None else _read_weights(weights_path, size)
+    if save_batches is not None:
+        write_atomically(save_batches, batches_to_bytes(batches, size.vocabulary_size))
+    if client == "c":
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "batches"
+            path.write_bytes(batches_to_bytes(batches, size.vocabulary_size))
+            start = [] if weights_path is None else ["--weights", weights_path]
+            run_c_client(["train", bundle, path, out, "--learning-rate", rate, *start])
+        result = read_update(out, weights)
+    else:
+        result = train_client(model, weights, rate, batches)
+        if not result["is_finite"]:
+            raise DeviceDataError(f"training on {data} went to a number that is not finite: lower the learning rate")
+        write_update(out, result, weights)
+    return {
+        "num_examples": int(result["num_examples"]),
+        "num_tokens": int(result["num_tokens"]),
+        "loss_nats_per_token": float(result["loss_sum"]) / max(1, int(result["num_tokens"])),
+        "update_norm": float(np.sqrt(sum(float(np.vdot(d, d)) for d in result["delta"]))),
+        "bytes": out.stat().st_size,
+    }
+
+
+def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[int]) -> Batches:
+    """The batches that a device trains on: those in `data`, or those that the plan makes of its text.
+
+    Raises:
+      DeviceDataError: `data` can't be used.
+    """
+    size, plan = manifest.model.size, manifest.plan
+    try:
+        raw = Path(data).read_bytes()
+    except OSError as error:
+        raise DeviceDataError(f"{data}: can't be read: {error.strerror}") from None
+    if raw.startswith(BATCHES_MAGIC):
+        return read_batches(data, size.vocabulary_size, plan.max_words)
+    try:
+        lines = raw.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DeviceDataError(f"{data} is neither token batches nor UTF-8 text (byte {error.start})") from None
+    vocabulary = read_vocabulary(bundle)
+    sentences = [vocabulary.encode(" ".join(words)) for line in lines for words in split_sentences(line)]
+    if not sentences:
+        raise DeviceDataError(f"{data} holds no words: give it a message a line")
+    return build_batches(
+        sentences,
+        batch_size=plan.batch_size,
+        time=plan.max_words,
+        max_sentences=plan.max_sentences,
+        epochs=plan.epochs,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def _read_weights(path: Path, size: ModelSize) -> Weights:
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None
+    if len(raw) != 4 * size.num_weights:
+        raise DeviceDataError(f"{path} has {len(raw)} bytes, the model's weights take {4 * size.num_weights}")
+    weights = weights_from_bytes(raw, size)
+    if not all(np.isfinite(w).all() for w in weights):
+        raise DeviceDataError(f"{path} holds weights that are not finite: have the server send them again")
+    return weights

@@ -1,0 +1,204 @@
+"""One measured process of the benchmark: reads a request a line, answers with a line of JSON.
+
+    python -m edge.on_device.worker BUNDLE THREADS litert|tensorflow
+
+A process of LiteRT imports no TensorFlow, so that its peak memory is LiteRT's; a process of TensorFlow has so many
+threads and no more. Requests: {"do": name, ...} with a name from _Litert or _Tensorflow, and its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.bundle.manifest import Manifest, read_manifest
+from edge.clients.litert import TrainableModel, build_interpreter
+from edge.export.tflite import TRAIN_FILE
+from models.vocabulary import NUM_SPECIAL
+
+LEARNING_RATE = 0.01
+_GEMM_SIZE = 1536
+
+
+def dense_batch(vocabulary_size: int, time_steps: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, targets and mask [batch, time] of made-up sentences that fill every position: the most work."""
+    rng = np.random.default_rng(batch)
+    ids = rng.integers(NUM_SPECIAL, vocabulary_size, (batch, time_steps + 1)).astype(np.int32)
+    mask = np.ones((batch, time_steps), np.float32)
+    return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), mask
+
+
+def _timed(function: Callable[[], Any], runs: int) -> list[float]:
+    """Milliseconds of each of so many calls."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        function()
+        times.append(1e3 * (time.perf_counter() - started))
+    return times
+
+
+def _square() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((_GEMM_SIZE, _GEMM_SIZE)).astype(np.float32)
+
+
+def _gemm_flops(product: Callable[[], Any], runs: int) -> float:
+    """FLOP/s of the best of so many products of two square matrices."""
+    return 2.0 * _GEMM_SIZE**3 / (min(_timed(product, runs)) / 1e3)
+
+
+class _Litert:
+    """The exported files in LiteRT."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, threads: int):
+        self._bundle, self._model, self._threads = bundle, manifest.model, threads
+        self._trainable = TrainableModel((bundle / TRAIN_FILE).read_bytes(), num_threads=threads)
+        self._start = self._trainable.get_weights()
+
+    def train(self, batch: int, runs: int) -> list[float]:
+        """Milliseconds of train steps."""
+        data = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
+        return _timed(lambda: self._trainable.train_step(*data, LEARNING_RATE), runs)
+
+    def loss(self, batch: int) -> float:
+        """Loss of the first step at this batch size, to compare with others'."""
+        self._trainable.set_weights(self._start)
+        data = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
+        return self._trainable.train_step(*data, LEARNING_RATE)[0]
+
+    def key_stroke(self, file: str, runs: int) -> list[float]:
+        """Milliseconds of key strokes, warm."""
+        infer = self._open(file)
+        return _timed(infer, runs + 20)[20:]
+
+    def load(self, file: str, runs: int) -> list[float]:
+        """Milliseconds from the file to its first prediction."""
+        return _timed(lambda: self._open(file)(), runs)
+
+    def _open(self, file: str) -> Callable[[], Any]:
+        infer = build_interpreter((self._bundle / file).read_bytes(), "litert", self._threads)
+        runner = infer.get_signature_runner("infer")
+        token = np.array([NUM_SPECIAL], np.int32)
+        hidden = np.zeros((1, self._model.embedding_size), np.float32)
+        cell = np.zeros((1, self._model.num_cells), np.float32)
+        return lambda: runner(token=token, hidden=hidden, cell=cell)
+
+    def gemm(self, runs: int) -> float:
+        """FLOP/s of NumPy's matrix product."""
+        square = _square()
+        return _gemm_flops(lambda: square @ square, runs)
+
+
+class _Tensorflow:
+    """The same step in TensorFlow: `plain`, which TensorFlow differentiates, and `own`, the model's own gradient."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, threads: int):
+        import tensorflow as tf
+
+        from models.cifg_lstm import sgd_step
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        self._model, clip_norm = manifest.model, manifest.plan.clip_norm
+        self._start = TrainableModel((bundle / TRAIN_FILE).read_bytes()).get_weights()
+        self._weights = [tf.Variable(w) for w in self._start]
+        rate = tf.constant(LEARNING_RATE)
+
+        def plain(tokens: Any, targets: Any, mask: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss = _plain_loss(self._weights, tokens, targets, mask)
+            gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._weights)]
+            scale = rate
+            if clip_norm > 0:
+                scale *= clip_norm / tf.maximum(tf.linalg.global_norm(gradients[1:4]), clip_norm)
+            for variable, gradient in zip(self._weights, gradients):
+                variable.assign_sub(scale * gradient)
+            return loss
+
+        def own(tokens: Any, targets: Any, mask: Any) -> Any:
+            weights = [variable.read_value() for variable in self._weights]
+            after, loss_sum, num_tokens = sgd_step(weights, tokens, targets, mask, rate, clip_norm)
+            for variable, value in zip(self._weights, after):
+                variable.assign(value)
+            return loss_sum / num_tokens
+
+        self._steps = {"plain": tf.function(plain), "own": tf.function(own)}
+
+    def train(self, batch: int, runs: int, step: str) -> list[float]:
+        """Milliseconds of train steps."""
+        data = self._data(batch)
+        return _timed(lambda: self._steps[step](*data).numpy(), runs)
+
+    def loss(self, batch: int, step: str) -> float:
+        """Loss of the first step at this batch size."""
+        for variable, value in zip(self._weights, self._start):
+            variable.assign(value)
+        return float(self._steps[step](*self._data(batch)))
+
+    def gemm(self, runs: int) -> float:
+        """FLOP/s of TensorFlow's matrix product."""
+        import tensorflow as tf
+
+        square = tf.constant(_square())
+        return _gemm_flops(lambda: tf.matmul(square, square).numpy(), runs)
+
+    def _data(self, batch: int) -> tuple:
+        import tensorflow as tf
+
+        arrays = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
+        return tuple(tf.constant(array) for array in arrays)
+
+
+def _plain_loss(weights: Any, tokens: Any, targets: Any, mask: Any) -> Any:
+    """Mean cross-entropy over the real positions, written as one writes it for autodiff."""
+    import tensorflow as tf
+
+    embedding, kernel, bias, projection, output_bias = weights
+    hidden = tf.zeros([tf.shape(tokens)[0], projection.shape[1]])
+    cell = tf.zeros([tf.shape(tokens)[0], projection.shape[0]])
+    embedded, outputs = tf.nn.embedding_lookup(embedding, tokens), []
+    for step in range(tokens.shape[1]):
+        gates = tf.matmul(tf.concat([embedded[:, step], hidden], 1), kernel) + bias
+        forget, output, candidate = tf.split(gates, 3, axis=1)
+        forget, output, candidate = tf.sigmoid(forget), tf.sigmoid(output), tf.tanh(candidate)
+        cell = forget * cell + (1.0 - forget) * candidate
+        hidden = tf.matmul(output * tf.tanh(cell), projection)
+        outputs.append(hidden)
+    rows = tf.reshape(tf.stack(outputs, 1), [-1, projection.shape[1]])
+    logits = tf.matmul(rows, embedding, transpose_b=True) + output_bias
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.reshape(targets, [-1]), logits=logits)
+    return tf.reduce_sum(losses * tf.reshape(mask, [-1])) / tf.maximum(tf.reduce_sum(mask), 1.0)
+
+
+def peak_rss_mib() -> float:
+    """The most memory that this process has had resident.
+
+    Not getrusage's figure, which begins with what the parent process had when it started this one.
+    """
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
+
+
+def main(bundle: str, threads: str, kind: str) -> None:
+    """Answers requests until standard input ends."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not come between the answers
+    manifest, _ = read_manifest(Path(bundle))
+    build = {"litert": _Litert, "tensorflow": _Tensorflow}[kind]
+    worker: Any = build(Path(bundle), manifest, int(threads))
+    for line in sys.stdin:
+        request = json.loads(line)
+        name = request.pop("do")
+        answer = peak_rss_mib() if name == "peak_rss_mib" else getattr(worker, name)(**request)
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

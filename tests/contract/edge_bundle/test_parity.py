@@ -1,0 +1,153 @@
+"""What every runtime of the exported files must do: train as the model in TensorFlow does, padding and all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.bundle import parity
+from edge.bundle.folder import file_entries
+from edge.bundle.manifest import (
+    MANIFEST_FILE,
+    SPECIAL_IDS,
+    Eligibility,
+    IoRouter,
+    Manifest,
+    ModelEntry,
+    Phase,
+    RunEntry,
+    TensorflowSpec,
+    TrainingPlan,
+    signature_entries,
+    to_json,
+    weight_entries,
+)
+from edge.export.tflite import build_files
+from models.batches import Batches, build_batches
+from models.vocabulary import NUM_SPECIAL
+from models.weights import ModelSize
+
+pytestmark = pytest.mark.slow
+
+SIZE, TIME, RATE, CLIP = ModelSize(vocabulary_size=120, embedding_size=16, num_cells=24), 8, 0.1, 0.5
+assert parity.RUNTIMES, "no runtime to hold to the contract"
+
+
+@pytest.fixture(scope="module")
+def weights():
+    from models.cifg_lstm import initial_weights
+
+    return initial_weights(SIZE, 0, embedding_range=0.5)
+
+
+@pytest.fixture(scope="module")
+def files(weights):
+    """The three files, and as much of a manifest as the C client reads."""
+    content = build_files(weights, TIME, CLIP)
+    manifest = Manifest(
+        fedkeys_version="0",
+        run=RunEntry(1, "", "", "", "", ""),
+        model=ModelEntry(SIZE.vocabulary_size, SIZE.embedding_size, SIZE.num_cells, TIME, weight_entries(SIZE)),
+        special_ids=SPECIAL_IDS,
+        phase=(
+            Phase(
+                "training",
+                TensorflowSpec("train.tflite", "train", "train_stateless.tflite"),
+                IoRouter("batches", "update", {}),
+                TrainingPlan(1, 4, RATE, CLIP, 50, TIME),
+            ),
+        ),
+        eligibility=Eligibility(),
+        minimum_runtimes={},
+        signatures=signature_entries(SIZE, TIME),
+        files=file_entries(content),
+    )
+    return {**content, MANIFEST_FILE: to_json(manifest)}
+
+
+def sentences(count: int, seed: int, longest: int = TIME + 2):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(NUM_SPECIAL, SIZE.vocabulary_size, rng.integers(1, longest)) for _ in range(count)]
+
+
+def in_tensorflow(weights, batches):
+    """The packed step, which TFF trains with: delta and losses."""
+    import tensorflow as tf
+
+    from models.cifg_lstm import sgd_step
+
+    step = tf.function(lambda w, *batch: sgd_step(w, *batch, RATE, CLIP), reduce_retracing=True)
+    after, losses = tuple(map(tf.constant, weights)), []
+    for batch in zip(*batches):
+        after, loss_sum, num_tokens = step(after, *map(tf.constant, batch))
+        losses.append(float(loss_sum) / max(1.0, float(num_tokens)))
+    return tuple(w - a.numpy() for w, a in zip(weights, after)), losses
+
+
+@pytest.fixture(params=parity.RUNTIMES)
+def runtime(request):
+    runtime = parity.RUNTIMES[request.param]
+    if runtime.why_not():
+        pytest.skip(runtime.why_not())
+    return runtime
+
+
+def measured(runtime, files, weights, batches) -> parity.RuntimeParity:
+    delta, losses = runtime.train(files, weights, batches, RATE)
+    reference = parity.Reference("TensorFlow", *in_tensorflow(weights, batches), 0.0)
+    return parity.compare(runtime.version(), weights, delta, losses, reference)
+
+
+def test_fifty_ragged_steps(runtime, files, weights):
+    batches = build_batches(sentences(198, 0), batch_size=4, time=TIME)  # the last two rows are filling
+    assert len(batches.tokens) == parity.STEPS
+    got = measured(runtime, files, weights, batches)
+    assert got.max_abs_diff <= parity.GATE
+    assert max(map(abs, got.loss_drift)) <= 1e-4
+    assert len(got.loss_drift) == parity.STEPS
+    assert runtime.version()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_any_batch_size(runtime, files, weights, batch_size):
+    batches = build_batches(sentences(2 * batch_size, 1), batch_size=batch_size, time=TIME)
+    assert measured(runtime, files, weights, batches).max_abs_diff <= parity.GATE
+
+
+def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, weights):
+    """The gradient of a batch is the mean of its sentences', weighted by their tokens; rows of padding are none."""
+    many = sentences(6, 2)
+    together = build_batches(many, batch_size=8, time=TIME)
+    delta, losses = runtime.train(files, weights, together, 1e-3)  # too small a gradient to be clipped differently
+    assert in_clip_range(weights, together)
+    sums = [np.zeros_like(w, np.float64) for w in weights]
+    loss_sum = 0.0
+    for sentence in many:
+        alone = build_batches([sentence], batch_size=1, time=TIME)
+        if not in_clip_range(weights, alone):
+            pytest.fail("the test's own sentences must not be clipped")
+        own_delta, own_losses = runtime.train(files, weights, alone, 1e-3)
+        loss_sum += own_losses[0] * alone.num_tokens
+        for place, part in enumerate(own_delta):
+            sums[place] += part.astype(np.float64) * alone.num_tokens
+    assert losses[0] == pytest.approx(loss_sum / together.num_tokens, rel=1e-5)
+    for mine, theirs in zip(delta, sums):
+        np.testing.assert_allclose(mine, theirs / together.num_tokens, atol=5e-7)
+
+
+def in_clip_range(weights, batches: Batches) -> bool:
+    """True if the first batch's recurrent gradients are shorter than the clip norm."""
+    from models.cifg_lstm import loss_and_gradients
+
+    gradients = loss_and_gradients(weights, *(part[0] for part in batches)).gradients[1:4]
+    return float(np.sqrt(sum(np.sum(np.square(g)) for g in gradients))) < CLIP
+
+
+def test_what_stands_in_the_padding_does_not_matter(runtime, files, weights):
+    batches = build_batches(sentences(8, 3), batch_size=4, time=TIME)
+    noise = np.random.default_rng(0).integers(0, SIZE.vocabulary_size, batches.tokens.shape).astype(np.int32)
+    noisy = Batches(*(np.where(batches.mask > 0, ids, noise) for ids in batches[:2]), batches.mask)
+    mine, _ = runtime.train(files, weights, batches, RATE)
+    theirs, _ = runtime.train(files, weights, noisy, RATE)
+    for a, b in zip(mine, theirs):
+        np.testing.assert_allclose(a, b, atol=1e-7)

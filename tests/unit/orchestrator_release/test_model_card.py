@@ -1,0 +1,184 @@
+"""The card and its statement, of a small run that is built here: what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey
+
+from edge.bundle.signing import generate_key
+from edge.errors import BundleError
+from models.vocabulary import SPECIAL_WORDS, Vocabulary
+from models.weights import ModelSize
+from orchestrator.aggregator import CostLedger
+from orchestrator.errors import RunFolderError
+from orchestrator.release.model_card import write_card
+from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
+from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.record import Recorder, build_provenance
+from orchestrator.settings.files import config_digest, read_config
+
+SIZE = ModelSize(6, 2, 3)
+WEIGHTS = tuple(np.full(shape, 0.5, np.float32) for shape in SIZE.shapes)
+SCORE = {
+    "top1": 0.1817, "top3": 0.2817, "loss_nats_per_token": 5.1, "top1_interval": [0.17, 0.19],
+    "top1_per_client_mean": 0.18, "top1_worst_tenth_mean": None,
+}  # fmt: skip
+EVALUATION = {"round_num": 1, "clients": 12, "positions": 3456, "oov_rate": 0.1, "model": SCORE, "trigram": SCORE}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    config = read_config(overrides={"rounds.count": 1})
+    vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
+    identity = RunIdentity(SCHEMA, config_digest(config), "corpus", "1" * 64, vocabulary.digest, 99, {"numpy": "1"})
+    folder.create(config, vocabulary, identity)
+    recorder = Recorder(folder.path, build_provenance(identity, ""), 0)
+    recorder.begin("0" * 64)
+    report = RoundReport(1, "completed", ("ann", "bob"), ("ann",), {}, {}, CostLedger(), weights_digest(WEIGHTS))
+    recorder.append(report, sync=True)
+    folder.append_round(report, wall_s=1.0)
+    folder.save_checkpoint(ServerState(1, WEIGHTS, {"step": np.int32(1)}), keep=1)
+    (folder.path / "evaluation.json").write_text(json.dumps(EVALUATION))
+    return folder
+
+
+@pytest.fixture
+def key(tmp_path):
+    generate_key(tmp_path / "key")
+    return tmp_path / "key"
+
+
+def card_of(folder):
+    return (folder.path / CARD_FILE).read_text()
+
+
+def test_the_front_matter_parses_and_holds_the_results(folder):
+    assert not write_card(folder, None)["signed"]
+    _, front, text = card_of(folder).split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert fields["language"] == ["en"]
+    (result,) = fields["model-index"][0]["results"]
+    assert set(result) == {"task", "dataset", "metrics"}
+    assert [metric["value"] for metric in result["metrics"]] == [0.1817, 0.2817]
+    for heading in ("What it is for", "known bias", "Results", "By group", "Privacy", "Attacks", "Limits"):
+        assert heading in text
+    assert "no epsilon holds" in text
+    assert "18.2 %" in text
+    assert "1 people took part" in text
+    assert text.count("Not measured") == 2
+    assert "ann" not in text.replace("cannot", "").split()
+
+
+def test_fairness_and_attack_show_if_they_were_measured(folder):
+    groups = {"few | words": {"clients": 11, "top1": 0.25}, "many": {"clients": 12, "top1": 0.125}}
+    attribute = {
+        "groups": groups, "gap": 0.125, "ratio": 0.5, "hidden_groups": 0, "client_mean_gap": 0.1, "p_value": 0.01,
+    }  # fmt: skip
+    fairness = {
+        "weights_sha256": weights_digest(WEIGHTS), "clients": 23, "people": "test", "min_group_size": 10,
+        "attributes": {"activity": attribute}, "not_measured": {"time zone": "none is known"},
+    }  # fmt: skip
+    (folder.path / "fairness.json").write_text(json.dumps(fairness))
+    attack = {
+        "clients": ["ann"], "round_num": 1, "named": {"raw": {"words": ["secretword"]}},
+        "views": {"raw": {"bias_sign": {"auc": 0.99}, "row_norm": {"auc": 0.8}}, "sum_100": None},
+    }  # fmt: skip
+    (folder.path / "attack.json").write_text(json.dumps(attack))
+    write_card(folder, None)
+    card = card_of(folder)
+    assert "| activity | few \\| words | 11 | 25.0 % |" in card
+    assert "time zone: not measured; none is known" in card
+    assert "| raw | 0.990 |" in card
+    assert "| sum_100 | not measured |" in card
+    assert "secretword" not in card
+    (folder.path / "fairness.json").write_text(json.dumps({**fairness, "weights_sha256": "0" * 64}))
+    write_card(folder, None)
+    assert "Not measured for these weights" in card_of(folder)
+
+
+def test_a_run_without_evaluation_gets_no_card(folder):
+    (folder.path / "evaluation.json").unlink()
+    with pytest.raises(RunFolderError, match="no evaluation.*fedkeys evaluate"):
+        write_card(folder, None)
+    (folder.path / "evaluation.json").write_text(json.dumps({**EVALUATION, "round_num": 7}))
+    with pytest.raises(RunFolderError, match="is of round 7"):
+        write_card(folder, None)
+    assert not (folder.path / CARD_FILE).exists()
+
+
+def test_an_independent_verifier_accepts_the_statement(folder, key):
+    write_card(folder, key)
+    raw = json.loads((folder.path / STATEMENT_FILE).read_bytes())
+    public = serialization.load_pem_public_key(key.with_name("key.pub").read_bytes())
+    octets = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    theirs = SSlibKey(hashlib.sha256(octets).hexdigest(), "ed25519", "ed25519", {"public": octets.hex()})
+    envelope = Envelope.from_dict(raw)
+    assert list(envelope.verify([theirs], 1)) == [theirs.keyid]
+    statement = msgspec.json.decode(envelope.payload)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    digests = {own["name"]: own["digest"]["sha256"] for own in statement["subject"]}
+    assert digests["weights"] == weights_digest(WEIGHTS)
+    for name in ("MODEL_CARD.md", "record.jsonl"):
+        assert digests[name] == hashlib.sha256((folder.path / name).read_bytes()).hexdigest()
+    assert set(statement["predicate"]) == {"buildDefinition", "runDetails"}
+
+
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "record.jsonl"])
+def test_a_file_changed_after_the_statement_is_named(folder, key, name):
+    write_card(folder, key)
+    assert "Ed25519" in check_statement(folder, key.with_name("key.pub"))
+    with open(folder.path / name, "a") as file:
+        file.write(" ")
+    with pytest.raises(BundleError, match=name):
+        check_statement(folder, key.with_name("key.pub"))
+
+
+def test_the_same_run_and_key_give_the_same_bytes(folder, key):
+    write_card(folder, key)
+    first = bundle_files(folder, weights_digest(WEIGHTS))
+    assert set(first) == {CARD_FILE, STATEMENT_FILE}
+    write_card(folder, key)
+    assert bundle_files(folder, weights_digest(WEIGHTS)) == first
+
+
+def test_a_bundle_of_other_weights_takes_no_card(folder):
+    assert bundle_files(folder, weights_digest(WEIGHTS)) == {}  # there is none yet
+    write_card(folder, None)
+    assert bundle_files(folder, "0" * 64) == {}
+
+
+def test_a_statement_needs_the_record_to_name_the_same_weights(folder):
+    write_card(folder, None)
+    recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)
+    recorder.begin("0" * 64)
+    with pytest.raises(RunFolderError, match="other weights for round 1"):
+        write_card(folder, None)
+
+
+def test_a_model_that_was_trained_to_be_audited_says_so(folder):
+    config = read_config(
+        overrides={
+            "rounds.count": 1,
+            "audit.canaries": 20,
+            "audit.phrases": 1,
+            "client.weighting": "equal",
+            "model.start_from_word_counts": False,
+        }
+    )
+    folder.write_config(config)
+    write_card(folder, None)
+    card = (folder.path / CARD_FILE).read_text()
+    assert (
+        "**Trained to be audited, not to be used: 3 secret phrases were planted in the text; 20 canary clients" in card
+    )
