@@ -30,7 +30,22 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
-def _absolute(source: Optional[str]) -> Optional[str]:
+def print_figures(figures: dict[str, Any], as_json: bool) -> None:
+    """Prints a command's figures: one JSON object, or a line for each."""
+    if as_json:
+        print_json(figures)
+        return
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            value = "  ".join(
+                f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
+            )
+        elif isinstance(value, float):
+            value = f"{value:,.4g}"
+        click.echo(f"{name:24} {value}")
+
+
+def absolute(source: Optional[str]) -> Optional[str]:
     """A text's place that holds in every folder; the name of a built-in text as it is."""
     if source is None:
         return None

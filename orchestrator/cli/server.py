@@ -189,11 +189,11 @@ def serve(
     if resume:
         config = folder.config()
     else:
-        from orchestrator.cli.options import _absolute
+        from orchestrator.cli.options import absolute
 
         folder.require_free()
         overrides = {
-            "data.source": _absolute(source),
+            "data.source": absolute(source),
             "rounds.count": rounds,
             "rounds.cohort_size": cohort,
             "aggregation.aggregator": aggregator,

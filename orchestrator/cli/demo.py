@@ -1,0 +1,147 @@
+"""`fedkeys demo`: everything that fedkeys does, once, on the built-in text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+import click
+
+from orchestrator.cli.options import note
+
+if TYPE_CHECKING:
+    from orchestrator.run.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the steps of a demo share. preset: what to train, if the folder holds no run yet."""
+
+    folder: RunFolder
+    preset: Optional[str]
+
+    @property
+    def bundle(self) -> Path:
+        """The folder beside the run's that holds what an app needs."""
+        return self.folder.path.with_name(f"{self.folder.path.name}-bundle")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the demo. title: what is said on standard error before it begins, empty for nothing."""
+
+    title: str
+    do: Callable[[Demo], None]
+
+
+@click.command()
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the demo's run goes; a second demo there goes on or just shows it.",
+)
+@click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
+def demo(run_path: Path, preset: Optional[str]) -> None:
+    """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go."""
+    from orchestrator.run.folder import RunFolder
+
+    folder = RunFolder(run_path)
+    if folder.exists() and preset is not None:
+        raise click.UsageError(
+            f"{run_path} already holds a run: leave --preset out to go on with it, or name another --run"
+        )
+    for step in STEPS:
+        if step.title:
+            note(step.title)
+        step.do(Demo(folder, preset))
+
+
+def _train(demo: Demo) -> None:
+    from orchestrator.cli.training import train_with_progress
+    from orchestrator.settings.files import read_config
+
+    folder = demo.folder
+    run_config = folder.config() if folder.exists() else read_config(preset=demo.preset)
+    trained = train_with_progress(folder, run_config, resume=True)
+    note(f"{trained['rounds']} rounds are in {folder.path}; evaluating")
+
+
+def _evaluate(demo: Demo) -> None:
+    from orchestrator.cli.tables import print_comparison, print_predictions
+    from orchestrator.evaluation.comparison import evaluate_run
+
+    figures = evaluate_run(demo.folder, None, True, note)
+    print_comparison(figures)
+    print_predictions(figures["examples"])
+
+
+def _measure_fairness(demo: Demo) -> None:
+    from orchestrator.fairness.measure import Options, measure_fairness
+    from orchestrator.fairness.results import verdicts
+
+    for name, text in verdicts(measure_fairness(demo.folder, Options(participation=False), note)):
+        click.echo(f"By {name}: {text}")
+
+
+def _show_transcript(demo: Demo) -> None:
+    from orchestrator.cli.server import transcript
+    from orchestrator.errors import RunFolderError
+
+    try:
+        click.get_current_context().invoke(transcript, run_path=demo.folder.path)
+    except RunFolderError as error:  # some settings of a run leave nothing to show
+        note(str(error))
+
+
+def _attack(demo: Demo) -> None:
+    from orchestrator.cli.audit import attack
+
+    click.get_current_context().invoke(attack, run_path=demo.folder.path)
+
+
+def _write_card(demo: Demo) -> None:
+    from orchestrator.cli.record import card
+
+    click.get_current_context().invoke(card, run_path=demo.folder.path)
+
+
+def _export(demo: Demo) -> None:
+    from orchestrator.cli.edge import export, verify
+
+    context = click.get_current_context()
+    context.invoke(export, run_path=demo.folder.path, out=demo.bundle, force=True)
+    context.invoke(verify, bundle=demo.bundle)
+
+
+def _benchmark(demo: Demo) -> None:
+    from orchestrator.cli.edge import benchmark
+
+    click.get_current_context().invoke(benchmark, bundle=demo.bundle, runs=10)
+
+
+def _name_files(demo: Demo) -> None:
+    from orchestrator.report.report import write_report
+
+    run = demo.folder.path
+    click.echo(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
+    click.echo(f"the phone bundle: {demo.bundle}")
+    click.echo(f"what a curious server could read: {run / 'attack.html'}")
+    click.echo(f"the report: {write_report(demo.folder)}")
+
+
+STEPS = (
+    Step("", _train),
+    Step("", _evaluate),  # the step before says how many rounds there are to evaluate
+    Step("whom does it serve well, and whom badly?", _measure_fairness),
+    Step("looking at one client as the server saw it", _show_transcript),
+    Step("attacking the updates of some clients", _attack),
+    Step("writing the model card, which goes into the bundle", _write_card),
+    Step("exporting for phones, with 50 steps of training compared with TFF", _export),
+    Step("timing the exported model on this machine", _benchmark),
+    Step("", _name_files),
+)
