@@ -1,4 +1,4 @@
-"""A self-contained HTML page of sections."""
+"""Renders a self-contained HTML page of sections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.report.parts import Card, Section
 def render_page(
     *, kind: str, name: str, summary: str, cards: Sequence[Card], sections: Sequence[Section], footer: str
 ) -> str:
-    """The page as HTML; texts are plain, `words in back-quotes` are set as code."""
+    """Returns the page as HTML. Texts are plain; `words in back-quotes` are set as code."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -29,7 +29,7 @@ def render_page(
 
 
 def _code(text: str) -> Markup:
-    """The text, escaped, with `words in back-quotes` as code.
+    """Escapes a text and sets its `words in back-quotes` as code.
 
     >>> str(_code("a < b: run `x & y`"))
     'a &lt; b: run <code>x &amp; y</code>'

@@ -1,4 +1,4 @@
-"""The parts of a report's page, and figures as people read them."""
+"""The parts that a report's page is made of."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. Texts are plain; `words in back-quotes` are set as code."""
+    """A part of the page. Texts are plain; `words in back-quotes` are set as code. key: its anchor, if it has one."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     points: tuple[str, ...] = ()  # a bulleted list
+    key: str = ""

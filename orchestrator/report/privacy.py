@@ -1,4 +1,4 @@
-"""The report's section on differential privacy: what the model gives away of one person at most, and at what price."""
+"""The report's section on differential privacy: how much the model can tell of one person, and at what price."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.run.view import RunView
 
 
 def privacy(run: RunView) -> Optional[Section]:
-    """Epsilon, what it rests on, and the noise; None for a run without differential privacy."""
+    """Shows epsilon, what it rests on, and the noise; None for a run without differential privacy."""
     if run.config.privacy.mechanism == "none":
         return None
     folder = RunFolder(Path(run.path))

@@ -1,45 +1,61 @@
 """A run's report: one self-contained HTML page, read in a minute for the headline and in ten for the rest.
 
-To add a section, write a function from RunView to a Section and put it in _SECTIONS; the template knows only the parts
-of a Section (orchestrator/report/parts.py).
+To add a section, write a function from RunView to a Section and add its row to SECTIONS; the template knows only the
+parts of a Section (orchestrator/report/parts.py).
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
 from models.files import write_atomically
-from orchestrator.report import attack as report_attack
-from orchestrator.report import audit as report_audit
-from orchestrator.report import fairness as report_fairness
-from orchestrator.report import fleet as report_fleet
-from orchestrator.report import privacy as report_privacy
-from orchestrator.report import sections as report_sections
-from orchestrator.report import sums as report_sums
+from orchestrator.report.attack import attack
+from orchestrator.report.audit import audit
+from orchestrator.report.comparison import comparison, examples, people
+from orchestrator.report.fairness import fairness, personal
+from orchestrator.report.fleet import fleet
+from orchestrator.report.headline import headline, summary
+from orchestrator.report.learning import learning
 from orchestrator.report.page import render_page
 from orchestrator.report.parts import Section
+from orchestrator.report.privacy import privacy
+from orchestrator.report.reproduction import configuration, limits, versions
+from orchestrator.report.rounds import outcomes, phone_bill, times
+from orchestrator.report.sums import as_the_server_saw
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.view import RunView, read_run
 
-_SECTIONS: tuple[Callable[[RunView], Optional[Section]], ...] = (
-    report_sections.comparison,
-    report_sections.learning,
-    report_sections.people,
-    report_fairness.fairness,
-    report_fairness.personal,
-    report_sections.examples,
-    report_attack.attack,
-    report_privacy.privacy,
-    report_audit.audit,
-    report_fleet.fleet,
-    report_sections.times,
-    report_sections.phone_bill,
-    report_sums.as_the_server_saw,
-    report_sections.outcomes,
-    report_sections.limits,
-    report_sections.configuration,
-    report_sections.versions,
+
+@dataclass(frozen=True)
+class SectionRow:
+    """A section of the report. key: its anchor in the page; build: returns None where there is nothing to say."""
+
+    key: str
+    build: Callable[[RunView], Optional[Section]]
+
+
+SECTIONS = (
+    SectionRow("comparison", comparison),
+    SectionRow("learning", learning),
+    SectionRow("people", people),
+    SectionRow("fairness", fairness),
+    SectionRow("personal", personal),
+    SectionRow("examples", examples),
+    SectionRow("attack", attack),
+    SectionRow("privacy", privacy),
+    SectionRow("audit", audit),
+    SectionRow("fleet", fleet),
+    SectionRow("times", times),
+    SectionRow("phone-bill", phone_bill),
+    SectionRow("transcript", as_the_server_saw),
+    SectionRow("outcomes", outcomes),
+    SectionRow("limits", limits),
+    SectionRow("settings", configuration),
+    SectionRow("versions", versions),
 )
 
 _FOOTER = (
@@ -51,21 +67,28 @@ _FOOTER = (
 
 
 def write_report(folder: RunFolder) -> Path:
-    """The path of DIR/report.html, freshly written from what the folder holds now.
+    """Writes DIR/report.html from what the folder holds now, and returns its path.
 
     Raises:
       RunFolderError: there is no run or no round yet, or a file is damaged.
     """
     run = read_run(folder)
-    sections = [section for build in _SECTIONS for section in [build(run)] if section is not None]
     page = render_page(
         kind="report of a run",
         name=run.name,
-        summary=report_sections.summary(run),
-        cards=list(report_sections.headline(run)),
-        sections=sections,
+        summary=summary(run),
+        cards=list(headline(run)),
+        sections=list(_sections(run)),
         footer=_FOOTER,
     )
     path = folder.path / "report.html"
     write_atomically(path, page.encode())
     return path
+
+
+def _sections(run: RunView) -> Iterator[Section]:
+    """Yields the sections that have something to say of the run, in the order of SECTIONS."""
+    for row in SECTIONS:
+        section = row.build(run)
+        if section is not None:
+            yield dataclasses.replace(section, key=row.key)

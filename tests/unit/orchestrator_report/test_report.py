@@ -10,8 +10,8 @@ import pytest
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger, StageCost
 from orchestrator.errors import RunFolderError
-from orchestrator.report import sections as report_sections
-from orchestrator.report.report import write_report
+from orchestrator.report.comparison import comparison
+from orchestrator.report.report import SECTIONS, write_report
 from orchestrator.rounds.round import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.view import read_run
@@ -195,7 +195,7 @@ def test_without_evaluation_it_says_how_to_get_one(page):
 
 
 def comparison_text(folder):
-    return " ".join(report_sections.comparison(read_run(folder)).paragraphs)
+    return " ".join(comparison(read_run(folder)).paragraphs)
 
 
 def test_an_evaluation_of_an_earlier_round_is_pointed_out(folder):
@@ -238,3 +238,17 @@ def test_a_damaged_evaluation_is_refused_in_one_line(folder, content):
     with pytest.raises(RunFolderError, match=r"evaluation\.json is damaged") as caught:
         write_report(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_holds_the_rows_in_their_order(folder):
+    write_evaluation(folder)
+    run = read_run(folder)
+    shown = [row.key for row in SECTIONS if row.build(run) is not None]
+    assert re.findall(r'<section id="([^"]+)"', page_of(folder)) == shown
+    # No fleet, no differential privacy; no transcript, attack nor audit was made of this run.
+    expected = "comparison learning people fairness examples times phone-bill outcomes limits settings versions"
+    assert shown == expected.split()
+
+
+def test_each_section_has_its_own_key():
+    assert len({row.key for row in SECTIONS}) == len(SECTIONS)

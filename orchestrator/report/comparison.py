@@ -1,0 +1,115 @@
+"""The report's sections on the test people: the model beside the baselines, person by person, and examples."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Iterator
+from typing import Optional
+
+from orchestrator.report.parts import Figure, Section, Table
+from orchestrator.report.plots import run as plots
+from orchestrator.run.results import Evaluation
+from orchestrator.run.view import RunView
+from orchestrator.units import interval_text, percent_text, points_text
+
+_LABELS = {
+    "model": "federated model",
+    "mixed": "model and trigram, mixed",
+    "trigram": "trigram, pooled text",
+    "bigram": "bigram, pooled text",
+    "unigram": "unigram, pooled text",
+}
+
+
+def comparison(run: RunView) -> Section:
+    """Shows the model beside the baselines, on the test people."""
+    title, evaluation = "How well does it predict?", run.evaluation
+    if evaluation is None:
+        advice = f"Not scored on the test people yet: run `{_evaluate(run)}`, then this report again."
+        return Section(title, (advice,))
+    scores = {name: getattr(evaluation, name) for name in _LABELS}
+    figure = Figure(
+        plots.comparison_bars([(_LABELS[n], s.top1, s.top1_interval, n == "model") for n, s in scores.items()]),
+        "How often the first suggestion is the word that was typed (top-1 recall). The n-gram models saw all the "
+        "training text in one place, which federated learning avoids. Lines: 95% intervals over people.",
+    )
+    table = Table(
+        ("", "top-1", "95% over people", "top-3", "nats a word", "mean over people", "worst tenth"),
+        tuple(
+            (
+                _LABELS[name],
+                percent_text(score.top1),
+                interval_text(score.top1_interval),
+                percent_text(score.top3),
+                f"{score.loss_nats_per_token:.3f}",
+                percent_text(score.top1_per_client_mean),
+                percent_text(score.top1_worst_tenth_mean),
+            )
+            for name, score in scores.items()
+        ),
+        f"{evaluation.positions:,} words of {evaluation.clients} people who took no part in the training; words "
+        f"outside the vocabulary ({evaluation.oov_rate:.2%}) are not among them.",
+    )
+    return Section(title, tuple(_comparison_texts(run, evaluation)), (figure,), (table,))
+
+
+def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
+    last = run.rounds[-1].round_num
+    if evaluation.round_num not in (None, last):
+        yield (
+            f"These figures are of round {evaluation.round_num:,}, and the run is at round {last:,}: "
+            f"run `{_evaluate(run)}` again."
+        )
+    for name in ("model", "mixed"):
+        score = getattr(evaluation, name)
+        if score.top1_minus_trigram is not None and score.top1_minus_trigram_interval is not None:
+            low, high = score.top1_minus_trigram_interval
+            verdict = "no clear difference" if low <= 0 <= high else "better" if low > 0 else "worse"
+            yield (
+                f"{_LABELS[name].capitalize()}, against the trigram: {points_text(score.top1_minus_trigram)} points of "
+                f"top-1 recall (95% over people: {points_text(low)} to {points_text(high)}): {verdict}."
+            )
+    personal = evaluation.personalised
+    if personal is not None:
+        yield (
+            f"Fine-tuned for each of {personal.clients} people on their earlier text, top-1 recall on their later "
+            f"text goes from {personal.before.top1:.2%} to {personal.after.top1:.2%}: better for "
+            f"{personal.share_better:.0%} of them, worse for {personal.share_worse:.0%}."
+        )
+
+
+def _evaluate(run: RunView) -> str:
+    return f"fedkeys evaluate --run {shlex.quote(run.path)}"
+
+
+def people(run: RunView) -> Optional[Section]:
+    """Shows how the recall differs from one test person to another; None before an evaluation."""
+    if run.evaluation is None or not run.evaluation.per_person_top1.get("model"):
+        return None
+    recalls = run.evaluation.per_person_top1["model"]
+    figure = plots.recall_histogram(recalls, run.evaluation.per_person_top1.get("trigram", ()))
+    text = f"{len(recalls)} people with enough words to tell: the middle one has {statistics.median(recalls):.1%}"
+    if len(recalls) > 3:
+        low, _, high = statistics.quantiles(recalls, n=4)
+        text += f", half of them lie between {low:.1%} and {high:.1%}"
+    text += f", the lowest has {min(recalls):.1%} and the highest {max(recalls):.1%}."
+    return Section("Does it serve everybody?", (text,), (Figure(figure, "The test people by their top-1 recall."),))
+
+
+def examples(run: RunView) -> Optional[Section]:
+    """Shows what the model proposes after some texts; None before an evaluation."""
+    if run.evaluation is None or not run.evaluation.examples:
+        return None
+    rows = [
+        (f"{example.text} …", *(f"{p.word} {_probability(p.probability)}" for p in example.predictions))
+        for example in run.evaluation.examples
+    ]
+    width = max(map(len, rows))
+    columns = ("text", *(f"suggestion {i}" for i in range(1, width)))
+    table = Table(columns, tuple(row + ("",) * (width - len(row)) for row in rows), texts=True)
+    return Section("What does it suggest?", ("With the probability that the model gives each.",), (), (table,))
+
+
+def _probability(probability: float) -> str:
+    return f"{probability:.0%}" if probability >= 0.005 else "<1%"

@@ -1,0 +1,58 @@
+"""The top of a run's report: what the run is in words, and the figures that matter most."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from orchestrator.report.parts import Card
+from orchestrator.run.view import RunView
+from orchestrator.settings.audit import what_is_hidden
+from orchestrator.units import duration_text, points_text, size_text
+
+
+def summary(run: RunView) -> str:
+    """Returns what the run is and how well it does, in words for everybody."""
+    cohort = statistics.median(len(r.selected) for r in run.rounds)
+    text = (
+        f"A keyboard learned to suggest the next word from {len(run.participations):,} people, {cohort:.0f} in each of "
+        f"{len(run.rounds):,} rounds. Each trained on their own text and sent an update of the model, not the text. "
+        f"{what_is_hidden(run.config.audit)}"
+    ).rstrip()
+    if run.evaluation is not None:
+        model, trigram = run.evaluation.model, run.evaluation.trigram
+        text += (
+            " Of 100 words of its vocabulary that people it never met go on to type, its first suggestion is right for "
+            f"{100 * model.top1:.1f}, and one of three for {100 * model.top3:.1f}. A classical model (a trigram) "
+            "that was given everybody's text in one place gets "
+            f"{100 * trigram.top1:.1f} and {100 * trigram.top3:.1f}."
+        )
+    return text
+
+
+def headline(run: RunView) -> Iterator[Card]:
+    """Yields the figures at the top of the page."""
+    yield from _recall_cards(run)
+    completed = [r for r in run.rounds if r.outcome == "completed"]
+    lost = len(run.rounds) - len(completed)
+    yield Card(f"{len(completed):,}", "rounds completed", f"of {run.config.rounds.count:,} planned; {lost} abandoned")
+    per_round = duration_text(run.wall_s / len(run.rounds))
+    yield Card(duration_text(run.wall_s), "training time", f"{per_round} a round, where it was trained")
+    upload = statistics.median([r.upload_bytes for r in completed] or [0.0])
+    yield Card(size_text(upload), "sent by a phone", "each time it takes part")
+
+
+def _recall_cards(run: RunView) -> Iterator[Card]:
+    if run.evaluation is not None:
+        model = run.evaluation.model
+        who = f"{run.evaluation.clients} people never seen in training"
+        yield Card(f"{model.top1:.1%}", "first suggestion right", who)
+        yield Card(f"{model.top3:.1%}", "one of three right", who)
+        gap, interval = model.top1 - run.evaluation.trigram.top1, model.top1_minus_trigram_interval
+        between = f"; 95%: {points_text(interval[0])} to {points_text(interval[1])}" if interval else ""
+        yield Card(points_text(gap), "points, against the trigram", f"first suggestion{between}")
+    elif run.dev_points:
+        last = run.dev_points[-1]
+        who = f"dev people, round {last.round_num:,}"
+        yield Card(f"{last.top1:.1%}", "first suggestion right", who)
+        yield Card(f"{last.top3:.1%}", "one of three right", who)

@@ -1,0 +1,81 @@
+"""The report's section on the training: recall against rounds, time and bytes, and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from orchestrator.report.parts import Figure, Section, Table
+from orchestrator.report.plots import run as plots
+from orchestrator.report.plots.style import TOP1, TOP3
+from orchestrator.run.results import BARS, Evaluation
+from orchestrator.run.view import DevPoint, RunView
+from orchestrator.units import duration_text, percent_text, size_text
+
+
+def learning(run: RunView) -> Section:
+    """Draws recall against rounds, time and bytes, and the loss against rounds."""
+    dev = run.dev_points
+    baselines = [] if run.evaluation is None else _baseline_lines(run.evaluation)
+    top1, top3 = [p.top1 for p in dev], [p.top3 for p in dev]
+    figures = [
+        Figure(plots.recall_curve(x, top1, top3, label, baselines), caption)
+        for label, caption, x in _recall_axes(run)
+        if dev
+    ]
+    trained = [r for r in run.rounds if r.survivors and math.isfinite(r.metric("train_loss"))]
+    loss = plots.loss_curve(
+        [r.round_num for r in trained],
+        [r.metric("train_loss") for r in trained],
+        [(p.round_num, p.loss_nats) for p in dev],
+    )
+    caption = (
+        "The loss; lower is better. Compare each curve with itself only: training counts sentence ends and unknown "
+        "words too, the dev people's loss only words of the vocabulary."
+    )
+    figures.append(Figure(loss, caption))
+    text = (
+        f"Right suggestions on the dev people, at most {run.config.evaluation.max_sentences} sentences of each."
+        if dev
+        else f"No evaluation on the dev people yet: there is one every {run.config.evaluation.every} rounds."
+    )
+    if baselines and dev:
+        text += (
+            " The dashed lines are the n-gram models on the test people. The curves are of the dev people, so a small "
+            "gap between the two means nothing."
+        )
+    return Section("How did it learn?", (text,), tuple(figures), _dev_table(dev))
+
+
+def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
+    """Yields what recall is drawn against: (label of the axis, caption, x of each evaluation)."""
+    dev = run.dev_points
+    yield "rounds", "By round.", [p.round_num for p in dev]
+    unit, seconds = ("hours", 3600) if run.wall_s > 7200 else ("minutes", 60) if run.wall_s > 120 else ("seconds", 1)
+    caption = "By time: rounds and evaluations; not the start, the checkpoints, nor interruptions."
+    yield f"{unit} of training", caption, [p.wall_s / seconds for p in dev]
+    yield "gigabytes", "By what the phones sent, all of them together.", [p.uploaded_bytes / 1e9 for p in dev]
+
+
+def _baseline_lines(evaluation: Evaluation) -> list[plots.Bar]:
+    lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BARS]
+    lines.append(("trigram", evaluation.trigram.top3, TOP3))
+    return [plots.Bar(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
+
+
+def _dev_table(dev: Sequence[DevPoint]) -> tuple[Table, ...]:
+    if not dev:
+        return ()
+    columns = ("round", "time", "sent by all phones", "top-1", "top-3", "nats a word")
+    rows = (
+        (
+            f"{p.round_num:,}",
+            duration_text(p.wall_s),
+            size_text(p.uploaded_bytes),
+            percent_text(p.top1),
+            percent_text(p.top3),
+            f"{p.loss_nats:.3f}",
+        )
+        for p in dev
+    )
+    return (Table(columns, tuple(rows), "The evaluations as figures", folded=True),)

@@ -1,0 +1,68 @@
+"""The report's last sections: what the page does not show, and what a repetition of the run needs."""
+
+from __future__ import annotations
+
+import shlex
+
+import msgspec
+
+from orchestrator.report.parts import Section, Table
+from orchestrator.run.view import RunView
+from orchestrator.settings.audit import what_is_hidden
+from orchestrator.settings.files import RunConfig
+
+
+def limits(run: RunView) -> Section:
+    """Lists what the page does not show."""
+    hidden = what_is_hidden(run.config.audit)
+    points = [
+        *([hidden] if hidden else []),
+        "The phones are simulated on one machine: times are that machine's, not a phone's.",
+        "Recall counts whole words of the vocabulary, none of whose letters are typed yet. A keyboard also completes "
+        "begun words and corrects typing; key strokes saved are not measured.",
+        "One training with one seed. Intervals are over people: another seed gives somewhat other figures.",
+    ]
+    if run.config.aggregation.aggregator == "plain":
+        points.append("Updates were added in the clear: the server saw each one, and an update can give text away.")
+    if all(r.epsilon is None for r in run.rounds):
+        points.append("No differential privacy: the model may remember what somebody typed.")
+    if run.identity.corpus_name == "chitchat":
+        points.append(
+            "The text is typed chat of students of one American university in 2018, not everybody's language."
+        )
+    return Section("What this does not show", points=tuple(points))
+
+
+def configuration(run: RunView) -> Section:
+    """Lists every setting, and apart those that differ from the defaults."""
+    settings, defaults = _settings(run.config), _settings(RunConfig())
+    changed = tuple((name, value, defaults[name]) for name, value in settings.items() if value != defaults[name])
+    every = Table(
+        ("setting", "value"), tuple(settings.items()), f"All {len(settings)} settings", folded=True, texts=True
+    )
+    tables = [Table(("changed setting", "this run", "default"), changed, texts=True)] if changed else []
+    path = shlex.quote(f"{run.path}/config.toml")
+    text = f"`fedkeys train --config {path} --run DIR` repeats this run in another folder DIR."
+    return Section("Settings", (text,), (), (*tables, every))
+
+
+def _settings(config: RunConfig) -> dict[str, str]:
+    """Returns {dotted name of a setting: its value as text}."""
+    flat: dict[str, str] = {}
+    for name, value in msgspec.to_builtins(config).items():
+        section = {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+        flat.update((key, str(item)) for key, item in section.items())
+    return flat
+
+
+def versions(run: RunView) -> Section:
+    """Lists the versions and digests that a repetition needs to give the same weights."""
+    identity = run.identity
+    rows = (
+        *identity.versions.items(),
+        ("text", f"{identity.corpus_name}, SHA-256 {identity.corpus_sha256}"),
+        ("vocabulary", f"SHA-256 {identity.vocabulary_sha256}"),
+        ("configuration", f"SHA-256 {identity.config_sha256}"),
+        (f"weights after round {run.rounds[-1].round_num:,}", f"SHA-256 {run.rounds[-1].weights_sha256}"),
+    )
+    return Section("Versions", tables=(Table(("", ""), rows, texts=True),))
