@@ -14,6 +14,7 @@ from models.corpus import ClientId
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic import messages
 from orchestrator.homomorphic.errors import DuplicateContribution, ForeignRound, UnknownClient
+from orchestrator.wire import encode
 
 
 @dataclass(frozen=True)
@@ -123,4 +124,4 @@ class CiphertextAggregator:
             total_sha256=hashlib.sha256(total).digest(),
             contributions=list(self._contributions.values()),
         )
-        return total, messages.encode(transcript)
+        return total, encode(transcript)

@@ -13,6 +13,7 @@ from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic import messages
 from orchestrator.homomorphic.errors import ForeignRound
 from orchestrator.homomorphic.keys import PublicKey
+from orchestrator.wire import encode
 
 
 class ClientEncryptor:
@@ -78,6 +79,6 @@ class ClientEncryptor:
         ciphertexts = b"".join(public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step))
         digest = hashlib.sha256(ciphertexts).digest()
         signed = messages.contribution_bytes(terms.digest, self._client_id, digest, self._agreed)
-        return messages.encode(
+        return encode(
             messages.Upload(terms.digest, self._client_id, self._identity.sign(signed), memoryview(ciphertexts))
         )

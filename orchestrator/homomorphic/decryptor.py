@@ -24,6 +24,7 @@ from orchestrator.homomorphic.errors import (
 )
 from orchestrator.homomorphic.keys import SecretKey, generate_keys
 from orchestrator.homomorphic.parameters import BfvParameters
+from orchestrator.wire import encode
 
 _CONTRIBUTION_BYTES = 1024  # the most that one line of a transcript takes
 
@@ -78,7 +79,7 @@ class SumDecryptor:
             public_key=public_key.to_bytes(),
         )
         self._terms = messages.sign_terms(terms, self._identity)
-        return messages.encode(self._terms)
+        return encode(self._terms)
 
     def decrypt(self, total: bytes, transcript_wire: bytes) -> Vector:
         """The sum, uint32 [dim] modulo 2**32. The key is gone afterwards.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
-from functools import cache
 from typing import Annotated, TypeVar, Union
 
 import msgspec
@@ -24,8 +23,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
 
+from orchestrator import wire
 from orchestrator.homomorphic.errors import BadSignature, MalformedMessage
 from orchestrator.homomorphic.parameters import BfvParameters
+from orchestrator.wire import Wire, exactly
 
 VERSION = 1
 MAX_ENVELOPE_BYTES = 1024  # of an upload, around its ciphertexts
@@ -34,26 +35,15 @@ NOTHING_AGREED = bytes(32)
 _PREFIX = b"fedkeys encrypted sum 1 "
 
 
-def _exactly(num_bytes: int) -> msgspec.Meta:
-    return msgspec.Meta(min_length=num_bytes, max_length=num_bytes)
-
-
-Digest = Annotated[bytes, _exactly(32)]
-Session = Annotated[bytes, _exactly(32)]
-Signature = Annotated[bytes, _exactly(64)]
+Digest = Annotated[bytes, exactly(32)]
+Session = Annotated[bytes, exactly(32)]
+Signature = Annotated[bytes, exactly(64)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Count = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
 Buffer = Union[bytes, memoryview]
 
 
-class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """A message or a part of one; its repr names the type only: most fields are long."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"
-
-
-class Message(_Wire, frozen=True, tag=lambda name: f"encrypted-sum/{VERSION}/{name}"):
+class Message(Wire, frozen=True, tag=lambda name: f"encrypted-sum/{VERSION}/{name}"):
     """The base of the three messages."""
 
 
@@ -105,7 +95,7 @@ class Upload(Message, frozen=True):
     ciphertexts: memoryview
 
 
-class Contribution(_Wire, frozen=True):
+class Contribution(Wire, frozen=True):
     """One line of the transcript: a client, the digest of what it sent, and its signature over both."""
 
     client_id: Name
@@ -125,32 +115,15 @@ class Transcript(Message, frozen=True):
 
 
 M = TypeVar("M", bound=Message)
-_encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: Message) -> bytes:
-    """The message's bytes."""
-    return _encoder.encode(message)
-
-
-@cache
-def _decoder(message_type: type[M]) -> msgspec.msgpack.Decoder[M]:
-    return msgspec.msgpack.Decoder(message_type)
-
-
-def decode(wire: bytes, message_type: type[M], max_bytes: int) -> M:
-    """The message of the expected type that the bytes hold.
+def decode(octets: bytes, message_type: type[M], max_bytes: int) -> M:
+    """Returns the message of the expected type that the bytes hold; see orchestrator.wire.decode.
 
     Raises:
-      MalformedMessage: longer than max_bytes, another type or version, a wrong length, trailing bytes, or no msgpack
-        at all. The text does not quote the bytes.
+      MalformedMessage: the bytes are no such message, or longer than max_bytes.
     """
-    if len(wire) > max_bytes:
-        raise MalformedMessage(f"{message_type.__name__}: {len(wire)} bytes, at most {max_bytes} allowed")
-    try:
-        return _decoder(message_type).decode(wire)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise MalformedMessage(f"{message_type.__name__}: {len(wire)} bytes that are not such a message") from None
+    return wire.decode(octets, message_type, max_bytes, MalformedMessage)
 
 
 def sign_terms(terms: RoundTerms, identity: Ed25519PrivateKey) -> RoundTerms:
@@ -158,7 +131,7 @@ def sign_terms(terms: RoundTerms, identity: Ed25519PrivateKey) -> RoundTerms:
     return msgspec.structs.replace(terms, signature=identity.sign(terms.digest))
 
 
-def read_terms(wire: bytes, decryptor_identity: bytes) -> RoundTerms:
+def read_terms(octets: bytes, decryptor_identity: bytes) -> RoundTerms:
     """The terms that this decryptor signed.
 
     Args:
@@ -169,7 +142,7 @@ def read_terms(wire: bytes, decryptor_identity: bytes) -> RoundTerms:
       MalformedMessage, InsecureParameters: not terms, or not safe ones.
       BadSignature: someone else's terms.
     """
-    terms = decode(wire, RoundTerms, MAX_TERMS_BYTES)
+    terms = decode(octets, RoundTerms, MAX_TERMS_BYTES)
     _ = terms.parameters
     require_signature(terms.signature, decryptor_identity, terms.digest, "RoundTerms: the decryptor")
     return terms

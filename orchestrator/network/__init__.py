@@ -1,7 +1,7 @@
 """Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party.
 
     certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
-    wire.py          what is said besides the protocol's own messages
+    messages.py      what is said besides the protocol's own messages
     hub.py           the server's connections: who is there, who answered in time
     session.py       one round's conversations, with deadlines and the bill
     server.py        the server's rounds

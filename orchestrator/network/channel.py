@@ -12,7 +12,7 @@ from typing import Optional
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone, UnknownClient, WireError
 
 
@@ -23,15 +23,15 @@ class Link:
         self._server = server
         self._answers: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
         try:
-            nonce = channel.unary_unary(wire.CHALLENGE)(b"", timeout=10)
+            nonce = channel.unary_unary(messages.CHALLENGE)(b"", timeout=10)
         except grpc.RpcError as error:
             raise explained(server, error) from None
         headers = (
-            (wire.CLIENT_HEADER, client_id),
-            (wire.NONCE_HEADER, nonce),
-            (wire.SIGNATURE_HEADER, identity.sign(wire.proof_bytes(nonce, client_id))),
+            (messages.CLIENT_HEADER, client_id),
+            (messages.NONCE_HEADER, nonce),
+            (messages.SIGNATURE_HEADER, identity.sign(messages.proof_bytes(nonce, client_id))),
         )
-        self._call = channel.stream_stream(wire.JOIN)(iter(self._answers.get, None), metadata=headers)
+        self._call = channel.stream_stream(messages.JOIN)(iter(self._answers.get, None), metadata=headers)
 
     def __enter__(self) -> Link:
         return self
@@ -59,7 +59,7 @@ class Link:
 
 def open_channel(server: str, ca: bytes) -> grpc.Channel:
     """A channel to whoever has a certificate of this CA for that name."""
-    options = [("grpc.max_receive_message_length", wire.MAX_BYTES), ("grpc.max_send_message_length", -1)]
+    options = [("grpc.max_receive_message_length", messages.MAX_BYTES), ("grpc.max_send_message_length", -1)]
     return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca), options)
 
 
@@ -100,5 +100,7 @@ def explained(server: str, error: grpc.RpcError) -> NetworkError:
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return UnknownClient(f"the server at {server} does not let this client in: {reason}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return WireError(f"{server} does not speak fedkeys' network version {wire.VERSION}: install the same fedkeys")
+        return WireError(
+            f"{server} does not speak fedkeys' network version {messages.VERSION}: install the same fedkeys"
+        )
     return ServerGone(f"the connection to {server} was lost ({reason}): start the client again when the server is back")

@@ -21,7 +21,7 @@ from models.weights import ModelSize, weights_from_bytes
 from orchestrator.aggregator import Vector
 from orchestrator.encoding import NonFiniteUpdate
 from orchestrator.homomorphic.client import ClientEncryptor
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.errors import KeysError, RunChanged, ServerGone, WireError
@@ -31,6 +31,7 @@ from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
 from orchestrator.secagg.graph import Policy
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.files import RunConfig
+from orchestrator.wire import encode
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
@@ -101,24 +102,24 @@ class Participant:
           RunChanged: the server takes back what it said before.
           SecAggError, HomomorphicError: the server asks for something that could expose the client.
         """
-        found = wire.decode(message, wire.ToClient)
-        if isinstance(found, wire.Goodbye):
+        found = messages.decode(message, messages.TO_CLIENT)
+        if isinstance(found, messages.Goodbye):
             self.goodbye = found.reason
             return None
-        if isinstance(found, wire.Setup):
+        if isinstance(found, messages.Setup):
             self._set_up(found, message)
             return None
-        if isinstance(found, wire.Plan):
-            self._agreed = wire.agreed_digest(self._setup, message)
-        stage = found.stage if isinstance(found, wire.Step) else "train"
+        if isinstance(found, messages.Plan):
+            self._agreed = messages.agreed_digest(self._setup, message)
+        stage = found.stage if isinstance(found, messages.Step) else "train"
         try:
-            body = self._step(found) if isinstance(found, wire.Step) else self._train(found)
+            body = self._step(found) if isinstance(found, messages.Step) else self._train(found)
         except (TooFewPeers, NonFiniteUpdate) as error:  # happens to an honest server too: not this round
             self._secagg = self._vector = None
-            return wire.encode(wire.Decline(found.round_num, stage, str(error)))
-        return wire.encode(wire.Answer(found.round_num, stage, memoryview(body)))
+            return encode(messages.Decline(found.round_num, stage, str(error)))
+        return encode(messages.Answer(found.round_num, stage, memoryview(body)))
 
-    def _set_up(self, setup: wire.Setup, message: bytes) -> None:
+    def _set_up(self, setup: messages.Setup, message: bytes) -> None:
         if self._config is not None and message != self._setup:
             raise RunChanged("the server sent another configuration or vocabulary than it began with")
         try:
@@ -133,7 +134,7 @@ class Participant:
         self._trainer = self._build_trainer(config, self._size)
         self._config, self._setup = config, message
 
-    def _train(self, plan: wire.Plan) -> bytes:
+    def _train(self, plan: messages.Plan) -> bytes:
         """Trains, encodes the update, and begins anew with the protocol."""
         config, round_num = self._config, plan.round_num
         if config is None:
@@ -158,7 +159,7 @@ class Participant:
         self._vector = self._encoder.encode(tuple(result["delta"]), weight, rounding)
         return b""
 
-    def _step(self, step: wire.Step) -> bytes:
+    def _step(self, step: messages.Step) -> bytes:
         """One message of the protocol and its answer."""
         body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
         if step.round_num != self._last_round:

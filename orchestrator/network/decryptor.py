@@ -20,11 +20,12 @@ from orchestrator.errors import BelowThreshold, OrchestratorError
 from orchestrator.homomorphic.decryptor import SumDecryptor
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.homomorphic.parameters import BfvParameters
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.certificates import read_decryptor, read_key_file, read_roster, read_signing_key
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.hub import add_handlers, build_server, listen
+from orchestrator.wire import encode
 
 _WAIT_S, _CALL_S = 10.0, 600.0
 
@@ -44,10 +45,10 @@ class DecryptorService:
         self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
         self._key, self._chain = read_key_file(keys / "decryptor.key"), read_key_file(keys / "decryptor.pem")
         self._note, self._lock = note, threading.Lock()
-        self._server = build_server(4, wire.MAX_BYTES)
+        self._server = build_server(4, messages.MAX_BYTES)
         handlers = {
-            wire.OPEN: grpc.unary_unary_rpc_method_handler(self._open),
-            wire.DECRYPT: grpc.unary_unary_rpc_method_handler(self._decrypt),
+            messages.OPEN: grpc.unary_unary_rpc_method_handler(self._open),
+            messages.DECRYPT: grpc.unary_unary_rpc_method_handler(self._decrypt),
         }
         add_handlers(self._server, handlers)
 
@@ -65,14 +66,14 @@ class DecryptorService:
 
     def _open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         with self._answering(context):
-            found = wire.decode(request, wire.RoundToOpen)
+            found = messages.decode(request, messages.ROUND_TO_OPEN)
             terms = self._decryptor.open_round(found.round_num, found.num_slots)
             self._note(f"round {found.round_num}: a fresh key for one sum")
             return terms
 
     def _decrypt(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         with self._answering(context):
-            found = wire.decode(request, wire.SumToOpen)
+            found = messages.decode(request, messages.SUM_TO_OPEN)
             total = self._decryptor.decrypt(bytes(found.total), found.transcript)
             self._note("opened the sum; its key is forgotten")
             return total.astype("<u4").tobytes()
@@ -107,7 +108,7 @@ class RemoteDecryptor:
 
     def open_round(self, round_num: int, num_slots: int) -> bytes:
         """See orchestrator.network.session.Decryptor."""
-        return self._call(wire.OPEN, wire.RoundToOpen(round_num, num_slots))
+        return self._call(messages.OPEN, messages.RoundToOpen(round_num, num_slots))
 
     def decrypt(self, total: bytes, transcript: bytes) -> Vector:
         """See orchestrator.network.session.Decryptor.
@@ -116,14 +117,14 @@ class RemoteDecryptor:
           BelowThreshold: the decryptor refuses.
           SpoiledSum: the total is no sum.
         """
-        answer = self._call(wire.DECRYPT, wire.SumToOpen(memoryview(total), transcript))
+        answer = self._call(messages.DECRYPT, messages.SumToOpen(memoryview(total), transcript))
         if len(answer) % 4:
             raise WireError(f"the decryptor at {self._address} sent {len(answer)} bytes that are no vector")
         return np.frombuffer(answer, "<u4").astype(np.uint32)
 
-    def _call(self, method: str, message: wire.Message) -> bytes:
+    def _call(self, method: str, message: messages.Message) -> bytes:
         try:
-            return self._channel.unary_unary(method)(wire.encode(message), timeout=_CALL_S)
+            return self._channel.unary_unary(method)(encode(message), timeout=_CALL_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 raise BelowThreshold(

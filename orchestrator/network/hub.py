@@ -19,11 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from models.corpus import ClientId
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.errors import PortInUse, WireError
+from orchestrator.wire import encode
 
 Ticket = tuple[int, str]  # (round, stage) that a question belongs to
-Reply = Union[wire.Answer, wire.Decline]
+Reply = Union[messages.Answer, messages.Decline]
 _NONCE_LIFE_S = 60.0
 _MAX_NONCES = 10_000
 
@@ -101,8 +102,8 @@ class Hub:
         # Each stream keeps a thread; the roster bounds their number.
         self._server = build_server(len(roster) + 4, max_bytes)
         handlers = {
-            wire.CHALLENGE: grpc.unary_unary_rpc_method_handler(self._challenge),
-            wire.JOIN: grpc.stream_stream_rpc_method_handler(self._join),
+            messages.CHALLENGE: grpc.unary_unary_rpc_method_handler(self._challenge),
+            messages.JOIN: grpc.stream_stream_rpc_method_handler(self._join),
         }
         add_handlers(self._server, handlers)
 
@@ -141,7 +142,7 @@ class Hub:
             if found is None:
                 continue
             try:
-                reply = wire.decode(message, wire.ToServer)
+                reply = messages.decode(message, messages.TO_SERVER)
             except WireError:
                 continue  # as good as silent
             if (reply.round_num, reply.stage) == ticket:
@@ -149,7 +150,7 @@ class Hub:
 
     def stop(self, reason: str) -> None:
         """Tells all clients that it is over, and closes the port."""
-        goodbye = wire.encode(wire.Goodbye(reason))
+        goodbye = encode(messages.Goodbye(reason))
         with self._changed:
             asked = [c for c in self._connections.values() if c.ask((0, "goodbye"), goodbye)]
         for _ in self.collect(asked, (0, "goodbye"), 5.0):
@@ -157,7 +158,7 @@ class Hub:
         self._server.stop(1.0).wait()
 
     def _challenge(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        nonce, now = secrets.token_bytes(wire.NONCE_BYTES), time.monotonic()
+        nonce, now = secrets.token_bytes(messages.NONCE_BYTES), time.monotonic()
         with self._changed:
             for old in [n for n, expires in self._nonces.items() if expires < now]:
                 del self._nonces[old]
@@ -181,15 +182,15 @@ class Hub:
 
     def _authenticated(self, context: grpc.ServicerContext) -> ClientId:
         headers = dict(context.invocation_metadata())
-        client_id = ClientId(str(headers.get(wire.CLIENT_HEADER, "")))
-        nonce, signature = headers.get(wire.NONCE_HEADER, b""), headers.get(wire.SIGNATURE_HEADER, b"")
+        client_id = ClientId(str(headers.get(messages.CLIENT_HEADER, "")))
+        nonce, signature = headers.get(messages.NONCE_HEADER, b""), headers.get(messages.SIGNATURE_HEADER, b"")
         with self._changed:
             is_fresh = self._nonces.pop(nonce, 0.0) >= time.monotonic()
         if client_id not in self._roster:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled")
         try:
             key = Ed25519PublicKey.from_public_bytes(self._roster[client_id])
-            key.verify(signature, wire.proof_bytes(nonce, client_id))
+            key.verify(signature, messages.proof_bytes(nonce, client_id))
         except (InvalidSignature, ValueError):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is enrolled with another key")
         if not is_fresh:

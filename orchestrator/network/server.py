@@ -19,7 +19,7 @@ from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCos
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.hub import Connection
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
@@ -31,13 +31,14 @@ from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
 from orchestrator.settings.files import RunConfig
+from orchestrator.wire import encode
 
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
 
 
 def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
     """What each client is sent first."""
-    return wire.encode(wire.Setup(msgspec.json.encode(config), list(vocabulary.words)))
+    return encode(messages.Setup(msgspec.json.encode(config), list(vocabulary.words)))
 
 
 def max_client_bytes(config: RunConfig, size: ModelSize) -> int:
@@ -49,7 +50,7 @@ def max_client_bytes(config: RunConfig, size: ModelSize) -> int:
 
         aggregation = config.aggregation
         vector_bytes = BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).body_bytes(num_slots)
-    return max(vector_bytes, 512 * config.rounds.cohort_size) + wire.ENVELOPE_BYTES
+    return max(vector_bytes, 512 * config.rounds.cohort_size) + messages.ENVELOPE_BYTES
 
 
 def serve_rounds(
@@ -78,9 +79,9 @@ def serve_rounds(
         connections, expected = _gather(config, party, round_num, expected, suspects)
         started = time.perf_counter()
         client_rate, server_rate = learning_rates(config, round_num)
-        plan = wire.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
+        plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
-        aggregator = _NetworkSum(config, party, session, wire.encode(plan), encoder.num_slots, suspects)
+        aggregator = _NetworkSum(config, party, session, encode(plan), encoder.num_slots, suspects)
         functions = RoundFunctions(
             # The clients do these, in their own processes.
             batches_of=_elsewhere,
@@ -163,7 +164,7 @@ class _NetworkSum:
         self.name: str = config.aggregation.aggregator
         self._config, self._party, self._session = config, party, session
         self._plan, self._num_slots, self._suspects = plan, num_slots, suspects
-        self._agreed = wire.agreed_digest(party.hub.setup, plan)
+        self._agreed = messages.agreed_digest(party.hub.setup, plan)
 
     def sum(
         self,

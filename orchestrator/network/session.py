@@ -13,9 +13,10 @@ from typing import Optional, Protocol
 from models.corpus import ClientId
 from orchestrator.aggregator import CostLedger, StageCost, Vector
 from orchestrator.homomorphic.errors import HomomorphicError
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.hub import Connection, Hub
 from orchestrator.secagg.errors import ClientRefused, SecAggError
+from orchestrator.wire import encode
 
 Note = Callable[[str], None]
 
@@ -82,8 +83,8 @@ class Session:
         """Sends each client its message of a stage and takes the answers, until the deadline."""
         with self.metered(stage):
             bodies = dict(open_stage())
-            messages = {m: wire.Step(self._round_num, stage, memoryview(body)) for m, body in bodies.items()}
-            answered, received = self._exchange(stage, {m: wire.encode(s) for m, s in messages.items()}, take)
+            steps = {m: messages.Step(self._round_num, stage, memoryview(body)) for m, body in bodies.items()}
+            answered, received = self._exchange(stage, {m: encode(step) for m, step in steps.items()}, take)
         num, sent = max(1, len(answered)), sum(map(len, bodies.values()))
         self._per_client[stage] = StageCost(received / num, sum(len(bodies[m]) for m in answered) / num)
         self._server[stage] = StageCost(sent, received)
@@ -104,17 +105,17 @@ class Session:
         return CostLedger(self._per_client, server, decryptor)
 
     def _exchange(
-        self, stage: str, messages: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]
+        self, stage: str, sent: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]
     ) -> tuple[list[ClientId], int]:
         """(who answered well, in the cohort's order; how many bytes they sent)."""
         ticket, received = (self._round_num, stage), 0
         answered, refused = set(), set()
         deadlines = self._party.deadlines
-        asked = [self.members[m] for m, message in messages.items() if self.members[m].ask(ticket, message)]
+        asked = [self.members[m] for m, message in sent.items() if self.members[m].ask(ticket, message)]
         timeout_s = deadlines.train_s if take is None else deadlines.stage_s
         for member, reply in self._party.hub.collect(asked, ticket, timeout_s):
             try:
-                if isinstance(reply, wire.Decline):
+                if isinstance(reply, messages.Decline):
                     raise ClientRefused(f"it declines: {reply.reason}")
                 if take is not None:
                     take(member, bytes(reply.body))
@@ -124,7 +125,7 @@ class Session:
                 continue
             received += len(reply.body)
             answered.add(member)
-        silent = ", ".join(sorted(set(messages) - answered - refused))
+        silent = ", ".join(sorted(set(sent) - answered - refused))
         if silent:
             self._party.note(f"round {self._round_num}, {stage}: no answer from {silent}")
         return [member for member in self.members if member in answered], received

@@ -23,6 +23,7 @@ from orchestrator.secagg import keys, messages, refusals, shamir
 from orchestrator.secagg.errors import RosterRefused, SessionReplayed, UnexpectedMessage
 from orchestrator.secagg.graph import Policy
 from orchestrator.secagg.masks import Mask, add_masks
+from orchestrator.wire import encode
 
 MAX_BYTES = 1 << 28  # of a message from the server: a roster of a million neighbours
 _SECRETS = ("_channel_private", "_mask_private", "_secret", "_neighbours", "_held")
@@ -109,7 +110,7 @@ class Client:
             )
             signature = self._sign(b"advertise", b"".join(self._public_keys))
             self._credentials = messages.Credentials(self._index, *self._public_keys, signature)
-            return messages.encode(messages.Advertisement(session, self._credentials))
+            return encode(messages.Advertisement(session, self._credentials))
 
     def share(self, wire: bytes) -> bytes:
         """r1: the SealedShares that answer a Roster: shares of the self-mask secret and of the mask key.
@@ -129,7 +130,7 @@ class Client:
             except keys.SmallOrderKey:
                 raise RosterRefused("a neighbour's key is of small order: anyone could know the mask") from None
             commitment = keys.commitment(self._secret, self._bound, self._index)
-            return messages.encode(messages.SealedShares(self._session, self._index, commitment, shares))
+            return encode(messages.SealedShares(self._session, self._index, commitment, shares))
 
     def mask(self, wire: bytes, vector: NDArray[np.uint32]) -> bytes:
         """r2: the MaskedVector that answers a Delivery.
@@ -155,7 +156,7 @@ class Client:
             self._identities = {index: peer.identity for index, peer in self._neighbours.items()}
             self._forget(*(name for name in _SECRETS if name != "_held"))
             words = masked.data.cast("B")
-            return messages.encode(messages.MaskedVector(self._session, self._index, words))
+            return encode(messages.MaskedVector(self._session, self._index, words))
 
     def consent(self, wire: bytes) -> bytes:
         """r3: the Consent that answers Survivors.
@@ -175,7 +176,7 @@ class Client:
             )
             self._bitmap = survivors.alive
             signature = self._sign(b"survivors", self._bitmap)
-            return messages.encode(messages.Consent(self._session, self._index, signature))
+            return encode(messages.Consent(self._session, self._index, signature))
 
     def unmask(self, wire: bytes) -> bytes:
         """r4: the Unmasking that answers an UnmaskRequest; once a session.
@@ -193,7 +194,7 @@ class Client:
             key_shares = [messages.OwnedShare(i, held[i][1]) for i in request.dead if i in held]
             self._forget(*_SECRETS)
             answer = messages.Unmasking(self._session, self._index, seed_shares, key_shares)
-            return messages.encode(answer)
+            return encode(answer)
 
     @contextmanager
     def _step(self, expected: ClientState, then: ClientState) -> Iterator[None]:

@@ -24,44 +24,31 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
+from orchestrator import wire
 from orchestrator.secagg.errors import WireError
 from orchestrator.secagg.keys import KEY_BYTES, SEALED_OVERHEAD_BYTES, SIGNATURE_BYTES, TAG_BYTES
 from orchestrator.secagg.shamir import SHARE_BYTES
+from orchestrator.wire import Wire, exactly
 
 VERSION = 1
 MAX_CLIENTS = 1 << 20
 
 
-def _exactly(num_bytes: int) -> msgspec.Meta:
-    return msgspec.Meta(min_length=num_bytes, max_length=num_bytes)
-
-
 Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CLIENTS)]
-Key = Annotated[bytes, _exactly(KEY_BYTES)]
-Session = Annotated[bytes, _exactly(32)]
-Signature = Annotated[bytes, _exactly(SIGNATURE_BYTES)]
-Share = Annotated[bytes, _exactly(SHARE_BYTES)]
-Sealed = Annotated[bytes, _exactly(2 * SHARE_BYTES + SEALED_OVERHEAD_BYTES)]
-Tags = Annotated[bytes, _exactly(2 * TAG_BYTES)]
+Key = Annotated[bytes, exactly(KEY_BYTES)]
+Session = Annotated[bytes, exactly(32)]
+Signature = Annotated[bytes, exactly(SIGNATURE_BYTES)]
+Share = Annotated[bytes, exactly(SHARE_BYTES)]
+Sealed = Annotated[bytes, exactly(2 * SHARE_BYTES + SEALED_OVERHEAD_BYTES)]
+Tags = Annotated[bytes, exactly(2 * TAG_BYTES)]
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=MAX_CLIENTS // 8)]
 
 
-class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """A message or a part of one; its repr names the type only, since fields may be secrets."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return []
-
-
-class Message(_Wire, frozen=True, tag=lambda name: f"secagg/{VERSION}/{name}"):
+class Message(Wire, frozen=True, tag=lambda name: f"secagg/{VERSION}/{name}"):
     """The base of the ten messages."""
 
 
@@ -93,7 +80,7 @@ class Invitation(Message, frozen=True):
         return hashlib.sha256(b"fedkeys secagg 1 session\0" + self.nonce + parameters).digest()
 
 
-class Credentials(_Wire, frozen=True):
+class Credentials(Wire, frozen=True):
     """A client's public keys for one session: `signature` is by the identity over `signed_bytes`."""
 
     index: Index
@@ -142,7 +129,7 @@ class Roster(Message, frozen=True):
     neighbours: list[Credentials]
 
 
-class SealedShare(_Wire, frozen=True):
+class SealedShare(Wire, frozen=True):
     """The shares of both secrets for one neighbour, and the server's tags for them."""
 
     recipient: Index
@@ -159,7 +146,7 @@ class SealedShares(Message, frozen=True):
     shares: list[SealedShare]
 
 
-class DeliveredShare(_Wire, frozen=True):
+class DeliveredShare(Wire, frozen=True):
     """What one neighbour sealed for the recipient of the delivery."""
 
     sender: Index
@@ -198,7 +185,7 @@ class Consent(Message, frozen=True):
     signature: Signature
 
 
-class PeerConsent(_Wire, frozen=True):
+class PeerConsent(Wire, frozen=True):
     """A neighbour's consent, forwarded."""
 
     sender: Index
@@ -216,7 +203,7 @@ class UnmaskRequest(Message, frozen=True):
     dead: list[Index]
 
 
-class OwnedShare(_Wire, frozen=True):
+class OwnedShare(Wire, frozen=True):
     """A share of a secret of `owner`."""
 
     owner: Index
@@ -245,37 +232,15 @@ MESSAGES = (
     Unmasking,
 )
 M = TypeVar("M", bound=Message)
-_encoder = msgspec.msgpack.Encoder()
 
 
-def encode(message: Message) -> bytes:
-    """The message's bytes."""
-    return _encoder.encode(message)
-
-
-@cache
-def _decoder(message_type: type[M]) -> msgspec.msgpack.Decoder[M]:
-    return msgspec.msgpack.Decoder(message_type)
-
-
-def decode(wire: bytes, message_type: type[M], max_bytes: int) -> M:
-    """The message of the expected type that the bytes hold.
-
-    Args:
-      wire: as received; a MaskedVector's words stay a view of it.
-      max_bytes: the longest that such a message may be here.
+def decode(octets: bytes, message_type: type[M], max_bytes: int) -> M:
+    """Returns the message of the expected type that the bytes hold; see orchestrator.wire.decode.
 
     Raises:
-      WireError: too long, another type or version, a wrong length, trailing bytes, or no msgpack at all. The
-      text
-        does not quote the bytes.
+      WireError: the bytes are no such message, or longer than max_bytes.
     """
-    if len(wire) > max_bytes:
-        raise WireError(f"{message_type.__name__}: {len(wire)} bytes, at most {max_bytes} allowed")
-    try:
-        return _decoder(message_type).decode(wire)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise WireError(f"{message_type.__name__}: {len(wire)} bytes that are not such a message") from None
+    return wire.decode(octets, message_type, max_bytes, WireError)
 
 
 def to_bitmap(indices: Iterable[int], num_clients: int) -> bytes:

@@ -25,6 +25,7 @@ from orchestrator.secagg.errors import ClientRefused, SecAggError, UnexpectedMes
 from orchestrator.secagg.graph import Graph, Policy, graph_parameters
 from orchestrator.secagg.masks import Mask, add_masks
 from orchestrator.secagg.recovery import Escrow
+from orchestrator.wire import encode
 
 Outbox = Iterator[tuple[int, bytes]]  # (recipient, message), made as it is read
 M = TypeVar("M", bound=messages.Message)
@@ -120,7 +121,7 @@ class Server:
         """Opens the session: an Invitation for each member."""
         self._advance(Stage.INVITE, Stage.ADVERTISE)
         self._expected = set(range(len(self._identities)))
-        return ((index, messages.encode(self._invitation(index))) for index in range(len(self._identities)))
+        return ((index, encode(self._invitation(index))) for index in range(len(self._identities)))
 
     def rosters(self) -> Outbox:
         """Closes r0: a Roster for each client that advertised.
@@ -136,7 +137,7 @@ class Server:
             peers = [self._credentials[j] for j in self._neighbours(index, self._advertised)]
             return messages.Roster(self._session, index, peers)
 
-        return ((index, messages.encode(roster(index))) for index in sorted(self._advertised))
+        return ((index, encode(roster(index))) for index in sorted(self._advertised))
 
     def deliveries(self) -> Outbox:
         """Closes r1: a Delivery for each client that shared."""
@@ -147,7 +148,7 @@ class Server:
             senders = self._neighbours(index, self._shared)
             return messages.Delivery(self._session, index, [messages.DeliveredShare(j, sealed[j]) for j in senders])
 
-        return ((index, messages.encode(delivery(index))) for index in sorted(self._shared))
+        return ((index, encode(delivery(index))) for index in sorted(self._shared))
 
     def survivors(self) -> Outbox:
         """Closes r2: the Survivors for each client whose vector is in the total."""
@@ -159,7 +160,7 @@ class Server:
         def survivors(index: int) -> messages.Survivors:
             return messages.Survivors(self._session, index, self._bitmap)
 
-        return ((index, messages.encode(survivors(index))) for index in sorted(self._alive))
+        return ((index, encode(survivors(index))) for index in sorted(self._alive))
 
     def requests(self) -> Outbox:
         """Closes r3: an UnmaskRequest for each client that consented."""
@@ -170,7 +171,7 @@ class Server:
             alive, dead = self._neighbours(index, self._alive), self._neighbours(index, self._dead)
             return messages.UnmaskRequest(self._session, index, consents, alive, dead)
 
-        return ((index, messages.encode(request(index))) for index in sorted(consented))
+        return ((index, encode(request(index))) for index in sorted(consented))
 
     def total(self) -> tuple[Vector, tuple[int, ...]]:
         """Closes r4: the sum of the survivors' vectors, uint32 [num_slots], and who they are.

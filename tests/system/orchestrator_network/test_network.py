@@ -33,7 +33,7 @@ DOOMED_CLIENT = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.certificates import read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
@@ -54,8 +54,9 @@ client = Participant(name, identity, frozenset(read_roster(keys).values()), poli
 check_server(server, ca, 60.0)
 with open_channel(server, ca) as channel, Link(channel, server, name, identity) as link:
     for message in link:
-        found = wire.decode(message, wire.ToClient)
-        if doom == (found.stage if isinstance(found, wire.Step) else "train" if isinstance(found, wire.Plan) else ""):
+        found = messages.decode(message, messages.TO_CLIENT)
+        stages = {messages.Plan: "train", messages.Step: getattr(found, "stage", "")}
+        if doom == stages.get(type(found)):
             os.kill(os.getpid(), signal.SIGKILL)
         answer = client.answer(message)
         if client.goodbye is not None:

@@ -43,6 +43,7 @@ from orchestrator.homomorphic.errors import (
 )
 from orchestrator.homomorphic.keys import PublicKey, SecretKey, generate_keys
 from orchestrator.homomorphic.parameters import MAX_COEFF_MODULUS_BITS_128, PLAIN_MODULUS, BfvParameters
+from orchestrator.wire import encode
 
 SMALL = BfvParameters(2048, 54)
 TINY_ROOM = BfvParameters(2048, 48)  # two clients and no more
@@ -88,7 +89,7 @@ class Round(NamedTuple):
         digest = messages.decode(self.terms, messages.RoundTerms, 1 << 20).digest
         signed = messages.contribution_bytes(digest, name, hashlib.sha256(ciphertexts).digest())
         signature = self.identities[name].sign(signed)
-        return messages.encode(messages.Upload(digest, name, signature, memoryview(ciphertexts)))
+        return encode(messages.Upload(digest, name, signature, memoryview(ciphertexts)))
 
 
 def open_round(parameters: BfvParameters = SMALL, dim: int = 5, min_contributions: int = 2) -> Round:
@@ -105,7 +106,7 @@ def round_() -> Round:
 
 
 def replace(message: messages.Message, **changes) -> bytes:
-    return messages.encode(msgspec.structs.replace(message, **changes))
+    return encode(msgspec.structs.replace(message, **changes))
 
 
 def cohort_of(num: int, min_survivors: int = 1) -> Cohort:
@@ -488,7 +489,7 @@ def test_a_client_refuses_insecure_terms_even_from_its_decryptor(round_):
     ):
         weak = messages.sign_terms(msgspec.structs.replace(terms, **change), round_.decryptor_identity)
         with pytest.raises(error):
-            round_.client(NAMES[0]).encrypt(messages.encode(weak), vector)
+            round_.client(NAMES[0]).encrypt(encode(weak), vector)
 
 
 def test_a_client_refuses_to_hide_among_too_few(round_):
@@ -720,7 +721,7 @@ def test_fuzzed_terms_are_read_as_they_were_or_refused(wire):
         terms = messages.read_terms(wire, public(FUZZED_ROUND.decryptor_identity))
     except REFUSALS:
         return
-    assert messages.encode(terms) == FUZZED_ROUND.terms
+    assert encode(terms) == FUZZED_ROUND.terms
 
 
 @settings(max_examples=NUM_FUZZED, deadline=None)

@@ -29,7 +29,7 @@ from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.homomorphic import messages as encrypted_messages
 from orchestrator.homomorphic.parameters import BfvParameters
-from orchestrator.network import wire
+from orchestrator.network import messages
 from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant, read_own_sentences, run_client
@@ -65,6 +65,7 @@ from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import SessionReplayed, WeakParameters
 from orchestrator.secagg.graph import Policy
 from orchestrator.settings.files import config_digest, read_config
+from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -201,8 +202,8 @@ def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Partici
 
 
 def stage_of(message):
-    found = wire.decode(message, wire.ToClient)
-    return found.stage if isinstance(found, wire.Step) else type(found).__name__.replace("Plan", "train")
+    found = messages.decode(message, messages.TO_CLIENT)
+    return found.stage if isinstance(found, messages.Step) else type(found).__name__.replace("Plan", "train")
 
 
 class Peer:
@@ -247,29 +248,29 @@ class Peer:
                 answer = junk_upload(self._participant, answer)
                 self._trouble[stage] = trouble  # each time
             if trouble == "false commitment":
-                found = wire.decode(answer, wire.ToServer)
+                found = messages.decode(answer, messages.TO_SERVER)
                 dealt = secagg_messages.decode(bytes(found.body), secagg_messages.SealedShares, len(answer))
-                body = secagg_messages.encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
-                answer = wire.encode(wire.Answer(found.round_num, found.stage, memoryview(body)))
+                body = encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
+                answer = encode(messages.Answer(found.round_num, found.stage, memoryview(body)))
             if trouble == "garbage":
                 answer = b"\xc1 no message"
             if trouble == "wrong body":
-                found = wire.decode(answer, wire.ToServer)
-                answer = wire.encode(wire.Answer(found.round_num, found.stage, memoryview(b"no message")))
+                found = messages.decode(answer, messages.TO_SERVER)
+                answer = encode(messages.Answer(found.round_num, found.stage, memoryview(b"no message")))
             if answer is not None:
                 link.send(answer)
 
 
 def junk_upload(liar, answer):
-    found = wire.decode(answer, wire.ToServer)
+    found = messages.decode(answer, messages.TO_SERVER)
     upload = encrypted_messages.decode(bytes(found.body), encrypted_messages.Upload, 1 << 20)
     junk = np.random.default_rng(0).bytes(len(upload.ciphertexts))
     signed = encrypted_messages.contribution_bytes(
         upload.terms, upload.client_id, hashlib.sha256(junk).digest(), liar._agreed
     )
     forged = msgspec.structs.replace(upload, ciphertexts=memoryview(junk), signature=liar._identity.sign(signed))
-    body = memoryview(encrypted_messages.encode(forged))
-    return wire.encode(wire.Answer(found.round_num, found.stage, body))
+    body = memoryview(encode(forged))
+    return encode(messages.Answer(found.round_num, found.stage, body))
 
 
 def test_a_round_gives_the_weights_that_it_gives_in_one_process(keys, tmp_path):
@@ -499,9 +500,9 @@ def test_a_server_that_gives_one_client_another_model_gets_no_sum_with_it(keys, 
 
     class Deceived(Participant):
         def answer(self, message):
-            found = wire.decode(message, wire.ToClient)
-            if isinstance(found, wire.Plan):
-                message = wire.encode(msgspec.structs.replace(found, weights=memoryview(bytes(len(found.weights)))))
+            found = messages.decode(message, messages.TO_CLIENT)
+            if isinstance(found, messages.Plan):
+                message = encode(msgspec.structs.replace(found, weights=memoryview(bytes(len(found.weights)))))
             return super().answer(message)
 
     with decrypting(keys) as (address, _):
@@ -588,13 +589,13 @@ def test_an_old_proof_opens_nothing(keys, tmp_path):
     ca, identity = (keys / "ca.pem").read_bytes(), read_identity(keys, NAMES[0])
     with serving(keys, tmp_path, config_of()) as served:
         with open_channel(served.address, ca) as channel:
-            nonce = bytes(wire.NONCE_BYTES)  # the server never gave it
+            nonce = bytes(messages.NONCE_BYTES)  # the server never gave it
             headers = (
-                (wire.CLIENT_HEADER, NAMES[0]),
-                (wire.NONCE_HEADER, nonce),
-                (wire.SIGNATURE_HEADER, identity.sign(wire.proof_bytes(nonce, NAMES[0]))),
+                (messages.CLIENT_HEADER, NAMES[0]),
+                (messages.NONCE_HEADER, nonce),
+                (messages.SIGNATURE_HEADER, identity.sign(messages.proof_bytes(nonce, NAMES[0]))),
             )
-            call = channel.stream_stream(wire.JOIN)(iter([]), metadata=headers)
+            call = channel.stream_stream(messages.JOIN)(iter([]), metadata=headers)
             with pytest.raises(Exception, match="answered an old challenge"):
                 next(call)
         peers = [Peer(keys, served, name) for name in NAMES]
@@ -636,7 +637,7 @@ def test_configurations_that_can_t_be_served(keys, tmp_path, overrides, message)
 
 
 def plan_of(config, round_num=1):
-    return wire.encode(wire.Plan(round_num, 1.0, memoryview(weights_to_bytes(first_state(config).weights))))
+    return encode(messages.Plan(round_num, 1.0, memoryview(weights_to_bytes(first_state(config).weights))))
 
 
 def test_a_client_is_summed_once_in_a_round(keys):
@@ -661,14 +662,14 @@ def test_a_server_can_t_take_back_its_configuration_or_its_words(keys):
 
 def test_all_that_is_said_of_a_round_is_agreed():
     config, setup = config_of(), setup_message(config_of(), WORDS)
-    plan = wire.Plan(1, 1.0, memoryview(weights_to_bytes(first_state(config).weights)))
+    plan = messages.Plan(1, 1.0, memoryview(weights_to_bytes(first_state(config).weights)))
     other = memoryview(bytes(plan.weights[:-1]) + b"\x01")
     digests = {
-        wire.agreed_digest(setup, wire.encode(plan)),
-        wire.agreed_digest(setup_message(config_of(seed=2), WORDS), wire.encode(plan)),
-        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, round_num=2))),
-        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, learning_rate=0.5))),
-        wire.agreed_digest(setup, wire.encode(msgspec.structs.replace(plan, weights=other))),
+        messages.agreed_digest(setup, encode(plan)),
+        messages.agreed_digest(setup_message(config_of(seed=2), WORDS), encode(plan)),
+        messages.agreed_digest(setup, encode(msgspec.structs.replace(plan, round_num=2))),
+        messages.agreed_digest(setup, encode(msgspec.structs.replace(plan, learning_rate=0.5))),
+        messages.agreed_digest(setup, encode(msgspec.structs.replace(plan, weights=other))),
     }
     assert len(digests) == 5
 
@@ -678,11 +679,11 @@ def test_a_step_of_another_round_than_the_plan_s_is_refused(keys):
     client.answer(setup_message(config_of(), WORDS))
     client.answer(plan_of(config_of(), 2))
     with pytest.raises(WireError, match="^round 1, advertise: the server's last plan was for round 2"):
-        client.answer(wire.encode(wire.Step(1, "advertise", memoryview(b""))))
+        client.answer(encode(messages.Step(1, "advertise", memoryview(b""))))
 
 
 def stage_of_answer(message):
-    found = wire.decode(message, wire.ToServer)
+    found = messages.decode(message, messages.TO_SERVER)
     return found.round_num, found.stage
 
 
@@ -691,7 +692,7 @@ def test_a_step_without_what_comes_before_it_is_refused(keys, stage):
     client = participant(keys, NAMES[0])
     client.answer(setup_message(config_of(), WORDS))
     with pytest.raises(Exception, match="^round 1, |no such|Invitation: 0 bytes"):
-        client.answer(wire.encode(wire.Step(1, stage, memoryview(b""))))
+        client.answer(encode(messages.Step(1, stage, memoryview(b""))))
 
 
 def test_a_plan_before_the_configuration_and_one_of_another_size(keys):
@@ -700,48 +701,48 @@ def test_a_plan_before_the_configuration_and_one_of_another_size(keys):
         client.answer(plan_of(config_of()))
     client.answer(setup_message(config_of(), WORDS))
     with pytest.raises(WireError, match="raw must hold"):
-        client.answer(wire.encode(wire.Plan(1, 1.0, memoryview(b"1234"))))
+        client.answer(encode(messages.Plan(1, 1.0, memoryview(b"1234"))))
 
 
 @pytest.mark.parametrize(
     "setup",
     [
-        wire.Setup(b"{", list(WORDS.words)),
-        wire.Setup(b'{"seed": "x"}', list(WORDS.words)),
-        wire.Setup(msgspec.json.encode(config_of()), ["no", "special", "words"]),
+        messages.Setup(b"{", list(WORDS.words)),
+        messages.Setup(b'{"seed": "x"}', list(WORDS.words)),
+        messages.Setup(msgspec.json.encode(config_of()), ["no", "special", "words"]),
     ],
     ids=["no JSON", "no configuration", "no vocabulary"],
 )
 def test_a_setup_that_is_none(keys, setup):
     with pytest.raises(WireError, match="^the server's configuration or vocabulary"):
-        participant(keys, NAMES[0]).answer(wire.encode(setup))
+        participant(keys, NAMES[0]).answer(encode(setup))
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_message_raise_one_error(octets):
-    for kind in (wire.ToClient, wire.ToServer, wire.SumToOpen, wire.RoundToOpen):
+    for kind in (messages.TO_CLIENT, messages.TO_SERVER, messages.SUM_TO_OPEN, messages.ROUND_TO_OPEN):
         with pytest.raises(WireError, match=f"^{len(octets)} bytes that are no message"):
-            wire.decode(octets, kind)
+            messages.decode(octets, kind)
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_a_message_cut_or_changed_raises_at_most_that_error(data):
-    good = wire.encode(wire.Step(7, "upload", memoryview(b"some words")))
+    good = encode(messages.Step(7, "upload", memoryview(b"some words")))
     place = data.draw(st.integers(0, len(good) - 1))
     changed = bytearray(good[:place] if data.draw(st.booleans()) else good)
     if len(changed) > place:
         changed[place] ^= data.draw(st.integers(1, 255))
     try:
-        found = wire.decode(bytes(changed), wire.ToClient)
+        found = messages.decode(bytes(changed), messages.TO_CLIENT)
     except WireError:
         return
-    assert isinstance(found, (wire.Setup, wire.Plan, wire.Step, wire.Goodbye))
+    assert isinstance(found, (messages.Setup, messages.Plan, messages.Step, messages.Goodbye))
 
 
 def test_a_message_shows_no_content():
-    assert repr(wire.Step(1, "upload", memoryview(b"secret"))) == "Step(...)"
+    assert repr(messages.Step(1, "upload", memoryview(b"secret"))) == "Step(...)"
 
 
 # --- text and keys ---

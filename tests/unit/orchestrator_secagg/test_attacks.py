@@ -28,6 +28,7 @@ from orchestrator.secagg.errors import SecAggError, SplitView, TooFewPeers
 from orchestrator.secagg.graph import graph_parameters
 from orchestrator.secagg.recovery import Escrow
 from orchestrator.secagg.server import Server
+from orchestrator.wire import encode
 
 NUM_SLOTS = 6
 
@@ -63,7 +64,7 @@ class LyingServer:
         self.shares = {}  # {(dealer, holder): sealed}
 
     def _ask(self, index, method, message, answer_type, *args):
-        return messages.decode(method(self.clients[index], messages.encode(message), *args), answer_type, 1 << 20)
+        return messages.decode(method(self.clients[index], encode(message), *args), answer_type, 1 << 20)
 
     def show_roster(self, index, others):
         others = sorted(others, key=lambda other: self.places[other])
@@ -315,7 +316,7 @@ def test_false_shares_abandon_the_round_like_too_few_clients():
             reply = answer(clients[index], wire)
             if answer is Client.share and index == 1:
                 dealt = messages.decode(reply, messages.SealedShares, len(reply))
-                reply = messages.encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
+                reply = encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
             server.receive(index, reply)
     with pytest.raises(BelowThreshold, match="client 1 dealt shares of another secret"):
         server.total()
@@ -352,7 +353,7 @@ def test_the_limit_of_the_encrypted_sum_one_client_that_lies_can_have_the_total_
     digest = encrypted.decode(terms, encrypted.RoundTerms, len(terms)).digest
     signed = encrypted.contribution_bytes(digest, names[2], hashlib.sha256(body).digest())
     lie = encrypted.Upload(digest, names[2], identities[names[2]].sign(signed), memoryview(body))
-    aggregator.add(aggregator.check(encrypted.encode(lie)))
+    aggregator.add(aggregator.check(encode(lie)))
     total = decryptor.decrypt(*aggregator.finish())
 
     key = (total.view(np.int32).astype(np.int64) + 2**29) // 2**30  # the true sum is far below 2**29

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.secagg import messages
 from orchestrator.secagg.errors import WireError
+from orchestrator.wire import encode
 
 NUM_FUZZED = 300  # inputs for each decoder and each way to make them
 SESSION, KEY, SIGNATURE = b"s" * 32, b"k" * 32, b"g" * 64
@@ -40,30 +41,30 @@ def message(request):
 
 
 def test_every_message_comes_back_from_its_wire(message):
-    assert _decode(messages.encode(message), type(message)) == message
+    assert _decode(encode(message), type(message)) == message
 
 
 def test_the_wire_is_an_array_that_begins_with_type_and_version(message):
-    first, *fields = msgspec.msgpack.decode(messages.encode(message))
+    first, *fields = msgspec.msgpack.decode(encode(message))
     assert first == f"secagg/1/{type(message).__name__}"
     assert len(fields) == len(type(message).__struct_fields__)
 
 
 def test_the_wire_of_a_consent_is_pinned():
     """A change of these bytes is a change of the version."""
-    wire = messages.encode(EXAMPLES[messages.Consent])
+    wire = encode(EXAMPLES[messages.Consent])
     expected = b"\x94\xb0secagg/1/Consent\xc4\x20" + SESSION + b"\x02\xc4\x40" + SIGNATURE
     assert wire == expected
 
 
 def test_another_version_is_refused(message):
-    wire = messages.encode(message)
+    wire = encode(message)
     with pytest.raises(WireError):
         _decode(wire.replace(b"secagg/1/", b"secagg/2/"), type(message))
 
 
 def test_another_type_is_refused(message):
-    wire = messages.encode(message)
+    wire = encode(message)
     for other in messages.MESSAGES:
         if other is not type(message):
             with pytest.raises(WireError, match=other.__name__):
@@ -71,7 +72,7 @@ def test_another_type_is_refused(message):
 
 
 def test_every_truncation_and_any_trailing_byte_is_refused(message):
-    wire = messages.encode(message)
+    wire = encode(message)
     for length in range(len(wire)):
         with pytest.raises(WireError):
             _decode(wire[:length], type(message))
@@ -86,11 +87,11 @@ def test_every_field_of_bytes_has_a_length(message):
     for name in fixed:
         for wrong in (fields[name][:-1], fields[name] + b"\0"):
             with pytest.raises(WireError):
-                _decode(messages.encode(msgspec.structs.replace(message, **{name: wrong})), type(message))
+                _decode(encode(msgspec.structs.replace(message, **{name: wrong})), type(message))
 
 
 def test_a_field_too_many_or_too_few_is_refused(message):
-    items = msgspec.msgpack.decode(messages.encode(message))
+    items = msgspec.msgpack.decode(encode(message))
     for wrong in (items[:-1], [*items, 0], []):
         with pytest.raises(WireError):
             _decode(msgspec.msgpack.encode(wrong), type(message))
@@ -98,14 +99,14 @@ def test_a_field_too_many_or_too_few_is_refused(message):
 
 @pytest.mark.parametrize("index", [-1, messages.MAX_CLIENTS, 2**40, 1.0, "1", None])
 def test_numbers_out_of_range_are_refused(index):
-    items = msgspec.msgpack.decode(messages.encode(EXAMPLES[messages.Consent]))
+    items = msgspec.msgpack.decode(encode(EXAMPLES[messages.Consent]))
     items[2] = index
     with pytest.raises(WireError):
         _decode(msgspec.msgpack.encode(items), messages.Consent)
 
 
 def test_oversize_is_refused_before_it_is_parsed(message):
-    wire = messages.encode(message)
+    wire = encode(message)
     with pytest.raises(WireError, match=f"{len(wire)} bytes, at most {len(wire) - 1} allowed"):
         messages.decode(wire, type(message), max_bytes=len(wire) - 1)
 
@@ -118,7 +119,7 @@ def test_a_length_that_the_bytes_do_not_have_allocates_nothing():
 
 def test_refusals_do_not_quote_the_bytes(message):
     secret = b"a secret that must not be told"
-    wire = messages.encode(message)[:-1] + secret
+    wire = encode(message)[:-1] + secret
     with pytest.raises(WireError) as caught:
         _decode(wire, type(message))
     assert "secret" not in str(caught.value)
@@ -131,7 +132,7 @@ def test_no_repr_shows_a_field(message):
 
 
 def test_words_are_a_view_of_the_wire():
-    wire = messages.encode(EXAMPLES[messages.MaskedVector])
+    wire = encode(EXAMPLES[messages.MaskedVector])
     words = _decode(wire, messages.MaskedVector).words
     assert np.shares_memory(np.frombuffer(wire, np.uint8), np.frombuffer(words, np.uint8))
 
@@ -149,7 +150,7 @@ def test_fuzz_random_bytes(wire):
 @given(data=st.data())
 def test_fuzz_changed_messages(message_type, data):
     """Up to four bytes overwritten, inserted or cut: a message of the same lengths comes out, or WireError."""
-    wire = bytearray(messages.encode(EXAMPLES[message_type]))
+    wire = bytearray(encode(EXAMPLES[message_type]))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, max(len(wire) - 1, 0)))
         replacement = data.draw(st.binary(max_size=3))
@@ -159,7 +160,7 @@ def test_fuzz_changed_messages(message_type, data):
     except WireError:
         return
     assert isinstance(message, message_type)
-    assert _decode(messages.encode(message), message_type) == message
+    assert _decode(encode(message), message_type) == message
 
 
 @settings(max_examples=NUM_FUZZED, deadline=None)

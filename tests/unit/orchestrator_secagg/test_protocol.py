@@ -37,6 +37,7 @@ from orchestrator.secagg.errors import (
     WireError,
 )
 from orchestrator.secagg.server import Server, Stage
+from orchestrator.wire import encode
 
 NUM_SLOTS = 50
 SMALL_ORDER = bytes(32)
@@ -126,7 +127,7 @@ class Session:
 
 
 def changed(wire, message_type, **fields) -> bytes:
-    return messages.encode(msgspec.structs.replace(messages.decode(wire, message_type, 1 << 20), **fields))
+    return encode(msgspec.structs.replace(messages.decode(wire, message_type, 1 << 20), **fields))
 
 
 def opened(wire, message_type):
@@ -350,7 +351,7 @@ def test_a_signed_advertisement_of_bad_keys_drops_its_sender(which):
             "of another": (credentials.channel_key, first["keys"][1]),
             "twice the same": (credentials.channel_key, credentials.channel_key),
         }[which]
-        return messages.encode(messages.Advertisement(name, _signed(session, 1, name, *pair)))
+        return encode(messages.Advertisement(name, _signed(session, 1, name, *pair)))
 
     session.run("advertise", forge=forge)
     total, survivors = session.finish(after="advertise")
@@ -652,7 +653,7 @@ def test_a_client_refuses_keys_of_an_older_session():
     session.clients[0] = Client(older.identities[0], set(older.public), Policy(), set())
     session.clients[0].advertise(session.outgoing("advertise")[0])
     name = session.clients[0]._session
-    refuses(session, 0, "share", messages.encode(messages.Roster(name, 0, stale)), RosterRefused, "not signed")
+    refuses(session, 0, "share", encode(messages.Roster(name, 0, stale)), RosterRefused, "not signed")
 
 
 @pytest.mark.parametrize("which", ["neighbour", "own", "one person under two numbers"])
@@ -783,7 +784,7 @@ def test_a_client_refuses_a_split_view_of_the_survivors():
         consents[index] = opened(session.answer(index, "consent", told), messages.Consent).signature
     name = session.clients[4]._session
     peers = [messages.PeerConsent(i, consents[i]) for i in range(4)]
-    request = messages.encode(messages.UnmaskRequest(name, 4, peers, alive=[0, 1, 2, 3], dead=[]))
+    request = encode(messages.UnmaskRequest(name, 4, peers, alive=[0, 1, 2, 3], dead=[]))
     refuses(session, 4, "unmask", request, SplitView)
 
 

@@ -13,12 +13,13 @@ A client answers every Plan and Step, and nothing else. A Plan can come at any t
 from __future__ import annotations
 
 import hashlib
-from functools import cache
-from typing import Annotated, Any, Union
+from typing import Annotated, TypeVar, Union
 
 import msgspec
 
+from orchestrator import wire
 from orchestrator.network.errors import WireError
+from orchestrator.wire import Wire
 
 VERSION = 1
 CHALLENGE = f"/fedkeys.v{VERSION}.Rounds/Challenge"
@@ -35,17 +36,11 @@ Stage = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 Text = Annotated[str, msgspec.Meta(max_length=300)]
 
 
-class Message(
-    msgspec.Struct,
-    array_like=True,
-    forbid_unknown_fields=True,
-    frozen=True,
-    tag=lambda name: f"network/{VERSION}/{name}",
-):
-    """The base; its repr names the type only, since fields may be long."""
+class Message(Wire, frozen=True, tag=lambda name: f"network/{VERSION}/{name}"):
+    """The base of the messages."""
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"
+
+M = TypeVar("M", bound=Message)
 
 
 class Setup(Message, frozen=True):
@@ -109,29 +104,24 @@ class RoundToOpen(Message, frozen=True):
 
 ToClient = Union[Setup, Plan, Step, Goodbye]
 ToServer = Union[Answer, Decline]
-_encoder = msgspec.msgpack.Encoder()
+TO_CLIENT: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
+TO_SERVER: msgspec.msgpack.Decoder[ToServer] = msgspec.msgpack.Decoder(ToServer)
+ROUND_TO_OPEN = msgspec.msgpack.Decoder(RoundToOpen)
+SUM_TO_OPEN = msgspec.msgpack.Decoder(SumToOpen)
 
 
-def encode(message: Message) -> bytes:
-    """The message's bytes."""
-    return _encoder.encode(message)
+def decode(octets: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
+    """Returns the message that the bytes hold.
 
-
-@cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder:
-    return msgspec.msgpack.Decoder(kind)
-
-
-def decode(wire: bytes, kind: Any) -> Any:
-    """The message of this kind (a type, ToClient or ToServer) that the bytes hold.
+    Args:
+      octets: the bytes as received.
+      decoder: TO_CLIENT, TO_SERVER, ROUND_TO_OPEN or SUM_TO_OPEN.
 
     Raises:
-      WireError: they hold none. The text does not quote the bytes.
+      WireError: the bytes hold no such message.
     """
-    try:
-        return _decoder(kind).decode(wire)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise WireError(f"{len(wire)} bytes that are no message of fedkeys' network version {VERSION}") from None
+    refusal = f"{len(octets)} bytes that are no message of fedkeys' network version {VERSION}"
+    return wire.decode_by(decoder, octets, WireError(refusal))
 
 
 def agreed_digest(setup: bytes, plan: bytes) -> bytes:
