@@ -9,9 +9,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from models.cifg_lstm import ModelSize
+from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
 from tff_pipelines.client_work import weights_type
-
-ALGORITHMS = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad")
 
 
 class ServerUpdate(NamedTuple):
@@ -28,31 +27,14 @@ def build_server_optimizer(
     epsilon: float = 1e-6,
     learning_rate: float = 1.0,
 ) -> tff.learning.optimizers.Optimizer:
-    """TFF's optimiser for a federated algorithm.
+    """TFF's optimiser for a federated algorithm; see tff_pipelines.algorithms.
 
-    Source: Reddi et al. 2021, "Adaptive federated optimization", algorithm 2 (FedAdagrad, FedYogi, FedAdam);
-    Hsu et al. 2019 (FedAvgM); McMahan et al. 2017 (FedAvg). TFF's Adam and Yogi correct the bias of their moments,
-    which algorithm 2 does not: the early steps differ, the later ones don't.
-
-    Args:
-      algorithm: one of ALGORITHMS.
-      momentum: FedAvgM's momentum; beta_1 of FedAdam and FedYogi.
-      beta_2: decay of the second moment.
-      epsilon: the adaptivity (tau in the paper). The initial second moment of Yogi and Adagrad is its square.
-      learning_rate: the first; each round sets its own.
+    Raises:
+      ValueError: nobody knows the algorithm.
     """
-    optimizers = tff.learning.optimizers
-    if algorithm == "fedavg":
-        return optimizers.build_sgdm(learning_rate)
-    if algorithm == "fedavgm":
-        return optimizers.build_sgdm(learning_rate, momentum)
-    if algorithm == "fedadam":
-        return optimizers.build_adam(learning_rate, momentum, beta_2, epsilon)
-    if algorithm == "fedyogi":
-        return optimizers.build_yogi(learning_rate, momentum, beta_2, epsilon, epsilon**2)
-    if algorithm == "fedadagrad":
-        return optimizers.build_adagrad(learning_rate, epsilon**2, epsilon)
-    raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got algorithm={algorithm!r}")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got algorithm={algorithm!r}")
+    return ALGORITHMS[algorithm].build(Hyperparameters(momentum, beta_2, epsilon, learning_rate))
 
 
 def build_server_update(size: ModelSize, optimizer: tff.learning.optimizers.Optimizer) -> ServerUpdate:

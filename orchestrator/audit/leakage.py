@@ -30,7 +30,7 @@ from orchestrator.run.data import read_own_text
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.planted import REPEATS, draw_phrases, planted_phrases
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 NUM_CANARIES = 1000
 NUM_GUESSES = 200  # fixed here, before any outcome: a bound picked from several would not hold at its confidence

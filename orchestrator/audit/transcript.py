@@ -29,8 +29,7 @@ from orchestrator.run.canary_clients import build_canaries, canary_names, partic
 from orchestrator.run.data import read_own_text
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.view import Round, RunView, read_run
-from orchestrator.settings.files import RunConfig
-from orchestrator.settings.privacy import FROM_CLIENTS
+from orchestrator.settings.run_config import RunConfig
 
 NUM_SHOWN = 8
 
@@ -59,7 +58,7 @@ def read_transcript(
       WeakParameters: the cohort is too small for secure aggregation.
     """
     run = read_run(folder)
-    if run.config.privacy.mechanism in FROM_CLIENTS:
+    if run.config.privacy.traits.from_clients:
         raise RunFolderError(
             f"{folder.path}: its clients add noise (privacy.mechanism = {run.config.privacy.mechanism!r}), and a "
             "transcript of their vectors without it would show what no server saw"

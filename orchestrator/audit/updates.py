@@ -19,7 +19,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, learning_rates, load_trainer
 from orchestrator.rounds.round import ServerState
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
 from orchestrator.rounds.round import ServerState
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 SUMS = (2, 10, 30, 100)
 _EXAMPLE = 1.0  # noise multiplier
@@ -53,7 +53,7 @@ class Noise:
 def noise_of(config: RunConfig, state: ServerState, given: Optional[float] = None) -> Noise:
     """The noise on one round's sum: as given, or the run's; for a run that adds none, an example of one clip norm."""
     privacy = config.privacy
-    if privacy.mechanism == "none":
+    if not privacy.traits.adds_noise:
         return Noise(*((_EXAMPLE, "example") if given is None else (given, "given")), clip_norm=0.0)
     clip_norm = state.clip_norm or privacy.clip_norm
     if given is not None:
@@ -61,7 +61,7 @@ def noise_of(config: RunConfig, state: ServerState, given: Optional[float] = Non
     multiplier = privacy.noise_multiplier
     if privacy.adaptive_clip:
         multiplier = update_noise(multiplier, privacy.count_noise)
-    if privacy.mechanism == "local":  # each upload carries the whole of it
+    if privacy.traits.releases_uploads:  # each upload carries the whole of it
         multiplier *= math.sqrt(config.rounds.cohort_size)
     return Noise(multiplier, "run", clip_norm)
 

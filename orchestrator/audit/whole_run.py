@@ -19,8 +19,7 @@ from orchestrator.audit.one_run import OneRun, bound_by_guesses
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
-from orchestrator.settings.files import PrivacyConfig
-from orchestrator.settings.privacy import CORRELATED
+from orchestrator.settings.privacy import PrivacyConfig
 
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
 _CAP = 200.0  # epsilons beyond are not told apart
@@ -102,7 +101,7 @@ def audit_whole_run(
 
 def noise_covariance(privacy: PrivacyConfig, round_nums: Sequence[int]) -> NDArray[np.float64]:
     """The covariance of a coordinate's noise between these rounds, [rounds, rounds], up to a factor."""
-    if privacy.mechanism not in CORRELATED:
+    if not privacy.traits.is_correlated:
         return np.eye(len(round_nums))
     responses = unit_responses(lambda draw: noise_sequence(privacy, draw), max(round_nums))
     own = responses[np.array(round_nums) - 1]

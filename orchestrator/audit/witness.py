@@ -13,7 +13,7 @@ from orchestrator.aggregator import AggregateResult, Cohort, DropStage, Vector
 from orchestrator.rounds.build import (
     build_aggregator,
 )
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 class Witness:

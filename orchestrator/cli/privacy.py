@@ -68,8 +68,11 @@ def _print(result: RunPrivacy) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from orchestrator.settings.kinds import MECHANISM_TRAITS
+
     console = Console(highlight=False)
-    if result.mechanism == "none":
+    adds_noise = MECHANISM_TRAITS[result.mechanism].adds_noise
+    if not adds_noise:
         console.print("No differential privacy: no epsilon holds.")
     else:
         console.print(
@@ -84,11 +87,11 @@ def _print(result: RunPrivacy) -> None:
         console.print(table)
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
     table = Table("mechanism", "noise multiplier", "noise of the running sum", box=None, pad_edge=False)
-    if result.mechanism != "none":
+    if adds_noise:
         table.add_column("epsilon at this run's multiplier")
     for cost in result.costs:
         row = [cost.name, f"{cost.noise_multiplier:.4g}", f"{cost.prefix_noise:.4g}"]
-        table.add_row(*row, *([_number(cost.epsilon)] if result.mechanism != "none" else []))
+        table.add_row(*row, *([_number(cost.epsilon)] if adds_noise else []))
     console.print(table)
     console.print("(the running sum's noise: root mean square over the rounds, in clip norms a coordinate)\n")
     for assumption in result.assumptions:

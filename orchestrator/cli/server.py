@@ -239,7 +239,7 @@ def client(
     import os
 
     from orchestrator.network.client import run_client
-    from orchestrator.rounds.build import secagg_policy
+    from orchestrator.rounds.sums import secagg_policy
     from orchestrator.settings.sections import AggregationConfig
 
     defaults = AggregationConfig()

@@ -11,7 +11,7 @@ from orchestrator.cli.options import JSON, RUN, WORKERS, absolute, note, parse_s
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import RunConfig
+    from orchestrator.settings.run_config import RunConfig
 
 
 @click.command()
@@ -115,7 +115,7 @@ def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) 
             run_config = find_for_run(folder, run_config, observer.stage)
         observer.stage("reading the text")
         corpus, data = load_client_data(run_config)
-        if run_config.privacy.mechanism != "none":
+        if run_config.privacy.traits.adds_noise:
             from orchestrator.privacy.calibration import resolve_privacy
             from orchestrator.run.canary_clients import participants
 

@@ -14,15 +14,15 @@ from orchestrator.aggregator import AggregateResult, Cohort
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.evaluation.device_costs import estimate_on_phones, measure_flop_per_s
 from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.sums import SUMS
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.view import Round, StageBill, read_run
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import size_text
 
 if TYPE_CHECKING:
     pass
 
-AGGREGATORS = ("plain", "secagg", "encrypted")
 ROLES = ("per_client", "server", "decryptor")
 _WORD_BYTES = 4
 
@@ -84,7 +84,7 @@ def _measure_all(
     """{aggregator: its bill, or why it has none}."""
     bills: dict[str, dict[str, Any]] = {}
     totals: dict[str, bytes] = {}
-    for name in AGGREGATORS:
+    for name in SUMS:
         note(f"{name}: summing {num_clients} random vectors of {size_text(_WORD_BYTES * num_slots)}")
         try:
             result = _measure(config, name, num_slots, num_clients)

@@ -15,7 +15,7 @@ from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums, difference_interval, summarise
 from orchestrator.rounds.evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.evaluation import build_personalisation
 from tff_pipelines.runtime import Runtime
 

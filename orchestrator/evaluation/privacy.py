@@ -15,12 +15,12 @@ from orchestrator.privacy.calibration import default_delta, noise_of_budget, pla
 from orchestrator.privacy.correlated import prefix_variances
 from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
 from orchestrator.privacy.mechanism import noise_sequence
+from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.folder import RunFolder
-from orchestrator.settings.files import PrivacyConfig, RunConfig
-from orchestrator.settings.privacy import CORRELATED
+from orchestrator.settings.privacy import PrivacyConfig
+from orchestrator.settings.run_config import RunConfig
 
-MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
 _DELTAS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 _EPSILON_WITHOUT = 8.0  # of the comparison, for a run that has no differential privacy
 _MOST_ROUNDS = 4000  # for which the running sums' noise is computed exactly
@@ -102,7 +102,7 @@ def run_privacy(folder: RunFolder, num_people: Optional[int] = None) -> RunPriva
     """
     config = folder.config()
     privacy = config.privacy
-    if privacy.mechanism == "none" and not (folder.path / LEDGER_FILE).exists():
+    if not privacy.traits.adds_noise and not (folder.path / LEDGER_FILE).exists():
         took_part = {member for report in folder.rounds() for member in report["selected"]}
         return _without(config, num_people or max(len(took_part), config.rounds.cohort_size))
     head, charges = read_ledger(folder.path)
@@ -173,21 +173,13 @@ def _claims(config: RunConfig) -> list[str]:
         claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
     else:
         claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
-    trust = {
-        "central": "The server is trusted to add the noise: it sees "
-        + ("every update" if config.aggregation.aggregator == "plain" else "the sum")
-        + " without it.",
-        "distributed": (
-            f"Enough noise is in the sum if at least {config.aggregation.min_survivors} clients' updates are, which "
-            "the aggregator enforces, and if all of them added theirs: colluding clients can take theirs away. The "
-            "server sees no sum without noise. Accounted by zCDP."
-        ),
-        "local": "Nobody is trusted: each update leaves its client with all of its noise.",
-    }
-    claims.append(trust.get(privacy.mechanism, trust["central"] + " The noise is correlated over rounds (DP-FTRL)."))
+    aggregation = config.aggregation
+    claims.append(
+        privacy.traits.trust.format(server_sees=aggregation.traits.server_sees, min_survivors=aggregation.min_survivors)
+    )
     if config.audit.canaries:
         claims.append(f"{config.audit.canaries} of the people are an audit's canary clients.")
-    if privacy.mechanism in ("distributed", "local"):
+    if privacy.traits.from_clients:
         claims.append("In this simulation the clients' noise comes from the run's sealed seed; phones draw their own.")
     return claims
 
@@ -197,12 +189,13 @@ def _costs(
 ) -> tuple[MechanismCost, ...]:
     num_rounds, separation = config.rounds.count, max(1, separation)
     costs = []
-    for name in MECHANISMS:
-        own_bands = (bands if config.privacy.mechanism == "matrix" else min(separation, 64)) if name == "matrix" else 1
+    for name, kind in MECHANISMS.items():
+        planned_bands = bands if config.privacy.traits.has_bands else min(separation, 64)
+        own_bands = planned_bands if kind.traits.has_bands else 1
         epsilon = None
         if noise_multiplier:
             zcdp = planned_squared(name, num_rounds, separation, own_bands) / (2 * noise_multiplier**2)
-            epsilon = Cost(zcdp, name != "distributed").epsilon(delta)
+            epsilon = Cost(zcdp, kind.traits.is_gaussian).epsilon(delta)
         needed = noise_of_budget(name, target, delta, num_rounds, separation, own_bands)
         privacy = msgspec.structs.replace(config.privacy, mechanism=name, bands=own_bands)
         by_round = running_noise(config, privacy) * needed
@@ -217,13 +210,13 @@ def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float
     In clip norms, after each round [rounds, at most 4000], with whole cohorts.
     """
     num_rounds, cohort_size = min(config.rounds.count, _MOST_ROUNDS), config.rounds.cohort_size
-    if privacy.mechanism in CORRELATED:
+    if privacy.traits.is_correlated:
         variances = prefix_variances(lambda draw: noise_sequence(privacy, draw), num_rounds)
     else:
         variances = np.arange(1.0, num_rounds + 1)
-    if privacy.mechanism == "distributed":
+    if privacy.traits.is_split:
         variances = variances * cohort_size / config.aggregation.min_survivors
-    elif privacy.mechanism == "local":
+    elif privacy.traits.releases_uploads:
         variances = variances * cohort_size
     return np.sqrt(variances) / cohort_size
 

@@ -15,9 +15,10 @@ from edge.fleet.phones import Work
 from models.corpus import ClientId
 from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, StageCost
-from orchestrator.rounds.build import build_aggregator, secagg_policy
-from orchestrator.settings.files import RunConfig
-from orchestrator.settings.run_config import cohort_limit
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.sums import SUMS
+from orchestrator.settings.cohorts import cohort_limit
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
 
 _WORD_BYTES = 4
@@ -25,9 +26,7 @@ _FEW, _MORE, _SLOTS = 8, 16, 4096
 # CPU seconds on one core of an x86-64 server (EPYC, AES-NI): the bill of 16 clients with 1,422,251 slots, divided.
 # `fedkeys costs` prints such a bill for another machine.
 _SHARE_S = 2.1e-4  # a neighbour: agree on a key, split and seal two secrets
-_MASK_S = 7.5e-10  # a slot and a neighbour: expand a mask and add it
 _UNMASK_S = 1.1e-4  # a neighbour: open its shares
-_ENCRYPT_S = 2.0e-7  # a slot
 # A phone's core takes so many times as long as that server core: an assumption, for want of a measurement on phones.
 PHONE_FACTOR = 3.0
 _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
@@ -36,36 +35,27 @@ _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 def participation_work(config: RunConfig, size: ModelSize) -> Work:
     """The bytes and CPU seconds of one participation under a configuration, of a phone whose slowness is 1."""
     slots, num_clients = size.num_weights + 1, cohort_limit(config)
-    degree = _degree(config, num_clients)
+    kind = SUMS[config.aggregation.aggregator]
+    degree = kind.num_neighbours(config.aggregation, num_clients)
     stages = _stage_bytes(config.aggregation, slots, degree)
 
     def total(names: tuple[str, ...], field: str) -> float:
         return sum(getattr(stages[name], field) for name in names if name in stages)
 
-    name = config.aggregation.aggregator
-    secagg = name == "secagg"
-    upload_cpu_s = {"plain": 0.0, "secagg": _MASK_S * slots * (degree + 1), "encrypted": _ENCRYPT_S * slots}[name]
+    num_messages = 2 if degree else 0  # of the set-up, and of the finish: with the neighbours, by way of the server
     return Work(
         model_bytes=_WORD_BYTES * size.num_weights,
         setup_bytes_up=total(_SETUP, "bytes_up"),
         setup_bytes_down=total((*_SETUP, "upload"), "bytes_down"),
-        setup_messages=2 if secagg else 0,
-        setup_cpu_s=PHONE_FACTOR * _SHARE_S * degree if secagg else 0.0,
+        setup_messages=num_messages,
+        setup_cpu_s=PHONE_FACTOR * _SHARE_S * degree,
         upload_bytes=stages["upload"].bytes_up,
-        upload_cpu_s=PHONE_FACTOR * upload_cpu_s,
+        upload_cpu_s=PHONE_FACTOR * kind.upload_cpu_s(slots, degree),
         finish_bytes_up=total(_FINISH, "bytes_up"),
         finish_bytes_down=total(_FINISH, "bytes_down"),
-        finish_messages=2 if secagg else 0,
-        finish_cpu_s=PHONE_FACTOR * _UNMASK_S * degree if secagg else 0.0,
+        finish_messages=num_messages,
+        finish_cpu_s=PHONE_FACTOR * _UNMASK_S * degree,
     )
-
-
-def _degree(config: RunConfig, num_clients: int) -> int:
-    if config.aggregation.aggregator != "secagg":
-        return 0
-    from orchestrator.secagg.graph import graph_parameters
-
-    return graph_parameters(num_clients, secagg_policy(config.aggregation)).degree
 
 
 def _stage_bytes(aggregation: AggregationConfig, slots: int, degree: int) -> dict[str, StageCost]:

@@ -15,7 +15,7 @@ from models.weights import ModelSize
 from orchestrator.fleet.checkin import DROP_OUTS, Outcome
 from orchestrator.fleet.simulation import Simulation, build_simulation, groups_of
 from orchestrator.fleet.sync import PARTS, STAGES, FleetRound
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 Note = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
     rounds, check_ins, config = plan.rounds, plan.simulation.check_ins, plan.config
     num_selected = sum(len(r.devices) for r in rounds)
     eligible = check_ins.eligible_curve(plan.hours)
-    goal = config.fleet.buffer_size if config.fleet.policy == "fedbuff" else config.rounds.cohort_size
+    goal = config.fleet.buffer_size if config.fleet.kind.is_buffered else config.rounds.cohort_size
     num_completed = sum(int((r.outcomes == Outcome.COMPLETED).sum()) for r in rounds)
     lengths = [r.length_s for r in rounds] or [0.0]
     down, up = sum(r.bytes_down for r in rounds), sum(r.bytes_up for r in rounds)

@@ -20,8 +20,8 @@ from orchestrator.fleet.buffer import BufferSteps
 from orchestrator.fleet.checkin import CheckIns
 from orchestrator.fleet.sync import Goal, SyncRounds
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
-from orchestrator.settings.files import RunConfig
-from orchestrator.settings.run_config import min_reports, num_selected
+from orchestrator.settings.cohorts import min_reports, num_selected
+from orchestrator.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def build_simulation(
     """A fleet under its server, before anything has happened.
 
     Args:
-      num_devices: phones.
+      config: of the run.
       size: the model, for its bytes and its work.
       num_devices: phones; a trace may hold its own number, then 0 takes them all.
       num_batches: int [num_devices], local steps of each phone; by default what the configuration allows at most.
@@ -61,7 +61,7 @@ def build_simulation(
         num_batches = np.full(len(fleet), steps)
     _require_fast_enough(config, fleet, work, num_batches)
     rng = np.random.default_rng([engine_seed, 1])
-    if settings.policy == "fedbuff":
+    if settings.kind.is_buffered:
         check_ins = CheckIns(fleet, settings, settings.concurrency, engine_seed)
         return Simulation(fleet, work, BufferSteps(check_ins, settings, work, num_batches, rng))
     wanted, selected = config.rounds.cohort_size, num_selected(config)
@@ -154,7 +154,7 @@ def _require_fast_enough(config: RunConfig, fleet: Fleet, work: Work, num_batche
     """Refuses a deadline that not even the fastest allowed phone could keep, and a fleet too small for a cohort."""
     able = np.flatnonzero(fleet.allowed)
     fleet_settings = config.fleet
-    if fleet_settings.policy == "sync" and len(able) < num_selected(config):
+    if fleet_settings.kind.selects_cohorts and len(able) < num_selected(config):
         raise ConfigError(
             f"rounds.cohort_size = {config.rounds.cohort_size}, fleet.over_selection = "
             f"{fleet_settings.over_selection}: {num_selected(config)} phones are wanted, and only {len(able):,} of "
@@ -163,7 +163,7 @@ def _require_fast_enough(config: RunConfig, fleet: Fleet, work: Work, num_batche
     plain = np.ones((len(able), 2))
     times = participation_times(fleet, able, num_batches[able], work, fleet_settings.round_trip_s, plain)
     fastest = float(np.sum(times[:4], axis=0).min())
-    if fleet_settings.policy == "sync" and fastest > fleet_settings.report_deadline_s:
+    if fleet_settings.kind.selects_cohorts and fastest > fleet_settings.report_deadline_s:
         raise ConfigError(
             f"fleet.report_deadline_s = {fleet_settings.report_deadline_s}: the fastest phone takes {fastest:.0f} s; "
             "raise it, or give the clients less to do"

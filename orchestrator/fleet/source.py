@@ -19,7 +19,7 @@ from orchestrator.fleet.plan import count_drop_outs
 from orchestrator.fleet.simulation import build_simulation, groups_of
 from orchestrator.fleet.sync import STAGES, FleetRound
 from orchestrator.rounds.cohort import RoundPlan
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 class FleetSource:
@@ -62,7 +62,7 @@ class FleetSource:
         staleness: dict[ClientId, int] = {}
         keep = 0
         cohort = tuple(members)
-        if self._config.fleet.policy == "fedbuff":
+        if self._config.fleet.kind.is_buffered:
             cohort = tuple(members[: len(done.staleness)])  # the buffer comes first; the others never came to it
             staleness = dict(zip(cohort, done.staleness.tolist()))
             drops = {}

@@ -30,7 +30,7 @@ from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
 from orchestrator.secagg.graph import Policy
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
 if TYPE_CHECKING:

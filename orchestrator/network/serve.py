@@ -13,15 +13,17 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_key_file, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
-from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.server import PROTOCOLS, max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.rounds.build import model_size, require_summable
 from orchestrator.rounds.round import ServerState
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
+from orchestrator.rounds.sums import SUMS
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.seeds import Purpose, seed_sequence
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.kinds import one_of_words
+from orchestrator.settings.run_config import RunConfig
 
 
 def serve(
@@ -50,7 +52,7 @@ def serve(
       ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
       RunFolderError, NetworkError: see there.
     """
-    if config.privacy.mechanism != "none" or config.privacy.adaptive_clip:
+    if config.privacy.traits.adds_noise or config.privacy.adaptive_clip:
         raise ConfigError(
             f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: "
             "network rounds have neither yet; use fedkeys train, or set 'none' and false"
@@ -95,10 +97,12 @@ def serve(
 
 def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: Optional[str]) -> None:
     name, cohort = config.aggregation.aggregator, config.rounds.cohort_size
-    if name == "plain":
-        raise ConfigError("aggregation.aggregator = 'plain': over a network the sum is secagg or encrypted; set one")
-    if name == "encrypted" and not decryptor_address:
-        raise ConfigError("aggregation.aggregator = 'encrypted': start `fedkeys decryptor` and name it by --decryptor")
+    if name not in PROTOCOLS:
+        raise ConfigError(
+            f"aggregation.aggregator = {name!r}: over a network the sum is {one_of_words(PROTOCOLS)}; set one"
+        )
+    if SUMS[name].needs_decryptor and not decryptor_address:
+        raise ConfigError(f"aggregation.aggregator = {name!r}: start `fedkeys decryptor` and name it by --decryptor")
     require_summable(config)
     if cohort > num_enrolled:
         raise ConfigError(

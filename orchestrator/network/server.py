@@ -23,14 +23,15 @@ from orchestrator.network import messages
 from orchestrator.network.hub import Connection
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
-from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates, secagg_policy
+from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates
 from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.rounds.sums import SUMS, secagg_policy
 from orchestrator.run.folder import RunFolder
 from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
 from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
@@ -44,12 +45,7 @@ def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
 def max_client_bytes(config: RunConfig, size: ModelSize) -> int:
     """The longest message that a client of the run may send."""
     num_slots = build_encoder(config, size).num_slots
-    vector_bytes = 4 * num_slots
-    if config.aggregation.aggregator == "encrypted":
-        from orchestrator.homomorphic.parameters import BfvParameters
-
-        aggregation = config.aggregation
-        vector_bytes = BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).body_bytes(num_slots)
+    vector_bytes = SUMS[config.aggregation.aggregator].upload_bytes(config.aggregation, num_slots)
     return max(vector_bytes, 512 * config.rounds.cohort_size) + messages.ENVELOPE_BYTES
 
 
@@ -123,9 +119,8 @@ def _gather(
 
     Beside it how many to wait for the next time: who was waited for in vain is not waited for again.
     """
-    cohort_size, least = config.rounds.cohort_size, config.aggregation.min_survivors
-    if config.aggregation.aggregator == "secagg":
-        least = max(3, least)
+    cohort_size = config.rounds.cohort_size
+    least = max(SUMS[config.aggregation.aggregator].least_cohort, config.aggregation.min_survivors)
     while True:
         idle = party.hub.wait_for_clients(max(expected, least), least, party.deadlines.clients_s)
         names = suspects.candidates([connection.client_id for connection in idle], least)
@@ -174,7 +169,7 @@ class _NetworkSum:
     ) -> AggregateResult:
         """The sum of whoever stays to the end. `vectors` is not asked for one: no vector ever comes here."""
         trained = self._session.train(self._plan)
-        return (self._encrypted if self.name == "encrypted" else self._secagg)(trained, cohort)
+        return PROTOCOLS[self.name](self, trained, cohort)
 
     def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
         policy, session = secagg_policy(self._config.aggregation), self._session
@@ -249,6 +244,10 @@ class _NetworkSum:
     def _strike(self, client_id: ClientId, round_num: int, reason: str) -> None:
         self._suspects.struck.add(client_id)
         self._party.note(f"round {round_num}: {client_id} {reason}: struck off from here on")
+
+
+# The sums that clients can take part in from other machines.
+PROTOCOLS = {"secagg": _NetworkSum._secagg, "encrypted": _NetworkSum._encrypted}
 
 
 def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:

@@ -9,11 +9,12 @@ import msgspec
 
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import noise_for
-from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients, tree_squared_of_rotation
+from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation, require_separation
+from orchestrator.settings.kinds import kind_of
 
 if TYPE_CHECKING:
-    from orchestrator.settings.files import RunConfig
+    from orchestrator.settings.run_config import RunConfig
 
 _MOST_BANDS = 64  # by default: their memory is that of as many models
 
@@ -36,7 +37,7 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
       ConfigError: delta is above 1 / people, or the separation can't be kept.
     """
     privacy, rounds = config.privacy, config.rounds
-    if privacy.mechanism == "none":
+    if not privacy.traits.adds_noise:
         return config
     if privacy.delta > 1.0 / num_people:
         raise ConfigError(
@@ -47,7 +48,7 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     separation = privacy.separation or largest_separation(num_people, rounds.cohort_size)
     require_separation(separation, num_people, rounds.cohort_size)
     bands = 1
-    if privacy.mechanism == "matrix":
+    if privacy.traits.has_bands:
         bands = privacy.bands or min(separation, _MOST_BANDS)
         if bands > separation:
             raise ConfigError(
@@ -71,12 +72,7 @@ def planned_squared(mechanism: str, num_rounds: int, separation: int, bands: int
     >>> planned_squared("central", 100, 25, 1)
     4.0
     """
-    participations = -(-num_rounds // separation)
-    if mechanism == "tree":
-        return float(tree_squared_of_rotation(num_rounds, separation))
-    if mechanism == "matrix":
-        return banded_squared(square_root_coefficients(bands), participations)
-    return float(participations)
+    return kind_of(MECHANISMS, "privacy.mechanism", mechanism).planned_squared(num_rounds, separation, bands)
 
 
 def noise_of_budget(
@@ -84,7 +80,7 @@ def noise_of_budget(
 ) -> float:
     """The noise multiplier with which all rounds together cost epsilon at delta."""
     squared = planned_squared(mechanism, num_rounds, separation, bands)
-    return math.sqrt(squared) * noise_for(epsilon, delta, is_gaussian=mechanism != "distributed")
+    return math.sqrt(squared) * noise_for(epsilon, delta, is_gaussian=MECHANISMS[mechanism].traits.is_gaussian)
 
 
 def update_noise(noise_multiplier: float, count_noise: float) -> float:

@@ -21,6 +21,7 @@ from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy.accounting import Cost, cost_of, event_from_json, event_to_json
 from orchestrator.privacy.participation import History
+from orchestrator.settings.kinds import MECHANISM_TRAITS, kind_of
 
 LEDGER_FILE = "privacy_ledger.jsonl"
 
@@ -41,7 +42,7 @@ class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_gaussian(self) -> bool:
         """False for the discrete Gaussian's sums, of which only zCDP is known."""
-        return self.mechanism != "distributed"
+        return kind_of(MECHANISM_TRAITS, "privacy.mechanism", self.mechanism).is_gaussian
 
     def new_history(self) -> History:
         """A history without participations."""

@@ -20,12 +20,13 @@ from orchestrator.encoding import Encoder, Weights
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import update_noise
-from orchestrator.privacy.correlated import Draw, matrix_noise, tree_noise
+from orchestrator.privacy.correlated import Draw
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
-from orchestrator.privacy.sensitivity import square_root_coefficients
+from orchestrator.privacy.mechanisms import MECHANISMS, MechanismKind
 from orchestrator.rounds.round import Release
-from orchestrator.settings.files import PrivacyConfig, RunConfig
-from orchestrator.settings.privacy import CORRELATED, FROM_CLIENTS
+from orchestrator.settings.kinds import kind_of
+from orchestrator.settings.privacy import PrivacyConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 class Mechanism:
@@ -39,6 +40,7 @@ class Mechanism:
 
     def __init__(self, config: RunConfig, seed: bytes, ledger: Optional[Ledger]):
         self._config, self._seed, self._ledger = config, seed, ledger
+        self._kind: MechanismKind = kind_of(MECHANISMS, "privacy.mechanism", config.privacy.mechanism)
         self._sequence: Iterator[NDArray[np.float64]] = iter(())
         self._next_round = 0  # of the sequence; 0 = not begun
         self._charged_ahead = 0  # the round that was charged before there was a sum
@@ -52,8 +54,8 @@ class Mechanism:
         if self._ledger is None:
             return
         self._ledger.check(cohort)
-        mechanism, round_num = self._config.privacy.mechanism, cohort.round_num
-        if mechanism == "local" or (mechanism == "distributed" and not self._ledger.has_sum(round_num)):
+        traits, round_num = self._kind.traits, cohort.round_num
+        if traits.releases_uploads or (traits.is_split and not self._ledger.has_sum(round_num)):
             self._ledger.charge(round_num, cohort.members)
             self._charged_ahead = round_num
 
@@ -63,16 +65,11 @@ class Mechanism:
         A phone would draw it from its own operating system. The simulation derives it from the run's sealed seed, the
         client and the very vector, so that a resumed round sends the same and a changed vector gets other noise.
         """
-        mechanism = self._config.privacy.mechanism
-        if mechanism not in FROM_CLIENTS:
+        if self._kind.client_noise is None:
             return vector
         stddev = client_stddev(self._config, encoder)
         digest = noise.keyed_digest(self._seed, f"client {round_num} {client_id}", vector)
-        label = f"client {round_num} {digest}"
-        if mechanism == "distributed":
-            own = noise.discrete_normal(self._seed, label, encoder.dim, stddev)
-        else:
-            own = np.rint(noise.normal(self._seed, label, encoder.dim) * stddev).astype(np.int64)
+        own = self._kind.client_noise(self._seed, f"client {round_num} {digest}", encoder.dim, stddev)
         noised = vector.copy()
         noised[: encoder.dim] += own.astype(np.uint32)  # modulo 2**32, as the sum
         return noised
@@ -80,11 +77,12 @@ class Mechanism:
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
         """See orchestrator.rounds.round.Privacy.release: checked, charged on disk, only then noised and let out."""
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
-        mechanism = self._config.privacy.mechanism
-        if self._ledger is not None and mechanism != "local" and not self._ledger.is_charged(cohort.round_num, digest):
+        if self._ledger is not None and not (
+            self._kind.traits.releases_uploads or self._ledger.is_charged(cohort.round_num, digest)
+        ):
             if self._charged_ahead == cohort.round_num:
                 self._ledger.bind(cohort.round_num, digest)
-            elif mechanism in CORRELATED and self._ledger.is_charged(cohort.round_num):
+            elif self._kind.traits.is_correlated and self._ledger.is_charged(cohort.round_num):
                 raise PrivacyStop(
                     f"round {cohort.round_num} was released before with another sum, and the same noise under two sums "
                     "gives their difference away: resume with the workers and versions that the run had, or train anew"
@@ -100,7 +98,7 @@ class Mechanism:
         privacy, cohort_size = self._config.privacy, self._config.rounds.cohort_size
         coordinates: NDArray = total[: encoder.dim].view(np.int32)
         share = None
-        if privacy.mechanism not in FROM_CLIENTS:
+        if not self._kind.traits.from_clients:
             scale = server_stddev(privacy, encoder)
             own = self._unit_noise(cohort.round_num, encoder.dim, digest) * scale  # a copy: sequences keep theirs
             coordinates = np.add(np.rint(own, out=own), coordinates, out=own)
@@ -112,8 +110,8 @@ class Mechanism:
     def _unit_noise(self, round_num: int, dim: int, digest: str) -> NDArray[np.float64]:
         """What the server adds in a round, in units of its standard deviation, float64 [dim]."""
         privacy = self._config.privacy
-        if privacy.mechanism == "central":
-            return noise.normal(self._seed, f"central {round_num} {digest}", dim)
+        if self._kind.sequence is None:
+            return noise.normal(self._seed, f"{privacy.mechanism} {round_num} {digest}", dim)
         if self._next_round == 0 or round_num < self._next_round:  # at the start, and after a resume
 
             def draw(label: str) -> NDArray[np.float64]:
@@ -129,9 +127,10 @@ class Mechanism:
 
 def noise_sequence(privacy: PrivacyConfig, draw: Draw) -> Iterator[NDArray[np.float64]]:
     """The noise of round 1, 2, ... of a mechanism whose noise is correlated."""
-    if privacy.mechanism == "tree":
-        return tree_noise(draw)
-    return matrix_noise(draw, square_root_coefficients(privacy.bands))
+    sequence = kind_of(MECHANISMS, "privacy.mechanism", privacy.mechanism).sequence
+    if sequence is None:
+        raise ValueError(f"mechanism must have correlated noise, got mechanism={privacy.mechanism!r}")
+    return sequence(privacy.bands, draw)
 
 
 def server_stddev(privacy: PrivacyConfig, encoder: Encoder) -> float:
@@ -151,7 +150,7 @@ def client_stddev(config: RunConfig, encoder: Encoder) -> float:
     Source: Kairouz, Liu, Steinke 2021, https://arxiv.org/abs/2102.06387, theorem 1.
     """
     stddev = config.privacy.noise_multiplier * encoder.l2_bound
-    if config.privacy.mechanism == "distributed":
+    if config.privacy.traits.is_split:
         stddev /= math.sqrt(config.aggregation.min_survivors)
     return stddev
 

@@ -7,39 +7,35 @@ those very rounds: no sampling is credited, and none is needed.
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Sequence
 
-from dp_accounting import DpEvent, GaussianDpEvent, NoOpDpEvent, SelfComposedDpEvent
+from dp_accounting import DpEvent, NoOpDpEvent
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop
-from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
-from orchestrator.settings.privacy import CORRELATED
+from orchestrator.privacy.mechanisms import MECHANISMS
+from orchestrator.settings.kinds import kind_of
 
 
 class History:
     """The participations of a run, and the event of the person whom they cost most.
 
     Args:
-      mechanism: central, tree, matrix, distributed or local.
+      mechanism: a name in MECHANISMS.
       noise_multiplier: standard deviation of the noise over the clip norm; tree: of a node; matrix: of a row.
       separation: rounds from one participation of a person to the next, at least; 1 = any.
       bands: of the matrix.
     """
 
     def __init__(self, mechanism: str, noise_multiplier: float, separation: int = 1, bands: int = 1):
+        kind = kind_of(MECHANISMS, "privacy.mechanism", mechanism)
         self._mechanism, self._noise, self._separation = mechanism, noise_multiplier, separation
-        self._coefficients = square_root_coefficients(bands)
+        self._is_correlated, self._tally = kind.traits.is_correlated, kind.new_tally(bands)
         self._last: dict[ClientId, int] = {}
         self._times: Counter[ClientId] = Counter()
-        self._squares: Counter[ClientId] = Counter()  # tree: squared counts over the complete nodes
-        self._nodes: list[tuple[int, Counter[ClientId]]] = []  # tree: the complete nodes, as the bits of the round
         self.last_round = 0  # that was added
-        self._num_rounds = 0  # tree: leaves
-        self._most = 0  # tree: of the squares
 
     def require_apart(self, cohort: Cohort) -> None:
         """Refuses a cohort with someone who took part too recently.
@@ -61,7 +57,7 @@ class History:
         Raises:
           PrivacyStop: noise is shared between rounds, and this round is not after those before.
         """
-        if self._mechanism in CORRELATED and round_num <= self.last_round:
+        if self._is_correlated and round_num <= self.last_round:
             raise PrivacyStop(
                 f"round {round_num} can't be released after round {self.last_round}: rounds share the noise of "
                 f"{self._mechanism!r} in their order; resume with the versions that the run had, or train anew"
@@ -70,16 +66,12 @@ class History:
         for member in members:
             self._last[member] = round_num
             self._times[member] += 1
-        if self._mechanism == "tree":
-            while self._num_rounds < round_num - 1:  # abandoned rounds: leaves with nobody
-                self._add_leaf(Counter())
-            self._add_leaf(Counter(members))
+        self._tally.add(round_num, members)
 
     def after(self, round_num: int, members: Sequence[ClientId]) -> History:
         """The history with another round; this one stays as it is."""
         after = copy.copy(self)
-        after._last, after._times, after._squares = self._last.copy(), self._times.copy(), self._squares.copy()
-        after._nodes = self._nodes.copy()  # a complete node never changes
+        after._last, after._times, after._tally = self._last.copy(), self._times.copy(), self._tally.copy()
         after.add(round_num, members)
         return after
 
@@ -93,23 +85,4 @@ class History:
         times = self.most_participations
         if times == 0:
             return NoOpDpEvent()
-        if self._mechanism == "tree":
-            return GaussianDpEvent(self._noise / math.sqrt(self._most))
-        if self._mechanism == "matrix":
-            return GaussianDpEvent(self._noise / math.sqrt(banded_squared(self._coefficients, times)))
-        return SelfComposedDpEvent(GaussianDpEvent(self._noise), times)
-
-    def _add_leaf(self, members: Counter[ClientId]) -> None:
-        self._num_rounds += 1
-        level, node = 0, members
-        self._count(node)
-        while self._nodes and self._nodes[-1][0] == level:
-            node = node + self._nodes.pop()[1]
-            level += 1
-            self._count(node)
-        self._nodes.append((level, node))
-
-    def _count(self, node: Counter[ClientId]) -> None:
-        for member, times in node.items():
-            self._squares[member] += times**2
-            self._most = max(self._most, self._squares[member])
+        return self._tally.event(self._noise, times)

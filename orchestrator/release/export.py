@@ -36,9 +36,10 @@ from models.weights import WEIGHT_NAMES, ModelSize
 from orchestrator.release.parity import _certify, _require_passed
 from orchestrator.release.provenance import bundle_files
 from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.rounds.sums import SUMS
 from orchestrator.run.data import _text_of
 from orchestrator.run.folder import RunFolder, RunIdentity
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 def export_run(
@@ -128,7 +129,7 @@ def _manifest(
 ) -> Manifest:
     size, time, client = ModelSize.of(state.model), config.data.max_words, config.client
     aggregation = Aggregation(
-        kind={"plain": "plain", "secagg": "secure", "encrypted": "encrypted"}[config.aggregation.aggregator],
+        kind=SUMS[config.aggregation.aggregator].manifest_name,
         l2_norm_clip_over_all=config.aggregation.clip_norm,
     )
     return Manifest(

@@ -25,6 +25,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.record import RECORD_FILE, read_record
 from orchestrator.run.results import read_figures
 from orchestrator.settings.audit import what_is_hidden
+from orchestrator.settings.kinds import MECHANISM_TRAITS
 
 _SCORES = {
     "model": "this model",
@@ -116,7 +117,7 @@ def _front_matter(values: Mapping[str, Any]) -> dict[str, Any]:
         {"type": "accuracy", "name": name, "value": round(model[field], 6)}
         for name, field in (("top-1 recall of the next word", "top1"), ("top-3 recall of the next word", "top3"))
     ]
-    private = values["privacy"].mechanism != "none"
+    private = MECHANISM_TRAITS[values["privacy"].mechanism].adds_noise
     return {
         **({"language": ["en"]} if values["data_text"] is _BUILT_IN else {}),
         "library_name": "fedkeys",

@@ -26,7 +26,7 @@ from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.data import _text_of
 from orchestrator.run.folder import RunFolder
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 _HELD_OUT_SENTENCES = 400
 

@@ -20,7 +20,7 @@ from models.files import write_atomically
 from orchestrator.errors import RunFolderError
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.record import RECORD_FILE, Provenance, build_provenance, read_record
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 CARD_FILE = "MODEL_CARD.md"
 STATEMENT_FILE = "provenance.intoto.json"

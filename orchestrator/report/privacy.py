@@ -14,7 +14,7 @@ from orchestrator.run.view import RunView
 
 def privacy(run: RunView) -> Optional[Section]:
     """Shows epsilon, what it rests on, and the noise; None for a run without differential privacy."""
-    if run.config.privacy.mechanism == "none":
+    if not run.config.privacy.traits.adds_noise:
         return None
     folder = RunFolder(Path(run.path))
     result = run_privacy(folder)

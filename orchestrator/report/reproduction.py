@@ -9,7 +9,7 @@ import msgspec
 from orchestrator.report.parts import Section, Table
 from orchestrator.run.view import RunView
 from orchestrator.settings.audit import what_is_hidden
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 def limits(run: RunView) -> Section:
@@ -22,7 +22,7 @@ def limits(run: RunView) -> Section:
         "begun words and corrects typing; key strokes saved are not measured.",
         "One training with one seed. Intervals are over people: another seed gives somewhat other figures.",
     ]
-    if run.config.aggregation.aggregator == "plain":
+    if not run.config.aggregation.traits.hides_updates:
         points.append("Updates were added in the clear: the server saw each one, and an update can give text away.")
     if all(r.epsilon is None for r in run.rounds):
         points.append("No differential privacy: the model may remember what somebody typed.")

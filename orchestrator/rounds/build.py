@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
@@ -16,20 +16,21 @@ from models.batches import Batches, build_batches
 from models.client_data import Sentences
 from models.vocabulary import UNK
 from models.weights import ModelSize, Weights
-from orchestrator.aggregator import Aggregator, PlainSum
+from orchestrator.aggregator import Aggregator
 from orchestrator.encoding import AdaptiveClip, Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.rounds.schedules import learning_rate_at
+from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence
-from orchestrator.settings.privacy import FROM_CLIENTS
-from orchestrator.settings.run_config import RunConfig, cohort_limit
+from orchestrator.settings.cohorts import cohort_limit
+from orchestrator.settings.kinds import WEIGHTINGS, kind_of
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
 
 _MODULUS_BITS = 32
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
-    from orchestrator.secagg.graph import Policy
 
 
 class NoStopwatch:
@@ -42,7 +43,8 @@ class NoStopwatch:
 
 def client_weight(config: RunConfig, num_tokens: int, num_examples: int) -> float:
     """What a client's update counts by in the mean."""
-    return {"tokens": num_tokens, "examples": num_examples, "equal": 1}[config.client.weighting]
+    weighting = kind_of(WEIGHTINGS, "client.weighting", config.client.weighting)
+    return weighting.weight(num_tokens, num_examples)
 
 
 def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
@@ -66,11 +68,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
     return Encoder(
         clip_norm=first_clip_norm(config),
         num_clients=config.rounds.cohort_size,
-        max_weight={
-            "tokens": most_sentences * config.data.max_words,
-            "examples": most_sentences,
-            "equal": 1,
-        }[config.client.weighting],
+        max_weight=client_weight(config, most_sentences * config.data.max_words, most_sentences),
         shapes=size.shapes,
         bits=_bits_under_noise(config),
         count_under_clip=config.privacy.adaptive_clip,
@@ -79,7 +77,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
 
 def first_clip_norm(config: RunConfig) -> float:
     """The clip norm of the first round, and of all if it does not adapt."""
-    return config.aggregation.clip_norm if config.privacy.mechanism == "none" else config.privacy.clip_norm
+    return config.privacy.clip_norm if config.privacy.traits.adds_noise else config.aggregation.clip_norm
 
 
 def _bits_under_noise(config: RunConfig) -> Optional[int]:
@@ -91,11 +89,11 @@ def _bits_under_noise(config: RunConfig) -> Optional[int]:
       ValueError: the noise multiplier is still open.
     """
     privacy, num_clients = config.privacy, config.rounds.cohort_size
-    if privacy.mechanism not in FROM_CLIENTS:
+    if not privacy.traits.from_clients:
         return None
     if privacy.noise_multiplier <= 0:
         raise ValueError(f"noise_multiplier must be resolved, got noise_multiplier={privacy.noise_multiplier}")
-    noisy_sums = num_clients if privacy.mechanism == "local" else num_clients / config.aggregation.min_survivors
+    noisy_sums = num_clients if privacy.traits.releases_uploads else num_clients / config.aggregation.min_survivors
     clips = num_clients + 10.0 * privacy.noise_multiplier * math.sqrt(noisy_sums)
     return min(_MODULUS_BITS - (num_clients - 1).bit_length(), int(_MODULUS_BITS - math.log2(clips)))
 
@@ -108,41 +106,29 @@ def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
     return AdaptiveClip(first_clip_norm(config), privacy.clip_quantile, privacy.clip_learning_rate)
 
 
-def build_aggregator(aggregation: AggregationConfig, observer: Optional[Callable] = None) -> Aggregator:
+def build_aggregator(aggregation: AggregationConfig, observer: Optional[Observer] = None) -> Aggregator:
     """The aggregator that a configuration names; each one's libraries are loaded only if it is used.
 
     Args:
       aggregation: the configuration.
-      observer: of secagg: is shown every message that the server receives.
+      observer: is shown every message that the server receives, by a sum that has messages: secagg.
+
+    Raises:
+      ConfigError: nobody knows the aggregator.
     """
-    if aggregation.aggregator == "secagg":
-        from orchestrator.secagg import SecAgg
-
-        return SecAgg(secagg_policy(aggregation), observer=observer)
-    if aggregation.aggregator == "encrypted":
-        from orchestrator.homomorphic.encrypted_sum import EncryptedSum
-        from orchestrator.homomorphic.parameters import BfvParameters
-
-        return EncryptedSum(BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits))
-    return PlainSum()
+    return _sum_kind(aggregation).build(aggregation, observer)
 
 
 def require_summable(config: RunConfig) -> None:
     """Checks, before anything runs, that the aggregator can protect and sum cohorts of the configured size.
 
     Raises:
-      ConfigError: it can't.
+      ConfigError: it can't, or nobody knows it.
     """
-    aggregation, cohort_size = config.aggregation, cohort_limit(config)
+    aggregation = config.aggregation
+    kind = _sum_kind(aggregation)
     try:
-        if aggregation.aggregator == "secagg":
-            from orchestrator.secagg.graph import graph_parameters
-
-            graph_parameters(cohort_size, secagg_policy(aggregation))
-        elif aggregation.aggregator == "encrypted":
-            from orchestrator.homomorphic.parameters import BfvParameters
-
-            BfvParameters(aggregation.poly_degree, aggregation.coeff_modulus_bits).require_room(cohort_size)
+        kind.require_room(aggregation, cohort_limit(config))
     except (OrchestratorError, ValueError) as error:
         raise ConfigError(
             f"rounds.cohort_size = {config.rounds.cohort_size} with aggregation.aggregator = "
@@ -150,15 +136,8 @@ def require_summable(config: RunConfig) -> None:
         ) from None
 
 
-def secagg_policy(aggregation: AggregationConfig) -> Policy:
-    """What a party of the secure aggregation assumes and insists on."""
-    from orchestrator.secagg.graph import Policy
-
-    return Policy(
-        corrupt_share=aggregation.corrupt_share,
-        dropout_share=aggregation.dropout_share,
-        min_survivors=max(2, aggregation.min_survivors),
-    )
+def _sum_kind(aggregation: AggregationConfig) -> SumKind:
+    return kind_of(SUMS, "aggregation.aggregator", aggregation.aggregator)
 
 
 def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:

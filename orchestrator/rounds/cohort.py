@@ -10,7 +10,8 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import ConfigError
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.files import FaultsConfig, RunConfig
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import FaultsConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def everybody(config: RunConfig, people: Sequence[ClientId]) -> CohortSource:
 
     def plan(round_num: int) -> RoundPlan:
         cohort_size, min_survivors = config.rounds.cohort_size, config.aggregation.min_survivors
-        if config.privacy.separation and config.privacy.mechanism != "none":
+        if config.privacy.separation and config.privacy.traits.adds_noise:
             cohort = select_by_turns(
                 people, round_num, cohort_size, config.privacy.separation, config.seed, min_survivors
             )

@@ -13,7 +13,7 @@ from models.corpus import ClientId
 from models.metrics import ClientSums
 from models.weights import Weights
 from orchestrator.errors import Diverged
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.runtime import Runtime
 
 _BATCH_SIZE = 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from orchestrator.settings.kinds import SCHEDULES, kind_of
 
 
 def learning_rate_at(
@@ -24,13 +24,14 @@ def learning_rate_at(
         round_num: 1..num_rounds.
         num_rounds: how many rounds the whole run has, also when it is resumed.
         learning_rate: the full rate.
-        schedule: "constant" (no fall), "linear" or "cosine".
+        schedule: a name in SCHEDULES: "constant" (no fall), "linear" or "cosine".
         decay_start: share of the rounds before the fall, in [0, 1].
         decay_floor: share of the rate that is left at the end, in [0, 1].
         warmup_rounds: rounds before the full rate.
 
     Raises:
-        ValueError: for a round outside the run or a schedule of another name.
+        ValueError: the round is outside the run.
+        ConfigError: nobody knows the schedule.
 
     >>> [learning_rate_at(r, 8, 0.5, "linear", decay_start=0.5, decay_floor=0.5) for r in (1, 4, 6, 8)]
     [0.5, 0.5, 0.375, 0.25]
@@ -38,14 +39,9 @@ def learning_rate_at(
     if not 1 <= round_num <= num_rounds:
         raise ValueError(f"round_num must be in 1..num_rounds, got round_num={round_num}, num_rounds={num_rounds}")
     warmth = min(1.0, round_num / (warmup_rounds + 1))
-    if schedule == "constant":
+    kind = kind_of(SCHEDULES, "schedule", schedule)
+    if not kind.falls:
         return learning_rate * warmth
     first = decay_start * num_rounds
     fallen = max(0.0, (round_num - first) / (num_rounds - first)) if first < num_rounds else 0.0
-    if schedule == "linear":
-        left = 1.0 - fallen
-    elif schedule == "cosine":
-        left = (1.0 + math.cos(math.pi * fallen)) / 2.0
-    else:
-        raise ValueError(f"schedule must be constant, linear or cosine, got schedule={schedule!r}")
-    return learning_rate * warmth * (decay_floor + (1.0 - decay_floor) * left)
+    return learning_rate * warmth * (decay_floor + (1.0 - decay_floor) * kind.left(fallen))

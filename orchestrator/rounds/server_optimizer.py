@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.weights import ModelSize, Weights
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 Optimizer = tuple[
     Callable[[], Any],  # the first state

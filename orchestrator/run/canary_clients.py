@@ -20,7 +20,7 @@ from models.corpus import ClientId
 from models.weights import ModelSize, Weights
 from orchestrator.errors import ConfigError
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 _LONGER = 1.01  # than the clip norm, so that it is clipped as a person's longest updates are
 

@@ -11,7 +11,7 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.cohort import select_cohort
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.planted import plant_phrases
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 POOLED, FEDERATED = "pooled", "federated"  # as data.vocabulary; anything else is a file
 

@@ -114,12 +114,12 @@ def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
 
 
 def _require_possible(config: RunConfig, num_files: int) -> None:
-    if config.privacy.mechanism != "none" or config.privacy.adaptive_clip:
+    if config.privacy.traits.adds_noise or config.privacy.adaptive_clip:
         raise ConfigError(
             f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: a file "
             "does not tell whose it is, so the ledger can't count participations; use a run with 'none' and false"
         )
-    if config.fleet.policy != "off":
+    if config.fleet.kind.has_fleet:
         raise ConfigError(f"fleet.policy = {config.fleet.policy!r}: files know no virtual clock; use a run with 'off'")
     least, most = config.aggregation.min_survivors, config.rounds.cohort_size
     if num_files > most:

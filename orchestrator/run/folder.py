@@ -32,7 +32,9 @@ from models.files import write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
-from orchestrator.settings.files import RunConfig, RuntimeConfig, config_digest, read_config, write_config
+from orchestrator.settings.files import config_digest, read_config, write_config
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import RuntimeConfig
 
 SCHEMA = 1
 

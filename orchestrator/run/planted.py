@@ -11,7 +11,7 @@ from models.client_data import ClientData
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 REPEATS = (1, 4, 16)
 

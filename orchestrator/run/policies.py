@@ -12,10 +12,11 @@ import msgspec
 
 from orchestrator.errors import ConfigError
 from orchestrator.fleet.plan import Note, plan_figures, plan_fleet
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.kinds import FLEET_POLICIES
+from orchestrator.settings.run_config import RunConfig
 
 Observing = Callable[[], AbstractContextManager[Any]]  # of an orchestrator.run.training.Observer
-POLICIES = ("sync", "fedbuff")
+POLICIES = tuple(name for name, policy in FLEET_POLICIES.items() if policy.has_fleet)
 
 
 def compare_policies(
@@ -46,7 +47,7 @@ def compare_policies(
 
 def _with_policy(config: RunConfig, policy: str) -> RunConfig:
     aggregation = config.aggregation
-    if policy == "fedbuff" and aggregation.aggregator == "secagg":
+    if FLEET_POLICIES[policy].is_buffered and aggregation.traits.needs_cohort_first:
         aggregation = msgspec.structs.replace(aggregation, aggregator="encrypted")
     fleet = msgspec.structs.replace(config.fleet, policy=policy)
     return msgspec.structs.replace(config, fleet=fleet, aggregation=aggregation)

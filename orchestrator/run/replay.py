@@ -18,8 +18,7 @@ from orchestrator.run import record
 from orchestrator.run.data import read_own_text
 from orchestrator.run.folder import RunFolder, digest_of_what_matters
 from orchestrator.run.record import Entry
-from orchestrator.settings.files import RunConfig
-from orchestrator.settings.privacy import FROM_CLIENTS
+from orchestrator.settings.run_config import RunConfig
 
 
 def replay_round(
@@ -119,7 +118,7 @@ def _check_round(folder: RunFolder, config: RunConfig, entries: Sequence[Entry],
 
 def _read_privacy(folder: RunFolder, config: RunConfig, commitment: str) -> Optional[Privacy]:
     """The run's mechanism with its sealed noise, or what stops before the noise if the seed is not there."""
-    if config.privacy.mechanism == "none":
+    if not config.privacy.traits.adds_noise:
         return None
     from orchestrator.privacy import noise
     from orchestrator.privacy.mechanism import Mechanism
@@ -131,7 +130,7 @@ def _read_privacy(folder: RunFolder, config: RunConfig, commitment: str) -> Opti
                 f"{folder.path / noise.SEED_FILE} is not the seed that the record commits to: restore it"
             )
         return Mechanism(config, seed, None)
-    if config.privacy.mechanism in FROM_CLIENTS:
+    if config.privacy.traits.from_clients:
         raise RunFolderError(
             f"{folder.path / noise.SEED_FILE} is missing, and the clients' own noise follows from it: nothing of the "
             "round can be computed again without it"

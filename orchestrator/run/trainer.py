@@ -40,7 +40,8 @@ from orchestrator.rounds.round import (
     run_round,
 )
 from orchestrator.run.canary_clients import build_canaries, participants
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.kinds import CLIENT_RUNTIMES
+from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
 from tff_pipelines.runtime import Runtime
@@ -63,14 +64,14 @@ def open_trainer(
 
 def build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
     """The simulated fleet, which goes through its rounds from the first; None if the run has none."""
-    return None if config.fleet.policy == "off" else FleetSource(config, size, data.train)
+    return FleetSource(config, size, data.train) if config.fleet.kind.has_fleet else None
 
 
 def build_phones(
     stack: contextlib.ExitStack, config: RunConfig, size: ModelSize, runtime: Runtime, note: Callable[[str], None]
 ) -> Optional[LiteRtClients]:
     """The LiteRT clients, if the configuration wants them; closed with the stack."""
-    if config.client.runtime != "litert":
+    if not CLIENT_RUNTIMES[config.client.runtime].is_exported:
         return None
     note("exporting the model for LiteRT")
     clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
@@ -129,7 +130,7 @@ class Trainer:
             return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
         client_learning_rate, server_learning_rate = learning_rates(config, round_num)
         functions = self._functions
-        if config.fleet.policy == "fedbuff":
+        if config.fleet.kind.is_buffered:
             functions = buffered_functions(functions, plan, state, config.fleet.staleness_exponent)
         after, report = run_round(
             state,

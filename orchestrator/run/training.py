@@ -20,7 +20,7 @@ from orchestrator.run.canary_clients import participants
 from orchestrator.run.folder import RunFolder, RunIdentity, build_identity
 from orchestrator.run.record import RECORD_FILE, Recorder, build_provenance
 from orchestrator.run.trainer import Trainer, build_fleet, build_phones
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.runtime import Runtime
 
 _MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
@@ -113,7 +113,7 @@ def train(
             write_atomically(folder.path / "fleet_devices.json", fleet.devices_json())
         observer.stage("building the TFF computations")
         privacy, noise_commitment = None, ""
-        if config.privacy.mechanism != "none":
+        if config.privacy.traits.adds_noise:
             from orchestrator.privacy import noise
             from orchestrator.privacy.mechanism import build_mechanism
 

@@ -15,7 +15,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.run.canary_clients import canary_names
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.results import Evaluation, _convert, _read_evaluation
-from orchestrator.settings.files import RunConfig
+from orchestrator.settings.run_config import RunConfig
 
 
 class StageBill(msgspec.Struct, frozen=True):

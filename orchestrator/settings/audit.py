@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from orchestrator.settings.types import CountOrNone, says
-
-if TYPE_CHECKING:
-    pass
 
 MIN_CANARIES = 20
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-from typing import Any
 
 import msgspec
 import tomli_w
 
+from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.presets import PRESETS
-from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.run_config import SECTIONS, RunConfig
 
 
 def describe_config() -> str:
@@ -21,30 +21,13 @@ def describe_config() -> str:
         "",
     ]
     for field in msgspec.structs.fields(RunConfig):
-        if field.name not in _SECTIONS:
+        if field.name not in SECTIONS:
             lines += _describe(field)
-    for section, struct in _SECTIONS.items():
+    for section, struct in SECTIONS.items():
         lines += [f"# {struct.__doc__}", f"[{section}]"]
         for field in msgspec.structs.fields(struct):
             lines += _describe(field)
     return "\n".join(lines[:-1]) + "\n"
-
-
-_SECTIONS: dict[str, Any] = {
-    field.name: type(field.default)
-    for field in msgspec.structs.fields(RunConfig)
-    if isinstance(field.default, msgspec.Struct)
-}
-
-
-# Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
-_LATER_SECTIONS = ("fleet", "privacy")
-
-
-_SETTINGS = frozenset(
-    [field.name for field in msgspec.structs.fields(RunConfig) if field.name not in _SECTIONS]
-    + [f"{name}.{field.name}" for name, struct in _SECTIONS.items() for field in msgspec.structs.fields(struct)]
-)
 
 
 def _describe(field: msgspec.structs.FieldInfo) -> list[str]:
@@ -52,16 +35,18 @@ def _describe(field: msgspec.structs.FieldInfo) -> list[str]:
     info = msgspec.inspect.type_info(field.type)
     assert isinstance(info, msgspec.inspect.Metadata)
     text = (info.extra_json_schema or {})["description"]
-    allowed = re.sub(r", at most \d{10,}", "", _allowed(info.type))  # only what an array can index: not worth a word
+    allowed = re.sub(r", at most \d{10,}", "", allowed_values(info))  # only what an array can index: not worth a word
     comment = textwrap.wrap(f"{text} ({allowed})" if allowed else text, width=98)
     return [f"# {line}" for line in comment] + [tomli_w.dumps({field.name: field.default}).strip(), ""]
 
 
-def _allowed(kind: msgspec.inspect.Type) -> str:
+def allowed_values(info: msgspec.inspect.Metadata) -> str:
     """Returns what a setting may be, in words: 'constant, linear or cosine', 'at least 0, below 1', or ''."""
+    kind = info.type
+    if info.extra:
+        return one_of_words(info.extra["one_of"])
     if isinstance(kind, msgspec.inspect.LiteralType):
-        *others, last = (str(value) for value in kind.values)
-        return f"{', '.join(others)} or {last}" if others else last
+        return one_of_words(kind.values)
     if isinstance(kind, msgspec.inspect.StrType):
         return "a text that is not empty" if kind.min_length else ""
     words = {"ge": "at least", "gt": "above", "lt": "below", "le": "at most"}

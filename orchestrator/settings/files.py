@@ -1,4 +1,4 @@
-"""The configuration of a run: presets, TOML in and out, and the list of every setting.
+"""The configuration of a run: presets, and TOML in and out.
 
 A setting comes from, the later winning: the defaults (which are the preset `small`), a preset, a TOML file,
 the flags of the command line. What the settings are is in orchestrator/settings/run_config.py.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,23 +17,13 @@ from typing import Any, Optional, Union
 import msgspec
 import tomli_w
 
+from models.files import write_atomically
 from orchestrator.errors import ConfigError
-from orchestrator.settings.describe import _LATER_SECTIONS, _SECTIONS, _SETTINGS, _allowed, describe_config
-from orchestrator.settings.fleet import FLEET_PRESETS, FleetConfig
+from orchestrator.settings.describe import allowed_values
+from orchestrator.settings.fleet import FLEET_PRESETS
+from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.presets import PRESETS
-from orchestrator.settings.privacy import PrivacyConfig
-from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import (
-    AggregationConfig,
-    ClientConfig,
-    DataConfig,
-    EvaluationConfig,
-    FaultsConfig,
-    ModelConfig,
-    RoundsConfig,
-    RuntimeConfig,
-    ServerConfig,
-)
+from orchestrator.settings.run_config import KINDS, SECTIONS, RunConfig
 from orchestrator.settings.types import Setting
 
 if sys.version_info >= (3, 11):
@@ -42,27 +31,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = [
-    "PRESETS",
-    "AggregationConfig",
-    "ClientConfig",
-    "DataConfig",
-    "EvaluationConfig",
-    "FaultsConfig",
-    "FleetConfig",
-    "ModelConfig",
-    "PrivacyConfig",
-    "RoundsConfig",
-    "RunConfig",
-    "RuntimeConfig",
-    "ServerConfig",
-    "config_digest",
-    "describe_config",
-    "preset",
-    "read_config",
-    "read_fleet_settings",
-    "write_config",
-]
+
+# Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
+_LATER_SECTIONS = ("fleet", "privacy", "audit")
 
 
 def preset(name: str) -> RunConfig:
@@ -106,7 +77,7 @@ def read_config(
             )
         layers[f"preset {preset}"] = dict(presets[preset])
     if path is not None:
-        layers[str(path)] = dict(_flatten(_read_toml(Path(path))))
+        layers[str(path)] = dict(_dotted(_read_toml(Path(path))))
     if overrides:
         layers["command line"] = {name: value for name, value in overrides.items() if value is not None}
 
@@ -115,6 +86,7 @@ def read_config(
     for source, settings in layers.items():
         for name, value in settings.items():
             _check_known(name, value, source)
+            _check_kind(name, value, source)
             section, _, field = name.rpartition(".")
             (sections.setdefault(section, {}) if section else sections)[field] = value
             source_of[name] = source
@@ -122,7 +94,7 @@ def read_config(
         config = msgspec.convert(sections, RunConfig)
     except msgspec.ValidationError as error:
         raise _explain(error, sections, source_of) from None
-    for name, value in _flatten(msgspec.to_builtins(config)):
+    for name, value in flat_settings(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{source_of[name]}: {name} = {value} is not a finite number")
     return config
@@ -141,7 +113,7 @@ def read_fleet_settings(name: str) -> dict[str, Setting]:
         return {key: value for key, value in FLEET_PRESETS[name].items() if key.startswith("fleet.")}
     if not Path(name).exists():
         raise ConfigError(f"--fleet {name}: is neither a file nor one of {', '.join(FLEET_PRESETS)}")
-    settings = dict(_flatten(_read_toml(Path(name))))
+    settings = dict(_dotted(_read_toml(Path(name))))
     for key, value in settings.items():
         _check_known(key, value, name)
     return {"fleet.policy": "sync", **settings}
@@ -155,13 +127,9 @@ def write_config(config: RunConfig, path: Union[str, Path]) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        unfinished.write_text(tomli_w.dumps(msgspec.to_builtins(config)), encoding="utf-8")
-        os.replace(unfinished, path)
+        write_atomically(Path(path), tomli_w.dumps(msgspec.to_builtins(config)).encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise ConfigError(f"{path}: can't write the configuration: {error.strerror}") from None
 
 
@@ -189,23 +157,42 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(config: RunConfig) -> dict[str, Setting]:
+    """Returns {dotted name: value} of every setting, in the order of the sections.
+
+    >>> flat_settings(RunConfig())["rounds.cohort_size"]
+    10
+    """
+    return dict(_dotted(msgspec.to_builtins(config)))
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted name, value) of every setting; also of an empty section that nobody knows: a mistake."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        elif value != {} or prefix + name not in _SECTIONS:
+            yield from _dotted(value, f"{prefix}{name}.")
+        elif value != {} or prefix + name not in SECTIONS:
             yield prefix + name, value
+
+
+_SETTINGS = frozenset(flat_settings(RunConfig()))
 
 
 def _check_known(name: str, value: Any, source: str) -> None:
     if name in _SETTINGS:
         return
-    if name in _SECTIONS:
+    if name in SECTIONS:
         raise ConfigError(
             f"{source}: {name} = {value!r}, but {name} is a section: write [{name}] and its settings below"
         )
     raise ConfigError(f"{source}: there is no setting {name}{_closest(name, _SETTINGS)} (`fedkeys config` lists them)")
+
+
+def _check_kind(name: str, value: Any, source: str) -> None:
+    """Refuses a kind that nobody knows, here where its file is known."""
+    names = tuple(KINDS.get(name, ()))
+    if names and value not in names:
+        raise ConfigError(f"{source}: {name} = {value!r}: must be {one_of_words(names)}{_closest(str(value), names)}")
 
 
 def _closest(name: str, names: Collection[str]) -> str:
@@ -223,13 +210,13 @@ def _explain(error: msgspec.ValidationError, sections: dict[str, Any], source_of
     name = where.rstrip("`")
     section, _, field_name = name.rpartition(".")
     value = sections[section][field_name] if section else sections[field_name]
-    struct = _SECTIONS[section] if section else RunConfig
+    struct = SECTIONS[section] if section else RunConfig
     field = next(field for field in msgspec.structs.fields(struct) if field.name == field_name)
-    kind = msgspec.inspect.type_info(field.type)
-    assert isinstance(kind, msgspec.inspect.Metadata)
-    allowed = _allowed(kind.type)
-    if isinstance(kind.type, msgspec.inspect.LiteralType):
-        allowed += _closest(str(value), [str(choice) for choice in kind.type.values])
+    info = msgspec.inspect.type_info(field.type)
+    assert isinstance(info, msgspec.inspect.Metadata)
+    allowed = allowed_values(info)
+    if isinstance(info.type, msgspec.inspect.LiteralType):
+        allowed += _closest(str(value), [str(choice) for choice in info.type.values])
     elif ", got" in reason:
         allowed = _TYPE_NAMES[type(field.default)]
     return ConfigError(f"{source_of[name]}: {name} = {value!r}: must be {allowed}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import Annotated, Literal, Union
 
 import msgspec
 from msgspec import Meta
 
+from orchestrator.settings.kinds import FLEET_POLICIES, FleetPolicy, kind_of
 from orchestrator.settings.types import (
     Count,
     CountOrNone,
@@ -14,18 +15,16 @@ from orchestrator.settings.types import (
     Positive,
     Share,
     ShareBelowOne,
+    one_of,
     says,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A simulated fleet of phones: who is there, how fast, who drops out, and how the server deals with it."""
 
     policy: Annotated[
-        Literal["off", "sync", "fedbuff"],
+        Annotated[str, one_of(FLEET_POLICIES)],
         says(
             "off: everybody is there and nothing takes time. sync: rounds of a cohort. fedbuff: the server steps when "
             "enough updates have come, whatever version they started from."
@@ -94,6 +93,11 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         NotNegative, says("fedbuff: an update that is t steps old counts 1 / (1 + t) to this power.")
     ] = 0.5
     max_staleness: Annotated[CountOrNone, says("fedbuff: an update that is older is thrown away.")] = 20
+
+    @property
+    def kind(self) -> FleetPolicy:
+        """The row of the policy."""
+        return kind_of(FLEET_POLICIES, "fleet.policy", self.policy)
 
 
 # Presets set more than the fleet: what a phone has to do is the model's and the client's.

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from orchestrator.settings.types import CountOrNone, NotNegative, Share, says
-
-if TYPE_CHECKING:
-    pass
-
-
-CORRELATED = ("tree", "matrix")  # their noise is correlated over rounds
-FROM_CLIENTS = ("distributed", "local")  # their noise is added by the clients
+from orchestrator.settings.kinds import MECHANISM_TRAITS, MechanismTraits, kind_of
+from orchestrator.settings.types import CountOrNone, NotNegative, Share, one_of, says
 
 
 class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Differential privacy of a person's whole text (user level), and the clip that follows the updates' norms."""
 
     mechanism: Annotated[
-        Literal["none", "central", "tree", "matrix", "distributed", "local"],
+        Annotated[str, one_of(MECHANISM_TRAITS)],
         says(
             "central: the server adds independent noise to each sum. tree, matrix: noise that later rounds partly take "
             "back (DP-FTRL). distributed: the clients add it, inside the secure sum. local: each client adds all of it."
@@ -68,3 +62,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "0 = rounds.cohort_size / 20, or 1.6 noise multipliers if that is more."
         ),
     ] = 0.0
+
+    @property
+    def traits(self) -> MechanismTraits:
+        """What the mechanism promises."""
+        return kind_of(MECHANISM_TRAITS, "privacy.mechanism", self.mechanism)

@@ -1,14 +1,14 @@
-"""The settings of a run as frozen types: meaning, range and default of each, and the rules that join two.
+"""A run's settings as one frozen type, and the rules that join two of them.
 
-Wherever a RunConfig exists it obeys those rules: it checks them itself. orchestrator/settings/files.py reads and
-writes it as TOML.
+Wherever a RunConfig exists it obeys the rules: it checks them itself. What each setting means stands with its section;
+orchestrator/settings/files.py reads and writes all of them as TOML.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from operator import attrgetter
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from msgspec import Meta
 from orchestrator.errors import ConfigError
 from orchestrator.settings.audit import MIN_CANARIES, AuditConfig
 from orchestrator.settings.fleet import FleetConfig
+from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, WEIGHTINGS, kind_of
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.sections import (
     AggregationConfig,
@@ -30,9 +31,7 @@ from orchestrator.settings.sections import (
     RuntimeConfig,
     ServerConfig,
 )
-from orchestrator.settings.types import (
-    says,
-)
+from orchestrator.settings.types import says
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,73 +59,107 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_rules(self)
 
 
+Rule = tuple[bool, tuple[str, ...], str]  # holds, the settings that it joins, what to change
+
+
+def _sections() -> dict[str, type[msgspec.Struct]]:
+    fields = msgspec.structs.fields(RunConfig)
+    return {field.name: type(field.default) for field in fields if isinstance(field.default, msgspec.Struct)}
+
+
+def _kinds() -> dict[str, Mapping[str, object]]:
+    found: dict[str, Mapping[str, object]] = {}
+    for section, struct in SECTIONS.items():
+        for field in msgspec.structs.fields(struct):
+            info = msgspec.inspect.type_info(field.type)
+            if isinstance(info, msgspec.inspect.Metadata) and info.extra:
+                found[f"{section}.{field.name}"] = info.extra["one_of"]
+    return found
+
+
+SECTIONS = _sections()
+KINDS = _kinds()  # {setting that names a kind: the rows that it may name}
+
+
 def check_rules(config: RunConfig) -> None:
-    """Returns nothing; checks every rule that joins two settings, and the form of runtime.workers.
+    """Checks that every kind is known, every rule that joins two settings, and the form of runtime.workers.
 
     Raises:
         ConfigError: names the settings, their values and what to change.
     """
-    data, server, num_rounds = config.data, config.server, config.rounds.count
-    rules = [
-        (
-            config.model.vocabulary_size <= data.vocabulary_size,
-            ("model.vocabulary_size", "data.vocabulary_size"),
-            "the model can't have more words than the vocabulary; lower the first or raise the second",
-        ),
-        (
-            config.aggregation.min_survivors <= config.rounds.cohort_size,
-            ("aggregation.min_survivors", "rounds.cohort_size"),
-            "no round could ever be summed; lower the first or raise the second",
-        ),
-        (
-            config.aggregation.aggregator == "plain" or config.aggregation.min_survivors >= 2,
-            ("aggregation.aggregator", "aggregation.min_survivors"),
-            "the sum of one is that one's update; raise the second to 2 or more",
-        ),
-        (
-            config.faults.before_shares + config.faults.before_upload + config.faults.before_unmask < 1.0,
-            ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
-            "nobody would be left; their sum must be below 1",
-        ),
-        (
-            data.dev_share + data.test_share < 1.0,
-            ("data.dev_share", "data.test_share"),
-            "nobody is left to train; their sum must be below 1",
-        ),
-        (
-            data.min_sentences <= data.max_sentences_train,
-            ("data.min_sentences", "data.max_sentences_train"),
-            "nobody could have enough sentences to train; lower the first or raise the second",
-        ),
-        (
-            config.client.runtime == "tff" or config.client.dropout == config.client.proximal == 0.0,
-            ("client.runtime", "client.dropout", "client.proximal"),
-            "the exported model trains without dropout and FedProx; set both to 0",
-        ),
-        (
-            config.client.length_buckets <= data.max_words,
-            ("client.length_buckets", "data.max_words"),
-            "there are no more lengths than that; lower the first",
-        ),
-        (
-            server.warmup_rounds < num_rounds,
-            ("server.warmup_rounds", "rounds.count"),
-            "the full learning rate would never come; lower the first or raise the second",
-        ),
-        (
-            server.schedule == "constant" or server.warmup_rounds <= server.decay_start * num_rounds,
-            ("server.warmup_rounds", "server.decay_start", "rounds.count"),
-            "the learning rate would fall before it is full; lower the first or raise the second",
-        ),
-        *audit_rules(config),
-        *fleet_rules(config),
-        *privacy_rules(config),
-    ]
-    for holds, names, advice in rules:
+    for setting, kinds in KINDS.items():
+        kind_of(kinds, setting, attrgetter(setting)(config))
+    parts = (data_rules, sum_rules, training_rules, audit_rules, fleet_rules, privacy_rules)
+    for holds, names, advice in chain.from_iterable(rules(config) for rules in parts):
         if not holds:
             values = ", ".join(f"{name} = {attrgetter(name)(config)}" for name in names)
             raise ConfigError(f"{values}: {advice}")
     _check_workers(config.runtime.workers)
+
+
+def data_rules(config: RunConfig) -> Iterator[Rule]:
+    """The rules on the text and the model's words; see check_rules."""
+    data = config.data
+    yield (
+        config.model.vocabulary_size <= data.vocabulary_size,
+        ("model.vocabulary_size", "data.vocabulary_size"),
+        "the model can't have more words than the vocabulary; lower the first or raise the second",
+    )
+    yield (
+        data.dev_share + data.test_share < 1.0,
+        ("data.dev_share", "data.test_share"),
+        "nobody is left to train; their sum must be below 1",
+    )
+    yield (
+        data.min_sentences <= data.max_sentences_train,
+        ("data.min_sentences", "data.max_sentences_train"),
+        "nobody could have enough sentences to train; lower the first or raise the second",
+    )
+
+
+def sum_rules(config: RunConfig) -> Iterator[Rule]:
+    """The rules on the sum and on who drops out of it; see check_rules."""
+    aggregation, faults = config.aggregation, config.faults
+    yield (
+        aggregation.min_survivors <= config.rounds.cohort_size,
+        ("aggregation.min_survivors", "rounds.cohort_size"),
+        "no round could ever be summed; lower the first or raise the second",
+    )
+    yield (
+        aggregation.min_survivors >= 2 or not aggregation.traits.hides_updates,
+        ("aggregation.aggregator", "aggregation.min_survivors"),
+        "the sum of one is that one's update; raise the second to 2 or more",
+    )
+    yield (
+        faults.before_shares + faults.before_upload + faults.before_unmask < 1.0,
+        ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
+        "nobody would be left; their sum must be below 1",
+    )
+
+
+def training_rules(config: RunConfig) -> Iterator[Rule]:
+    """The rules on the clients' and the server's training; see check_rules."""
+    client, server, num_rounds = config.client, config.server, config.rounds.count
+    yield (
+        client.dropout == client.proximal == 0.0 or not CLIENT_RUNTIMES[client.runtime].is_exported,
+        ("client.runtime", "client.dropout", "client.proximal"),
+        "the exported model trains without dropout and FedProx; set both to 0",
+    )
+    yield (
+        client.length_buckets <= config.data.max_words,
+        ("client.length_buckets", "data.max_words"),
+        "there are no more lengths than that; lower the first",
+    )
+    yield (
+        server.warmup_rounds < num_rounds,
+        ("server.warmup_rounds", "rounds.count"),
+        "the full learning rate would never come; lower the first or raise the second",
+    )
+    yield (
+        server.warmup_rounds <= server.decay_start * num_rounds or not SCHEDULES[server.schedule].falls,
+        ("server.warmup_rounds", "server.decay_start", "rounds.count"),
+        "the learning rate would fall before it is full; lower the first or raise the second",
+    )
 
 
 def _check_workers(spec: str) -> None:
@@ -142,8 +175,8 @@ def _check_workers(spec: str) -> None:
             )
 
 
-def audit_rules(config: RunConfig) -> Iterator[tuple[bool, tuple[str, ...], str]]:
-    """(holds, the settings it joins, what to change) for each rule."""
+def audit_rules(config: RunConfig) -> Iterator[Rule]:
+    """The rules on an audit's phrases and canary clients; see check_rules."""
     yield (
         config.audit.phrases == 0 or config.audit.phrase_words <= config.data.max_words,
         ("audit.phrase_words", "data.max_words"),
@@ -152,9 +185,13 @@ def audit_rules(config: RunConfig) -> Iterator[tuple[bool, tuple[str, ...], str]
     if not config.audit.canaries:
         return
     canaries = ("audit.canaries",)
-    yield config.audit.canaries >= MIN_CANARIES, canaries, f"so few tell nothing; set 0, or {MIN_CANARIES} and more"
     yield (
-        config.client.weighting == "equal",
+        config.audit.canaries >= MIN_CANARIES,
+        canaries,
+        f"too few to measure anything; set 0 (off), or at least {MIN_CANARIES}",
+    )
+    yield (
+        not WEIGHTINGS[config.client.weighting].depends_on_text,
         (*canaries, "client.weighting"),
         "a canary has no text to be weighed by; set the second to 'equal'",
     )
@@ -164,40 +201,16 @@ def audit_rules(config: RunConfig) -> Iterator[tuple[bool, tuple[str, ...], str]
         "what the training adds to the model could not be told from the counts; set the second to false",
     )
     yield (
-        config.fleet.policy == "off",
+        not config.fleet.kind.has_fleet,
         (*canaries, "fleet.policy"),
         "a canary has no phone that could check in; set the second to 'off'",
     )
 
 
-Rule = tuple[bool, tuple[str, ...], str]  # holds, settings that it joins, what to change
-
-
-def num_selected(config: RunConfig) -> int:
-    """How many clients a round selects: the goal with its over-selection, rounded up.
-
-    Source: Bonawitz et al. 2019, section 9: 130 % of the target.
-    """
-    return math.ceil(config.rounds.cohort_size * config.fleet.over_selection - 1e-9)
-
-
-def cohort_limit(config: RunConfig) -> int:
-    """The most clients that one sum can begin with: what the aggregator must be able to protect."""
-    if config.fleet.policy == "sync":
-        return num_selected(config)
-    return config.fleet.buffer_size if config.fleet.policy == "fedbuff" else config.rounds.cohort_size
-
-
-def min_reports(config: RunConfig) -> int:
-    """The fewest updates that a round may end with."""
-    share = math.ceil(config.fleet.min_report_share * config.rounds.cohort_size - 1e-9)
-    return max(config.aggregation.min_survivors, share, 1)
-
-
 def fleet_rules(config: RunConfig) -> Iterator[Rule]:
-    """What joins a setting of the fleet with another; see orchestrator.settings.run_config.check_rules."""
+    """The rules on a simulated fleet; see check_rules."""
     fleet = config.fleet
-    if fleet.policy == "off":
+    if not fleet.kind.has_fleet:
         return
     yield (
         fleet.min_pace_s <= fleet.max_pace_s,
@@ -215,14 +228,18 @@ def fleet_rules(config: RunConfig) -> Iterator[Rule]:
         "phones that are always there have no day; set the second to 1",
     )
     yield (
-        config.privacy.mechanism == "none",
+        not config.privacy.traits.adds_noise,
         ("fleet.policy", "privacy.mechanism"),
         "what a mechanism proves assumes cohorts that the server draws; a fleet's depend on who is awake; turn one off",
     )
-    if fleet.policy != "fedbuff":
-        return
+    if fleet.kind.is_buffered:
+        yield from _buffer_rules(config)
+
+
+def _buffer_rules(config: RunConfig) -> Iterator[Rule]:
+    fleet = config.fleet
     yield (
-        config.aggregation.aggregator != "secagg",
+        not config.aggregation.traits.needs_cohort_first,
         ("fleet.policy", "aggregation.aggregator"),
         "masks cancel only within a cohort that is known before anyone trains, and a buffer's members are known only "
         "when they have uploaded; take encrypted or plain, or the policy sync",
@@ -245,21 +262,25 @@ def fleet_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def privacy_rules(config: RunConfig) -> Iterator[Rule]:
-    """What joins a setting of privacy with another; see orchestrator.settings.run_config.check_rules."""
+    """The rules on differential privacy; see check_rules."""
     privacy = config.privacy
-    mechanism = ("privacy.mechanism",)
     yield (
-        not privacy.adaptive_clip or privacy.mechanism in ("none", "central"),
+        not privacy.adaptive_clip or privacy.traits.allows_adaptive_clip,
         ("privacy.adaptive_clip", "privacy.mechanism"),
         "noise that clients add, or that rounds share, is made for one clip norm; take central, or a fixed clip",
     )
-    if privacy.mechanism == "none":
+    if not privacy.traits.adds_noise:
         yield (
             privacy.noise_multiplier == 0.0 and privacy.epsilon == 0.0,
-            (*mechanism, "privacy.noise_multiplier", "privacy.epsilon"),
+            ("privacy.mechanism", "privacy.noise_multiplier", "privacy.epsilon"),
             "no mechanism adds noise or keeps a budget; name one, or set both to 0",
         )
-        return
+    else:
+        yield from _noise_rules(config)
+
+
+def _noise_rules(config: RunConfig) -> Iterator[Rule]:
+    privacy, mechanism = config.privacy, ("privacy.mechanism",)
     yield (
         privacy.clip_norm > 0.0,
         (*mechanism, "privacy.clip_norm"),
@@ -271,7 +292,7 @@ def privacy_rules(config: RunConfig) -> Iterator[Rule]:
         "neither noise nor a budget to derive it from; set one",
     )
     yield (
-        config.client.weighting == "equal",
+        not WEIGHTINGS[config.client.weighting].depends_on_text,
         (*mechanism, "client.weighting"),
         "weights that depend on example counts tell of them, and let one person count for more; set it to 'equal'",
     )
@@ -281,7 +302,7 @@ def privacy_rules(config: RunConfig) -> Iterator[Rule]:
         "the counts of all words would be in the model without any noise; set the second to false",
     )
     yield (
-        privacy.mechanism != "distributed" or config.aggregation.aggregator != "plain",
+        config.aggregation.traits.hides_updates or not privacy.traits.is_split,
         (*mechanism, "aggregation.aggregator"),
         "the server would see every update under a part of the noise only; take secagg, encrypted or central",
     )

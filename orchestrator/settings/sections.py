@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, SUM_TRAITS, WEIGHTINGS, SumTraits, kind_of
 from orchestrator.settings.types import (
     Count,
     CountOrNone,
     NotNegative,
     Positive,
-    Schedule,
     Share,
     ShareBelowOne,
     ShareInside,
     VocabularySize,
+    one_of,
     says,
 )
+from tff_pipelines.algorithms import ALGORITHMS
+
+_ScheduleName = Annotated[str, one_of(SCHEDULES)]
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,12 +75,12 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client does in a round: SGD on its own sentences."""
 
     runtime: Annotated[
-        Literal["tff", "litert"],
+        Annotated[str, one_of(CLIENT_RUNTIMES)],
         says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
     ] = "tff"
     learning_rate: Annotated[Positive, says("Step of the client's SGD.")] = 3.0
     schedule: Annotated[
-        Schedule, says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
+        _ScheduleName, says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
     ] = "constant"
     clip_norm: Annotated[
         NotNegative,
@@ -99,20 +103,20 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ShareBelowOne,
         says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
     ] = 0.0
-    weighting: Annotated[
-        Literal["tokens", "examples", "equal"], says("What a client's update counts by in the mean.")
-    ] = "tokens"
+    weighting: Annotated[Annotated[str, one_of(WEIGHTINGS)], says("What a client's update counts by in the mean.")] = (
+        "tokens"
+    )
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the server does with the mean update (Reddi et al. 2021)."""
 
     algorithm: Annotated[
-        Literal["fedadam", "fedavg", "fedavgm", "fedyogi", "fedadagrad"],
+        Annotated[str, one_of(ALGORITHMS)],
         says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
     ] = "fedadam"
     learning_rate: Annotated[Positive, says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
-    schedule: Annotated[Schedule, says("How the learning rate falls over the rounds.")] = "linear"
+    schedule: Annotated[_ScheduleName, says("How the learning rate falls over the rounds.")] = "linear"
     decay_start: Annotated[Share, says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
     decay_floor: Annotated[Share, says("Share of the learning rate that is left in the last round.")] = 0.05
     warmup_rounds: Annotated[CountOrNone, says("Rounds in which the learning rate climbs to its full size.")] = 0
@@ -158,7 +162,7 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """How updates become a sum."""
 
     aggregator: Annotated[
-        Literal["plain", "secagg", "encrypted"],
+        Annotated[str, one_of(SUM_TRAITS)],
         says(
             "plain: the server sees each update. secagg: it sees only their sum. encrypted: it adds ciphertexts, and "
             "another party decrypts the sum. All three give the same total, bit for bit."
@@ -182,6 +186,11 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     coeff_modulus_bits: Annotated[
         Count, says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
     ] = 56
+
+    @property
+    def traits(self) -> SumTraits:
+        """What the aggregator promises."""
+        return kind_of(SUM_TRAITS, "aggregation.aggregator", self.aggregator)
 
 
 class FaultsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

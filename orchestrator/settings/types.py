@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from collections.abc import Mapping
+from typing import Annotated, Union
 
 from msgspec import Meta
 
@@ -15,12 +16,16 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
 ShareInside = Annotated[float, Meta(gt=0, lt=1)]
 VocabularySize = Annotated[int, Meta(ge=5, le=2**31 - 1)]  # four special ids and a word
-Schedule = Literal["constant", "linear", "cosine"]
 
 
 def says(text: str) -> Meta:
     """The description of a field, as `fedkeys config` prints it."""
     return Meta(description=text)
+
+
+def one_of(kinds: Mapping[str, object]) -> Meta:
+    """A setting that names a kind: any key that the dict has when the setting is read."""
+    return Meta(extra={"one_of": kinds})
 
 
 Setting = Union[str, int, float, bool]

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 from models.corpus import ClientId
-from orchestrator.aggregator import Cohort, DropStage, PlainSum
+from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import BelowThreshold
-from orchestrator.homomorphic.encrypted_sum import EncryptedSum
-from orchestrator.secagg import SecAgg
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.sums import SUMS
+from orchestrator.settings.kinds import SUM_TRAITS
+from orchestrator.settings.sections import AggregationConfig
 
-AGGREGATORS = (PlainSum, SecAgg, EncryptedSum)
 NUM_CLIENTS, NUM_SLOTS = 7, 33
 MEMBERS = tuple(ClientId(f"client-{i}") for i in range(NUM_CLIENTS))
 COHORT = Cohort(round_num=4, members=MEMBERS, min_survivors=3)
 
 
-@pytest.fixture(params=AGGREGATORS, ids=lambda build: build.name)
+@pytest.fixture(params=SUMS)
 def aggregator(request):
-    return request.param()
+    return build_aggregator(AggregationConfig(aggregator=request.param))
 
 
 @pytest.fixture
@@ -34,8 +35,14 @@ def _sum_of(vectors, members):
     return np.sum([vectors[member] for member in members], axis=0, dtype=np.uint64).astype(np.uint32)
 
 
-def test_there_are_three_with_names_of_their_own():
-    assert {build.name for build in AGGREGATORS} == {"plain", "secagg", "encrypted"}
+def test_there_are_three_and_each_can_be_set():
+    assert set(SUMS) == set(SUM_TRAITS) == {"plain", "secagg", "encrypted"}
+    assert all(kind.traits is SUM_TRAITS[name] for name, kind in SUMS.items())
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_an_aggregator_has_the_name_that_it_is_set_by(name):
+    assert build_aggregator(AggregationConfig(aggregator=name)).name == name
 
 
 def test_the_total_is_the_sum_modulo_two_to_the_32(aggregator, vectors):

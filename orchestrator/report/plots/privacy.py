@@ -14,22 +14,7 @@ from numpy.typing import NDArray
 
 from models.files import write_atomically
 from orchestrator.evaluation.privacy import MeasuredRun, RunPrivacy
-
-COLOURS = {
-    "central": "#0072b2",
-    "tree": "#009e73",
-    "matrix": "#d55e00",
-    "distributed": "#56b4e9",
-    "local": "#999999",
-    "none": "#000000",
-}
-_SHORT = {
-    "central": "central, independent noise",
-    "tree": "central, tree (DP-FTRL)",
-    "matrix": "central, banded matrix (DP-FTRL)",
-    "distributed": "by the clients, in the secure sum",
-    "local": "by each client on its own",
-}
+from orchestrator.settings.kinds import MECHANISM_TRAITS
 
 
 def draw_privacy(result: RunPrivacy, runs: Sequence[MeasuredRun], path: Path) -> None:
@@ -46,7 +31,8 @@ def draw_privacy(result: RunPrivacy, runs: Sequence[MeasuredRun], path: Path) ->
 def draw_running_noise(axes: Axes, by_round: Mapping[str, NDArray[np.float64]], target: float) -> None:
     """The noise in the running sum of mean updates against the round, a line a mechanism, at equal epsilon."""
     for name, noise in by_round.items():
-        axes.plot(np.arange(1, len(noise) + 1), noise, color=COLOURS[name], label=_SHORT[name])
+        traits = MECHANISM_TRAITS[name]
+        axes.plot(np.arange(1, len(noise) + 1), noise, color=traits.colour, label=traits.label)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("round")
@@ -61,14 +47,14 @@ def draw_accuracy(axes: Axes, runs: Sequence[MeasuredRun]) -> None:
     for run in runs:
         if not run.points:
             continue
-        colour = COLOURS[run.mechanism]
+        traits = MECHANISM_TRAITS[run.mechanism]
         last = run.points[-1][2]
-        if run.mechanism == "none":
-            axes.axhline(last, color=colour, linestyle=(0, (4, 3)), label=f"{run.name}: no noise, {last:.2%}")
+        if not traits.adds_noise:
+            axes.axhline(last, color=traits.colour, linestyle=(0, (4, 3)), label=f"{run.name}: no noise, {last:.2%}")
             continue
         spent = [(epsilon, top1) for _, epsilon, top1 in run.points if epsilon is not None]
         label = f"{run.name}: {run.mechanism}, noise {run.noise_multiplier:.3g}, {last:.2%}"
-        axes.plot(*zip(*spent), color=colour, marker="o", markersize=4, label=label)
+        axes.plot(*zip(*spent), color=traits.colour, marker="o", markersize=4, label=label)
     axes.set_xlabel("epsilon spent")
     axes.set_ylabel("top-1 recall, dev people")
     axes.set_ylim(0, None)

@@ -37,7 +37,7 @@ from orchestrator.network import messages
 from orchestrator.network.certificates import read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
-from orchestrator.rounds.build import secagg_policy
+from orchestrator.rounds.sums import secagg_policy
 from orchestrator.settings.sections import AggregationConfig
 
 server, keys, name, doom = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]

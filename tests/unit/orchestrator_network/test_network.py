@@ -57,9 +57,9 @@ from orchestrator.rounds.build import (
     draw_batches,
     learning_rates,
     model_size,
-    secagg_policy,
 )
 from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.rounds.sums import secagg_policy
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, build_identity
 from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import SessionReplayed, WeakParameters

@@ -22,7 +22,8 @@ from orchestrator.rounds.build import build_adaptive_clip, build_encoder
 from orchestrator.rounds.cohort import everybody, select_by_turns
 from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
 from orchestrator.run.folder import RunFolder
-from orchestrator.settings.files import RunConfig, read_config
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
 
 DIM = 6000
 PEOPLE = tuple(f"p{i}" for i in range(20))

@@ -15,7 +15,8 @@ from orchestrator.report.report import SECTIONS, write_report
 from orchestrator.rounds.round import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.view import read_run
-from orchestrator.settings.files import RunConfig, config_digest, read_config
+from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.run_config import RunConfig
 
 NUM_WEIGHTS = 1_000
 NASTY = '<script>alert("x")</script> & co'

@@ -14,7 +14,7 @@ from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import draw_drops, select_cohort
 from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
-from orchestrator.settings.files import FaultsConfig
+from orchestrator.settings.sections import FaultsConfig
 
 SHAPES = ((3, 2), (4,))
 START = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(4, np.float32))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.errors import ConfigError
 from orchestrator.rounds.schedules import learning_rate_at
 
 
@@ -49,5 +50,5 @@ def test_a_round_outside_the_run_is_refused(round_num: int) -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="schedule='step'"):
+    with pytest.raises(ConfigError, match="schedule = 'step'"):
         learning_rate_at(1, 10, 1.0, "step")

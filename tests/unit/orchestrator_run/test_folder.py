@@ -14,7 +14,8 @@ from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
 from orchestrator.run.folder import RunFolder, build_identity
-from orchestrator.settings.files import RunConfig, read_config
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
 
 VOCABULARY = Vocabulary((*SPECIAL_WORDS, "see", "you"))
 CORPUS = Corpus("text", {ClientId("a"): ClientText(ClientId("a"), ("see you",), (None,))}, "0" * 64)

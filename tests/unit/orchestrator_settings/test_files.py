@@ -11,8 +11,10 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.settings.describe import describe_config
-from orchestrator.settings.files import DataConfig, RunConfig, config_digest, preset, read_config, write_config
+from orchestrator.settings.files import config_digest, preset, read_config, write_config
 from orchestrator.settings.presets import PRESETS
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import DataConfig
 
 
 def _toml(tmp_path: Path, text: str) -> Path:
@@ -53,7 +55,7 @@ def test_what_is_written_is_read_back_equal(name: str, tmp_path: Path) -> None:
 
 
 def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() -> None:
-    program = "from orchestrator.settings.files import *; print(config_digest(preset('gboard')))"
+    program = "from orchestrator.settings.files import config_digest, preset; print(config_digest(preset('gboard')))"
     there = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == config_digest(preset("gboard"))
     assert config_digest(preset("gboard")) != config_digest(read_config(preset="gboard", overrides={"seed": 1}))
@@ -96,8 +98,8 @@ def test_the_description_names_and_explains_every_setting_and_reads_as_the_defau
         ("data.dev_share", 0.0, "data.dev_share = 0.0: must be above 0, below 1"),
         ("data.source", "", "data.source = '': must be a text that is not empty"),
         ("model.start_from_word_counts", 1, "model.start_from_word_counts = 1: must be true or false"),
-        ("server.algorithm", "fedadm", "or fedyogi, did you mean fedadam?"),
-        ("server.schedule", 3, "server.schedule = 3: must be constant, cosine or linear"),
+        ("server.algorithm", "fedadm", "or fedadagrad, did you mean fedadam?"),
+        ("server.schedule", 3, "server.schedule = 3: must be constant, linear or cosine"),
         ("runtime.clients_per_call", 101, "runtime.clients_per_call = 101: must be at least 1, at most 100"),
     ],
 )
@@ -196,7 +198,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     write_config(RunConfig(), tmp_path / "config.toml")
     before = (tmp_path / "config.toml").read_bytes()
     program = (
-        "import resource, signal, sys; from orchestrator.settings.files import *;"
+        "import resource, signal, sys; from orchestrator.settings.files import preset, write_config;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100));"
         "write_config(preset('gboard'), sys.argv[1])"

@@ -20,7 +20,8 @@ from orchestrator.errors import BelowThreshold, ConfigError, VocabularyDiscovery
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
-from orchestrator.settings.files import RunConfig, read_config
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
 from orchestrator.vocabulary.discover import RepeatedTotal, SecureTotal, discover, ranked
 from orchestrator.vocabulary.measure import find_for_run
