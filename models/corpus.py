@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import NewType, Optional
 
 import msgspec
-import platformdirs
 
 from models import text_sources
 from models.errors import CorpusError
-from models.files import write_atomically
+from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
 from models.text_sources import Columns
 from models.tokeniser import split_sentences, tokenise
 
@@ -34,7 +32,6 @@ __all__ = [
     "write_atomically",
 ]
 
-CACHE_DIR_VARIABLE = "FEDKEYS_CACHE_DIR"
 _CACHE_VERSION = 1  # raise it when the cleaning or the tokeniser changes: older caches are then rebuilt
 _log = logging.getLogger(__name__)
 
@@ -90,8 +87,7 @@ def load_corpus(source: str = text_sources.BUILT_IN, cache_dir: Optional[Path] =
     Raises: CorpusError if the text is missing or can't be read; the message names file and place.
     """
     if source == text_sources.BUILT_IN:
-        chosen = cache_dir or os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")
-        cache = Path(chosen).expanduser() / "chitchat.msgpack"
+        cache = (cache_dir or cache_folder()) / "chitchat.msgpack"
         return _load_chitchat(text_sources.read_chitchat_bytes(), cache)
     try:
         name, messages = text_sources.open_source(source)

@@ -1,10 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder for what can be made again."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+
+import platformdirs
+
+CACHE_DIR_VARIABLE = "FEDKEYS_CACHE_DIR"
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: FEDKEYS_CACHE_DIR, or fedkeys' place in the user's cache folder."""
+    return Path(os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")).expanduser()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

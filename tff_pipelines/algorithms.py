@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import tensorflow_federated as tff
+    from tff_pipelines.framework import tff
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Algorithm:
 
 
 def _optimizers() -> ModuleType:
-    import tensorflow_federated as tff
+    from tff_pipelines.framework import tff
 
     return tff.learning.optimizers
 

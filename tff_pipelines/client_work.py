@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow_federated as tff
 
 from models import cifg_lstm
 from models.batches import Batches
 from models.local_training import build_local_training
+from tff_pipelines.framework import tff
 
 
 def weights_type(size: cifg_lstm.ModelSize) -> tff.Type:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from models import cifg_lstm
 from models.local_training import build_local_training
 from tff_pipelines.client_work import batches_type, weights_type
+from tff_pipelines.framework import tff
 
 
 def _build_scoring(vocabulary_size: int):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import tensorflow_federated as tff
 
+from tff_pipelines.framework import tff
 from tff_pipelines.runtime import Runtime
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import collections
 
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from models.cifg_lstm import ModelSize, Weights
 from models.vocabulary import PAD
+from tff_pipelines.framework import tff
 
 
 def plain_loss(weights, tokens: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

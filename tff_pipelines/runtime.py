@@ -26,11 +26,11 @@ from typing import Callable, Optional
 import grpc
 import numpy as np
 import portpicker
-import tensorflow_federated as tff
 import tree
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 
 from tff_pipelines.errors import WorkerDied, WorkerError
+from tff_pipelines.framework import tff
 from tff_pipelines.worker_process import KEEP_BYTES, worker_command, worker_environment
 
 _log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from models.cifg_lstm import ModelSize
 from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
 from tff_pipelines.client_work import weights_type
+from tff_pipelines.framework import tff
 
 
 class ServerUpdate(NamedTuple):

@@ -1,10 +1,13 @@
 """The C client of edge/clients/c: built on first use if there is a C compiler, and run with the installed LiteRT.
 
-Its LiteRT is the shared object in the package ai-edge-litert, which is found without importing it.
+Its LiteRT is the shared object in the package ai-edge-litert, which is found without importing it. The client is built
+beside its source, as `make` does it there, or in the user's cache folder where the source can't be written.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shlex
 import shutil
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from edge.errors import ClientError
+from models.files import CACHE_DIR_VARIABLE, cache_folder
 
 SOURCE = Path(__file__).parent / "c"
 LITERT_VERSION = "2.3.0"  # whose calls litert.h declares
@@ -44,24 +48,48 @@ def litert_library() -> Optional[Path]:
 
 
 def c_client_path(sanitized: bool = False) -> Optional[Path]:
-    """The client's path, built if it is not there or older than its source; None where why_not() says why.
+    """The client's path; None where why_not() says why. A process builds each kind once, if its source is newer.
 
     Args:
       sanitized: the build that ends at the first memory error or undefined behaviour, for tests.
 
     Raises:
-      ClientError: the compiler refuses the source.
+      ClientError: the compiler refuses the source, or there is no folder to build in.
     """
-    if why_not():
-        return None
-    command = ["make", "-s", "-C", str(SOURCE), f"LITERT={litert_library()}"]
+    return None if why_not() else _build(sanitized)
+
+
+@functools.cache
+def _build(sanitized: bool) -> Path:
+    folder = build_folder()
+    command = ["make", "-s", "-C", str(SOURCE), f"BUILD={folder}", f"LITERT={litert_library()}"]
     if sanitized:
         command.append("SANITIZE=address,undefined")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "no reason given").splitlines()[0]
-        raise ClientError(f"the C client can't be built: {reason}; see `make -C {SOURCE}`")
-    return SOURCE / "build" / ("fedkeys_client-sanitized" if sanitized else "fedkeys_client")
+        raise ClientError(f"the C client can't be built in {folder}: {reason}; see `make -C {SOURCE}`")
+    return folder / ("fedkeys_client-sanitized" if sanitized else "fedkeys_client")
+
+
+def build_folder() -> Path:
+    """Where the client is built: beside its source, or where that is read-only in the cache, by the source's digest.
+
+    Raises:
+      ClientError: neither folder can be written.
+    """
+    if os.access(SOURCE, os.W_OK):
+        return SOURCE / "build"
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()) if path.is_file()))
+    folder = cache_folder() / f"c-client-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClientError(
+            f"the C client can't be built in {folder}: {error.strerror}; set {CACHE_DIR_VARIABLE} to a folder that can "
+            "be written"
+        ) from None
+    return folder
 
 
 def run_c_client(args: Sequence[Any], client: Optional[Path] = None) -> subprocess.CompletedProcess:

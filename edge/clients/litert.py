@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures as futures
+import os
 import queue
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
@@ -17,6 +20,8 @@ from models.batches import Batches
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
 
 RUNTIMES = ("litert", "tensorflow")
+_GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_first_interpreter, _greeted = threading.Lock(), threading.Event()
 
 
 def runtime_version(runtime: str) -> str:
@@ -42,11 +47,40 @@ def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int 
         raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got runtime={runtime!r}")
     if runtime == "litert":
         from ai_edge_litert.interpreter import Interpreter
+
+        if not _greeted.is_set():
+            _silence_greeting(content)
     else:
         import tensorflow as tf
 
         Interpreter = tf.lite.Interpreter
     return Interpreter(model_content=content, num_threads=num_threads)
+
+
+def _silence_greeting(content: bytes) -> None:
+    """Makes LiteRT write its one line of information to standard error now, where nobody sees it.
+
+    LiteRT greets when a process's first interpreter gets its tensors, and Python reaches no setting of its logger. So
+    the first one here is made for that alone, while file descriptor 2 leads into a file; what else is written there
+    meanwhile is passed on.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    with _first_interpreter, tempfile.TemporaryFile() as written:
+        if _greeted.is_set():
+            return
+        standard_error = os.dup(2)
+        try:
+            os.dup2(written.fileno(), 2)
+            Interpreter(model_content=content).allocate_tensors()
+            _greeted.set()
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            written.seek(0)
+            for line in written:
+                if line.rstrip() != _GREETING:
+                    os.write(2, line)
 
 
 class TrainableModel:

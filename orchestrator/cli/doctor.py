@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from models.files import cache_folder
+
 _MIN_MEMORY_GIB = 4.0
 _MIN_DISK_GIB = 2.0
 _PROBE_TIMEOUT_S = 120.0  # a slow machine may take a minute to import TFF
@@ -168,15 +170,6 @@ def check_text() -> tuple[bool, str]:
     except OSError as error:
         return False, f"{folder} can't be written ({error.strerror}): set FEDKEYS_CACHE_DIR to a folder that can"
     return True, f"chitchat-dataset, {mib:.0f} MiB; its cleaned copy goes to {folder}"
-
-
-def cache_folder() -> Path:
-    """Where the cleaned text is kept, by the same rule as models.corpus.load_corpus."""
-    import platformdirs
-
-    from models.corpus import CACHE_DIR_VARIABLE
-
-    return Path(os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")).expanduser()
 
 
 def _nearest_existing(folder: Path) -> Path:

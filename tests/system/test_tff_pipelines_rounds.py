@@ -251,3 +251,20 @@ def test_no_worker_outlives_its_parent(end, number):
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+SILENT = """
+import gc
+import tff_pipelines.probe, tff_pipelines.server_update, tff_pipelines.evaluation
+from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
+
+ALGORITHMS["fedavg"].build(Hyperparameters())
+print(tff_pipelines.probe.probe()[0], sum(type(one).__name__ == "ServiceManager" for one in gc.get_objects()))
+"""
+
+
+def test_tffs_own_context_is_gone_and_nothing_is_said_at_exit():
+    """Its ServiceManager's destructor would raise at exit, where the order of Python's shutdown decides."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True, env=environment, check=True)
+    assert (done.stdout, done.stderr) == ("6 0\n", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import fnmatch
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -67,6 +69,24 @@ def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders
     assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
         "orchestrator.cli.app:main"
     }
+
+
+def test_a_wheel_holds_every_file_of_the_packages() -> None:
+    """What is no module is named in package_data: templates, tables, the C client's source, py.typed."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    package_data = settings["options.package_data"]
+    found = []
+    for top in ("models", "tff_pipelines", "edge", "orchestrator"):
+        for path in (ROOT / top).rglob("*"):
+            if path.is_dir() or path.suffix in (".py", ".pyc") or path.name.startswith(".") or "build" in path.parts:
+                continue
+            package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+            patterns = [package_data.get(".".join(package.relative_to(ROOT).parts), ""), package_data["*"]]
+            inside = path.relative_to(package).as_posix()
+            assert any(fnmatch.fnmatchcase(inside, pattern) for pattern in re.split(r"[,\s]+", " ".join(patterns)))
+            found.append(inside)
+    assert {"py.typed", "c/Makefile", "c/client.c", "c/model.h", "device_table.json"} <= set(found)
 
 
 # --- which Python

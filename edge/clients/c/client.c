@@ -7,10 +7,10 @@
  *
  *   --learning-rate R   for train; without it the manifest's
  *   --weights FILE      for train: the round's weights to start from; without it the bundle's own
- *   --threads N         1 unless told
+ *   --threads N         1 if not given
  *   --stats             also prints the time of a step and the process's peak memory
  *
- * BATCHES and UPDATE are described in edge/device_files.py. Exit code 2: bad input, told in one line; 1: LiteRT failed.
+ * BATCHES and UPDATE are described in edge/clients/files.py. Exit code 2: bad input, told in one line; 1: LiteRT failed.
  * A file is refused whole before anything is trained on it, and what is written appears whole or not at all.
  * What goes into the model and out of it, and in what order, is in train() and predict_command(). */
 #define _POSIX_C_SOURCE 200809L

@@ -1,9 +1,11 @@
+#define _POSIX_C_SOURCE 200809L
 #include "model.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* LiteRT itself failed: exit code 1, since what the user gave has been checked by now. */
 static void check(LiteRtStatus status, const char *call) {
@@ -27,6 +29,24 @@ static void load_litert(void) {
   LITERT_CALLS(LOAD)
 }
 
+/* Compiles a model without LiteRT's greeting on standard error, which its log severity does not stop: the lines written
+ * meanwhile go into a file, and all but "INFO: ..." are passed on. */
+static LiteRtStatus compile_quietly(Model *model) {
+  FILE *written = tmpfile();
+  int standard_error = written ? dup(STDERR_FILENO) : -1;
+  if (standard_error >= 0) dup2(fileno(written), STDERR_FILENO);
+  LiteRtStatus status = LiteRtCreateCompiledModel(model->environment, model->model, model->options, &model->compiled);
+  if (standard_error >= 0) dup2(standard_error, STDERR_FILENO), close(standard_error);
+  if (written) {
+    char line[1024];
+    rewind(written);
+    while (fgets(line, sizeof line, written))
+      if (strncmp(line, "INFO: ", 6) != 0) fputs(line, stderr);
+    fclose(written);
+  }
+  return status;
+}
+
 Model open_model(const Bundle *bundle, const char *name, int threads) {
   Model model = {.file = read_bundle_file(bundle, name)};
   /* Without the first option LiteRT looks for every accelerator there is. */
@@ -42,7 +62,7 @@ Model open_model(const Bundle *bundle, const char *name, int threads) {
   CHECK(LiteRtSetOptionsHardwareAccelerators, model.options, kLiteRtCpu);
   CHECK(LiteRtCreateOpaqueOptions, "xnnpack", settings, free, &cpu);
   CHECK(LiteRtAddOpaqueOptions, model.options, cpu);
-  CHECK(LiteRtCreateCompiledModel, model.environment, model.model, model.options, &model.compiled);
+  check(compile_quietly(&model), "LiteRtCreateCompiledModel");
   return model;
 }
 
