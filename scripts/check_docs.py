@@ -57,25 +57,22 @@ def commands(markdown: str) -> Iterator[list[str]]:
 
 def wrong_fedkeys(words: list[str]) -> Iterator[str]:
     """Yields what is wrong with a `fedkeys` command line: a command or an option that does not exist."""
-    command: click.Command = next(value for value in vars(_command_line()).values() if isinstance(value, click.Group))
+    from orchestrator.cli.commands import cli  # here, since a page without commands needs none
+
+    command: click.Command = cli
     rest = words[1:]
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+    if rest and not rest[0].startswith("-"):
         name = rest.pop(0)
-        if name not in command.commands:
+        found = cli.get_command(click.Context(cli), name)
+        if found is None:
             yield f"there is no command `fedkeys {name}`"
             return
-        command = command.commands[name]
+        command = found
     known = {option for param in command.params for option in [*param.opts, *param.secondary_opts]} | {"--help"}
     for word in rest:
         option = word.split("=")[0]
         if re.match(r"--?[a-z]", option) and option not in known:
             yield f"`{' '.join(words)}` has an unknown option {option}"
-
-
-def _command_line() -> object:
-    import orchestrator.cli.app  # here, since a page without commands needs none
-
-    return orchestrator.cli.app
 
 
 def wrong_make(words: list[str]) -> Iterator[str]:

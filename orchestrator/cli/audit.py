@@ -1,24 +1,20 @@
-"""The commands that try to break a run: attack, audit."""
+"""The commands that try to read or to break a run: attack, audit, transcript."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
 import click
 
-from orchestrator.cli.options import JSON, RUN, note, print_json
-
-
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    for command in (attack, audit):
-        group.add_command(command)
+from orchestrator.cli.options import RUN
+from orchestrator.cli.output import Output, note, prints, say
 
 
 @click.command()
 @RUN
-@click.option("--client", "client_id", metavar="ID", help="Whom to attack first; by default drawn.")
+@click.option("--client", "client_id", metavar="ID", help="Whom to attack first; drawn if it is left out.")
 @click.option(
     "--sentences",
     "num_sentences",
@@ -26,23 +22,26 @@ def add_commands(group: click.Group) -> None:
     default=20,
     show_default=True,
     metavar="N",
-    help="Sentences that a client trains on; never more than the run allows.",
+    help="Number of sentences that a client trains on; never more than the run allows.",
 )
 @click.option(
     "--noise-multiplier",
     type=click.FloatRange(0),
     metavar="Z",
-    help="Noise of the view `noised`, in clip norms; by default the run's, or 1 if it adds none.",
+    help="Noise of the view `noised`, in clip norms; the run's if it is left out, or 1 if the run adds none.",
 )
-@JSON
-def attack(
-    run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float], as_json: bool
-) -> None:
+@prints
+def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float]) -> Output:
     """Play the curious server: which words can it read from a client's update, under which protection?
 
     Real updates, made from the run's newest checkpoint, are attacked as they are, masked, encrypted, in sums of 2 to
-    100 and in a sum with noise. Writes DIR/attack.json and DIR/attack.html: both hold people's words, so keep them as
+    100 and in a sum with noise. Writes DIR/attack.json and DIR/attack.html. Both hold people's words: keep them as
     you keep the text.
+
+    \b
+    Examples:
+      fedkeys attack --run runs/first
+      fedkeys attack --run runs/first --noise-multiplier 0.5
     """
     from orchestrator.run.folder import RunFolder
 
@@ -54,11 +53,12 @@ def attack(
 
     figures = attack_run(folder, client_id, num_sentences, noise_multiplier, note)
     page = write_attack_page(folder)
-    if as_json:
-        print_json(figures)
-    else:
+
+    def show() -> None:
         print_attack(figures)
-        click.echo(f"the page with pictures: {page}")
+        say(f"the page with pictures: {page}")
+
+    return Output(figures, show)
 
 
 @click.command()
@@ -67,15 +67,20 @@ def attack(
     "--noise-multiplier",
     type=click.FloatRange(0),
     metavar="Z",
-    help="Noise of the audited round, in clip norms; by default the run's, or none if it adds none.",
+    help="Noise of the audited round, in clip norms; the run's if it is left out.",
 )
-@JSON
-def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> None:
-    """Measure a run's privacy: canary clients, a lower bound from one run, secret phrases in the model.
+@prints
+def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
+    """Measure the privacy of a run by canary clients, by a lower bound from one run, and by secret phrases.
 
-    Each figure is named a bound or an estimate, and stands next to what the privacy ledger states. The whole run is
-    audited if it was trained with --set audit.canaries=200, phrases are looked for after --set audit.phrases=8; else
-    canaries are put into one round. Writes DIR/audit.json.
+    Each figure is named a bound or an estimate, and stands beside what the privacy ledger states. A run that was
+    trained with --set audit.canaries=200 is audited as a whole; in any other run canaries are put into one round.
+    Phrases are looked for if the run was trained with --set audit.phrases=8. Writes DIR/audit.json.
+
+    \b
+    Example:
+      fedkeys train --run runs/audited --preset private --set audit.canaries=200
+      fedkeys audit --run runs/audited
     """
     from orchestrator.run.folder import RunFolder
 
@@ -85,7 +90,44 @@ def audit(run_path: Path, noise_multiplier: Optional[float], as_json: bool) -> N
     from orchestrator.cli.audit_tables import print_audit
 
     figures = audit_run(folder, noise_multiplier, note)
-    if as_json:
-        print_json(figures)
-    else:
-        print_audit(figures)
+    return Output(figures, partial(print_audit, figures))
+
+
+@click.command()
+@RUN
+@click.option(
+    "--round",
+    "round_num",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The round; the last one that can be shown if it is left out.",
+)
+@click.option("--client", "client_id", metavar="ID", help="Whose upload; the first survivor's if it is left out.")
+@prints
+def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str]) -> Output:
+    """Show what the server saw of one client in a round, beside what a server that sums in the clear would have seen.
+
+    The round is computed again from the checkpoint before it. If that checkpoint is gone, the command lists the rounds
+    that can be shown. The keys are fresh, so masks and ciphertexts differ at each call; the vector below them is the
+    same. Writes DIR/transcript.json, for `fedkeys report`.
+
+    \b
+    Example:
+      fedkeys transcript --run runs/first --round 200
+    """
+    from orchestrator.run.folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.audit.transcript import read_transcript
+    from orchestrator.audit.transcript_results import write_transcript
+    from orchestrator.cli.tables import print_transcript
+
+    figures = read_transcript(folder, round_num, client_id, note)
+    write_transcript(folder, figures)
+    # A picture is thousands of bytes: the file holds it, and standard output does not.
+    views = {
+        name: {key: value for key, value in figures[name].items() if key != "picture"}
+        for name in ("plain", "masked", "encrypted")
+    }
+    return Output({**figures, **views}, partial(print_transcript, figures))

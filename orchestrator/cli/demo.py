@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 import click
 
-from orchestrator.cli.options import note
+from orchestrator.cli.options import FOLDER, PRESET
+from orchestrator.cli.output import note, say
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
@@ -39,15 +40,23 @@ class Step:
 @click.option(
     "--run",
     "run_path",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     default=Path("runs/demo"),
     show_default=True,
     metavar="DIR",
-    help="Where the demo's run goes; a second demo there goes on or just shows it.",
+    help="The folder of the run. A second demo there goes on with the training, or only shows the run.",
 )
-@click.option("--preset", metavar="NAME", help="What to train, if there is no run yet; the default is small.")
+@PRESET
 def demo(run_path: Path, preset: Optional[str]) -> None:
-    """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go."""
+    """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go.
+
+    Writes the run into DIR, the models for phones into DIR-bundle, and names the pages to read at the end.
+
+    \b
+    Examples:
+      fedkeys demo                     # the preset small, into runs/demo
+      fedkeys demo --run runs/quick --preset smoke
+    """
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
@@ -68,7 +77,7 @@ def _train(demo: Demo) -> None:
     folder = demo.folder
     run_config = folder.config() if folder.exists() else read_config(preset=demo.preset)
     trained = train_with_progress(folder, run_config, resume=True)
-    note(f"{trained['rounds']} rounds are in {folder.path}; evaluating")
+    note(f"{trained.rounds} rounds are in {folder.path}; evaluating")
 
 
 def _evaluate(demo: Demo) -> None:
@@ -85,11 +94,11 @@ def _measure_fairness(demo: Demo) -> None:
     from orchestrator.fairness.results import verdicts
 
     for name, text in verdicts(measure_fairness(demo.folder, Options(participation=False), note)):
-        click.echo(f"By {name}: {text}")
+        say(f"By {name}: {text}")
 
 
 def _show_transcript(demo: Demo) -> None:
-    from orchestrator.cli.server import transcript
+    from orchestrator.cli.audit import transcript
     from orchestrator.errors import RunFolderError
 
     try:
@@ -128,10 +137,10 @@ def _name_files(demo: Demo) -> None:
     from orchestrator.report.report import write_report
 
     run = demo.folder.path
-    click.echo(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
-    click.echo(f"the phone bundle: {demo.bundle}")
-    click.echo(f"what a curious server could read: {run / 'attack.html'}")
-    click.echo(f"the report: {write_report(demo.folder)}")
+    say(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
+    say(f"the phone bundle: {demo.bundle}")
+    say(f"what a curious server could read: {run / 'attack.html'}")
+    say(f"the report: {write_report(demo.folder)}")
 
 
 STEPS = (

@@ -1,33 +1,34 @@
-"""The commands around phones: export a run, verify, prove and benchmark a bundle, and one device's part of a round."""
+"""The commands around phones: export a run, verify, prove and time a bundle, and one device's part of a round."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, RUN, note, print_json
+from orchestrator.cli.options import FILE, FOLDER, RUN
+from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
-_BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+if TYPE_CHECKING:
+    from orchestrator.run.folder import RunFolder
 
-
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    for command in (export, verify, parity, benchmark, device_update, aggregate):
-        group.add_command(command)
+_BUNDLE = click.argument("bundle", type=FOLDER)
 
 
 @click.command()
 @RUN
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="BUNDLE", help="The folder to write.")
-@click.option("--round", "round_num", type=click.IntRange(0), metavar="N", help="Checkpoint; the newest.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Sign with this key (fedkeys keygen).")
+@click.option("--out", type=FOLDER, required=True, metavar="BUNDLE", help="The folder to write.")
+@click.option(
+    "--round", "round_num", type=click.IntRange(0), metavar="N", help="Export this checkpoint, not the newest."
+)
+@click.option("--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one.")
 @click.option("--zip", "archive", is_flag=True, help="Also write BUNDLE.zip.")
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @click.option("--no-parity", is_flag=True, help="Don't compare with TFF; the bundle is marked as unproven.")
-@JSON
+@prints
 def export(
     run_path: Path,
     out: Path,
@@ -36,11 +37,15 @@ def export(
     archive: bool,
     force: bool,
     no_parity: bool,
-    as_json: bool,
-) -> None:
+) -> Output:
     """Write a phone bundle: models that go on training on the device, and all that an app needs beside them.
 
     Trains 50 steps on the run's text in TFF and in the exported files, and writes nothing if they differ.
+
+    \b
+    Examples:
+      fedkeys export --run runs/first --out bundle
+      fedkeys export --run runs/first --out bundle --key signing.key --zip
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.settings.audit import what_is_hidden
@@ -60,54 +65,64 @@ def export(
         note=note,
     )
     if hidden:
-        _warn(hidden)
+        warn(hidden)
     if key is None:
-        _warn("UNSIGNED: anybody could pass another bundle off as this one: `fedkeys keygen` makes a key for --key")
+        warn("UNSIGNED: anybody could pass another bundle off as this one: `fedkeys keygen` makes a key for --key")
     if no_parity:
-        _warn("UNPROVEN: nobody checked that this bundle trains as TFF does")
-    if as_json:
-        print_json(figures)
-        return
+        warn("UNPROVEN: nobody checked that this bundle trains as TFF does")
+    return Output(figures, partial(_show_export, figures, out))
+
+
+def _show_export(figures: Mapping[str, Any], out: Path) -> None:
     for name, entry in figures["files"].items():
-        click.echo(f"{entry['bytes']:12,}  {name}")
+        say(f"{entry['bytes']:12,}  {name}")
     if figures["parity_max_abs_diff"] is not None:
-        click.echo(
+        say(
             f"trains within {figures['parity_max_abs_diff']:.1e} of TFF; int8 proposes the same word at "
             f"{figures['int8_top1_agreement']:.2%} of held-out positions"
         )
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 @click.command()
 @_BUNDLE
-@click.option("--public-key", type=click.Path(path_type=Path), metavar="FILE", help="Whose signature it must bear.")
-@JSON
-def verify(bundle: Path, public_key: Optional[Path], as_json: bool) -> None:
-    """Check a bundle: digests, signature, schema, ops, certificate, golden batch. Exit 2 at the first fault."""
+@click.option("--public-key", type=FILE, metavar="FILE", help="Whose signature it must bear.")
+@prints
+def verify(bundle: Path, public_key: Optional[Path]) -> Output:
+    """Check a bundle: digests, signature, schema, ops, certificate, golden batch. Exits with 2 at the first fault.
+
+    \b
+    Examples:
+      fedkeys verify bundle
+      fedkeys verify bundle --public-key signing.key.pub
+    """
     from edge.bundle.verification import verify_bundle
     from edge.errors import EdgeError
 
-    checks: list[dict[str, Any]] = []
+    checks: list[dict[str, object]] = []
     try:
         for check in verify_bundle(bundle, public_key):
             checks.append({"name": check.name, "ok": check.ok, "detail": check.detail})
-            if not as_json:
-                click.echo(f"ok  {check.name}: {check.detail}")
+            say_at_once(f"ok  {check.name}: {check.detail}")
     except EdgeError as error:
-        if as_json:
-            checks.append({"name": "fault", "ok": False, "detail": str(error)})
-            print_json({"ok": False, "checks": checks})
-        raise
-    if as_json:
-        print_json({"ok": True, "checks": checks})
+        checks.append({"name": "fault", "ok": False, "detail": str(error)})
+        return Output({"ok": False, "checks": checks}, lambda: None, error.exit_code, fault=str(error))
+    return Output({"ok": True, "checks": checks}, lambda: None)
 
 
 @click.command()
 @_BUNDLE
 @RUN
-@JSON
-def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
-    """Train 50 steps on the run's text in TFF and in each runtime that is here, and show how far they end apart."""
+@prints
+def parity(bundle: Path, run_path: Path) -> Output:
+    """Train 50 steps on the run's text in TFF and in each runtime that is here, and show how far they end apart.
+
+    Exits with 2 if a runtime ends further from TFF than the bundle's gate allows.
+
+    \b
+    Example:
+      fedkeys parity bundle --run runs/first
+    """
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
@@ -115,18 +130,18 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
     from orchestrator.release.parity import parity_figures, parity_lines, run_parity
 
     certificate = run_parity(folder, bundle, note)
-    if as_json:
-        print_json(parity_figures(certificate))
-    else:
-        click.echo("\n".join(parity_lines(certificate)))
-    if not certificate.passed:
-        _warn(f"FAILED: {certificate.max_abs_diff:.1e} is more than {certificate.gate:.0e}")
-        sys.exit(2)
+    show = partial(say, "\n".join(parity_lines(certificate)))
+    if certificate.passed:
+        return Output(parity_figures(certificate), show)
+    fault = f"FAILED: {certificate.max_abs_diff:.1e} is more than {certificate.gate:.0e}"
+    return Output(parity_figures(certificate), show, exit_code=2, fault=fault)
 
 
 @click.command()
 @_BUNDLE
-@click.option("--runs", type=click.IntRange(5), default=30, show_default=True, help="Timed runs of each train step.")
+@click.option(
+    "--runs", type=click.IntRange(5), default=30, show_default=True, help="Time each train step this many times."
+)
 @click.option(
     "--batch",
     "batches",
@@ -134,12 +149,17 @@ def parity(bundle: Path, run_path: Path, as_json: bool) -> None:
     multiple=True,
     default=(1, 4, 8, 16, 32),
     show_default=True,
-    help="Sentences a train step; may be given again.",
+    help="Number of sentences in a train step; may be given several times.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
-@JSON
-def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path], as_json: bool) -> None:
-    """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes too."""
+@click.option("--plot", type=FILE, metavar="FILE", help="Also draw the times, as a PNG.")
+@prints
+def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path]) -> Output:
+    """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes, too.
+
+    \b
+    Example:
+      fedkeys benchmark bundle --batch 8 --batch 16 --plot times.png
+    """
     from edge.bundle.manifest import read_manifest
     from edge.on_device.benchmark import benchmark_bundle, plot_figures, table_lines
     from orchestrator.encoding import Encoder
@@ -150,34 +170,35 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
     figures = benchmark_bundle(bundle, 4 * vector.num_slots, batches=batches, runs=runs, note=note)
     if plot is not None:
         plot_figures(figures, plot)
-        click.echo(f"wrote {plot}", err=True)
-    if as_json:
-        print_json(figures)
-    else:
-        click.echo("\n".join(table_lines(figures)))
+        wrote(plot)
+    return Output(figures, lambda: say("\n".join(table_lines(figures))))
 
 
 @click.command("device-update")
 @_BUNDLE
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     metavar="FILE",
     help="The person's text (UTF-8, a message a line), or token batches.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The update to write.")
+@click.option("--out", type=FILE, required=True, metavar="FILE", help="The update to write.")
 @click.option("--client", type=click.Choice(["python", "c"]), default="python", show_default=True, help="What trains.")
-@click.option("--learning-rate", type=float, metavar="RATE", help="Of this round; the plan's by default.")
+@click.option(
+    "--learning-rate", type=float, metavar="RATE", help="Learning rate of this round; the plan's if it is left out."
+)
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="The round's weights, raw float32; the bundle's by default.",
+    help="Weights of this round, raw float32; the bundle's if it is left out.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="S", help="Of the order of the sentences; random by default.")
-@click.option("--save-batches", type=click.Path(path_type=Path), metavar="FILE", help="Also keep the token batches.")
-@JSON
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="S", help="Seed of the order of sentences; random if it is left out."
+)
+@click.option("--save-batches", type=FILE, metavar="FILE", help="Also keep the token batches.")
+@prints
 def device_update(
     bundle: Path,
     data: Path,
@@ -187,9 +208,13 @@ def device_update(
     weights: Optional[Path],
     seed: Optional[int],
     save_batches: Optional[Path],
-    as_json: bool,
-) -> None:
-    """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow."""
+) -> Output:
+    """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow.
+
+    \b
+    Example:
+      fedkeys device-update bundle --data ann.txt --out ann.bin
+    """
     from edge.on_device.round import train_on_device
 
     figures = train_on_device(
@@ -202,72 +227,79 @@ def device_update(
         seed=seed,
         save_batches=save_batches,
     )
-    if as_json:
-        print_json(figures)
-    else:
-        click.echo(
-            f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
-            f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
-        )
+    line = (
+        f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
+        f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
+    )
+    return Output(figures, partial(say, line))
 
 
 @click.command()
 @RUN
-@click.argument("updates", nargs=-1, type=click.Path(path_type=Path), metavar="[UPDATE]...")
+@click.argument("updates", nargs=-1, type=FILE, metavar="[UPDATE]...")
 @click.option(
     "--save-weights",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
 )
-@JSON
-def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path], as_json: bool) -> None:
-    """Run a run's next round on the files that devices wrote: fedkeys device-update makes an UPDATE.
+@prints
+def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path]) -> Output:
+    """Compute the next round of a run from the files that devices wrote: `fedkeys device-update` makes an UPDATE.
 
-    All must have begun at the weights of the run's newest checkpoint. They go through the run's own clip, code,
-    aggregator and server; the run gains a round and a checkpoint, or stays as it is if anything is wrong. Whoever runs
-    this could read each file, whatever the aggregator: fedkeys serve is for devices that should not be read.
+    Each device must have begun at the weights of the run's newest checkpoint. The updates go through the run's clip,
+    encoder, aggregator and server. The run gains a round and a checkpoint, or stays as it is if anything is wrong.
+    Whoever runs this command could read each file, whatever the aggregator: use `fedkeys serve` for devices that
+    nobody should read.
 
     \b
+    Example:
       fedkeys aggregate --run DIR --save-weights round.bin
       fedkeys device-update BUNDLE --data FILE --weights round.bin --out a.bin      on each device
       fedkeys aggregate --run DIR a.bin b.bin c.bin --save-weights round.bin
     """
     if not updates and save_weights is None:
         raise click.UsageError("give the devices' UPDATE files, or --save-weights")
-    from orchestrator.run.devices import aggregate_updates, write_round_weights
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
     folder.config()
-    figures: dict[str, Any] = {}
-    if updates:
-        note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
-        _, report = aggregate_updates(folder, updates)
-        figures = {
-            "round_num": report.round_num,
-            "num_selected": len(report.selected),
-            "num_survivors": len(report.survivors),
-            "metrics": dict(report.metrics),
-            "weights_sha256": report.weights_sha256,
-        }
-    if save_weights is not None:
-        figures["next_round"], figures["next_learning_rate"] = write_round_weights(folder, save_weights)
-        figures["next_weights"] = str(save_weights)
-    if as_json:
-        print_json(figures)
-        return
-    if updates:
-        click.echo(
-            f"round {figures['round_num']}: {figures['num_survivors']} of {figures['num_selected']} updates counted, "
-            f"{figures['metrics']['train_loss']:.3f} nats per token on the devices"
-        )
-    if save_weights is not None:
-        click.echo(
-            f"wrote {save_weights}: where the devices of round {figures['next_round']} begin, at learning rate "
-            f"{figures['next_learning_rate']:g}"
-        )
+    counted = _aggregate(folder, updates) if updates else {}
+    begun = {} if save_weights is None else _save_weights(folder, save_weights)
+    lines = [line(figures) for line, figures in ((_counted_line, counted), (_begun_line, begun)) if figures]
+    return Output({**counted, **begun}, partial(say, "\n".join(lines)))
 
 
-def _warn(text: str) -> None:
-    click.secho(text, err=True, bold=True, fg="yellow")
+def _aggregate(folder: RunFolder, updates: tuple[Path, ...]) -> dict[str, Any]:
+    from orchestrator.run.devices import aggregate_updates
+
+    note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
+    _, report = aggregate_updates(folder, updates)
+    return {
+        "round_num": report.round_num,
+        "num_selected": len(report.selected),
+        "num_survivors": len(report.survivors),
+        "metrics": dict(report.metrics),
+        "weights_sha256": report.weights_sha256,
+    }
+
+
+def _counted_line(figures: Mapping[str, Any]) -> str:
+    return (
+        f"round {figures['round_num']}: {figures['num_survivors']} of {figures['num_selected']} updates counted, "
+        f"{figures['metrics']['train_loss']:.3f} nats per token on the devices"
+    )
+
+
+def _save_weights(folder: RunFolder, path: Path) -> dict[str, Any]:
+    from orchestrator.run.devices import write_round_weights
+
+    next_round, learning_rate = write_round_weights(folder, path)
+    return {"next_round": next_round, "next_learning_rate": learning_rate, "next_weights": str(path)}
+
+
+def _begun_line(figures: Mapping[str, Any]) -> str:
+    return (
+        f"wrote {figures['next_weights']}: the devices of round {figures['next_round']} begin there, at learning rate "
+        f"{figures['next_learning_rate']:g}"
+    )

@@ -1,96 +1,96 @@
-"""The command around a fleet of phones: fedkeys fleet."""
+"""`fedkeys fleet`."""
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, note, print_json
+from orchestrator.cli import options
+from orchestrator.cli.output import Output, note, prints, wrote
+from orchestrator.settings.fleet import FLEET_PRESETS
+from orchestrator.settings.kinds import one_of_words
 
+if TYPE_CHECKING:
+    from orchestrator.settings.run_config import RunConfig
+    from orchestrator.settings.types import Setting
 
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    group.add_command(fleet)
+DEVICES = options.SettingFlag("--devices", "fleet.devices", "Number of phones in the fleet.", int, "N")
+TRACE = options.SettingFlag(
+    "--trace", "fleet.trace", "Measured phones, or their measured behaviour (docs/fleet.md).", options.FILE, "FILE"
+)
+SEED = options.SettingFlag("--seed", "seed", "Seed of everything that is drawn.", int, "S")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TOML, with the settings of `fedkeys config`; over the preset.",
-)
+@options.CONFIG
 @click.option(
     "--preset",
+    type=options.Named(FLEET_PRESETS),
     metavar="NAME",
-    help="gboard-2018 (the default without --config and --compare), low-end, cross-country or ideal.",
+    help=f"A fleet: {one_of_words(FLEET_PRESETS)}; gboard-2018 if --config and --compare are left out, too.",
 )
 @click.option("--hours", type=click.IntRange(1, 24 * 60), default=24, show_default=True, help="Virtual hours.")
-@click.option("--devices", type=int, metavar="N", help="Phones in the fleet.")
-@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Measured phones, or their behaviour.")
-@click.option("--self-check", is_flag=True, help="Compare with the published system; exit 3 if a figure is off.")
-@click.option("--compare", metavar="POLICY,POLICY", help="Policies side by side on this fleet: sync,fedbuff.")
-@click.option("--no-train", is_flag=True, help="With --compare: only the plans, no training.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as a PNG.")
-@click.option("--seed", type=int, metavar="S", help="Seed of everything that is drawn.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, as in --set fleet.devices=9.")
-@JSON
+@click.option(
+    "--self-check", is_flag=True, help="Compare with the published system; exit with 3 if a figure is out of its band."
+)
+@click.option("--compare", metavar="POLICY,POLICY", help="Show policies side by side on this fleet, as sync,fedbuff.")
+@click.option("--no-train", is_flag=True, help="With --compare: make only the plans, and train nothing.")
+@click.option("--plot", type=options.FILE, metavar="FILE", help="Also draw the day, as a PNG.")
+@options.takes_settings(DEVICES, TRACE, SEED)
+@prints
 def fleet(
     config_path: Optional[Path],
     preset: Optional[str],
     hours: int,
-    devices: Optional[int],
-    trace: Optional[Path],
     self_check: bool,
     compare: Optional[str],
     no_train: bool,
     plot: Optional[Path],
-    seed: Optional[int],
-    settings: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Plan before there is a fleet: rounds a day, who drops out, who never gets a say.
+    overrides: dict[str, Setting],
+) -> Output:
+    """Plan before there is a fleet: how many rounds a day has, who drops out, and whose updates never count.
+
+    Nothing is trained, except with --compare. `fedkeys train --fleet PRESET_OR_FILE` trains under such a fleet.
 
     \b
-    Nothing is trained, except with --compare.
-      fedkeys fleet                                   Gboard's published fleet, 100,000 phones, one day
-      fedkeys fleet --self-check                      beside the published figures
-      fedkeys fleet --preset low-end --plot day.png   old phones, shared chargers
-      fedkeys fleet --compare sync,fedbuff            which policy trains faster here
-    `fedkeys train --fleet PRESET_OR_FILE` trains under such a fleet.
+    Examples:
+      fedkeys fleet                                   # Gboard's published fleet, 100,000 phones, one day
+      fedkeys fleet --self-check                      # beside the published figures
+      fedkeys fleet --preset low-end --plot day.png   # old phones, shared chargers
+      fedkeys fleet --compare sync,fedbuff            # which policy trains faster here
     """
-    from orchestrator.cli.options import parse_settings
-    from orchestrator.settings.files import read_config
-    from orchestrator.settings.fleet import FLEET_PRESETS
-
-    overrides = {
-        "fleet.devices": devices,
-        "fleet.trace": str(trace.resolve()) if trace else None,
-        "seed": seed,
-        **parse_settings(settings),
-    }
-    name = preset or (None if config_path or compare else "gboard-2018")
-    config = read_config(config_path, name, overrides, FLEET_PRESETS)
-    if config.fleet.policy == "off":
-        config = read_config(config_path, name, {**overrides, "fleet.policy": "sync"}, FLEET_PRESETS)
-    from orchestrator.rounds.build import require_summable
-
-    require_summable(config)
-    if compare is not None:
-        if self_check or plot:
-            raise click.UsageError("--compare stands alone: leave --self-check and --plot out")
-        _compare(config, compare, hours, no_train, as_json)
-        return
-    if self_check and hours % 24:
+    if compare is not None and (self_check or plot):
+        raise click.UsageError("--compare stands alone: leave --self-check and --plot out")
+    if self_check and compare is None and hours % 24:
         raise click.UsageError(f"--self-check needs whole days to see the day's swing, got --hours {hours}")
+    name = preset or (None if config_path or compare else "gboard-2018")
+    config = _read_config(config_path, name, overrides)
+    if compare is not None:
+        return _compare(config, compare.split(","), hours, not no_train)
+    return _plan(config, name, hours, self_check, plot)
+
+
+def _read_config(path: Optional[Path], preset: Optional[str], overrides: dict[str, Setting]) -> RunConfig:
+    """Returns the settings, with a fleet whose policy is sync if none was chosen."""
+    from orchestrator.rounds.build import require_summable
+    from orchestrator.settings.files import read_config
+
+    config = read_config(path, preset, overrides, FLEET_PRESETS)
+    if config.fleet.policy == "off":
+        config = read_config(path, preset, {**overrides, "fleet.policy": "sync"}, FLEET_PRESETS)
+    require_summable(config)
+    return config
+
+
+def _plan(config: RunConfig, preset: Optional[str], hours: int, self_check: bool, plot: Optional[Path]) -> Output:
+    from orchestrator.cli.fleet_tables import print_plan
     from orchestrator.fleet.plan import plan_figures, plan_fleet
 
     plan = plan_fleet(config, hours, note)
-    figures: dict[str, Any] = {"preset": name, **plan_figures(plan)}
+    figures = {"preset": preset, **plan_figures(plan)}
     checks = []
     if self_check:
         from orchestrator.fleet.self_check import self_check as run_checks
@@ -101,26 +101,16 @@ def fleet(
         from orchestrator.report.plots.fleet import draw_plan
 
         draw_plan(plan, figures, plot)
-        click.echo(f"wrote {plot}", err=True)
-    if as_json:
-        print_json(figures)
-    else:
-        from orchestrator.cli.fleet_tables import print_plan
-
-        print_plan(figures, checks)
+        wrote(plot)
     off = [check.name for check in checks if not check.ok]
-    if off:
-        click.echo(f"fedkeys: outside of the published band: {'; '.join(off)}", err=True)
-        sys.exit(3)
+    fault = f"outside of the published band: {'; '.join(off)}" if off else ""
+    return Output(figures, partial(print_plan, figures, checks), exit_code=3 if off else 0, fault=fault)
 
 
-def _compare(config: Any, policies: str, hours: int, no_train: bool, as_json: bool) -> None:
+def _compare(config: RunConfig, policies: list[str], hours: int, train: bool) -> Output:
     from orchestrator.cli.console import ProgressObserver
     from orchestrator.cli.fleet_tables import print_policies
     from orchestrator.run.policies import compare_policies
 
-    figures = compare_policies(config, policies.split(","), hours, not no_train, note, ProgressObserver)
-    if as_json:
-        print_json(figures)
-    else:
-        print_policies(figures)
+    figures = compare_policies(config, policies, hours, train, note, ProgressObserver)
+    return Output(figures, partial(print_policies, figures))

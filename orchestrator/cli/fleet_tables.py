@@ -1,13 +1,13 @@
-"""A fleet's figures as tables for people who read a terminal."""
+"""Prints the figures of a fleet as tables for people who read a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli.output import cell, screen
 from orchestrator.units import duration_text, percent_text, size_text
 
 if TYPE_CHECKING:
@@ -18,19 +18,17 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def print_plan(figures: Mapping[str, Any], checks: Sequence[Check]) -> None:
     """Prints what `fedkeys fleet` found."""
-    console = Console()
+    console = screen()
     console.print(
-        f"[bold]{figures['devices']:,} phones, {figures['hours']} virtual hours, {figures['aggregator']} sum, "
-        f"policy {figures['policy']}[/bold]",
-        highlight=False,
+        f"{figures['devices']:,} phones, {figures['hours']} virtual hours, {figures['aggregator']} sum, "
+        f"policy {figures['policy']}",
+        style="bold",
     )
     for name, text in _headlines(figures):
-        console.print(f"{name:26} {text}", highlight=False)
+        console.print(cell(f"{name:26} {text}"))
     for name, label in (("eligible", "eligible phones"), ("check_ins", "check-ins"), ("rounds", "rounds")):
         values = figures["by_hour"][name]
-        console.print(
-            f"{label:26} {sparkline(values)}  {min(values):,.0f} to {max(values):,.0f} an hour (UTC)", highlight=False
-        )
+        console.print(f"{label:26} {sparkline(values)}  {min(values):,.0f} to {max(values):,.0f} an hour (UTC)")
     console.print(_participation_table(figures["participation"]))
     if checks:
         console.print(_check_table(checks))
@@ -68,7 +66,7 @@ def _headlines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as a line of bars, 0 at the foot.
+    """Draws values as a line of bars that begin at 0.
 
     >>> sparkline([0, 1, 2, 4])
     ' ▂▄█'
@@ -85,7 +83,9 @@ def _participation_table(participation: Mapping[str, Mapping[str, Mapping[str, f
         for place, (name, row) in enumerate(groups.items()):
             label = "" if place else grouping.replace("_", " ")
             shares = [row[k] for k in ("fleet", "selected", "completed", "not_allowed", "never_heard")]
-            table.add_row(label, name, *(f"{share:.1%}" for share in shares), end_section=place == len(groups) - 1)
+            table.add_row(
+                label, cell(name), *(f"{share:.1%}" for share in shares), end_section=place == len(groups) - 1
+            )
     return table
 
 
@@ -99,7 +99,7 @@ def _check_table(checks: Sequence[Check]) -> Table:
             check.published,
             f"{check.low:.3g} to {check.high:.3g}",
             f"{check.simulated:.4g}",
-            "[green]ok[/green]" if check.ok else "[red]OFF[/red]",
+            cell("ok", "green") if check.ok else cell("OFF", "red"),
             check.source,
         )
     return table
@@ -107,12 +107,12 @@ def _check_table(checks: Sequence[Check]) -> Table:
 
 def print_policies(figures: Mapping[str, Any]) -> None:
     """Prints what `fedkeys fleet --compare` found."""
-    console = Console()
+    console = screen()
     table = Table(title=f"The same phones for {figures['hours']} virtual hours")
     table.add_column("")
     policies = figures["policies"]
     for name in policies:
-        table.add_column(name, justify="right")
+        table.add_column(cell(name), justify="right")
     rows = {
         "sum": lambda f: f["aggregator"],
         "server steps": lambda f: f"{f['rounds']:,}",

@@ -1,67 +1,146 @@
-"""What the commands of all areas share: options, and how they print."""
+"""The options that several commands have, and the flags that stand for a setting."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar, Union
 
 import click
+from click.shell_completion import CompletionItem
 
-RUN = click.option(
-    "--run", "run_path", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The run's folder."
+from orchestrator.settings.files import tomllib
+from orchestrator.settings.kinds import CLIENT_RUNTIMES, SUM_TRAITS, one_of_words
+from orchestrator.settings.presets import PRESETS
+from orchestrator.settings.sections import AggregationConfig, ClientConfig
+from orchestrator.settings.types import Setting
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Named(click.ParamType):
+    """The name of a row of a dict, or the path of a file if `or_file`. The settings check the name, not this type."""
+
+    name = "name"
+
+    def __init__(self, rows: Mapping[str, object], or_file: bool = False) -> None:
+        self._rows = rows
+        self._or_file = or_file
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Completes the names of the rows, and then leaves files to the shell."""
+        names = [CompletionItem(name) for name in self._rows if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")] if self._or_file else names
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+_TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
+
+RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")
+CONFIG = click.option(
+    "--config", "config_path", type=FILE, metavar="FILE", help="Settings as TOML; `fedkeys config` prints such a file."
 )
-WORKERS = click.option(
-    "--workers",
-    metavar="SPEC",
-    help="TFF workers: 'auto', a number, or host:port,host:port of remote ones; by default the configuration's.",
+PRESET = click.option(
+    "--preset",
+    type=Named(PRESETS),
+    metavar="NAME",
+    help=f"A named set of settings: {one_of_words(PRESETS)}; small is the default.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+RESUME = click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the settings of the run.")
+WORKERS_HELP = (
+    "TFF workers: 'auto', a number, or host:port,host:port of remote ones. The settings decide if it is left out."
+)
+WORKERS = click.option("--workers", metavar="SPEC", help=WORKERS_HELP)
 
 
-def note(text: str) -> None:
-    """Says on standard error that something begins that takes a while."""
-    click.echo(f"{text} ...", err=True)
+@dataclass(frozen=True)
+class SettingFlag:
+    """A flag that stands for one setting, as --rounds does for rounds.count."""
+
+    flag: str
+    setting: str
+    help: str
+    type: Union[click.ParamType, type, None] = None
+    metavar: Optional[str] = None
+
+    @property
+    def parameter(self) -> str:
+        """The name under which click hands over the value."""
+        return self.setting.replace(".", "_")
 
 
-def print_json(value: Any) -> None:
-    """Prints one JSON object on standard output."""
-    import msgspec
-
-    click.echo(msgspec.json.encode(value).decode())
-
-
-def print_figures(figures: dict[str, Any], as_json: bool) -> None:
-    """Prints a command's figures: one JSON object, or a line for each."""
-    if as_json:
-        print_json(figures)
-        return
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            value = "  ".join(
-                f"{key} {item:,.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
-            )
-        elif isinstance(value, float):
-            value = f"{value:,.4g}"
-        click.echo(f"{name:24} {value}")
-
-
-def absolute(source: Optional[str]) -> Optional[str]:
-    """A text's place that holds in every folder; the name of a built-in text as it is."""
-    if source is None:
-        return None
-    path, hash_, part = source.partition("#")
-    return f"{Path(path).resolve()}{hash_}{part}" if Path(path).exists() else source
+DATA = SettingFlag("--data", "data.source", "Whose text; see `fedkeys data --help`.", metavar="SPEC")
+ROUNDS = SettingFlag("--rounds", "rounds.count", "Number of rounds.", int, "N")
+COHORT = SettingFlag("--cohort", "rounds.cohort_size", "Number of clients in a round.", int, "N")
+AGGREGATOR = SettingFlag(
+    "--aggregator",
+    "aggregation.aggregator",
+    f"How the updates are summed: {one_of_words(SUM_TRAITS)}; {AggregationConfig().aggregator} is the default.",
+    Named(SUM_TRAITS),
+    "NAME",
+)
+CLIENT_RUNTIME = SettingFlag(
+    "--client-runtime",
+    "client.runtime",
+    f"What trains the clients: {one_of_words(CLIENT_RUNTIMES)}; {ClientConfig().runtime} is the default.",
+    Named(CLIENT_RUNTIMES),
+    "NAME",
+)
+SEED = SettingFlag("--seed", "seed", "Seed of everything that the simulation draws.", int, "S")
+TFF_WORKERS = SettingFlag("--workers", "runtime.workers", WORKERS_HELP, metavar="SPEC")
 
 
-def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE flags as a dict; VALUE as TOML writes it, and a bare word is a string.
+def takes_settings(*flags: SettingFlag, free: bool = True) -> Callable[[Command], Command]:
+    """Adds flags, and --set if `free`; the command gets `overrides`, the given settings by their dotted names.
+
+    The command raises UsageError if a setting is given twice, by its flag and by --set.
+    """
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def run(*args: Any, settings: tuple[str, ...] = (), **options: Any) -> Any:
+            flagged = {flag.setting: options.pop(flag.parameter) for flag in flags}
+            return function(*args, overrides=_overrides(flagged, parse_settings(settings)), **options)
+
+        command: Any = run
+        if free:
+            command = click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change any setting, as in --set server.learning_rate=0.01.",
+            )(command)
+        for flag in reversed(flags):
+            option = click.option(flag.flag, flag.parameter, type=flag.type, metavar=flag.metavar, help=flag.help)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _overrides(flagged: Mapping[str, Optional[Setting]], free: Mapping[str, Setting]) -> dict[str, Setting]:
+    given = {name: value for name, value in flagged.items() if value is not None}
+    for name in given:
+        if name in free:
+            raise click.UsageError(f"--set {name} and the flag for it are both given: leave one out")
+    overrides = {**given, **free}
+    for name in _TEXT_SETTINGS:
+        if name in overrides:
+            overrides[name] = absolute(str(overrides[name]))
+    return overrides
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Setting]:
+    """Returns KEY=VALUE texts as a dict. A VALUE is written as in TOML; a bare word is a string.
 
     >>> parse_settings(("rounds.count=20", "data.source=chitchat"))
     {'rounds.count': 20, 'data.source': 'chitchat'}
     """
-    from orchestrator.settings.files import tomllib
-
-    parsed = {}
+    parsed: dict[str, Setting] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -71,3 +150,9 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             parsed[key.strip()] = value
     return parsed
+
+
+def absolute(source: str) -> str:
+    """Returns the place of a text so that it holds in every folder, and the name of a built-in text as it is."""
+    path, hash_, part = source.partition("#")
+    return f"{Path(path).resolve()}{hash_}{part}" if Path(path).exists() else source

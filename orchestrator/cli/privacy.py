@@ -1,21 +1,18 @@
-"""The command that answers for a run's privacy."""
+"""`fedkeys privacy`."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, RUN
+from orchestrator.cli.options import FILE, FOLDER, RUN
+from orchestrator.cli.output import Output, cell, prints, screen, wrote
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.privacy import RunPrivacy
-
-
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    group.add_command(privacy)
 
 
 @click.command()
@@ -24,21 +21,22 @@ def add_commands(group: click.Group) -> None:
     "--compare",
     "others",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     metavar="DIR",
-    help="Another run to draw beside it, as one without noise; may be given several times.",
+    help="Another run to draw beside this one, as one without noise; may be given several times.",
 )
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Where to draw it; DIR/privacy.png by default."
-)
-@JSON
-def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path], as_json: bool) -> None:
-    """Show what a run's privacy comes to: epsilon at several deltas, zCDP, and what they rest on.
+@click.option("--plot", type=FILE, metavar="FILE", help="Where to draw the picture; DIR/privacy.png by default.")
+@prints
+def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> Output:
+    """Show what the privacy of a run comes to: epsilon at several deltas, zCDP, and what they rest on.
+
+    Also shows what each other mechanism would cost, and writes a picture: how the noise of each mechanism adds up over
+    the rounds, and accuracy against epsilon.
 
     \b
-    Also what each mechanism would cost in its place, and a picture: how the noise of each adds up over the rounds, and
-    accuracy against epsilon. To train with differential privacy (docs/privacy.md):
+    Examples (docs/privacy.md says more):
       fedkeys train --run runs/private --preset private
+      fedkeys privacy --run runs/private --compare runs/first
     """
     from orchestrator.evaluation.privacy import figures, measured_run, run_privacy
     from orchestrator.run.folder import RunFolder
@@ -50,27 +48,21 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path], as_j
     from orchestrator.report.plots.privacy import draw_privacy
 
     draw_privacy(result, runs, picture)
-    click.echo(f"wrote {picture}", err=True)
-    if as_json:
-        import msgspec
-
-        measured = [
-            {"run": run.name, "mechanism": run.mechanism, "epsilon": run.points[-1][1], "dev_top1": run.points[-1][2]}
-            for run in runs
-            if run.points
-        ]
-        click.echo(msgspec.json.encode({**figures(result), "measured": measured}).decode())
-    else:
-        _print(result)
+    wrote(picture)
+    measured = [
+        {"run": run.name, "mechanism": run.mechanism, "epsilon": run.points[-1][1], "dev_top1": run.points[-1][2]}
+        for run in runs
+        if run.points
+    ]
+    return Output({**figures(result), "measured": measured}, partial(_show, result))
 
 
-def _print(result: RunPrivacy) -> None:
-    from rich.console import Console
+def _show(result: RunPrivacy) -> None:
     from rich.table import Table
 
     from orchestrator.settings.kinds import MECHANISM_TRAITS
 
-    console = Console(highlight=False)
+    console = screen()
     adds_noise = MECHANISM_TRAITS[result.mechanism].adds_noise
     if not adds_noise:
         console.print("No differential privacy: no epsilon holds.")
@@ -95,8 +87,8 @@ def _print(result: RunPrivacy) -> None:
     console.print(table)
     console.print("(the running sum's noise: root mean square over the rounds, in clip norms a coordinate)\n")
     for assumption in result.assumptions:
-        console.print(f"- {assumption}")
+        console.print(cell(f"- {assumption}"))
 
 
-def _number(value: Any) -> str:
+def _number(value: Optional[float]) -> str:
     return "none holds" if value is None else f"{value:.4g}"

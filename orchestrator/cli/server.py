@@ -1,205 +1,170 @@
-"""The commands around the server: what a sum costs, what the server saw, and rounds over real connections."""
+"""The commands of rounds over real connections: keygen, serve, client, decryptor."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, RUN, note, print_json
+from orchestrator.cli import options
+from orchestrator.cli.output import Output, printable, prints, say
 
-_CLIENT_TEXT = "The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client."
-
+if TYPE_CHECKING:
+    from orchestrator.settings.run_config import RunConfig
+    from orchestrator.settings.types import Setting
 
 _KEYS = click.option(
     "--keys",
-    type=click.Path(path_type=Path),
+    type=options.FOLDER,
     default=Path("keys"),
     show_default=True,
     metavar="DIR",
-    help="What `fedkeys keygen` made.",
+    help="The folder that `fedkeys keygen` made.",
 )
-
-
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    for command in (costs, transcript, keygen, serve, client, decryptor):
-        group.add_command(command)
-
-
-@click.command()
-@RUN
-@JSON
-def costs(run_path: Path, as_json: bool) -> None:
-    """Show the bill of a run's sums, beside what the same sum costs under each aggregator, measured now.
-
-    Bytes sent and received and CPU seconds, by stage, of a client, the server and the decryptor; the time
-    that a client's part takes on three phones and five networks, estimated.
-    """
-    from orchestrator.cli.tables import print_costs
-    from orchestrator.evaluation.costs import read_costs
-    from orchestrator.run.folder import RunFolder
-
-    figures = read_costs(RunFolder(run_path), note)
-    if as_json:
-        print_json(figures)
-    else:
-        print_costs(figures)
-
-
-@click.command()
-@RUN
-@click.option(
-    "--round",
-    "round_num",
-    type=click.IntRange(1),
-    metavar="N",
-    help="The round; by default the last that can be shown.",
+_NETWORK_AGGREGATOR = options.SettingFlag(
+    "--aggregator", "aggregation.aggregator", "How the updates are summed: secagg or encrypted.", metavar="NAME"
 )
-@click.option("--client", "client_id", metavar="ID", help="Whose upload; by default the first survivor's.")
-@JSON
-def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str], as_json: bool) -> None:
-    """Show what the server saw of one client in a round, next to what a plain server would have seen.
-
-    The round is computed again from the checkpoint before it, which must still be there: a round that can't be shown
-    is refused with the list of those that can. Keys are fresh, so masks and ciphertexts are others each time; the
-    vector under them is the same. The figures are also kept in DIR/transcript.json, for `fedkeys report`.
-    """
-    from orchestrator.run.folder import RunFolder
-
-    folder = RunFolder(run_path)
-    folder.config()
-    from orchestrator.audit.transcript import read_transcript
-    from orchestrator.audit.transcript_results import write_transcript
-    from orchestrator.cli.tables import print_transcript
-
-    figures = read_transcript(folder, round_num, client_id, note)
-    write_transcript(folder, figures)
-    if as_json:
-        for view in ("plain", "masked", "encrypted"):
-            del figures[view]["picture"]  # thousands of bytes: they are in the file
-        print_json(figures)
-    else:
-        print_transcript(figures)
+_MIN_SENTENCES = 50  # of a person whom keygen enrols
 
 
 @click.command()
-@click.argument("signing_key", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the keys of a network run go.")
-@click.option("--client", "clients", multiple=True, metavar="ID", help="Enrol this client; again for more of them.")
+@click.argument("signing_key", required=False, type=options.FILE, metavar="[FILE]")
+@click.option("--out", type=options.FOLDER, metavar="DIR", help="Where the keys of a network run go.")
+@click.option("--client", "clients", multiple=True, metavar="ID", help="Enrol this client; may be given several times.")
 @click.option(
     "--people",
     type=click.IntRange(0),
     metavar="N",
-    help="Enrol N training people of the built-in text, to try it on one machine. Without --client: 10.",
+    help="Enrol N training people of the built-in text, to try it on one machine; 10 without --client.",
 )
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name of the server besides this machine's own.")
-@JSON
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="Another name of the server, besides this machine's."
+)
+@prints
 def keygen(
     signing_key: Optional[Path],
     out: Optional[Path],
     clients: tuple[str, ...],
     people: Optional[int],
     hosts: tuple[str, ...],
-    as_json: bool,
-) -> None:
+) -> Output:
     """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
 
-    \b
-    fedkeys keygen signing.key       FILE signs bundles (keep it secret), FILE.pub verifies them (give it to the app)
-    fedkeys keygen --out keys        a CA, certificates for TLS, an identity for each client, the roster
+    FILE signs bundles: keep it secret. FILE.pub verifies them: give it to the app. With --out, DIR gets a certificate
+    authority, certificates for TLS, an identity for each client and the roster. Called again for the same DIR, the
+    command enrols more clients. docs/network.md says which file belongs on which machine.
 
-    Called again for the same DIR it enrols more clients. Which file belongs on which machine: docs/network.md.
+    \b
+    Examples:
+      fedkeys keygen signing.key
+      fedkeys keygen --out keys --client ann --client bob
     """
     if (signing_key is None) == (out is None):
         raise click.UsageError("give FILE for a key to sign bundles, or --out DIR for the keys of a network run")
     if signing_key is not None:
-        from edge.bundle.signing import generate_key
-
-        click.echo(
-            f"wrote {signing_key}, which signs (keep it secret), and {generate_key(signing_key)}, which verifies"
-        )
-        return
+        return _signing_key(signing_key)
     assert out is not None
+    return _network_keys(out, clients, hosts, people)
+
+
+def _signing_key(path: Path) -> Output:
+    from edge.bundle.signing import generate_key
+
+    public = generate_key(path)
+    line = f"wrote {path}, which signs (keep it secret), and {public}, which verifies"
+    return Output({"key": str(path), "public_key": str(public)}, partial(say, line))
+
+
+def _network_keys(out: Path, clients: tuple[str, ...], hosts: tuple[str, ...], people: Optional[int]) -> Output:
     from orchestrator.network.certificates import make_keys, read_roster
 
     if people is None and not clients:
         people = 10
     enrolled = read_roster(out) if (out / "roster.json").exists() else {}
-    if people:
-        from orchestrator.run.data import load_client_data
-        from orchestrator.settings.run_config import RunConfig
-
-        train = load_client_data(RunConfig())[1].train  # nobody whom an evaluation asks for
-        talkers = (name for name, own in train.items() if len(own) >= _MIN_SENTENCES and name not in enrolled)
-        clients += tuple([name for name in talkers if name not in clients][:people])
+    clients += _training_people(people or 0, {*enrolled, *clients})
     make_keys(out, clients, hosts)
     roster = read_roster(out)
-    if as_json:
-        print_json({"keys": str(out), "clients": list(roster), "new": list(clients)})
-    else:
-        click.echo(f"{out}: {len(clients)} clients enrolled, {len(roster)} in all: {', '.join(roster)}")
+    figures = {"keys": str(out), "clients": list(roster), "new": list(clients)}
+    line = f"{out}: {len(clients)} clients enrolled, {len(roster)} in all: {', '.join(roster)}"
+    return Output(figures, partial(say, line))
 
 
-_MIN_SENTENCES = 50
+def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
+    """Returns training people of the built-in text who typed enough: none of them is evaluated on."""
+    if number == 0:
+        return ()
+    from orchestrator.run.data import load_client_data
+    from orchestrator.settings.run_config import RunConfig
+
+    train = load_client_data(RunConfig())[1].train
+    talkers = [name for name, own in train.items() if len(own) >= _MIN_SENTENCES and name not in taken]
+    return tuple(talkers[:number])
 
 
 @click.command()
-@RUN
+@options.RUN
 @_KEYS
-@click.option("--listen", "address", default="localhost:8443", show_default=True, metavar="HOST:PORT")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="FILE", help="See `fedkeys config`.")
-@click.option("--preset", metavar="NAME", help="As in `fedkeys train`.")
-@click.option("--data", "source", metavar="SPEC", help="The text that the word list comes from.")
-@click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
-@click.option("--cohort", type=int, metavar="N", help="Clients a round.")
-@click.option("--aggregator", metavar="NAME", help="secagg or encrypted.")
-@click.option("--decryptor", "decryptor_address", metavar="HOST:PORT", help="Of `fedkeys decryptor`, for encrypted.")
-@click.option("--wait", "clients_s", type=float, default=60.0, show_default=True, help="Seconds for a full cohort.")
-@click.option("--train-timeout", "train_s", type=float, default=600.0, show_default=True, help="Seconds to train.")
-@click.option("--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds a message.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
-@JSON
+@click.option(
+    "--listen",
+    "address",
+    default="localhost:8443",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where clients reach the server.",
+)
+@options.CONFIG
+@options.PRESET
+@click.option(
+    "--decryptor", "decryptor_address", metavar="HOST:PORT", help="Where `fedkeys decryptor` listens, for encrypted."
+)
+@click.option(
+    "--wait", "clients_s", type=float, default=60.0, show_default=True, help="Seconds to wait for a full cohort."
+)
+@click.option(
+    "--train-timeout", "train_s", type=float, default=600.0, show_default=True, help="Seconds that a client may train."
+)
+@click.option(
+    "--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds to wait for a message."
+)
+@options.RESUME
+@options.takes_settings(options.DATA, options.ROUNDS, options.COHORT, _NETWORK_AGGREGATOR, free=False)
+@prints
 def serve(
     run_path: Path,
     keys: Path,
     address: str,
     config_path: Optional[Path],
     preset: Optional[str],
-    source: Optional[str],
-    rounds: Optional[int],
-    cohort: Optional[int],
-    aggregator: Optional[str],
     decryptor_address: Optional[str],
     clients_s: float,
     train_s: float,
     stage_s: float,
     resume: bool,
-    as_json: bool,
-) -> None:
-    """Serve a run's rounds to `fedkeys client` processes, over gRPC with TLS. It ends after the last round.
+    overrides: dict[str, Setting],
+) -> Output:
+    """Serve the rounds of a run to `fedkeys client` processes, over gRPC with TLS. It ends after the last round.
 
-    A client that is late or loses its connection has dropped out of the round; the round ends with the others.
+    A client that is late or loses its connection has dropped out of the round; the round ends with the others. Writes
+    into DIR what `fedkeys train` writes. The word list comes from the text of --data.
+
+    \b
+    Example, each line in a terminal of its own:
+      fedkeys keygen --out keys --client ann --client bob
+      fedkeys serve --run runs/net --keys keys --cohort 2 --rounds 3
+      fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import read_config
 
     folder = RunFolder(run_path)
     if resume:
         config = folder.config()
     else:
-        from orchestrator.cli.options import absolute
-
         folder.require_free()
-        overrides = {
-            "data.source": absolute(source),
-            "rounds.count": rounds,
-            "rounds.cohort_size": cohort,
-            "aggregation.aggregator": aggregator,
-            "model.start_from_word_counts": False,  # nobody tells a server its counts
-        }
-        config = read_config(config_path, preset, overrides)
+        config = _read_config(config_path, preset, overrides)
     from orchestrator.network.serve import serve as serve_run
     from orchestrator.network.session import Deadlines
     from orchestrator.rounds.round import weights_digest
@@ -207,19 +172,37 @@ def serve(
     deadlines = Deadlines(clients_s, train_s, stage_s)
     state = serve_run(folder, config, keys, address, deadlines, _say, decryptor_address)
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
-    if as_json:
-        print_json(figures)
-    else:
-        click.echo(f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}")
+    line = f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}"
+    return Output(figures, partial(say, line))
+
+
+def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping[str, Setting]) -> RunConfig:
+    from orchestrator.settings.files import read_config
+
+    # Nobody tells a server how often each word occurs.
+    return read_config(path, preset, {**overrides, "model.start_from_word_counts": False})
 
 
 @click.command()
 @click.option("--server", required=True, metavar="HOST:PORT", help="Where `fedkeys serve` listens.")
-@click.option("--data", "source", default="chitchat", show_default=True, metavar="SPEC", help=_CLIENT_TEXT)
-@click.option("--client-id", required=True, metavar="ID", help="The name that it is enrolled under.")
+@click.option(
+    "--data",
+    "source",
+    default="chitchat",
+    show_default=True,
+    metavar="SPEC",
+    help="The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.",
+)
+@click.option("--client-id", required=True, metavar="ID", help="The name under which the client is enrolled.")
 @_KEYS
 @click.option("--wait", "wait_s", type=float, default=30.0, show_default=True, help="Seconds to wait for the server.")
-@click.option("--min-survivors", type=click.IntRange(2), default=2, show_default=True, help="Never summed with fewer.")
+@click.option(
+    "--min-survivors",
+    type=click.IntRange(2),
+    default=2,
+    show_default=True,
+    help="Take part only in sums of at least this many clients.",
+)
 @click.option("--corrupt-share", type=float, help="secagg: as aggregation.corrupt_share; the server's must agree.")
 @click.option("--dropout-share", type=float, help="secagg: as aggregation.dropout_share; the server's must agree.")
 def client(
@@ -232,12 +215,14 @@ def client(
     corrupt_share: Optional[float],
     dropout_share: Optional[float],
 ) -> None:
-    """Take part in a server's rounds with one client's text, which stays here. Ends when the server says so.
+    """Take part in a server's rounds with one client's text, which stays here. It ends when the server says so.
 
-    Exit 3: the server asked for something that could expose the client, so it refused.
+    Exits with 3 if the server asked for something that could expose the client: the client refused.
+
+    \b
+    Example:
+      fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
-    import os
-
     from orchestrator.network.client import run_client
     from orchestrator.rounds.sums import secagg_policy
     from orchestrator.settings.sections import AggregationConfig
@@ -250,23 +235,37 @@ def client(
     )
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
-    click.echo(run_client(server, keys, client_id, source, secagg_policy(aggregation), wait_s))
+    say(run_client(server, keys, client_id, source, secagg_policy(aggregation), wait_s))
 
 
 @click.command()
 @_KEYS
-@click.option("--listen", "address", default="localhost:8444", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--listen",
+    "address",
+    default="localhost:8444",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the server reaches the decryptor.",
+)
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),
     default=2,
     show_default=True,
-    help="The fewest vectors in a sum that it opens, whatever the server says.",
+    help="Open only sums of at least this many vectors, whatever the server says.",
 )
 @click.option("--poly-degree", type=int, default=4096, show_default=True, help="As aggregation.poly_degree.")
 @click.option("--coeff-modulus-bits", type=int, default=56, show_default=True, help="As in the configuration.")
 def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int, coeff_modulus_bits: int) -> None:
-    """Hold the key of the encrypted sum: open one sum a round, only of enough clients. Ends with Ctrl-C."""
+    """Hold the key of the encrypted sum: open one sum per round, only of enough clients. It ends with Ctrl-C.
+
+    Run it on a machine that the operator of the server does not control.
+
+    \b
+    Example:
+      fedkeys decryptor --keys keys --listen localhost:8444
+    """
     from orchestrator.homomorphic.parameters import BfvParameters
     from orchestrator.network.decryptor import DecryptorService
 
@@ -283,4 +282,4 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

@@ -2,103 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, RUN, WORKERS, absolute, note, parse_settings, print_figures
+from orchestrator.cli import options
+from orchestrator.cli.output import Output, note, print_figures, prints
+from orchestrator.settings.fleet import FLEET_PRESETS
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
     from orchestrator.settings.run_config import RunConfig
+    from orchestrator.settings.types import Setting
+
+
+@dataclass(frozen=True)
+class TrainingFigures:
+    """What a training came to, as `fedkeys train --json` prints it. wall_s: the time of this call's rounds."""
+
+    rounds: int
+    weights_sha256: str
+    wall_s: float
+    client_batches_per_s: float
 
 
 @click.command()
-@RUN
+@options.RUN
+@options.CONFIG
+@options.PRESET
 @click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TOML; see `fedkeys config`.",
+    "--fleet",
+    type=options.Named(FLEET_PRESETS, or_file=True),
+    metavar="NAME",
+    help=f"Train under a simulated fleet: {', '.join(FLEET_PRESETS)}, or a TOML file.",
 )
-@click.option("--preset", metavar="NAME", help="smoke (about a minute), small (the default), quality, private, gboard.")
-@click.option("--data", "source", metavar="SPEC", help="Whose text; see `fedkeys data --help`.")
-@click.option("--rounds", type=int, metavar="N", help="Number of rounds.")
-@click.option("--cohort", type=int, metavar="N", help="Clients a round.")
-@click.option("--aggregator", metavar="NAME", help="How updates are summed: secagg (the default), encrypted or plain.")
-@click.option(
-    "--client-runtime", metavar="NAME", help="What trains the clients: tff (the default), or litert as on phones."
+@options.RESUME
+@options.takes_settings(
+    options.DATA,
+    options.ROUNDS,
+    options.COHORT,
+    options.AGGREGATOR,
+    options.CLIENT_RUNTIME,
+    options.SEED,
+    options.TFF_WORKERS,
 )
-@click.option(
-    "--fleet", metavar="NAME", help="Train under a simulated fleet: a preset of `fedkeys fleet`, or a TOML file."
-)
-@click.option("--seed", type=int, metavar="S", help="Seed of everything that the simulation draws.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting, as in --set server.learning_rate=0.01.",
-)
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, with the run's own configuration.")
-@WORKERS
-@JSON
+@prints
 def train(
     run_path: Path,
     config_path: Optional[Path],
     preset: Optional[str],
-    source: Optional[str],
-    rounds: Optional[int],
-    cohort: Optional[int],
-    aggregator: Optional[str],
-    client_runtime: Optional[str],
     fleet: Optional[str],
-    seed: Optional[int],
-    settings: tuple[str, ...],
     resume: bool,
-    workers: Optional[str],
-    as_json: bool,
-) -> None:
+    overrides: dict[str, Setting],
+) -> Output:
     """Train by federated rounds in TFF; the text never leaves its client.
 
+    Writes into DIR: config.toml, vocabulary.txt, rounds.jsonl (one line per round), record.jsonl, checkpoints/ and
+    tensorboard/. A killed run goes on with --resume, to the very weights that it would have had.
+
     \b
-    Writes into DIR: config.toml, vocabulary.txt, rounds.jsonl (a line a round), checkpoints/, tensorboard/.
-    A killed run goes on with --resume, to the very weights that it would have had (and begins if there is none).
+    Examples:
+      fedkeys train --run runs/first --preset smoke
+      fedkeys train --run runs/own --data people.jsonl --rounds 500 --set client.dropout=0.2
+      fedkeys train --run runs/own --resume
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.settings.files import read_config, read_fleet_settings
 
     folder = RunFolder(run_path)
-    flags = {
-        "data.source": absolute(source),
-        "rounds.count": rounds,
-        "rounds.cohort_size": cohort,
-        "aggregation.aggregator": aggregator,
-        "client.runtime": client_runtime,
-        "seed": seed,
-        "runtime.workers": workers,
-    }
-    given = parse_settings(settings)
-    if "data.vocabulary" in given:
-        given["data.vocabulary"] = absolute(str(given["data.vocabulary"]))
-    for name in given:
-        if flags.get(name) is not None:
-            raise click.UsageError(f"--set {name} and the flag for it are both given: leave one out")
-    own = {name: value for name, value in {**flags, **given}.items() if value is not None}
-    overrides = {**(read_fleet_settings(fleet) if fleet else {}), **own}
+    overrides = {**(read_fleet_settings(fleet) if fleet else {}), **overrides}
     if resume and folder.exists() and config_path is None and preset is None:
         config_path = folder.config_path
     run_config = read_config(config_path, preset, overrides)
     if resume and not folder.exists():
         note(f"{run_path} holds no run yet: beginning one")
-    result = train_with_progress(folder, run_config, resume)
-    print_figures(result, as_json)
+    figures = train_with_progress(folder, run_config, resume)
+    return Output(figures, partial(print_figures, figures))
 
 
-def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) -> dict[str, Any]:
-    """Trains with a progress bar; the figures of `fedkeys train --json`."""
+def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) -> TrainingFigures:
+    """Trains with a progress bar on standard error, and returns what it came to."""
     from orchestrator.cli.console import ProgressObserver
     from orchestrator.rounds.build import require_summable
     from orchestrator.run.data import load_client_data
@@ -125,9 +111,9 @@ def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) 
         from orchestrator.run.training import train as train_run
 
         result = train_run(folder, run_config, corpus, data, observer, resume)
-    return {
-        "rounds": result.rounds,
-        "weights_sha256": weights_digest(result.state.model),
-        "wall_s": round(result.wall_s, 2),
-        "client_batches_per_s": round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
-    }
+    return TrainingFigures(
+        rounds=result.rounds,
+        weights_sha256=weights_digest(result.state.model),
+        wall_s=round(result.wall_s, 2),
+        client_batches_per_s=round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
+    )

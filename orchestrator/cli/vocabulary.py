@@ -1,58 +1,71 @@
-"""The command that finds a word list without anybody's text."""
+"""`fedkeys vocabulary`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from orchestrator.cli.options import JSON, note, print_json
-
-
-def add_commands(group: click.Group) -> None:
-    """Adds this file's commands to the group."""
-    group.add_command(vocabulary)
+from orchestrator.cli.options import FILE, Named
+from orchestrator.cli.output import Output, note, prints, say
+from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
 
 
 @click.command()
 @click.option("--data", "source", default="chitchat", show_default=True, metavar="SPEC", help="Whose text.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="The list, for data.vocabulary of a run.")
+@click.option("--out", type=FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
 @click.option(
     "--epsilon",
     type=click.FloatRange(0, min_open=True),
     default=8.0,
     show_default=True,
     metavar="E",
-    help="The privacy of one person's whole text; inf for no noise.",
+    help="Privacy of the whole text of one person; inf adds no noise.",
 )
 @click.option(
-    "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-6, show_default=True, metavar="D"
+    "--delta",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-6,
+    show_default=True,
+    metavar="D",
+    help="The delta at which epsilon holds.",
 )
-@click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="People who must use a word.")
+@click.option(
+    "--k", type=click.IntRange(1), default=10, show_default=True, help="Number of people who must use a word."
+)
 @click.option(
     "--max-nodes",
     type=click.IntRange(1),
     default=800,
     show_default=True,
     metavar="N",
-    help="Most nodes of the prefix tree that one person fills; the noise grows with its root.",
+    help="Nodes of the prefix tree that one person may fill; the noise grows with the square root of it.",
 )
-@click.option("--size", type=click.IntRange(5), default=10_000, show_default=True, help="Most ids of the list.")
 @click.option(
-    "--letters", metavar="LETTERS", help="What words are made of; English letters, digits and '.,: if not given."
+    "--size", type=click.IntRange(5), default=10_000, show_default=True, help="Number of ids that the list may have."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split by person.")
+@click.option(
+    "--letters",
+    metavar="LETTERS",
+    help="Letters that words are made of; English letters, digits and '.,: if it is left out.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 @click.option(
     "--aggregator",
+    type=Named(SUM_TRAITS),
     default="secagg",
     show_default=True,
     metavar="NAME",
-    help="secagg, encrypted (much quicker here: few numbers of many people) or plain.",
+    help=f"How the counts are summed: {one_of_words(SUM_TRAITS)}; encrypted takes the least time here.",
 )
-@click.option("--table", "as_table", is_flag=True, help="Instead: coverage by epsilon and number of people, no list.")
-@JSON
+@click.option(
+    "--table", "as_table", is_flag=True, help="Show coverage by epsilon and number of people, and write no list."
+)
+@prints
 def vocabulary(
     source: str,
     out: Optional[Path],
@@ -65,13 +78,17 @@ def vocabulary(
     seed: int,
     aggregator: str,
     as_table: bool,
-    as_json: bool,
-) -> None:
-    """Find the words that at least K people use, through noisy secure sums, from nobody's text.
+) -> Output:
+    """Find the words that at least K people use, through noisy secure sums: no text leaves its client.
+
+    A prefix tree is opened level by level. Each client sends which nodes its words are in, with its share of the
+    noise.
 
     \b
-    A prefix tree is opened level by level; each client hands over where its words are in it, with its share of the
-    noise. `fedkeys train --set data.vocabulary=FILE` then trains with the list.
+    Examples:
+      fedkeys vocabulary --out words.txt
+      fedkeys train --run runs/words --set data.vocabulary=words.txt
+      fedkeys vocabulary --table
     """
     if out is None and not as_table:
         raise click.UsageError("name where the list goes with --out FILE, or look at --table")
@@ -87,43 +104,36 @@ def vocabulary(
     people = read_people(config.data, options)
     if as_table:
         rows = build_table(people, options, note)
-        if as_json:
-            print_json({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows})
-        else:
-            _print_table(rows)
-        return
+        return Output({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows}, partial(_print_table, rows))
     figures = find_vocabulary(people, options, build_aggregator(config.aggregation), out, note)
-    if as_json:
-        print_json(figures)
-    else:
-        _print_figures(figures)
+    return Output(figures, partial(_print_figures, figures))
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
+def _print_figures(figures: Mapping[str, Any]) -> None:
     covered = figures["coverage"]
     budget = (
         "no noise" if figures["epsilon"] is None else f"epsilon {figures['epsilon']:g} at delta {figures['delta']:g}"
     )
-    click.echo(f"{figures['words']:,} words of {figures['clients']:,} people; {budget}, for {figures['unit']}")
-    click.echo(f"noise in a count: standard deviation {figures['noise_std']:.1f} people")
+    say(f"{figures['words']:,} words of {figures['clients']:,} people; {budget}, for {figures['unit']}")
+    say(f"noise in a count: standard deviation {figures['noise_std']:.1f} people")
     for name, text in (("train", "the training people's"), ("test", "the test people's")):
-        click.echo(
+        say(
             f"of {text} words it holds {covered[name]:.2%}, the pooled list {covered[f'{name}_pooled']:.2%}:"
             f" {covered[f'{name}_ratio']:.2%} of that"
         )
-    click.echo(
+    say(
         f"a list of all words that {figures['k']} people use, counted without noise:"
         f" {figures['most_possible_train_ratio']:.2%} of what the pooled list holds"
     )
-    click.echo(f"wrote {figures['out']}")
+    say(f"wrote {figures['out']}")
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    click.echo(f"{'people':>9} {'epsilon':>8} {'noise':>7} {'words':>7}  of the pooled list's coverage: train, test")
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    say(f"{'people':>9} {'epsilon':>8} {'noise':>7} {'words':>7}  of the pooled list's coverage: train, test")
     for row in rows:
         epsilon = math.inf if row["epsilon"] is None else row["epsilon"]
         covered = row["coverage"]
-        click.echo(
+        say(
             f"{row['people']:9,} {epsilon:8g} {row['noise_std']:7.1f} {row['words']:7,}"
             f"  {covered['train_ratio']:.1%} {covered['test_ratio']:.1%}"
         )

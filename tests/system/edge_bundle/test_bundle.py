@@ -22,7 +22,7 @@ from edge.errors import BundleError, EdgeError
 from edge.export.flatbuffer import custom_ops, ops_of
 from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE
 from models.weights import ModelSize, weights_to_bytes
-from orchestrator.cli.app import cli
+from orchestrator.cli.commands import cli
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.build import model_size
 from orchestrator.rounds.round import ServerState

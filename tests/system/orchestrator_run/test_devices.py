@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edge.clients.files import write_update
 from models.weights import weights_to_bytes
-from orchestrator.cli.app import cli
+from orchestrator.cli.commands import cli
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.build import build_encoder, learning_rates, model_size
 from orchestrator.rounds.round import ServerState, weights_digest

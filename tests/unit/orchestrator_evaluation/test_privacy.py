@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from dp_accounting import GaussianDpEvent, pld
 
 from models.vocabulary import build_vocabulary
-from orchestrator.cli.app import cli
+from orchestrator.cli.commands import cli
 from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead

@@ -15,7 +15,7 @@ from models.client_data import build_client_data
 from models.corpus import ClientText, Corpus
 from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import PlainSum
-from orchestrator.cli.app import cli
+from orchestrator.cli.commands import cli
 from orchestrator.errors import BelowThreshold, ConfigError, VocabularyDiscoveryError
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.run.data import load_client_data

@@ -1,0 +1,158 @@
+"""The commands that look at a text or a run: data, evaluate, predict, costs, report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+
+from orchestrator.cli.options import FILE, RUN, WORKERS
+from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
+
+if TYPE_CHECKING:
+    from orchestrator.evaluation.prediction import Predictor
+
+
+@click.command()
+@click.option(
+    "--data",
+    "source",
+    default="chitchat",
+    show_default=True,
+    metavar="SPEC",
+    help="Whose text: chitchat, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
+)
+@click.option("--plot", type=FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+@prints
+def data(source: str, plot: Optional[Path], seed: int) -> Output:
+    """Show what a text holds: people, tokens, coverage, out-of-vocabulary rate, sentence lengths.
+
+    \b
+    Examples:
+      fedkeys data                                    # the built-in text
+      fedkeys data --data people.jsonl --plot text.png
+    """
+    from dataclasses import asdict
+
+    from models.client_data import build_client_data
+    from models.corpus import load_corpus
+    from models.text_statistics import describe
+    from models.text_statistics import plot as draw
+
+    corpus = load_corpus(source)
+    run_data = build_client_data(corpus, seed=seed)  # the split and the vocabulary of a run
+    statistics = describe(corpus, run_data.split, run_data.vocabulary)
+    if plot is not None:
+        draw(corpus, statistics, plot)
+        wrote(plot)
+    figures = {"source": corpus.name, **asdict(statistics)}
+    return Output(figures, partial(print_figures, figures))
+
+
+@click.command()
+@RUN
+@click.option("--personalise", is_flag=True, help="Also fine-tune for each test person and score their later text.")
+@WORKERS
+@prints
+def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Output:
+    """Score a run on people it never saw, beside unigram, bigram and trigram models that saw all the text.
+
+    Recall counts words of the vocabulary; words outside of it are counted apart. Intervals are 95 %, over people.
+    Writes DIR/evaluation.json, which `fedkeys report` and `fedkeys card` show.
+
+    \b
+    Examples:
+      fedkeys evaluate --run runs/first
+      fedkeys evaluate --run runs/first --personalise
+    """
+    from orchestrator.run.folder import RunFolder
+    from orchestrator.settings.files import read_config
+
+    folder = RunFolder(run_path)
+    folder.identity()
+    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    from orchestrator.cli.tables import print_comparison
+    from orchestrator.evaluation.comparison import evaluate_run
+
+    figures = evaluate_run(folder, workers, personalise, note)
+    return Output(figures, partial(print_comparison, figures))
+
+
+@click.command()
+@RUN
+@click.argument("text", required=False)
+@prints
+def predict(run_path: Path, text: Optional[str]) -> Output:
+    """Show the three likeliest next words after TEXT. Without TEXT, ask for texts until an empty line.
+
+    \b
+    Example:
+      fedkeys predict --run runs/first "see you"
+    """
+    from orchestrator.run.folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    from orchestrator.evaluation.prediction import Predictor
+
+    if text is None and json_wanted():
+        raise click.UsageError("--json needs a TEXT")
+    predictor = Predictor(folder)
+    if text is None:
+        return Output({}, partial(_converse, predictor))
+    words = predictor.next_words(text)
+    figures = {"predictions": [{"word": word, "probability": probability} for word, probability in words]}
+    return Output(figures, lambda: say("\n".join(f"{probability:7.2%}  {word}" for word, probability in words)))
+
+
+def _converse(predictor: Predictor) -> None:
+    click.echo("Type the start of a sentence; an empty line ends.", err=True)
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        say("   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line)))
+
+
+@click.command()
+@RUN
+@prints
+def costs(run_path: Path) -> Output:
+    """Show what the sums of a run cost, beside the same sum under each aggregator, measured now.
+
+    The figures are bytes sent, bytes received and CPU seconds of a client, the server and the decryptor, stage by
+    stage. The time that a client's part takes on three phones and over five networks is an estimate.
+
+    \b
+    Example:
+      fedkeys costs --run runs/first
+    """
+    from orchestrator.cli.tables import print_costs
+    from orchestrator.evaluation.costs import read_costs
+    from orchestrator.run.folder import RunFolder
+
+    figures = read_costs(RunFolder(run_path), note)
+    return Output(figures, partial(print_costs, figures))
+
+
+@click.command()
+@RUN
+def report(run_path: Path) -> None:
+    """Write DIR/report.html: one self-contained page with the curves, the baselines, examples and the settings.
+
+    What evaluate, fairness, transcript, attack and audit found is on the page, if they were run before.
+
+    \b
+    Example:
+      fedkeys report --run runs/first
+    """
+    from orchestrator.report.report import write_report
+    from orchestrator.run.folder import RunFolder
+
+    say(f"wrote {write_report(RunFolder(run_path))}")

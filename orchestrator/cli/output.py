@@ -1,0 +1,128 @@
+"""How commands print: figures once as JSON and once for people, notes and warnings on standard error."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+# Control characters but the line feed, characters that turn the direction of a line, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command found, in both of its forms.
+
+    figures: the object that --json prints: a struct, a dataclass or a dict.
+    show: prints the same for people.
+    exit_code: what the program ends with after it has printed.
+    fault: the line on standard error that says why; empty if there is nothing to say.
+    """
+
+    figures: object
+    show: Callable[[], None]
+    exit_code: int = 0
+    fault: str = ""
+
+
+def prints(function: Callable[..., Output]) -> Callable[..., None]:
+    """Adds --json to a function that returns an Output, and prints what it returns in the one form or the other."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+    @functools.wraps(function)
+    def run(*args: object, as_json: bool, **options: object) -> None:
+        output = function(*args, **options)
+        if as_json:
+            print_json(output.figures)
+        else:
+            output.show()
+        if output.fault:
+            click.echo(f"fedkeys: {printable(output.fault)}", err=True)
+        if output.exit_code:
+            sys.exit(output.exit_code)
+
+    return run
+
+
+def print_json(figures: object) -> None:
+    """Prints one JSON object on standard output."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(figures).decode())
+
+
+def print_figures(figures: object) -> None:
+    """Prints a line for each field of a struct, a dataclass or a dict."""
+    import msgspec
+
+    for name, value in msgspec.to_builtins(figures).items():
+        texts = [f"{key} {_number(item)}" for key, item in value.items()] if isinstance(value, dict) else None
+        say(f"{name:24} {_number(value) if texts is None else '  '.join(texts)}")
+
+
+def _number(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def json_wanted() -> bool:
+    """Returns whether the command that runs was called with --json."""
+    return bool(click.get_current_context().params.get("as_json"))
+
+
+def say(text: str) -> None:
+    """Prints a line for people on standard output."""
+    click.echo(printable(text))
+
+
+def say_at_once(text: str) -> None:
+    """Prints a line for people before the command is over; with --json nothing, since that prints one object only."""
+    if not json_wanted():
+        say(text)
+
+
+def note(text: str) -> None:
+    """Says on standard error that something begins that takes a while."""
+    click.echo(f"{printable(text)} ...", err=True)
+
+
+def wrote(path: object) -> None:
+    """Says on standard error that a command wrote a file besides its figures."""
+    click.echo(f"wrote {printable(str(path))}", err=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning on standard error."""
+    click.secho(printable(text), err=True, bold=True, fg="yellow")
+
+
+def printable(text: str) -> str:
+    r"""Returns a text whose control characters are written out, so that they can't move or colour a terminal.
+
+    >>> print(printable("ann\x1b[31m\nbob"))
+    ann\x1b[31m
+    bob
+    """
+    return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def cell(text: object, style: str = "") -> Text:
+    """Returns a cell, a title or a line of a table that shows the text as it is: rich reads no markup in it."""
+    from rich.text import Text
+
+    return Text(printable(str(text)), style=style)
+
+
+def screen() -> Console:
+    """Returns standard output for tables. Texts that are printed on it are taken as they are, too."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False)

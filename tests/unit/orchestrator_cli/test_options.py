@@ -1,0 +1,71 @@
+"""The flags that stand for settings, and --set."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from orchestrator.cli import options
+from orchestrator.errors import ConfigError
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
+
+
+def overrides_of(tmp_path, *arguments):
+    """What a command gets of the arguments; their exit code and message if they are refused."""
+    seen = {}
+
+    @click.command()
+    @options.takes_settings(options.DATA, options.ROUNDS, options.AGGREGATOR, options.SEED)
+    def command(overrides):
+        seen.update(overrides)
+
+    done = CliRunner().invoke(command, arguments)
+    return seen if done.exit_code == 0 else (done.exit_code, done.output.splitlines()[-1])
+
+
+def test_flags_and_set_become_one_dict_of_settings(tmp_path):
+    found = overrides_of(tmp_path, "--rounds", "5", "--set", "client.dropout=0.2", "--set", "client.weighting=equal")
+    assert found == {"rounds.count": 5, "client.dropout": 0.2, "client.weighting": "equal"}
+    config = read_config(overrides=found)
+    assert (config.rounds.count, config.client.dropout, config.client.weighting) == (5, 0.2, "equal")
+
+
+def test_a_flag_that_is_zero_is_given(tmp_path):
+    assert overrides_of(tmp_path, "--seed", "0") == {"seed": 0}
+
+
+@pytest.mark.parametrize("flag", [["--data"], ["--set"]])
+def test_a_text_is_found_from_every_folder(flag, tmp_path, monkeypatch):
+    (tmp_path / "people.jsonl").write_text("")
+    monkeypatch.chdir(tmp_path)
+    value = "people.jsonl#train" if flag == ["--data"] else "data.source=people.jsonl#train"
+    assert overrides_of(tmp_path, *flag, value) == {"data.source": f"{tmp_path}/people.jsonl#train"}
+    assert overrides_of(tmp_path, "--data", "chitchat") == {"data.source": "chitchat"}
+
+
+def test_a_setting_is_given_once(tmp_path):
+    code, line = overrides_of(tmp_path, "--rounds", "5", "--set", "rounds.count=6")
+    assert (code, line) == (2, "Error: --set rounds.count and the flag for it are both given: leave one out")
+
+
+def test_set_wants_an_equals_sign(tmp_path):
+    code, line = overrides_of(tmp_path, "--set", "rounds.count")
+    assert (code, line) == (2, "Error: Invalid value: --set takes KEY=VALUE, got 'rounds.count'")
+
+
+def test_a_flag_stands_for_a_setting_and_names_its_values():
+    flags = [value for value in vars(options).values() if isinstance(value, options.SettingFlag)]
+    assert len(flags) >= 7
+    for flag in flags:
+        attrgetter(flag.setting)(RunConfig())  # raises for a setting that is not there
+    assert "plain, secagg or encrypted; secagg is the default" in options.AGGREGATOR.help
+    assert "tff or litert" in options.CLIENT_RUNTIME.help
+
+
+def test_a_wrong_name_is_refused_by_the_settings_with_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match="aggregation.aggregator = 'secag'.*did you mean secagg"):
+        read_config(overrides=overrides_of(tmp_path, "--aggregator", "secag"))
