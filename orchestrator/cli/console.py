@@ -1,10 +1,10 @@
-"""How the command line shows progress: on standard error, so that standard output stays for figures."""
+"""Shows progress on standard error, so that standard output stays for figures."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from rich.console import Console
 from rich.progress import (
@@ -18,14 +18,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from orchestrator.cli.output import cell
 from orchestrator.rounds.round import RoundReport
 
 
 class ProgressObserver:
-    """Shows a training as a bar with loss, recall and time left; in a pipe or a log, a line an evaluation."""
+    """Shows a training as a bar with loss, recall and time left; in a pipe or a log, one line per evaluation."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -49,17 +50,17 @@ class ProgressObserver:
         self._progress.stop()
 
     def stage(self, text: str) -> None:
-        """Something that takes a while begins."""
-        self._console.print(f"[dim]{text} ...[/dim]", highlight=False)
+        """Says that something begins that takes a while."""
+        self._console.print(cell(f"{text} ...", "dim"))
 
     def begin(self, first_round: int, num_rounds: int) -> None:
-        """The rounds begin."""
+        """Draws the bar before the first round."""
         if first_round > 1:
-            self._console.print(f"going on from round {first_round - 1}", highlight=False)
+            self._console.print(f"going on from round {first_round - 1}")
         self._task = self._progress.add_task("rounds", total=num_rounds, completed=first_round - 1, figures="")
 
     def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
-        """A round is over."""
+        """Moves the bar after a round."""
         loss = report.metrics.get("train_loss")  # nobody trained: no loss
         if loss is not None:
             self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
@@ -67,22 +68,22 @@ class ProgressObserver:
         if dev:
             self._recall = f"dev top-1 {dev['dev_top1']:.2%} top-3 {dev['dev_top3']:.2%}"
             if not self._console.is_terminal:
-                self._console.print(f"round {report.round_num}: loss {shown} nats, {self._recall}", highlight=False)
+                self._console.print(f"round {report.round_num}: loss {shown} nats, {self._recall}")
         if report.outcome != "completed":
-            self._console.print(f"[yellow]round {report.round_num} abandoned: {report.reason}[/yellow]")
+            self._console.print(cell(f"round {report.round_num} abandoned: {report.reason}", "yellow"))
         assert self._task is not None  # begin() came first
         self._progress.update(self._task, completed=report.round_num, figures=f"loss {shown} {self._recall}")
 
 
 @contextlib.contextmanager
 def counting(what: str) -> Iterator[Callable[..., None]]:
-    """Shows how many times the callback that it yields was called, whatever it was told; nothing in a pipe or a log."""
+    """Yields a callback and shows how many times it was called; shows nothing in a pipe or a log."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=None)
 
-        def count(*_: Any) -> None:
+        def count(*_: object) -> None:
             progress.advance(task)
 
         yield count

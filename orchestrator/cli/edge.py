@@ -1,21 +1,18 @@
-"""The commands around phones: export a run, verify, prove and time a bundle, and one device's part of a round."""
+"""The commands around the bundle that phones get: export, verify, parity, benchmark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import click
 
 from orchestrator.cli.options import FILE, FOLDER, RUN
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
-if TYPE_CHECKING:
-    from orchestrator.run.folder import RunFolder
-
-_BUNDLE = click.argument("bundle", type=FOLDER)
+BUNDLE = click.argument("bundle", type=FOLDER)
 
 
 @click.command()
@@ -85,7 +82,7 @@ def _show_export(figures: Mapping[str, Any], out: Path) -> None:
 
 
 @click.command()
-@_BUNDLE
+@BUNDLE
 @click.option("--public-key", type=FILE, metavar="FILE", help="Whose signature it must bear.")
 @prints
 def verify(bundle: Path, public_key: Optional[Path]) -> Output:
@@ -111,7 +108,7 @@ def verify(bundle: Path, public_key: Optional[Path]) -> Output:
 
 
 @click.command()
-@_BUNDLE
+@BUNDLE
 @RUN
 @prints
 def parity(bundle: Path, run_path: Path) -> Output:
@@ -138,7 +135,7 @@ def parity(bundle: Path, run_path: Path) -> Output:
 
 
 @click.command()
-@_BUNDLE
+@BUNDLE
 @click.option(
     "--runs", type=click.IntRange(5), default=30, show_default=True, help="Time each train step this many times."
 )
@@ -172,134 +169,3 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
         plot_figures(figures, plot)
         wrote(plot)
     return Output(figures, lambda: say("\n".join(table_lines(figures))))
-
-
-@click.command("device-update")
-@_BUNDLE
-@click.option(
-    "--data",
-    type=FILE,
-    required=True,
-    metavar="FILE",
-    help="The person's text (UTF-8, a message a line), or token batches.",
-)
-@click.option("--out", type=FILE, required=True, metavar="FILE", help="The update to write.")
-@click.option("--client", type=click.Choice(["python", "c"]), default="python", show_default=True, help="What trains.")
-@click.option(
-    "--learning-rate", type=float, metavar="RATE", help="Learning rate of this round; the plan's if it is left out."
-)
-@click.option(
-    "--weights",
-    type=FILE,
-    metavar="FILE",
-    help="Weights of this round, raw float32; the bundle's if it is left out.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="S", help="Seed of the order of sentences; random if it is left out."
-)
-@click.option("--save-batches", type=FILE, metavar="FILE", help="Also keep the token batches.")
-@prints
-def device_update(
-    bundle: Path,
-    data: Path,
-    out: Path,
-    client: str,
-    learning_rate: Optional[float],
-    weights: Optional[Path],
-    seed: Optional[int],
-    save_batches: Optional[Path],
-) -> Output:
-    """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow.
-
-    \b
-    Example:
-      fedkeys device-update bundle --data ann.txt --out ann.bin
-    """
-    from edge.on_device.round import train_on_device
-
-    figures = train_on_device(
-        bundle,
-        data,
-        out,
-        client=client,
-        learning_rate=learning_rate,
-        weights_path=weights,
-        seed=seed,
-        save_batches=save_batches,
-    )
-    line = (
-        f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
-        f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
-    )
-    return Output(figures, partial(say, line))
-
-
-@click.command()
-@RUN
-@click.argument("updates", nargs=-1, type=FILE, metavar="[UPDATE]...")
-@click.option(
-    "--save-weights",
-    type=FILE,
-    metavar="FILE",
-    help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
-)
-@prints
-def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path]) -> Output:
-    """Compute the next round of a run from the files that devices wrote: `fedkeys device-update` makes an UPDATE.
-
-    Each device must have begun at the weights of the run's newest checkpoint. The updates go through the run's clip,
-    encoder, aggregator and server. The run gains a round and a checkpoint, or stays as it is if anything is wrong.
-    Whoever runs this command could read each file, whatever the aggregator: use `fedkeys serve` for devices that
-    nobody should read.
-
-    \b
-    Example:
-      fedkeys aggregate --run DIR --save-weights round.bin
-      fedkeys device-update BUNDLE --data FILE --weights round.bin --out a.bin      on each device
-      fedkeys aggregate --run DIR a.bin b.bin c.bin --save-weights round.bin
-    """
-    if not updates and save_weights is None:
-        raise click.UsageError("give the devices' UPDATE files, or --save-weights")
-    from orchestrator.run.folder import RunFolder
-
-    folder = RunFolder(run_path)
-    folder.config()
-    counted = _aggregate(folder, updates) if updates else {}
-    begun = {} if save_weights is None else _save_weights(folder, save_weights)
-    lines = [line(figures) for line, figures in ((_counted_line, counted), (_begun_line, begun)) if figures]
-    return Output({**counted, **begun}, partial(say, "\n".join(lines)))
-
-
-def _aggregate(folder: RunFolder, updates: tuple[Path, ...]) -> dict[str, Any]:
-    from orchestrator.run.devices import aggregate_updates
-
-    note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
-    _, report = aggregate_updates(folder, updates)
-    return {
-        "round_num": report.round_num,
-        "num_selected": len(report.selected),
-        "num_survivors": len(report.survivors),
-        "metrics": dict(report.metrics),
-        "weights_sha256": report.weights_sha256,
-    }
-
-
-def _counted_line(figures: Mapping[str, Any]) -> str:
-    return (
-        f"round {figures['round_num']}: {figures['num_survivors']} of {figures['num_selected']} updates counted, "
-        f"{figures['metrics']['train_loss']:.3f} nats per token on the devices"
-    )
-
-
-def _save_weights(folder: RunFolder, path: Path) -> dict[str, Any]:
-    from orchestrator.run.devices import write_round_weights
-
-    next_round, learning_rate = write_round_weights(folder, path)
-    return {"next_round": next_round, "next_learning_rate": learning_rate, "next_weights": str(path)}
-
-
-def _begun_line(figures: Mapping[str, Any]) -> str:
-    return (
-        f"wrote {figures['next_weights']}: the devices of round {figures['next_round']} begin there, at learning rate "
-        f"{figures['next_learning_rate']:g}"
-    )

@@ -1,0 +1,162 @@
+"""The commands of rounds whose updates travel as files: device-update on a device, aggregate on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+
+from orchestrator.cli.edge import BUNDLE
+from orchestrator.cli.options import FILE, RUN
+from orchestrator.cli.output import Output, note, prints, say
+
+if TYPE_CHECKING:
+    from orchestrator.run.folder import RunFolder
+
+
+@click.command("device-update")
+@BUNDLE
+@click.option(
+    "--data",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="The person's text (UTF-8, a message a line), or token batches.",
+)
+@click.option("--out", type=FILE, required=True, metavar="FILE", help="The update to write.")
+@click.option("--client", type=click.Choice(["python", "c"]), default="python", show_default=True, help="What trains.")
+@click.option(
+    "--learning-rate", type=float, metavar="RATE", help="Learning rate of this round; the plan's if it is left out."
+)
+@click.option(
+    "--weights",
+    type=FILE,
+    metavar="FILE",
+    help="Weights of this round, raw float32; the bundle's if it is left out.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="S", help="Seed of the order of sentences; random if it is left out."
+)
+@click.option("--save-batches", type=FILE, metavar="FILE", help="Also keep the token batches.")
+@prints
+def device_update(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    client: str,
+    learning_rate: Optional[float],
+    weights: Optional[Path],
+    seed: Optional[int],
+    save_batches: Optional[Path],
+) -> Output:
+    """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow.
+
+    \b
+    Example:
+      fedkeys device-update bundle --data ann.txt --out ann.bin
+    """
+    from edge.on_device.round import train_on_device
+
+    figures = train_on_device(
+        bundle,
+        data,
+        out,
+        client=client,
+        learning_rate=learning_rate,
+        weights_path=weights,
+        seed=seed,
+        save_batches=save_batches,
+    )
+    line = (
+        f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
+        f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
+    )
+    return Output(figures, partial(say, line))
+
+
+@click.command()
+@RUN
+@click.argument("updates", nargs=-1, type=FILE, metavar="[UPDATE]...")
+@click.option(
+    "--save-weights",
+    type=FILE,
+    metavar="FILE",
+    help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
+)
+@prints
+def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path]) -> Output:
+    """Compute the next round of a run from the files that devices wrote: `fedkeys device-update` makes an UPDATE.
+
+    Each device must have begun at the weights of the run's newest checkpoint. The updates go through the run's clip,
+    encoder, aggregator and server. The run gains a round and a checkpoint, or stays as it is if anything is wrong.
+    Whoever runs this command could read each file, whatever the aggregator: use `fedkeys serve` for devices that
+    nobody should read.
+
+    \b
+    Example:
+      fedkeys aggregate --run DIR --save-weights round.bin
+      fedkeys device-update BUNDLE --data FILE --weights round.bin --out a.bin   # on each device
+      fedkeys aggregate --run DIR a.bin b.bin c.bin --save-weights round.bin
+    """
+    if not updates and save_weights is None:
+        raise click.UsageError("give the devices' UPDATE files, or --save-weights")
+    from orchestrator.run.devices import write_round_weights
+    from orchestrator.run.folder import RunFolder
+
+    folder = RunFolder(run_path)
+    folder.config()
+    figures: dict[str, object] = {}
+    lines = []
+    if updates:
+        counted = _aggregate(folder, updates)
+        figures.update(asdict(counted))
+        lines.append(
+            f"round {counted.round_num}: {counted.num_survivors} of {counted.num_selected} updates counted, "
+            f"{counted.metrics['train_loss']:.3f} nats per token on the devices"
+        )
+    if save_weights is not None:
+        begun = NextRound(*write_round_weights(folder, save_weights), str(save_weights))
+        figures.update(asdict(begun))
+        lines.append(
+            f"wrote {save_weights}: the devices of round {begun.next_round} begin there, at learning rate "
+            f"{begun.next_learning_rate:g}"
+        )
+    return Output(figures, partial(say, "\n".join(lines)))
+
+
+@dataclass(frozen=True)
+class CountedUpdates:
+    """What the devices' updates came to."""
+
+    round_num: int
+    num_selected: int
+    num_survivors: int
+    metrics: Mapping[str, float]
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class NextRound:
+    """Where the devices of the next round begin."""
+
+    next_round: int
+    next_learning_rate: float
+    next_weights: str
+
+
+def _aggregate(folder: RunFolder, updates: tuple[Path, ...]) -> CountedUpdates:
+    from orchestrator.run.devices import aggregate_updates
+
+    note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
+    _, report = aggregate_updates(folder, updates)
+    return CountedUpdates(
+        round_num=report.round_num,
+        num_selected=len(report.selected),
+        num_survivors=len(report.survivors),
+        metrics=dict(report.metrics),
+        weights_sha256=report.weights_sha256,
+    )
