@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,24 +13,11 @@ from typing import NewType, Optional
 
 import msgspec
 
-from models import text_sources
+from models import chitchat, text_sources
 from models.errors import CorpusError
 from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
-from models.text_sources import Columns
-from models.tokeniser import split_sentences, tokenise
-
-__all__ = [
-    "ClientId",
-    "ClientText",
-    "Corpus",
-    "PeopleSplit",
-    "load_corpus",
-    "split_people",
-    "split_personal",
-    "split_sentences",
-    "tokenise",
-    "write_atomically",
-]
+from models.text_sources import Columns, Message
+from models.tokeniser import scrub
 
 _CACHE_VERSION = 1  # raise it when the cleaning or the tokeniser changes: older caches are then rebuilt
 _log = logging.getLogger(__name__)
@@ -78,7 +65,22 @@ class PeopleSplit:
     test: tuple[ClientId, ...]
 
 
-def load_corpus(source: str = text_sources.BUILT_IN, cache_dir: Optional[Path] = None) -> Corpus:
+@dataclass(frozen=True)
+class DataSource:
+    """A kind of place that text can come from.
+
+    Attributes:
+      accepted: how a person names such a place, for errors.
+      matches: whether a data source is of this kind; the first row of SOURCES that matches is taken.
+      load: the text of a data source; the folder is for what is kept between runs.
+    """
+
+    accepted: str
+    matches: Callable[[str], bool]
+    load: Callable[[str, Path], Corpus]
+
+
+def load_corpus(source: str = chitchat.BUILT_IN, cache_dir: Optional[Path] = None) -> Corpus:
     """Returns the text of `source`: "chitchat", FILE.jsonl, a folder of .txt files, or FILE.sqlite[#SPLIT].
 
     cache_dir: where the cleaned "chitchat" is kept; else the environment's FEDKEYS_CACHE_DIR, else the user's
@@ -86,25 +88,49 @@ def load_corpus(source: str = text_sources.BUILT_IN, cache_dir: Optional[Path] =
 
     Raises: CorpusError if the text is missing or can't be read; the message names file and place.
     """
-    if source == text_sources.BUILT_IN:
-        cache = (cache_dir or cache_folder()) / "chitchat.msgpack"
-        return _load_chitchat(text_sources.read_chitchat_bytes(), cache)
+    cache = cache_dir or cache_folder()
     try:
-        name, messages = text_sources.open_source(source)
-        columns = text_sources.read_columns(messages)
+        for kind in SOURCES.values():
+            if kind.matches(source):
+                return kind.load(source, cache)
     except OSError as error:
         raise CorpusError(f"{error.filename or source}: can't be read: {error.strerror or error}") from error
+    path, _ = text_sources.locate(source)
+    if not source or not path.exists():
+        raise CorpusError(f"data source '{source}': no such file or folder; {_accepted()}")
+    suffix = path.suffix.lower()
+    if suffix in (".lzma", ".xz"):
+        raise CorpusError(f"{path}: is compressed; decompress it first: xz --decompress --keep '{path}'")
+    raise CorpusError(f"{path}: unknown kind of file '{suffix}'; {_accepted()}")
+
+
+def _accepted() -> str:
+    *others, last = (kind.accepted for kind in SOURCES.values())
+    return f"give {', '.join(others)}, or {last}"
+
+
+def corpus_of(source: str, name: str, messages: Iterable[Message]) -> Corpus:
+    """Returns the corpus of what people typed, in any order, without the people who have no words.
+
+    source: what the user named, for errors.
+
+    Raises: CorpusError if nobody has any words.
+    """
+    scrubbed = (message._replace(text=scrub(message.text)) for message in messages)
+    columns = text_sources.read_columns(scrubbed)
     spoken = {client_id: column for client_id, column in columns.items() if column[0]}
     if not spoken:
-        raise CorpusError(f"{source}: none of its {len(columns)} clients has any words; {text_sources.ACCEPTED}")
+        raise CorpusError(f"{source}: none of its {len(columns)} clients has any words; {_accepted()}")
     if len(spoken) < len(columns):
         _log.warning(
-            "%s: left out %d of %d clients, who have no words",
-            source,
-            len(columns) - len(spoken),
-            len(columns),
+            "%s: left out %d of %d clients, who have no words", source, len(columns) - len(spoken), len(columns)
         )
     return _build_corpus(name, spoken)
+
+
+def _reader(read: Callable[[str], text_sources.Named]) -> Callable[[str, Path], Corpus]:
+    """Returns the `load` of a source that is read afresh every time."""
+    return lambda source, cache: corpus_of(source, *read(source))
 
 
 def _build_corpus(name: str, columns: dict[str, Columns]) -> Corpus:
@@ -132,8 +158,8 @@ def _load_chitchat(dataset: bytes, cache: Path) -> Corpus:
     if cached is not None:
         return cached
     _log.info("cleaning the built-in text once, into %s", cache)
-    columns = text_sources.clean_chitchat(dataset)
-    corpus = _build_corpus(text_sources.BUILT_IN, columns)
+    columns = chitchat.clean_chitchat(dataset)
+    corpus = _build_corpus(chitchat.BUILT_IN, columns)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         content = _Cache(_CACHE_VERSION, dataset_sha256, corpus.digest, columns)
@@ -158,10 +184,30 @@ def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
     if (stored.version, stored.dataset_sha256) != (_CACHE_VERSION, dataset_sha256):
         return None
     try:
-        corpus = _build_corpus(text_sources.BUILT_IN, stored.columns)
+        corpus = _build_corpus(chitchat.BUILT_IN, stored.columns)
     except ValueError:
         return None
     return corpus if corpus.digest == stored.digest else None
+
+
+SOURCES: dict[str, DataSource] = {
+    "chitchat": DataSource(
+        f"'{chitchat.BUILT_IN}'",
+        lambda source: source == chitchat.BUILT_IN,
+        lambda source, cache: _load_chitchat(chitchat.read_chitchat_bytes(), cache / "chitchat.msgpack"),
+    ),
+    "json_lines": DataSource(
+        "FILE.jsonl", text_sources.is_file_with(".jsonl", ".json"), _reader(text_sources.read_json_lines)
+    ),
+    "text_folder": DataSource(
+        "a folder with one .txt file per person", text_sources.is_folder, _reader(text_sources.read_text_folder)
+    ),
+    "tff_sqlite": DataSource(
+        "TFF client data as FILE.sqlite or FILE.sqlite#SPLIT",
+        text_sources.is_file_with(".sqlite", ".db"),
+        _reader(text_sources.read_tff_sqlite),
+    ),
+}
 
 
 def split_people(

@@ -1,30 +1,22 @@
-"""Returns what people typed from where it lies: the built-in chat, JSON Lines, text files, TFF's SQLite data.
+"""Reads what people typed from where it lies: JSON Lines, text files, TFF's SQLite data.
 
-The formats are told in docs/data_formats.md. Every error names the file, the place in it and what to do.
+docs/data_formats.md describes the formats. Every error names the file, the place in it and what to do. What reads a
+data source raises CorpusError at once or while its messages are taken, and OSError for what can't be opened.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import msgspec
 
 from models.errors import CorpusError
-from models.tokeniser import scrub, split_sentences, tokenise
-
-BUILT_IN = "chitchat"
-ACCEPTED = (
-    f"give '{BUILT_IN}', FILE.jsonl, a folder with one .txt file per person, "
-    "or TFF client data as FILE.sqlite or FILE.sqlite#SPLIT"
-)
-_REINSTALL = "install it again: pip install --force-reinstall chitchat-dataset==0.9.0"
+from models.tokeniser import split_sentences
 
 
 class Message(NamedTuple):
@@ -50,50 +42,76 @@ def read_columns(messages: Iterable[Message]) -> dict[str, Columns]:
             sentences.append(message._replace(text=" ".join(words)))
     for sentences in said.values():
         if all(sentence.timestamp is not None for sentence in sentences):
-            sentences.sort(key=_time)
+            sentences.sort(key=time_of)
     return {
         client_id: (tuple(sentence.text for sentence in sentences), tuple(s.timestamp for s in sentences))
         for client_id, sentences in said.items()
     }
 
 
-def _time(message: Message) -> float:
+def time_of(message: Message) -> float:
+    """Returns the time to sort a message by; 0 if it is unknown."""
     return message.timestamp or 0.0
 
 
-def open_source(source: str) -> tuple[str, Iterator[Message]]:
-    """Returns (name, scrubbed messages) of the user's own files; source is as `ACCEPTED` says.
+Named = tuple[str, Iterator[Message]]  # the text's name, and what was typed
 
-    Raises: CorpusError, at once for a missing or unknown source, while reading for what is wrong inside;
-    OSError for what can't be opened.
+
+def locate(source: str) -> tuple[Path, Optional[str]]:
+    """Returns (path, split) of a data source; split: what follows "#", unless a file has it in its name.
+
+    >>> locate("so.sqlite")
+    (PosixPath('so.sqlite'), None)
     """
-    path, split = Path(source).expanduser(), None
+    path = Path(source).expanduser()
     if not path.exists() and path.with_name(path.name.partition("#")[0] or "#").is_file():
         file_name, _, split = path.name.partition("#")
-        path = path.with_name(file_name)
-    if not source or not path.exists():
-        raise CorpusError(f"data source '{source}': no such file or folder; {ACCEPTED}")
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        return path.resolve().name, _scrubbed(_read_text_folder(path))
-    if suffix in (".lzma", ".xz"):
-        raise CorpusError(f"{path}: is compressed; decompress it first: xz --decompress --keep '{path}'")
-    if suffix not in (".jsonl", ".json", ".sqlite", ".db"):
-        raise CorpusError(f"{path}: unknown kind of file '{suffix}'; {ACCEPTED}")
-    if path.stat().st_size == 0:
-        raise CorpusError(f"{path}: is empty; {ACCEPTED}")
-    if suffix in (".sqlite", ".db"):
-        name = path.name if split is None else f"{path.name}#{split}"
-        return name, _scrubbed(_read_tff_sqlite(path, split))
+        return path.with_name(file_name), split
+    return path, None
+
+
+def is_file_with(*suffixes: str) -> Callable[[str], bool]:
+    """Returns a check whether a data source is a file whose name ends in one of the suffixes."""
+
+    def matches(source: str) -> bool:
+        path, _ = locate(source)
+        return path.is_file() and path.suffix.lower() in suffixes
+
+    return matches
+
+
+def is_folder(source: str) -> bool:
+    """Returns whether a data source is a folder; the empty text is none."""
+    return bool(source) and locate(source)[0].is_dir()
+
+
+def read_text_folder(source: str) -> Named:
+    """Returns each line of each *.txt file of a folder; a file's name without .txt is the person."""
+    path, _ = locate(source)
+    return path.resolve().name, _read_text_folder(path)
+
+
+def read_json_lines(source: str) -> Named:
+    """Returns a message a line, like {"client_id": "ann", "text": "see you", "timestamp": 1524074400}."""
+    path, split = locate(source)
+    _require_content(path)
     if split is not None:
         raise CorpusError(
             f"data source '{source}': '#{split}' picks a split of an SQLite file, and {path.name} is none"
         )
-    return path.name, _scrubbed(_read_json_lines(path))
+    return path.name, _read_json_lines(path)
 
 
-def _scrubbed(messages: Iterator[Message]) -> Iterator[Message]:
-    return (message._replace(text=scrub(message.text)) for message in messages)
+def read_tff_sqlite(source: str) -> Named:
+    """Returns the examples of TFF's client data, of the split that FILE#SPLIT names."""
+    path, split = locate(source)
+    _require_content(path)
+    return path.name if split is None else f"{path.name}#{split}", _read_tff_sqlite(path, split)
+
+
+def _require_content(path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise CorpusError(f"{path}: is empty; put the text into it, or name another file")
 
 
 # --- text files ---
@@ -229,67 +247,3 @@ def _parse_example(where: str, client_id: object, proto: bytes) -> Message:
         return Message(str(client_id), text, None if created is None else parse_time(created))
     except ValueError as error:
         raise CorpusError(f"{where}: creation_date {error}") from error
-
-
-# --- the built-in text ---
-
-
-class _Said(msgspec.Struct):
-    sender: str
-    timestamp: str
-    text: str
-
-
-class _Conversation(msgspec.Struct):
-    messages: list[list[_Said]]
-
-
-def read_chitchat_bytes() -> bytes:
-    """Returns the file dataset.json of the package chitchat-dataset, unparsed.
-
-    Raises: CorpusError if the package is missing.
-    """
-    try:
-        return importlib.resources.files("chitchat_dataset").joinpath("dataset.json").read_bytes()
-    except (ModuleNotFoundError, OSError) as error:
-        need = f"'{BUILT_IN}' needs the package chitchat-dataset ({error})"
-        raise CorpusError(f"{need}; {_REINSTALL}") from error
-
-
-def clean_chitchat(dataset: bytes) -> dict[str, Columns]:
-    """Returns {client id: (sentences, timestamps)} of the chat, scrubbed, without score farming and repeats.
-
-    Raises: CorpusError if `dataset` is not what the package ships.
-    """
-    try:
-        conversations = msgspec.json.decode(dataset, type=dict[str, _Conversation])
-        turns = (turn for conversation in conversations.values() for turn in conversation.messages)
-        messages = [
-            Message(said.sender, scrub(said.text), parse_time(said.timestamp)) for turn in turns for said in turn
-        ]
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise CorpusError(f"the package chitchat-dataset is damaged ({error}); {_REINSTALL}") from error
-    messages.sort(key=_time)  # stable: equal times stay in the file's order
-    seen: dict[str, set[str]] = {}
-    kept = []
-    for message in messages:
-        words = tokenise(message.text)
-        pasted = seen.setdefault(message.client_id, set())
-        if _is_farming(words) or (len(words) >= 5 and " ".join(words) in pasted):
-            continue
-        pasted.add(" ".join(words))
-        kept.append(message)
-    columns = read_columns(kept)
-    # Short ids, in the order of a hash: the same on every machine and telling nothing about who came first.
-    order = sorted(columns, key=lambda sender: sha256(f"kbd{sender}".encode()).hexdigest())
-    return {f"u{number:04d}": columns[sender] for number, sender in enumerate(order)}
-
-
-def _is_farming(words: list[str]) -> bool:
-    """Returns whether a message has no word, or was typed for the competition's score, like "a a a a"."""
-    if not words or max(map(len, words)) > 22:
-        return True
-    if all(len(word) == 1 and word not in "iuk" for word in words):
-        return True
-    distinct = len(set(words))
-    return (len(words) >= 4 and distinct == 1) or (len(words) >= 8 and distinct / len(words) < 0.3)

@@ -17,8 +17,8 @@ from edge.clients.litert import TrainableModel, train_client
 from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
-from models.corpus import split_sentences
 from models.files import write_atomically
+from models.tokeniser import split_sentences
 from models.weights import ModelSize, Weights, weights_from_bytes
 
 

@@ -156,8 +156,8 @@ def check_disk() -> tuple[bool, str]:
 
 def check_text() -> tuple[bool, str]:
     """The built-in text is installed, and its cleaned copy can be kept."""
+    from models.chitchat import read_chitchat_bytes
     from models.errors import CorpusError
-    from models.text_sources import read_chitchat_bytes
 
     try:
         mib = len(read_chitchat_bytes()) / 2**20

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models import cifg_lstm
 from models.batches import build_batches
-from models.corpus import split_sentences
+from models.tokeniser import split_sentences
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.run.folder import RunFolder
 

@@ -20,11 +20,9 @@ from models.corpus import (
     load_corpus,
     split_people,
     split_personal,
-    split_sentences,
-    tokenise,
 )
 from models.errors import CorpusError
-from models.tokeniser import scrub
+from models.tokeniser import scrub, split_sentences, tokenise
 
 # --- words and sentences ---
 
@@ -378,7 +376,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     target.write_bytes(b"old")
     program = (
         "import pathlib, resource, sys\n"
-        "from models.corpus import write_atomically\n"
+        "from models.files import write_atomically\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: write_atomically(pathlib.Path(sys.argv[1]), bytes(1_000_000))\n"
         "except OSError as error: print(error.strerror)"
