@@ -109,7 +109,7 @@ def median_round_ms(path: Path) -> float:
 
     left_out = ("evaluate", "checkpoint", "noise")
     rounds = RunFolder(path).rounds()
-    return 1e3 * statistics.median(sum(s for n, s in r["stage_s"].items() if n not in left_out) for r in rounds)
+    return 1e3 * statistics.median(sum(s for n, s in r.stage_s.items() if n not in left_out) for r in rounds)
 
 
 @click.command()

@@ -351,6 +351,16 @@ class Runtime:
             _log.warning("%s; its clients go to the %d workers left", error, len(self.workers))
 
 
+def borrow(runtime: Optional[Runtime], workers: str) -> contextlib.AbstractContextManager[Runtime]:
+    """A context with the runtime that is given, which stays open; given None, with workers of its own, which end.
+
+    Args:
+      runtime: of whoever calls, or None.
+      workers: as Runtime takes them, if it has to start some.
+    """
+    return Runtime(workers) if runtime is None else contextlib.nullcontext(runtime)
+
+
 def worker_addresses(workers: str) -> Sequence[Optional[str]]:
     """One entry a worker: None for a local one, or "host:port".
 

@@ -27,8 +27,7 @@ from orchestrator.audit.word_recovery import (
     readable_words,
     score_words,
 )
-from orchestrator.run.data import read_own_text
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.saved import Run
 
 NUM_TARGETS = 5
 HIDDEN_AUC = 0.55
@@ -38,7 +37,7 @@ _LEVELS = tuple(float(f"{10 ** (exponent / 4):.3g}") for exponent in range(-16, 
 
 
 def attack_run(
-    folder: RunFolder,
+    run: Run,
     client: Optional[str],
     num_sentences: int,
     noise_multiplier: Optional[float],
@@ -51,7 +50,7 @@ def attack_run(
     scores the sums on the words of the target alone. Means over the targets, `per_client` one by one.
 
     Args:
-      folder: a run with a checkpoint, whose text is still there.
+      run: with a checkpoint, whose text is still there.
       client: the first target; None draws it.
       num_sentences: of each client; at most what the run lets a client train on.
       noise_multiplier: of the noise in the view `noised`; None takes the run's.
@@ -60,9 +59,9 @@ def attack_run(
     Raises:
       RunFolderError: there is no checkpoint, the text is not the run's, or nobody can be attacked.
     """
-    config, state, vocabulary = folder.config(), folder.load_checkpoint(), folder.vocabulary()
+    config, state, vocabulary = run.config, run.newest, run.vocabulary
     note("reading the text")
-    data = read_own_text(folder, config)
+    data = run.text.data
     num_sentences = min(num_sentences, config.client.max_sentences)
     people = choose_people(data, config.seed, state.round_num, client, num_sentences, NUM_TARGETS)
     note("loading TensorFlow")
@@ -90,7 +89,7 @@ def attack_run(
         if updates
     }
     figures["checks"] = _checks(figures)
-    write_atomically(folder.path / FILE_NAME, msgspec.json.encode(figures))
+    write_atomically(run.path / FILE_NAME, msgspec.json.encode(figures))
     return figures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Optional
 
@@ -26,9 +26,9 @@ from orchestrator.privacy.calibration import default_delta
 from orchestrator.rounds.build import first_weights
 from orchestrator.rounds.round import ServerState
 from orchestrator.run.canary_clients import build_canaries
-from orchestrator.run.data import read_own_text
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.lines import Round
 from orchestrator.run.planted import REPEATS, draw_phrases, planted_phrases
+from orchestrator.run.saved import Run
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 
@@ -40,7 +40,7 @@ _MOST_COORDINATES = 1 << 16
 _PHRASES_AT_ONCE = 256
 
 
-def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callable[[str], None]) -> dict[str, Any]:
+def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str], None]) -> dict[str, Any]:
     """The figures of `fedkeys audit`, which are also left in DIR/audit.json.
 
     `one_shot` and `one_run` look at one release: a cohort's clipped updates from the newest checkpoint, canaries among
@@ -48,16 +48,16 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     `whole_run` looks at all rounds, if canary clients took part in them.
 
     Args:
-      folder: a run with a checkpoint, whose text is still there.
+      run: with a checkpoint, whose text is still there.
       noise_multiplier: None takes the run's, 0 if it adds no noise.
       note: is told what begins.
 
     Raises:
       RunFolderError: there is no checkpoint, or the text is not the run's.
     """
-    config, state = folder.config(), folder.load_checkpoint()
+    config, state = run.config, run.newest
     note("reading the text")
-    data = read_own_text(folder, config)
+    data = run.text.data
     privacy = config.privacy
     noise = noise_of(config, state, noise_multiplier)
     multiplier = 0.0 if noise.source == "example" else noise.multiplier
@@ -70,7 +70,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     note(f"hiding {NUM_ONE_SHOT} and {NUM_CANARIES} canaries in a round's sum")
     one_shot = one_shot_estimate(release, multiplier * clip_norm, clip_norm, NUM_ONE_SHOT, delta, seed)
     one_run = one_run_bound(release, multiplier * clip_norm, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
-    reports = folder.rounds()
+    reports = run.rounds
     figures: dict[str, Any] = {
         "round_num": state.round_num,
         "mechanism": privacy.mechanism,
@@ -81,7 +81,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
         "stated": {
             "kind": "upper bound",
             "one_round": Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
-            "run": reports[-1].get("epsilon") if reports else None,
+            "run": reports[-1].epsilon if reports else None,
         },
         "one_shot": asdict(one_shot),
         "one_run": asdict(one_run),
@@ -93,7 +93,7 @@ def audit_run(folder: RunFolder, noise_multiplier: Optional[float], note: Callab
     else:
         figures["exposure"] = None
         figures["exposure_reason"] = "no phrases were planted; train a run with --set audit.phrases=8"
-    write_atomically(folder.path / FILE_NAME, msgspec.json.encode(figures))
+    write_atomically(run.path / FILE_NAME, msgspec.json.encode(figures))
     return figures
 
 
@@ -117,7 +117,7 @@ def _clipped_sum(
 def _whole_run(
     config: RunConfig,
     state: ServerState,
-    reports: Sequence[Mapping[str, Any]],
+    reports: Sequence[Round],
     delta: float,
     note: Callable[[str], None],
 ) -> tuple[Optional[dict[str, Any]], str]:
@@ -128,7 +128,7 @@ def _whole_run(
         return None, "no canary client took part; train a run with --set audit.canaries=200"
     note(f"looking for {len(canaries.members)} canary clients in all rounds' sums and in the model")
     moved = tuple(first - last for first, last in zip(first_weights(config, size, None), state.model))
-    reports = [report for report in reports if report["round_num"] <= state.round_num]
+    reports = [report for report in reports if report.round_num <= state.round_num]
     found = audit_whole_run(
         canaries.members, canaries.included, reports, canaries.inner_products(moved), config.privacy, delta
     )
@@ -137,11 +137,9 @@ def _whole_run(
     return asdict(found), ""
 
 
-def _exposures(
-    config: RunConfig, data: ClientData, weights: Weights, reports: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _exposures(config: RunConfig, data: ClientData, weights: Weights, reports: Sequence[Round]) -> dict[str, Any]:
     """Exposure in bits by how often a phrase was typed, apart for people who took part in a round and who never did."""
-    took_part = {client for report in reports for client in report["survivors"]}
+    took_part = {client for report in reports for client in report.survivors}
     planted = planted_phrases(config, data)
     rng = simulation_rng(config.seed, Purpose.PHRASES, 1 << 20)
     others = draw_phrases(config, data, NUM_REFERENCES, rng)

@@ -26,16 +26,15 @@ from orchestrator.rounds.build import (
 )
 from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run.canary_clients import build_canaries, canary_names, participants
-from orchestrator.run.data import read_own_text
-from orchestrator.run.folder import RunFolder
-from orchestrator.run.view import Round, RunView, read_run
+from orchestrator.run.lines import Round
+from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 
 NUM_SHOWN = 8
 
 
 def read_transcript(
-    folder: RunFolder, round_num: Optional[int], client_id: Optional[str], note: Callable[[str], None]
+    run: Run, round_num: Optional[int], client_id: Optional[str], note: Callable[[str], None]
 ) -> dict[str, Any]:
     """The figures of `fedkeys transcript`: one client's upload in the clear, under masks and encrypted.
 
@@ -48,7 +47,7 @@ def read_transcript(
     `byte_counts`: how often each value of a byte occurs. `picture`: the first bytes, in base64.
 
     Args:
-      folder: a run whose checkpoint before the round is still there.
+      run: whose checkpoint before the round is still there.
       round_num: a completed round; None takes the last that can be shown.
       client_id: a survivor of the round; None takes the first.
       note: is told what begins.
@@ -57,17 +56,17 @@ def read_transcript(
       RunFolderError: the round or the client can't be shown, or the text is not the run's.
       WeakParameters: the cohort is too small for secure aggregation.
     """
-    run = read_run(folder)
+    run.require_rounds()
     if run.config.privacy.traits.from_clients:
         raise RunFolderError(
-            f"{folder.path}: its clients add noise (privacy.mechanism = {run.config.privacy.mechanism!r}), and a "
+            f"{run.path}: its clients add noise (privacy.mechanism = {run.config.privacy.mechanism!r}), and a "
             "transcript of their vectors without it would show what no server saw"
         )
-    report = _find_round(folder, run, round_num)
+    report = _find_round(run, round_num)
     round_num, client = report.round_num, _find_client(report, canary_names(run.config), client_id)
-    state = folder.load_checkpoint(round_num - 1)
+    state = run.folder.load_checkpoint(round_num - 1)
     note("reading the text")
-    data = _read_text(folder, run, report)
+    data = _read_text(run, report)
     note("loading TensorFlow")
     witness = Witness(run.config, (client,))
     note(f"computing round {round_num} again: {len(report.survivors)} clients train and mask")
@@ -77,7 +76,7 @@ def read_transcript(
     note("encrypting the client's vector")
     plain, masked = witness.plain[client], witness.masked[client]
     ciphertexts, slots = encrypt_upload(run.config, client, round_num, plain)
-    size, vocabulary = ModelSize.of(state.weights), folder.vocabulary()
+    size, vocabulary = ModelSize.of(state.weights), run.vocabulary
     typed = _typed(data, client, vocabulary, size)
     views = {"plain": plain.view(np.uint8), "masked": masked.view(np.uint8), "encrypted": ciphertexts}
     figures: dict[str, Any] = {
@@ -108,8 +107,8 @@ def read_transcript(
     return figures
 
 
-def _find_round(folder: RunFolder, run: RunView, round_num: Optional[int]) -> Round:
-    kept = set(folder.checkpoints())
+def _find_round(run: Run, round_num: Optional[int]) -> Round:
+    kept = set(run.folder.checkpoints())
     possible = {r.round_num: r for r in run.rounds if r.outcome == "completed" and r.round_num - 1 in kept}
     if possible and round_num is None:
         return possible[max(possible)]
@@ -119,7 +118,7 @@ def _find_round(folder: RunFolder, run: RunView, round_num: Optional[int]) -> Ro
     which = "no round" if round_num is None else f"round {round_num}"
     can_t = "can" if round_num is None else "can't"
     raise RunFolderError(
-        f"{which} of {folder.path} {can_t} be shown: it takes a completed round whose checkpoint before is "
+        f"{which} of {run.path} {can_t} be shown: it takes a completed round whose checkpoint before is "
         f"kept; here that is {names}"
     )
 
@@ -135,8 +134,8 @@ def _find_client(report: Round, canaries: Collection[ClientId], client_id: Optio
     return ClientId(client_id or people[0])
 
 
-def _read_text(folder: RunFolder, run: RunView, report: Round) -> ClientData:
-    data = read_own_text(folder, run.config)
+def _read_text(run: Run, report: Round) -> ClientData:
+    data = run.text.data
     here = participants(run.config, data)
     elsewhere = [name for name in report.survivors if name not in here]
     if elsewhere:

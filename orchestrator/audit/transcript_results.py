@@ -9,7 +9,6 @@ from typing import Any, Optional
 import msgspec
 
 from models.files import write_atomically
-from orchestrator.run.folder import RunFolder
 from orchestrator.run.results import read_figures
 
 FILE_NAME = "transcript.json"
@@ -58,9 +57,9 @@ class TranscriptView(msgspec.Struct, frozen=True):
         return {name: getattr(self, name) for name in _LABELS}
 
 
-def write_transcript(folder: RunFolder, figures: Mapping[str, Any]) -> None:
-    """Keeps what read_transcript found, for the report."""
-    write_atomically(folder.path / FILE_NAME, msgspec.json.encode(figures))
+def write_transcript(path: Path, figures: Mapping[str, Any]) -> None:
+    """Keeps what read_transcript found in folder `path`, for the report."""
+    write_atomically(path / FILE_NAME, msgspec.json.encode(figures))
 
 
 def read_transcript_file(path: Path) -> Optional[TranscriptView]:

@@ -7,9 +7,9 @@ does not know is the coin that decided whether a canary sent its direction or ze
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from orchestrator.audit.one_run import OneRun, bound_by_guesses
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
+from orchestrator.run.lines import Round
 from orchestrator.settings.privacy import PrivacyConfig
 
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
@@ -53,7 +54,7 @@ class WholeRun:
 def audit_whole_run(
     members: Sequence[ClientId],
     included: NDArray[np.bool_],
-    reports: Sequence[Mapping[str, Any]],
+    reports: Sequence[Round],
     model_products: Sequence[float],
     privacy: PrivacyConfig,
     delta: float,
@@ -72,15 +73,15 @@ def audit_whole_run(
     Source: canary clients: Andrew et al. 2023, https://arxiv.org/abs/2302.03098, with the matched filter of known
     rounds and noise in place of the largest cosine; the bound: Steinke et al. 2023, https://arxiv.org/abs/2305.08846.
     """
-    released = [report for report in reports if report.get("canary_products") is not None]
-    took_part = np.array([[member in set(r["survivors"]) for member in members] for r in released], float)
+    released = [report for report in reports if report.canary_products is not None]
+    took_part = np.array([[member in set(r.survivors) for member in members] for r in released], float)
     times = took_part.sum(0) if released else np.zeros(len(members))
     chosen = times > 0  # no coin has a say in it
     if min((chosen & included).sum(), (chosen & ~included).sum()) < _FEWEST:
         return None
-    products = np.array([r["canary_products"] for r in released])[:, chosen]
+    products = np.array([r.canary_products for r in released])[:, chosen]
     scores, expected = matched_scores(
-        products, took_part[:, chosen], noise_covariance(privacy, [r["round_num"] for r in released])
+        products, took_part[:, chosen], noise_covariance(privacy, [r.round_num for r in released])
     )
     included = included[chosen]
     spread = _spread_of_out(scores, included)

@@ -44,15 +44,15 @@ def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_m
       fedkeys attack --run runs/first --noise-multiplier 0.5
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.config()
+    run = read_run(RunFolder(run_path))
     from orchestrator.audit.attack import attack_run
     from orchestrator.cli.audit_tables import print_attack
     from orchestrator.report.attack import write_attack_page
 
-    figures = attack_run(folder, client_id, num_sentences, noise_multiplier, note)
-    page = write_attack_page(folder)
+    figures = attack_run(run, client_id, num_sentences, noise_multiplier, note)
+    page = write_attack_page(run)
 
     def show() -> None:
         print_attack(figures)
@@ -83,13 +83,13 @@ def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
       fedkeys audit --run runs/audited
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.config()
+    run = read_run(RunFolder(run_path))
     from orchestrator.audit.leakage import audit_run
     from orchestrator.cli.audit_tables import print_audit
 
-    figures = audit_run(folder, noise_multiplier, note)
+    figures = audit_run(run, noise_multiplier, note)
     return Output(figures, partial(print_audit, figures))
 
 
@@ -116,15 +116,15 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
       fedkeys transcript --run runs/first --round 200
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.config()
+    run = read_run(RunFolder(run_path))
     from orchestrator.audit.transcript import read_transcript
     from orchestrator.audit.transcript_results import write_transcript
     from orchestrator.cli.tables import print_transcript
 
-    figures = read_transcript(folder, round_num, client_id, note)
-    write_transcript(folder, figures)
+    figures = read_transcript(run, round_num, client_id, note)
+    write_transcript(run.path, figures)
     # A picture is thousands of bytes: the file holds it, and standard output does not.
     views = {
         name: {key: value for key, value in figures[name].items() if key != "picture"}

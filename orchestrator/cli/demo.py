@@ -72,10 +72,11 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
 
 def _train(demo: Demo) -> None:
     from orchestrator.cli.training import train_with_progress
+    from orchestrator.run.saved import read_run
     from orchestrator.settings.files import read_config
 
     folder = demo.folder
-    run_config = folder.config() if folder.exists() else read_config(preset=demo.preset)
+    run_config = read_run(folder).config if folder.exists() else read_config(preset=demo.preset)
     trained = train_with_progress(folder, run_config, resume=True)
     note(f"{trained.rounds} rounds are in {folder.path}; evaluating")
 
@@ -83,17 +84,19 @@ def _train(demo: Demo) -> None:
 def _evaluate(demo: Demo) -> None:
     from orchestrator.cli.tables import print_comparison, print_predictions
     from orchestrator.evaluation.comparison import evaluate_run
+    from orchestrator.run.saved import read_run
 
-    figures = evaluate_run(demo.folder, None, True, note)
+    figures = evaluate_run(read_run(demo.folder), True, note)
     print_comparison(figures)
-    print_predictions(figures["examples"])
+    print_predictions(figures.examples)
 
 
 def _measure_fairness(demo: Demo) -> None:
     from orchestrator.fairness.measure import Options, measure_fairness
     from orchestrator.fairness.results import verdicts
+    from orchestrator.run.saved import read_run
 
-    for name, text in verdicts(measure_fairness(demo.folder, Options(participation=False), note)):
+    for name, text in verdicts(measure_fairness(read_run(demo.folder), Options(participation=False), note)):
         say(f"By {name}: {text}")
 
 
@@ -135,12 +138,13 @@ def _benchmark(demo: Demo) -> None:
 
 def _name_files(demo: Demo) -> None:
     from orchestrator.report.report import write_report
+    from orchestrator.run.saved import read_run
 
     run = demo.folder.path
     say(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
     say(f"the phone bundle: {demo.bundle}")
     say(f"what a curious server could read: {run / 'attack.html'}")
-    say(f"the report: {write_report(demo.folder)}")
+    say(f"the report: {write_report(read_run(demo.folder))}")
 
 
 STEPS = (

@@ -45,14 +45,15 @@ def export(
       fedkeys export --run runs/first --out bundle --key signing.key --zip
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
     from orchestrator.settings.audit import what_is_hidden
 
-    folder = RunFolder(run_path)
-    hidden = what_is_hidden(folder.config().audit)
+    run = read_run(RunFolder(run_path))
+    hidden = what_is_hidden(run.config.audit)
     from orchestrator.release.export import export_run
 
     figures = export_run(
-        folder,
+        run,
         out,
         round_num=round_num,
         force=force,
@@ -121,12 +122,12 @@ def parity(bundle: Path, run_path: Path) -> Output:
       fedkeys parity bundle --run runs/first
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.config()
+    run = read_run(RunFolder(run_path))
     from orchestrator.release.parity import parity_figures, parity_lines, run_parity
 
-    certificate = run_parity(folder, bundle, note)
+    certificate = run_parity(run, bundle, note)
     show = partial(say, "\n".join(parity_lines(certificate)))
     if certificate.passed:
         return Output(parity_figures(certificate), show)

@@ -63,16 +63,14 @@ def fairness(
       fedkeys fairness --run runs/first --groups groups.csv --no-participation
     """
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import read_config
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.identity()
-    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    run = read_run(RunFolder(run_path), workers)
     from orchestrator.cli.console import counting
     from orchestrator.cli.fairness_tables import print_fairness
     from orchestrator.fairness.measure import Options, measure_fairness
 
-    options = Options(people, groups_path, min_group, participation, workers)
+    options = Options(people, groups_path, min_group, participation)
     with counting("messages to the server of the sums") as observer:
-        figures = measure_fairness(folder, options, note, observer)
+        figures = measure_fairness(run, options, note, observer)
     return Output(figures, partial(print_fairness, figures))

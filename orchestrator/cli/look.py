@@ -69,15 +69,13 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Outpu
       fedkeys evaluate --run runs/first --personalise
     """
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import read_config
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.identity()
-    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    run = read_run(RunFolder(run_path), workers)
     from orchestrator.cli.tables import print_comparison
     from orchestrator.evaluation.comparison import evaluate_run
 
-    figures = evaluate_run(folder, workers, personalise, note)
+    figures = evaluate_run(run, personalise, note)
     return Output(figures, partial(print_comparison, figures))
 
 
@@ -93,19 +91,19 @@ def predict(run_path: Path, text: Optional[str]) -> Output:
       fedkeys predict --run runs/first "see you"
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.config()
+    run = read_run(RunFolder(run_path))
     from orchestrator.evaluation.prediction import Predictor
 
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
-    predictor = Predictor(folder)
+    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words)
     if text is None:
         return Output({}, partial(_converse, predictor))
-    words = predictor.next_words(text)
-    figures = {"predictions": [{"word": word, "probability": probability} for word, probability in words]}
-    return Output(figures, lambda: say("\n".join(f"{probability:7.2%}  {word}" for word, probability in words)))
+    predictions = predictor.next_words(text)
+    lines = "\n".join(f"{prediction.probability:7.2%}  {prediction.word}" for prediction in predictions)
+    return Output({"predictions": predictions}, partial(say, lines))
 
 
 def _converse(predictor: Predictor) -> None:
@@ -117,7 +115,7 @@ def _converse(predictor: Predictor) -> None:
             return
         if not line.strip():
             return
-        say("   ".join(f"{word} {probability:.1%}" for word, probability in predictor.next_words(line)))
+        say("   ".join(f"{p.word} {p.probability:.1%}" for p in predictor.next_words(line)))
 
 
 @click.command()
@@ -136,8 +134,9 @@ def costs(run_path: Path) -> Output:
     from orchestrator.cli.tables import print_costs
     from orchestrator.evaluation.costs import read_costs
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    figures = read_costs(RunFolder(run_path), note)
+    figures = read_costs(read_run(RunFolder(run_path)), note)
     return Output(figures, partial(print_costs, figures))
 
 
@@ -154,5 +153,6 @@ def report(run_path: Path) -> None:
     """
     from orchestrator.report.report import write_report
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    say(f"wrote {write_report(RunFolder(run_path))}")
+    say(f"wrote {write_report(read_run(RunFolder(run_path)))}")

@@ -40,10 +40,11 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
     """
     from orchestrator.evaluation.privacy import figures, measured_run, run_privacy
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    result = run_privacy(folder)
-    runs = [measured_run(RunFolder(path)) for path in (run_path, *others)]
+    run = read_run(RunFolder(run_path))
+    result = run_privacy(run)
+    runs = [measured_run(one) for one in (run, *(read_run(RunFolder(path)) for path in others))]
     picture = plot or run_path / "privacy.png"
     from orchestrator.report.plots.privacy import draw_privacy
 

@@ -12,7 +12,7 @@ from orchestrator.cli.options import FILE, RUN, WORKERS
 from orchestrator.cli.output import Output, note, prints, say, warn
 
 if TYPE_CHECKING:
-    from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import Run
 
 
 @click.command()
@@ -32,14 +32,12 @@ def replay(run_path: Path, round_num: int, workers: Optional[str]) -> Output:
       fedkeys replay --run runs/first --round 200
     """
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import read_config
+    from orchestrator.run.saved import read_run
 
-    folder = RunFolder(run_path)
-    folder.identity()
-    read_config(folder.config_path, overrides={"runtime.workers": workers})  # refuses wrong workers at once
+    run = read_run(RunFolder(run_path), workers)
     from orchestrator.run.replay import replay_round
 
-    figures = replay_round(folder, round_num, note, workers)
+    figures = replay_round(run, round_num, note)
     return Output(figures, lambda: say(_replay_line(figures)), exit_code=0 if figures["ok"] else 2)
 
 
@@ -70,28 +68,28 @@ def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[
       fedkeys card --run runs/first --check --public-key signing.key.pub
     """
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
 
     if check and key is not None:
         raise click.UsageError("--check writes nothing, and --key signs: leave one out")
     if public_key is not None and not check:
         raise click.UsageError("--public-key is for --check: add it")
-    folder = RunFolder(run_path)
-    folder.config()
-    return _check(folder, public_key) if check else _write(folder, key)
+    run = read_run(RunFolder(run_path))
+    return _check(run, public_key) if check else _write(run, key)
 
 
-def _check(folder: RunFolder, public_key: Optional[Path]) -> Output:
+def _check(run: Run, public_key: Optional[Path]) -> Output:
     from orchestrator.release.provenance import check_statement
 
-    signer = check_statement(folder, public_key)
+    signer = check_statement(run.path, public_key)
     line = f"card and record are what the statement names; {signer}"
     return Output({"ok": True, "signer": signer}, partial(say, line))
 
 
-def _write(folder: RunFolder, key: Optional[Path]) -> Output:
+def _write(run: Run, key: Optional[Path]) -> Output:
     from orchestrator.release.model_card import write_card
 
-    figures = write_card(folder, key)
+    figures = write_card(run, key)
     if not figures["signed"]:
         warn("UNSIGNED: anybody could have written this statement: `fedkeys keygen FILE` makes a key for --key")
     return Output(figures, partial(say, f"wrote {figures['card']} and {figures['statement']}"))

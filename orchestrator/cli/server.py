@@ -161,7 +161,9 @@ def serve(
 
     folder = RunFolder(run_path)
     if resume:
-        config = folder.config()
+        from orchestrator.run.saved import read_run
+
+        config = read_run(folder).config
     else:
         folder.require_free()
         config = _read_config(config_path, preset, overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import msgspec
 import numpy as np
@@ -15,7 +15,6 @@ from models.batches import build_batches
 from models.client_data import Sentences
 from models.corpus import ClientId
 from models.errors import CorpusError
-from models.files import write_atomically
 from models.metrics import (
     ClientSums,
     PositionScores,
@@ -26,90 +25,111 @@ from models.metrics import (
 )
 from models.ngram import KneserNey, build_kneser_ney, previous_two
 from models.vocabulary import NUM_SPECIAL, UNK
-from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.personal import personal_figures
 from orchestrator.evaluation.prediction import Predictor
+from orchestrator.evaluation.results import (
+    BASELINES,
+    EVALUATION_FILE,
+    ComparedScore,
+    Evaluation,
+    Example,
+    MixedScore,
+    Personalised,
+    Score,
+)
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
-from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.results import write_figures
+from orchestrator.run.saved import Run
 from tff_pipelines.evaluation import build_evaluation
-from tff_pipelines.runtime import Runtime
+from tff_pipelines.runtime import Runtime, borrow
 
-BARS = ("unigram", "bigram", "trigram")
 _MIXING_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 _EXAMPLES = ("see you", "how are", "i don't", "what do you", "thank you so", "i want to")
 
 
 def evaluate_run(
-    folder: RunFolder, workers: Optional[str], personalise: bool, note: Callable[[str], None]
-) -> dict[str, Any]:
-    """The figures of `fedkeys evaluate` (docs/configuration.md lists them); also written to DIR/evaluation.json.
+    run: Run, personalise: bool, note: Callable[[str], None], runtime: Optional[Runtime] = None
+) -> Evaluation:
+    """The figures of `fedkeys evaluate`; also kept in DIR/evaluation.json.
 
     Args:
-      folder: a run with a checkpoint.
-      workers: as runtime.workers; None takes the run's.
+      run: with a checkpoint.
       personalise: also fine-tune for each test person.
       note: is told what begins.
+      runtime: to evaluate in; None starts the run's workers for it.
 
     Raises:
       RunFolderError: no checkpoint, or the text is not the one the run was trained on.
+      CorpusError: no test person wrote a word of the vocabulary.
     """
-    config, identity = folder.config(), folder.identity()
-    state = folder.load_checkpoint()
-    folder.check_digest(state)
+    config, state = run.config, run.newest
     note("reading the text")
-    corpus, data = load_client_data(config)
-    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
-        raise RunFolderError(
-            f"{folder.path} was trained on another text than {config.data.source} holds now: restore it"
-        )
-    note("starting the TFF workers")
-    with Runtime(workers or config.runtime.workers) as runtime:
+    corpus, data = run.text
+    if runtime is None:
+        note("starting the TFF workers")
+    with borrow(runtime, config.runtime.workers) as runtime:
         note("federated evaluation on the test people")
         size = cifg_lstm.ModelSize.of(state.model)
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config)}
-        personalised = personal_figures(runtime, config, corpus, data, state.model, note) if personalise else None
+        personalised = (
+            personal_figures(runtime, config, corpus, data, state.model, note) if personalise else msgspec.UNSET
+        )
     if not sums["model"].positions.sum():
         raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
-    note("counting the n-gram bars")
+    note("counting the n-gram baselines")
     trigram = build_kneser_ney(data.bars, data.vocabulary.size)
     scorer = _Scorer(state.model, trigram, config.data.max_words)
     note("choosing the mixing weight on the dev people")
     mixing_weight = scorer.best_mixing_weight(data.dev)
-    note("scoring the bars and the mixture on the test people")
+    note("scoring the baselines and the mixture on the test people")
     sums.update(scorer.score(data.test, mixing_weight))
-    figures = _figures(sums, mixing_weight)
-    if personalise:
-        figures["personalised"] = personalised
-    figures["round_num"] = state.round_num
-    figures["per_person_top1"] = {name: top1_per_client(s).tolist() for name, s in sums.items()}
-    predictor = Predictor(folder, state.model)
-    figures["examples"] = [
-        {"text": text, "predictions": [{"word": w, "probability": p} for w, p in predictor.next_words(text)]}
-        for text in _EXAMPLES
-    ]
-    write_atomically(folder.path / "evaluation.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    predictor = Predictor(state.model, run.vocabulary, config.data.max_words)
+    examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
+    figures = _evaluation(state.round_num, sums, mixing_weight, examples, personalised)
+    write_figures(run.path / EVALUATION_FILE, figures)
     return figures
 
 
-def _figures(sums: Mapping[str, ClientSums], mixing_weight: float) -> dict[str, Any]:
-    summaries = {name: summarise(s) for name, s in sums.items()}
-    figures: dict[str, Any] = {name: asdict(summary) for name, summary in summaries.items()}
-    for summary in figures.values():
-        # Hits over all typed words, known or not: what runs with different word lists are compared by.
-        summary["top1_of_all_words"] = summary["top1"] * (1 - summary["oov_rate"])
-    figures["mixed"]["model_weight"] = mixing_weight
-    for name in ("model", "mixed"):
-        figures[name]["top1_minus_trigram"] = summaries[name].top1 - summaries["trigram"].top1
-        # One person has no spread: no interval.
-        figures[name]["top1_minus_trigram_interval"] = (
-            difference_interval(sums[name], sums["trigram"]) if summaries[name].clients > 1 else None
-        )
-    for name in ("positions", "clients", "oov_rate"):
-        figures[name] = getattr(summaries["model"], name)
-    return figures
+def _evaluation(
+    round_num: int,
+    sums: Mapping[str, ClientSums],
+    mixing_weight: float,
+    examples: tuple[Example, ...],
+    personalised: Union[Personalised, None, msgspec.UnsetType],
+) -> Evaluation:
+    scores = {name: _score(own) for name, own in sums.items()}
+    model = scores["model"]
+    return Evaluation(
+        model=ComparedScore(**_compared(scores, sums, "model")),
+        **{name: scores[name] for name in BASELINES},
+        mixed=MixedScore(**_compared(scores, sums, "mixed"), model_weight=mixing_weight),
+        positions=model.positions,
+        clients=model.clients,
+        oov_rate=model.oov_rate,
+        round_num=round_num,
+        per_person_top1={name: tuple(top1_per_client(own).tolist()) for name, own in sums.items()},
+        examples=examples,
+        personalised=personalised,
+    )
+
+
+def _score(sums: ClientSums) -> Score:
+    summary = summarise(sums)
+    return Score(**asdict(summary), top1_of_all_words=summary.top1 * (1 - summary.oov_rate))
+
+
+def _compared(scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name: str) -> dict[str, Any]:
+    """The fields of a ComparedScore."""
+    score, trigram = scores[name], scores["trigram"]
+    # One person has no spread: no interval.
+    interval = difference_interval(sums[name], sums["trigram"]) if score.clients > 1 else None
+    return {
+        **msgspec.structs.asdict(score),
+        "top1_minus_trigram": score.top1 - trigram.top1,
+        "top1_minus_trigram_interval": interval,
+    }
 
 
 @dataclass(frozen=True)
@@ -167,7 +187,7 @@ class _Scorer:
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)
-            rows = {name: self._trigram.probabilities(chunk.contexts, order) for order, name in enumerate(BARS, 1)}
+            rows = {name: self._trigram.probabilities(chunk.contexts, order) for order, name in enumerate(BASELINES, 1)}
             weight = np.float32(mixing_weight)
             rows["mixed"] = weight * chunk.probabilities + (1 - weight) * rows["trigram"]
             for name, probabilities in rows.items():

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from models.corpus import ClientId
-from orchestrator.aggregator import AggregateResult, Cohort
+from orchestrator.aggregator import AggregateResult, Cohort, StageCost
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.evaluation.device_costs import estimate_on_phones, measure_flop_per_s
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
-from orchestrator.run.folder import RunFolder
-from orchestrator.run.view import Round, StageBill, read_run
+from orchestrator.run.lines import Round
+from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import size_text
-
-if TYPE_CHECKING:
-    pass
 
 ROLES = ("per_client", "server", "decryptor")
 _WORD_BYTES = 4
 
 
-def read_costs(folder: RunFolder, note: Callable[[str], None]) -> dict[str, Any]:
+def read_costs(run: Run, note: Callable[[str], None]) -> dict[str, Any]:
     """The figures of `fedkeys costs`.
 
     `per_client`, `server` and `decryptor` are means over the completed rounds: what a client that took part spent, what
@@ -37,16 +34,16 @@ def read_costs(folder: RunFolder, note: Callable[[str], None]) -> dict[str, Any]
     estimate_on_phones.
 
     Args:
-      folder: a run with a completed round.
+      run: with a completed round.
       note: is told what begins.
 
     Raises:
       RunFolderError: there is none.
     """
-    run = read_run(folder)
+    run.require_rounds()
     completed = [r for r in run.rounds if r.outcome == "completed"]
     if not completed:
-        raise RunFolderError(f"{folder.path} has no completed round to bill: its last says: {run.rounds[-1].reason}")
+        raise RunFolderError(f"{run.path} has no completed round to bill: its last says: {run.rounds[-1].reason}")
     num_slots, num_clients = run.identity.num_weights + 1, run.config.rounds.cohort_size
     same_vector = _measure_all(run.config, num_slots, num_clients, note)
     bills = {name: _together(bill["per_client"]) for name, bill in same_vector.items() if "error" not in bill}
@@ -69,13 +66,13 @@ def mean_bill(rounds: Sequence[Round]) -> dict[str, dict[str, dict[str, float]]]
     return {role: _mean_stages([getattr(bill, role) for bill in bills]) for role in ROLES}
 
 
-def _mean_stages(ledgers: Sequence[Mapping[str, StageBill]]) -> dict[str, dict[str, float]]:
+def _mean_stages(ledgers: Sequence[Mapping[str, StageCost]]) -> dict[str, dict[str, float]]:
     stages = dict.fromkeys(stage for ledger in ledgers for stage in ledger)  # each once, in order
 
     def mean(stage: str, field: str) -> float:
         return sum(getattr(ledger[stage], field) for ledger in ledgers if stage in ledger) / len(ledgers)
 
-    return {stage: {field: mean(stage, field) for field in StageBill.__struct_fields__} for stage in stages}
+    return {stage: {field: mean(stage, field) for field in StageCost.__dataclass_fields__} for stage in stages}
 
 
 def _measure_all(
@@ -106,4 +103,4 @@ def _measure(config: RunConfig, name: str, num_slots: int, num_clients: int) -> 
 
 
 def _together(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    return {field: sum(stage[field] for stage in stages.values()) for field in StageBill.__struct_fields__}
+    return {field: sum(stage[field] for stage in stages.values()) for field in StageCost.__dataclass_fields__}

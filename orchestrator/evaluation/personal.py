@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -13,6 +13,7 @@ from models.batches import build_batches
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums, difference_interval, summarise
+from orchestrator.evaluation.results import Personalised
 from orchestrator.rounds.evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.run_config import RunConfig
@@ -45,7 +46,7 @@ def personal_figures(
     data: ClientData,
     weights: cifg_lstm.Weights,
     note: Callable[[str], None],
-) -> Optional[dict[str, Any]]:
+) -> Optional[Personalised]:
     """The figures of `fedkeys evaluate --personalise`, its setting chosen on the dev people; None if texts are short.
 
     A person's text is capped as a training person's is: all that a device could train on.
@@ -118,24 +119,26 @@ class _Tuner:
         return {"history": history, "held_out": build_batches(sentences[cut:], batch_size=batch_size, time=time)}
 
 
-def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> dict[str, Any]:
+def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> Personalised:
     """What fine-tuning gave, pooled and by person, from the sums before and after."""
     scored = after.positions > 0
     hits = after.hits1 - before.hits1
     others = np.arange(len(hits)) != hits.argmax()  # one person may carry the whole gain
     gains = hits[scored] / after.positions[scored]
-    return {
-        **asdict(setting),
-        "setting": str(setting),
-        "history_share": 1 - _HELD_OUT_SHARE,
-        "clients": int(scored.sum()),
-        "positions": int(after.positions.sum()),
-        "before": asdict(summarise(before)),
-        "after": asdict(summarise(after)),
-        "top1_gain": float(hits.sum() / after.positions.sum()),
-        "top1_gain_of_others": float(hits[others].sum() / max(1, after.positions[others].sum())),
-        "top1_gain_interval": difference_interval(after, before) if scored.sum() > 1 else None,
-        "share_better": float(np.mean(gains > 0)),
-        "share_worse": float(np.mean(gains < 0)),
-        "per_person_gain": gains.tolist(),
-    }
+    return Personalised(
+        learning_rate=setting.learning_rate,
+        epochs=setting.epochs,
+        step=setting.step,
+        setting=str(setting),
+        history_share=1 - _HELD_OUT_SHARE,
+        clients=int(scored.sum()),
+        positions=int(after.positions.sum()),
+        before=summarise(before),
+        after=summarise(after),
+        top1_gain=float(hits.sum() / after.positions.sum()),
+        top1_gain_of_others=float(hits[others].sum() / max(1, after.positions[others].sum())),
+        top1_gain_interval=difference_interval(after, before) if scored.sum() > 1 else None,
+        share_better=float(np.mean(gains > 0)),
+        share_worse=float(np.mean(gains < 0)),
+        per_person_gain=tuple(gains.tolist()),
+    )

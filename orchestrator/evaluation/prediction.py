@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 import tensorflow as tf
 
 from models import cifg_lstm
 from models.batches import build_batches
 from models.tokeniser import split_sentences
-from models.vocabulary import NUM_SPECIAL
-from orchestrator.run.folder import RunFolder
+from models.vocabulary import NUM_SPECIAL, Vocabulary
+from models.weights import Weights
+from orchestrator.evaluation.results import Prediction
 
 _SENTENCE_ENDS = (".", "!", "?", "\n")
 
 
 class Predictor:
-    """Predicts with a run's newest checkpoint."""
+    """Predicts with a model.
 
-    def __init__(self, folder: RunFolder, weights: Optional[cifg_lstm.Weights] = None):
-        """Raises RunFolderError if the run has no checkpoint."""
-        self._vocabulary = folder.vocabulary()
-        self._time = folder.config().data.max_words
-        self._weights = tuple(map(tf.constant, weights or folder.load_checkpoint().model))
+    Args:
+      weights: of the model.
+      vocabulary: at least the words that it has rows for.
+      max_words: the model's time steps; a longer context loses its first words.
+    """
 
-    def next_words(self, text: str, count: int = 3) -> list[tuple[str, float]]:
-        """The likeliest next words and their probabilities, likeliest first.
+    def __init__(self, weights: Weights, vocabulary: Vocabulary, max_words: int):
+        self._vocabulary, self._time = vocabulary, max_words
+        self._weights = tuple(map(tf.constant, weights))
+
+    def next_words(self, text: str, count: int = 3) -> tuple[Prediction, ...]:
+        """The likeliest next words, likeliest first.
 
         The context is the last sentence that `text` begins, its last words if it is longer than the model's time
         steps. Special ids are never proposed; their probability is not redistributed.
@@ -40,4 +43,4 @@ class Predictor:
         probabilities, _ = cifg_lstm.next_word_probabilities(self._weights, batch.tokens[0], batch.mask[0])
         of_next = probabilities.numpy()[len(context) - 1]
         best = np.argsort(-of_next[NUM_SPECIAL:], kind="stable")[:count] + NUM_SPECIAL
-        return [(self._vocabulary.words[i], float(of_next[i])) for i in best]
+        return tuple(Prediction(self._vocabulary.words[i], float(of_next[i])) for i in best)

@@ -17,7 +17,7 @@ from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
 from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.saved import Run
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 
@@ -89,23 +89,23 @@ class RunPrivacy:
     costs: tuple[MechanismCost, ...]
 
 
-def run_privacy(folder: RunFolder, num_people: Optional[int] = None) -> RunPrivacy:
+def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
     """What the privacy of a run comes to, read from its ledger.
 
     Args:
-      folder: of the run.
+      run: the run.
       num_people: who could take part, of a run without a ledger; None takes those who did.
 
     Raises:
-      RunFolderError: there is no run, or its ledger is missing or damaged.
+      RunFolderError: the ledger is missing or damaged.
       PrivacyStop: the ledger holds an event that the accountant does not know.
     """
-    config = folder.config()
+    config = run.config
     privacy = config.privacy
-    if not privacy.traits.adds_noise and not (folder.path / LEDGER_FILE).exists():
-        took_part = {member for report in folder.rounds() for member in report["selected"]}
+    if not privacy.traits.adds_noise and not (run.path / LEDGER_FILE).exists():
+        took_part = {member for line in run.rounds for member in line.selected}
         return _without(config, num_people or max(len(took_part), config.rounds.cohort_size))
-    head, charges = read_ledger(folder.path)
+    head, charges = read_ledger(run.path)
     history = history_of(head, charges)
     cost = head.cost_of(history)
     planned = Cost(
@@ -270,12 +270,14 @@ class MeasuredRun:
     points: tuple[tuple[int, Optional[float], float], ...]
 
 
-def measured_run(folder: RunFolder) -> MeasuredRun:
+def measured_run(run: Run) -> MeasuredRun:
     """The dev people's top-1 recall of a run, with the epsilon that had been spent by then."""
-    privacy = folder.config().privacy
-    points, epsilon = [], None
-    for report in folder.rounds():
-        epsilon = report.get("epsilon") or epsilon
-        if report["metrics"].get("dev_top1") is not None:
-            points.append((report["round_num"], epsilon, report["metrics"]["dev_top1"]))
-    return MeasuredRun(folder.path.name, privacy.mechanism, privacy.noise_multiplier, tuple(points))
+    privacy = run.config.privacy
+    points: list[tuple[int, Optional[float], float]] = []
+    epsilon: Optional[float] = None
+    for line in run.rounds:
+        epsilon = line.epsilon or epsilon
+        top1 = line.metrics.get("dev_top1")
+        if top1 is not None:
+            points.append((line.round_num, epsilon, top1))
+    return MeasuredRun(run.path.name, privacy.mechanism, privacy.noise_multiplier, tuple(points))

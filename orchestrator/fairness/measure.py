@@ -12,9 +12,9 @@ import msgspec
 
 from models import cifg_lstm
 from models.client_data import ClientData
-from models.corpus import ClientId, Corpus
+from models.corpus import ClientId
 from models.files import write_atomically
-from orchestrator.errors import FairnessError, RunFolderError
+from orchestrator.errors import FairnessError
 from orchestrator.fairness import attributes, figures
 from orchestrator.fairness.attributes import Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
@@ -23,10 +23,10 @@ from orchestrator.fairness.results import FILE_NAME
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.round import weights_digest
-from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.lines import Round
+from orchestrator.run.saved import Run
 from tff_pipelines.evaluation import build_evaluation
-from tff_pipelines.runtime import Runtime
+from tff_pipelines.runtime import Runtime, borrow
 
 DEVICES_FILE = "fleet_devices.json"
 _NO_DEVICE = "no device is known: train with a fleet, or give --groups FILE"
@@ -44,36 +44,38 @@ class Options:
     groups_path: Optional[Path] = None
     min_group_size: int = 10
     participation: bool = True
-    workers: Optional[str] = None
 
 
 def measure_fairness(
-    folder: RunFolder, options: Options, note: Callable[[str], None], observer: Optional[Callable] = None
+    run: Run,
+    options: Options,
+    note: Callable[[str], None],
+    observer: Optional[Callable] = None,
+    runtime: Optional[Runtime] = None,
 ) -> dict[str, Any]:
     """The figures of `fedkeys fairness` (docs/fairness.md); also written to DIR/fairness.json.
 
     Args:
-      folder: of the run.
+      run: the run.
       options: whom to measure.
       note: is told what begins.
       observer: of secagg, see orchestrator.rounds.build.build_aggregator.
+      runtime: to evaluate in; None starts the run's workers for it.
 
     Raises:
       RunFolderError: no checkpoint, or the text is not the one the run was trained on.
       FairnessError: the groups can't be read, or name strangers.
       BelowThreshold: fewer people than the smallest group that may show.
     """
-    config, state = folder.config(), folder.load_checkpoint()
-    folder.check_digest(state)
+    config, state = run.config, run.newest
     note("reading the text")
-    corpus, data = load_client_data(config)
-    _check_text(folder, corpus, data)
+    corpus, data = run.text
     scored: Mapping[ClientId, Any] = getattr(data, options.people)
     everybody = tuple(scored) + tuple(p for p in data.split.train if p not in scored)
-    given = _given_labels(folder, options.groups_path, corpus.clients)
+    given = _given_labels(run.path, options.groups_path, corpus.clients)
     of_scored = [labels for labels in given if labels.says_something(scored)]
     note(f"federated evaluation on {len(scored)} {options.people} people")
-    with Runtime(options.workers or config.runtime.workers) as runtime:
+    with borrow(runtime, config.runtime.workers) as runtime:
         evaluation = build_evaluation(cifg_lstm.ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
         sums = federated_sums(runtime, evaluation, state.model, batches, config)
@@ -88,7 +90,7 @@ def measure_fairness(
             f"summing who took part over {len(data.split.train):,} training people, by {config.aggregation.aggregator}"
         )
         of_train = [labels for labels in given if labels.says_something(data.split.train)]
-        participation = participation_figures(_parts_taken(folder, data), [*of_train, *cut], secure)
+        participation = participation_figures(_parts_taken(run.rounds, data), [*of_train, *cut], secure)
     result = {
         "round_num": state.round_num,
         "weights_sha256": weights_digest(state.model),
@@ -100,21 +102,15 @@ def measure_fairness(
         "participation": participation,
         "not_measured": _not_measured(given, of_scored),
     }
-    write_atomically(folder.path / FILE_NAME, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    write_atomically(run.path / FILE_NAME, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     return result
 
 
-def _check_text(folder: RunFolder, corpus: Corpus, data: ClientData) -> None:
-    identity = folder.identity()
-    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
-        raise RunFolderError(f"{folder.path} was trained on another text than its source holds now: restore it")
-
-
-def _given_labels(folder: RunFolder, groups_path: Optional[Path], people: Collection[ClientId]) -> list[Labels]:
+def _given_labels(folder: Path, groups_path: Optional[Path], people: Collection[ClientId]) -> list[Labels]:
     """The attributes from the fleet and from a file; who is in neither is in the group "not given"."""
     labels = []
-    if (folder.path / DEVICES_FILE).exists():
-        labels += attributes.read_devices(folder.path / DEVICES_FILE, people)
+    if (folder / DEVICES_FILE).exists():
+        labels += attributes.read_devices(folder / DEVICES_FILE, people)
     if groups_path is not None:
         labels += attributes.read_groups(groups_path, people, people)
     for name, count in Counter(own.name for own in labels).items():
@@ -130,9 +126,8 @@ def _not_measured(given: Sequence[Labels], scored: Sequence[Labels]) -> dict[str
     return {name: why for name, why in reasons.items() if name not in {labels.name for labels in scored}}
 
 
-def _parts_taken(folder: RunFolder, data: ClientData) -> dict[ClientId, PartTaken]:
+def _parts_taken(rounds: Sequence[Round], data: ClientData) -> dict[ClientId, PartTaken]:
     """What each training person knows of their own part in the run."""
-    rounds = folder.rounds()
-    selected = Counter(person for report in rounds for person in report["selected"])
-    summed = Counter(person for report in rounds for person in report["survivors"])
+    selected = Counter(person for report in rounds for person in report.selected)
+    summed = Counter(person for report in rounds for person in report.survivors)
     return {person: PartTaken(person in data.train, selected[person], summed[person]) for person in data.split.train}

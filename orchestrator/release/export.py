@@ -37,13 +37,13 @@ from orchestrator.release.parity import _certify, _require_passed
 from orchestrator.release.provenance import bundle_files
 from orchestrator.rounds.round import ServerState, weights_digest
 from orchestrator.rounds.sums import SUMS
-from orchestrator.run.data import _text_of
-from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.folder import RunIdentity
+from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 
 
 def export_run(
-    folder: RunFolder,
+    run: Run,
     out: Path,
     *,
     round_num: Optional[int] = None,
@@ -56,7 +56,7 @@ def export_run(
     """The figures of `fedkeys export`; writes the bundle of a run's newest checkpoint, or of `round_num`'s.
 
     Args:
-      folder: the run.
+      run: the run.
       out: the bundle's folder.
       force: replace a bundle that is there.
       archive: also write `out`.zip.
@@ -70,15 +70,15 @@ def export_run(
     check_target(out, force)
     if key is not None:
         check_key(key)
-    config, identity, state = folder.config(), folder.identity(), folder.load_checkpoint(round_num)
-    folder.check_digest(state)
+    config, identity = run.config, run.identity
+    state = run.newest if round_num is None else run.state_after(round_num)
     require_exportable(config)
     weights, time = state.model, config.data.max_words
     size = ModelSize.of(weights)
-    data = _text_of(folder, config, identity) if parity else None
+    data = run.text.data if parity else None
     note("converting the model to TFLite")
     files = build_files(weights, time, config.client.clip_norm)
-    files[VOCABULARY_FILE] = _vocabulary_bytes(folder.vocabulary(), size)
+    files[VOCABULARY_FILE] = _vocabulary_bytes(run.vocabulary, size)
     files.update(golden_files(weights, time, config.client.clip_norm, config.client.learning_rate))
     certificate = None
     if data is not None:
@@ -86,7 +86,7 @@ def export_run(
         certificate = _certify(config, data, {**files, MANIFEST_FILE: unproven}, weights, note)
         _require_passed(certificate)
         files[PARITY_FILE] = to_json(certificate)
-    files.update(bundle_files(folder, weights_digest(weights)))
+    files.update(bundle_files(run.path, weights_digest(weights)))
     manifest = _manifest(config, identity, state, certificate, file_entries(files))
     write_bundle(out, files, manifest, key, force, archive)
     return {

@@ -24,28 +24,26 @@ from models.client_data import ClientData
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
 from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
-from orchestrator.run.data import _text_of
-from orchestrator.run.folder import RunFolder
+from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 
 _HELD_OUT_SENTENCES = 400
 
 
-def run_parity(folder: RunFolder, bundle: Path, note: Callable[[str], None] = lambda text: None) -> Certificate:
+def run_parity(run: Run, bundle: Path, note: Callable[[str], None] = lambda text: None) -> Certificate:
     """The certificate of a bundle, made anew with the text of the run it came from.
 
     Raises:
       BundleError: the bundle came from another run.
     """
     manifest, raw = read_manifest(bundle)
-    config, identity = folder.config(), folder.identity()
-    if manifest.run.config_sha256 != identity.config_sha256:
-        raise BundleError(f"{bundle} was not exported from {folder.path}: name the run that it came from")
+    if manifest.run.config_sha256 != run.identity.config_sha256:
+        raise BundleError(f"{bundle} was not exported from {run.path}: name the run that it came from")
     files = {MANIFEST_FILE: raw, **{name: read_file(bundle, manifest, name) for name in manifest.files}}
     weights = TrainableModel(files[TRAIN_FILE]).get_weights()
     if weights_digest(weights) != manifest.run.weights_sha256:
         raise BundleError(f"{bundle / TRAIN_FILE} holds other weights than the manifest names: export the run again")
-    return _certify(config, _text_of(folder, config, identity), files, weights, note)
+    return _certify(run.config, run.text.data, files, weights, note)
 
 
 def _require_passed(certificate: Certificate) -> None:

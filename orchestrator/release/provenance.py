@@ -18,8 +18,9 @@ from edge.bundle.manifest import to_json
 from edge.errors import BundleError
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
-from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.folder import RunIdentity
 from orchestrator.run.record import RECORD_FILE, Provenance, build_provenance, read_record
+from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 
 CARD_FILE = "MODEL_CARD.md"
@@ -29,13 +30,13 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 
 
-def write_statement(folder: RunFolder, weights_sha256: str, round_num: int, key: Optional[Path]) -> Path:
+def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional[Path]) -> Path:
     """The path of DIR/provenance.intoto.json: a statement about weights, card and record, in a DSSE envelope.
 
     The same run and key give the same bytes.
 
     Args:
-      folder: a run with its card.
+      run: with its card.
       weights_sha256: of the model that the card describes.
       round_num: that it is of.
       key: to sign with; None leaves it unsigned.
@@ -43,17 +44,17 @@ def write_statement(folder: RunFolder, weights_sha256: str, round_num: int, key:
     Raises:
       EdgeError, RunFolderError: the key can't be used, or the record is damaged.
     """
-    config, identity = folder.config(), folder.identity()
-    subjects = {WEIGHTS: weights_sha256, CARD_FILE: _digest(folder.path / CARD_FILE)}
+    config, identity, folder = run.config, run.identity, run.path
+    subjects = {WEIGHTS: weights_sha256, CARD_FILE: _digest(folder / CARD_FILE)}
     made_from = build_provenance(identity, "")
     run_id = identity.config_sha256
-    if (folder.path / RECORD_FILE).exists():
-        entries = read_record(folder.path)
+    if (folder / RECORD_FILE).exists():
+        entries = read_record(folder)
         if round_num >= len(entries) or entries[round_num].weights_sha256 != weights_sha256:
             raise RunFolderError(
-                f"{folder.path / RECORD_FILE} has other weights for round {round_num} than the checkpoint: restore them"
+                f"{folder / RECORD_FILE} has other weights for round {round_num} than the checkpoint: restore them"
             )
-        subjects[RECORD_FILE] = _digest(folder.path / RECORD_FILE)
+        subjects[RECORD_FILE] = _digest(folder / RECORD_FILE)
         run_id = entries[0].entry_sha256
         own = entries[round_num]
         made_from = msgspec.structs.replace(made_from, code_sha256=own.code_sha256, lock_sha256=own.lock_sha256)
@@ -63,7 +64,7 @@ def write_statement(folder: RunFolder, weights_sha256: str, round_num: int, key:
         "predicateType": PREDICATE_TYPE,
         "predicate": _predicate(config, identity, made_from, round_num, run_id),
     }
-    path = folder.path / STATEMENT_FILE
+    path = folder / STATEMENT_FILE
     write_atomically(path, seal(to_json(statement), key))
     return path
 
@@ -97,17 +98,17 @@ def _predicate(
     }
 
 
-def check_statement(folder: RunFolder, public_key: Optional[Path]) -> str:
+def check_statement(folder: Path, public_key: Optional[Path]) -> str:
     """What is known of the signer of a run's statement, once card and record are found to be what it names.
 
     Raises:
       BundleError: the statement is missing, damaged, signed by another, or a file was changed after it.
     """
-    path = folder.path / STATEMENT_FILE
+    path = folder / STATEMENT_FILE
     payload, signer = open_envelope(path, public_key)
     for name, digest in read_subjects(path, payload).items():
-        if name != WEIGHTS and _digest(folder.path / name) != digest:
-            raise BundleError(f"{folder.path / name} is not the file that {STATEMENT_FILE} names: it was changed")
+        if name != WEIGHTS and _digest(folder / name) != digest:
+            raise BundleError(f"{folder / name} is not the file that {STATEMENT_FILE} names: it was changed")
     return signer
 
 
@@ -129,20 +130,20 @@ def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
     return subjects
 
 
-def bundle_files(folder: RunFolder, weights_sha256: str) -> dict[str, bytes]:
+def bundle_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:
     """{name: content} of the card and the statement of exactly these weights; empty if the run has none.
 
     Raises:
       BundleError: the statement is damaged, or the card was changed after it.
     """
-    path = folder.path / STATEMENT_FILE
+    path = folder / STATEMENT_FILE
     if not path.exists():
         return {}
     payload, _ = open_envelope(path)
     if read_subjects(path, payload).get(WEIGHTS) != weights_sha256:
         return {}
     check_statement(folder, None)
-    return {name: (folder.path / name).read_bytes() for name in (CARD_FILE, STATEMENT_FILE)}
+    return {name: (folder / name).read_bytes() for name in (CARD_FILE, STATEMENT_FILE)}
 
 
 def _digest(path: Path) -> str:

@@ -12,8 +12,8 @@ from orchestrator.errors import RunFolderError
 from orchestrator.report.page import render_page
 from orchestrator.report.parts import Card, Figure, Section, Table
 from orchestrator.report.plots import attack as attack_plots
-from orchestrator.run.folder import RunFolder
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
+from orchestrator.run.saved import Run
 
 _HIDDEN_AUC = 0.55
 _LABELS = {
@@ -36,7 +36,7 @@ _SHOWN_WORDS = 10
 
 def attack(run: RunView) -> Optional[Section]:
     """What the server could read, in short; None before `fedkeys attack`."""
-    view = read_attack(Path(run.path))
+    view = read_attack(run.path)
     if view is None:
         return None
     return Section(
@@ -48,18 +48,18 @@ def attack(run: RunView) -> Optional[Section]:
     )
 
 
-def write_attack_page(folder: RunFolder) -> Path:
+def write_attack_page(run: Run) -> Path:
     """The path of DIR/attack.html, freshly drawn from DIR/attack.json.
 
     Raises:
       RunFolderError: there was no attack, or its file is damaged.
     """
-    view = read_attack(folder.path)
+    view = read_attack(run.path)
     if view is None:
-        raise RunFolderError(f"{folder.path} holds no attack: run `fedkeys attack --run {folder.path}`")
+        raise RunFolderError(f"{run.path} holds no attack: run `fedkeys attack --run {run.path}`")
     page = render_page(
         kind="attack on a run",
-        name=folder.path.resolve().name,
+        name=run.name,
         summary=_what_was_done(view),
         cards=_cards(view),
         sections=[
@@ -82,7 +82,7 @@ def write_attack_page(folder: RunFolder) -> Path:
         footer="Drawn from `attack.json` of the run's folder. This page holds words that people typed: keep it as you "
         "keep their text.",
     )
-    path = folder.path / "attack.html"
+    path = run.path / "attack.html"
     write_atomically(path, page.encode())
     return path
 

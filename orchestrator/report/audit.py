@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Optional
 
 from orchestrator.audit.leakage_results import AuditView, _Estimate, _OneRun, _WholeRun, read_audit
 from orchestrator.report.parts import Figure, Section, Table
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 
 
 def audit(run: RunView) -> Optional[Section]:
     """What was measured of the run's privacy, next to what is stated; None before `fedkeys audit`."""
-    view = read_audit(Path(run.path))
+    view = read_audit(run.path)
     if view is None:
         return None
     return Section(

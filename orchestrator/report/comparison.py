@@ -7,19 +7,11 @@ import statistics
 from collections.abc import Iterator
 from typing import Optional
 
+from orchestrator.evaluation.results import LABELS, Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
-from orchestrator.run.results import Evaluation
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.units import interval_text, percent_text, points_text
-
-_LABELS = {
-    "model": "federated model",
-    "mixed": "model and trigram, mixed",
-    "trigram": "trigram, pooled text",
-    "bigram": "bigram, pooled text",
-    "unigram": "unigram, pooled text",
-}
 
 
 def comparison(run: RunView) -> Section:
@@ -28,9 +20,9 @@ def comparison(run: RunView) -> Section:
     if evaluation is None:
         advice = f"Not scored on the test people yet: run `{_evaluate(run)}`, then this report again."
         return Section(title, (advice,))
-    scores = {name: getattr(evaluation, name) for name in _LABELS}
+    scores = evaluation.scores
     figure = Figure(
-        plots.comparison_bars([(_LABELS[n], s.top1, s.top1_interval, n == "model") for n, s in scores.items()]),
+        plots.comparison_bars([(LABELS[n], s.top1, s.top1_interval, n == "model") for n, s in scores.items()]),
         "How often the first suggestion is the word that was typed (top-1 recall). The n-gram models saw all the "
         "training text in one place, which federated learning avoids. Lines: 95% intervals over people.",
     )
@@ -38,7 +30,7 @@ def comparison(run: RunView) -> Section:
         ("", "top-1", "95% over people", "top-3", "nats a word", "mean over people", "worst tenth"),
         tuple(
             (
-                _LABELS[name],
+                LABELS[name],
                 percent_text(score.top1),
                 interval_text(score.top1_interval),
                 percent_text(score.top3),
@@ -56,21 +48,20 @@ def comparison(run: RunView) -> Section:
 
 def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
     last = run.rounds[-1].round_num
-    if evaluation.round_num not in (None, last):
+    if evaluation.round_num != last:
         yield (
             f"These figures are of round {evaluation.round_num:,}, and the run is at round {last:,}: "
             f"run `{_evaluate(run)}` again."
         )
-    for name in ("model", "mixed"):
-        score = getattr(evaluation, name)
-        if score.top1_minus_trigram is not None and score.top1_minus_trigram_interval is not None:
+    for name, score in (("model", evaluation.model), ("mixed", evaluation.mixed)):
+        if score.top1_minus_trigram_interval is not None:
             low, high = score.top1_minus_trigram_interval
             verdict = "no clear difference" if low <= 0 <= high else "better" if low > 0 else "worse"
             yield (
-                f"{_LABELS[name].capitalize()}, against the trigram: {points_text(score.top1_minus_trigram)} points of "
+                f"{LABELS[name].capitalize()}, against the trigram: {points_text(score.top1_minus_trigram)} points of "
                 f"top-1 recall (95% over people: {points_text(low)} to {points_text(high)}): {verdict}."
             )
-    personal = evaluation.personalised
+    personal = evaluation.fine_tuning
     if personal is not None:
         yield (
             f"Fine-tuned for each of {personal.clients} people on their earlier text, top-1 recall on their later "
@@ -80,7 +71,7 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
 
 
 def _evaluate(run: RunView) -> str:
-    return f"fedkeys evaluate --run {shlex.quote(run.path)}"
+    return f"fedkeys evaluate --run {shlex.quote(str(run.path))}"
 
 
 def people(run: RunView) -> Optional[Section]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Optional
 
 from orchestrator.fairness.results import read_fairness, verdicts
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import fairness as fairness_plots
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.units import percent_text, points_text
 
 
 def fairness(run: RunView) -> Section:
     """Recall by group and who took part, or how to get them."""
-    title, figures = "Whom does it serve well, and whom badly?", read_fairness(Path(run.path))
+    title, figures = "Whom does it serve well, and whom badly?", read_fairness(run.path)
     if figures is None:
-        return Section(title, (f"Not measured yet: run `fedkeys fairness --run {shlex.quote(run.path)}`.",))
+        return Section(title, (f"Not measured yet: run `fedkeys fairness --run {shlex.quote(str(run.path))}`.",))
     return Section(
         title,
         tuple(_texts(figures)),
@@ -94,7 +93,7 @@ def _recall_table(name: str, attribute: Mapping[str, Any]) -> Table:
 
 def personal(run: RunView) -> Optional[Section]:
     """What fine-tuning gives each person."""
-    found = None if run.evaluation is None else run.evaluation.personalised
+    found = None if run.evaluation is None else run.evaluation.fine_tuning
     if found is None or not found.per_person_gain:
         return None
     text = (

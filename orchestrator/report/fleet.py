@@ -15,7 +15,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import fleet as fleet_plots
 from orchestrator.report.plots import run as plots
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.units import duration_text, percent_text, size_text
 
 
@@ -88,7 +88,7 @@ def _tables(run: RunView, told: list[Mapping[str, Any]]) -> Iterator[Table]:
             tuple((c.replace("_", " "), *(f"{counts[c, s]:,}" for s in stages)) for c in causes),
             "Drop-outs by cause, and by the stage of the sum before which the phone was gone.",
         )
-    devices = _read_devices(Path(run.path) / "fleet_devices.json")
+    devices = _read_devices(run.path / "fleet_devices.json")
     selected = Counter(m for own in told for m in own["members"])
     completed = Counter(m for own in told for m, outcome in own["members"].items() if outcome == "completed")
     for grouping, label in (("tier", "Speed"), ("access", "Network"), ("time_zone", "Time zone")):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from orchestrator.report.parts import Card
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.units import duration_text, points_text, size_text
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from orchestrator.evaluation.results import BASELINES, Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.plots.style import TOP1, TOP3
-from orchestrator.run.results import BARS, Evaluation
-from orchestrator.run.view import DevPoint, RunView
+from orchestrator.report.view import DevPoint, RunView
 from orchestrator.units import duration_text, percent_text, size_text
 
 
@@ -58,7 +58,7 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
 
 
 def _baseline_lines(evaluation: Evaluation) -> list[plots.Bar]:
-    lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BARS]
+    lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BASELINES]
     lines.append(("trigram", evaluation.trigram.top3, TOP3))
     return [plots.Bar(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Optional
 
 from orchestrator.evaluation.privacy import RunPrivacy, measured_run, run_privacy
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
-from orchestrator.run.folder import RunFolder
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 
 
 def privacy(run: RunView) -> Optional[Section]:
     """Shows epsilon, what it rests on, and the noise; None for a run without differential privacy."""
     if not run.config.privacy.traits.adds_noise:
         return None
-    folder = RunFolder(Path(run.path))
-    result = run_privacy(folder)
+    result = run_privacy(run.run)
     figures = [
         Figure(
             plots.running_noise({cost.name: cost.by_round.tolist() for cost in result.costs}, result.mechanism),
@@ -25,7 +22,7 @@ def privacy(run: RunView) -> Optional[Section]:
             "(strong), and what the others would.",
         )
     ]
-    points = [(epsilon, top1) for _, epsilon, top1 in measured_run(folder).points if epsilon is not None]
+    points = [(epsilon, top1) for _, epsilon, top1 in measured_run(run.run).points if epsilon is not None]
     if len(points) > 1:
         figures.append(Figure(plots.recall_by_epsilon(points), "Top-1 recall of the dev people as epsilon is spent."))
     return Section(

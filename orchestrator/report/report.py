@@ -26,8 +26,8 @@ from orchestrator.report.privacy import privacy
 from orchestrator.report.reproduction import configuration, limits, versions
 from orchestrator.report.rounds import outcomes, phone_bill, times
 from orchestrator.report.sums import as_the_server_saw
-from orchestrator.run.folder import RunFolder
-from orchestrator.run.view import RunView, read_run
+from orchestrator.report.view import RunView, view_run
+from orchestrator.run.saved import Run
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ _FOOTER = (
 )
 
 
-def write_report(folder: RunFolder) -> Path:
-    """Writes DIR/report.html from what the folder holds now, and returns its path.
+def write_report(run: Run) -> Path:
+    """Writes DIR/report.html from a run and what the commands have left in its folder, and returns its path.
 
     Raises:
-      RunFolderError: there is no run or no round yet, or a file is damaged.
+      RunFolderError: the run has no round yet, or a file is damaged.
     """
-    run = read_run(folder)
+    view = view_run(run)
     page = render_page(
         kind="report of a run",
-        name=run.name,
-        summary=summary(run),
-        cards=list(headline(run)),
-        sections=list(_sections(run)),
+        name=view.name,
+        summary=summary(view),
+        cards=list(headline(view)),
+        sections=list(_sections(view)),
         footer=_FOOTER,
     )
-    path = folder.path / "report.html"
+    path = run.path / "report.html"
     write_atomically(path, page.encode())
     return path
 

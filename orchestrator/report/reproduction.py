@@ -7,7 +7,7 @@ import shlex
 import msgspec
 
 from orchestrator.report.parts import Section, Table
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.run_config import RunConfig
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
-from orchestrator.run.view import Round, RunView
+from orchestrator.report.view import RunView
+from orchestrator.run.lines import Round
 from orchestrator.units import size_text
 
 _STAGE_LABELS = {

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Optional
 
 from orchestrator.audit.transcript_results import _LABELS, Test, TranscriptView, read_transcript_file
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import attack as attack_plots
-from orchestrator.run.view import RunView
+from orchestrator.report.view import RunView
 from orchestrator.units import size_text
 
 
 def as_the_server_saw(run: RunView) -> Optional[Section]:
     """One client's upload under each aggregator; None before `fedkeys transcript`."""
-    view = read_transcript_file(Path(run.path))
+    view = read_transcript_file(run.path)
     if view is None:
         return None
     pictures = {_LABELS[name]: (base64.b64decode(seen.picture), seen.byte_counts) for name, seen in view.views.items()}

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
 from models.vocabulary import Vocabulary
-from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import select_cohort
-from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.planted import plant_phrases
 from orchestrator.settings.run_config import RunConfig
 
 POOLED, FEDERATED = "pooled", "federated"  # as data.vocabulary; anything else is a file
 
 
-def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
+class Text(NamedTuple):
+    """A text, and its people's sentences as ids."""
+
+    corpus: Corpus
+    data: ClientData
+
+
+def load_client_data(config: RunConfig) -> Text:
     """The corpus that a configuration names, and its people's text as ids, with the phrases that an audit plants.
 
     Raises:
@@ -45,29 +52,4 @@ def load_client_data(config: RunConfig) -> tuple[Corpus, ClientData]:
         vocabulary=vocabulary,
     )
     select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)
-    return corpus, plant_phrases(config, data)
-
-
-def _text_of(folder: RunFolder, config: RunConfig, identity: RunIdentity) -> ClientData:
-    corpus, data = load_client_data(config)
-    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
-        raise RunFolderError(
-            f"{folder.path} was trained on another text than {config.data.source} holds now: restore it, or add "
-            "--no-parity"
-        )
-    return data
-
-
-def read_own_text(folder: RunFolder, config: RunConfig) -> ClientData:
-    """The text that the run was trained on.
-
-    Raises:
-      RunFolderError: it is not there any more.
-    """
-    corpus, data = load_client_data(config)
-    identity = folder.identity()
-    if (corpus.digest, data.vocabulary.digest) != (identity.corpus_sha256, identity.vocabulary_sha256):
-        raise RunFolderError(
-            f"{folder.path} was trained on another text than {config.data.source} holds now: restore it"
-        )
-    return data
+    return Text(corpus, plant_phrases(config, data))

@@ -23,6 +23,7 @@ from orchestrator.rounds.build import build_aggregator, build_encoder, client_we
 from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.record import RECORD_FILE
+from orchestrator.run.saved import read_run
 from orchestrator.settings.run_config import RunConfig
 
 _ID_DIGITS = 16
@@ -36,7 +37,7 @@ def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
     """
     state = folder.load_checkpoint()
     write_atomically(out, weights_to_bytes(state.weights))
-    return state.round_num + 1, _learning_rates(folder.config(), state.round_num + 1)[0]
+    return state.round_num + 1, _learning_rates(read_run(folder).config, state.round_num + 1)[0]
 
 
 def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerState, RoundReport]:
@@ -58,7 +59,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
       Diverged: the server's step leads to weights that are not finite.
       RunFolderError: see there.
     """
-    config = folder.config()
+    config = read_run(folder).config
     _require_possible(config, len(paths))
     state = folder.load_checkpoint()
     encoder = build_encoder(config, ModelSize.of(state.weights))

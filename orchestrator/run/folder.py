@@ -14,7 +14,6 @@ Whatever is replaced is written aside first and then renamed: a kill or a full d
 from __future__ import annotations
 
 import collections
-import dataclasses
 import fcntl
 import io
 import os
@@ -22,7 +21,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import msgspec
 import numpy as np
@@ -31,7 +30,8 @@ from models.corpus import Corpus
 from models.files import write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.rounds.round import RoundReport, ServerState
+from orchestrator.run.lines import Round, encode_line, line_of, read_lines
 from orchestrator.settings.files import config_digest, read_config, write_config
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import RuntimeConfig
@@ -116,10 +116,13 @@ class RunFolder:
         except OSError:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
-    def config(self) -> RunConfig:
-        """The configuration that the run was begun with, with its own word list."""
-        self.identity()
-        return self.with_own_vocabulary(read_config(self.config_path))
+    def config(self, workers: Optional[str] = None) -> RunConfig:
+        """The configuration that the run was begun with, with its own word list.
+
+        Args:
+          workers: in place of its runtime.workers; None keeps these.
+        """
+        return self.with_own_vocabulary(read_config(self.config_path, overrides={"runtime.workers": workers}))
 
     def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
         """The configuration with the run's copy of its word list, unless that follows from the text."""
@@ -155,36 +158,21 @@ class RunFolder:
         """The run's vocabulary."""
         return Vocabulary.read(self.path / "vocabulary.txt")
 
-    def append_round(self, report: RoundReport, **extra: Any) -> None:
+    def append_round(
+        self, report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET
+    ) -> None:
         """Adds a line to rounds.jsonl."""
-        line = msgspec.json.encode({**dataclasses.asdict(report), **extra})
         with open(self.rounds_path, "ab") as file:
-            file.write(line + b"\n")
+            file.write(encode_line(line_of(report, wall_s, clients)))
 
-    def rounds(self) -> list[dict]:
-        """The round reports, oldest first; a line cut off by a kill is passed over if it is the last.
-
-        Raises:
-          RunFolderError: another line is damaged.
-        """
-        if not self.rounds_path.exists():
-            return []
-        lines = self.rounds_path.read_bytes().split(b"\n")
-        reports = []
-        for number, line in enumerate(lines, 1):
-            if not line:
-                continue
-            try:
-                reports.append(msgspec.json.decode(line))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if number < len(lines) - 1:
-                    raise RunFolderError(f"{self.rounds_path}, line {number} is damaged: restore the file") from None
-        return reports
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds, oldest first; raises as read_lines."""
+        return tuple(line for line, _ in read_lines(self.rounds_path))
 
     def forget_rounds_after(self, round_num: int) -> None:
-        """Keeps only the reports up to `round_num`: a resume writes the later ones again."""
-        kept = [r for r in self.rounds() if r["round_num"] <= round_num]
-        write_atomically(self.rounds_path, b"".join(msgspec.json.encode(r) + b"\n" for r in kept))
+        """Keeps only the lines up to `round_num`: a resume writes the later ones again."""
+        kept = [raw for line, raw in read_lines(self.rounds_path) if line.round_num <= round_num]
+        write_atomically(self.rounds_path, b"".join(kept))
 
     def checkpoints(self) -> list[int]:
         """The rounds that have a checkpoint, oldest first."""
@@ -203,9 +191,9 @@ class RunFolder:
         arrays.update(_flatten("earlier", state.earlier))
         np.savez(buffer, **arrays)
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        write_atomically(self._checkpoint_path(state.round_num), buffer.getvalue())
+        write_atomically(self.checkpoint_path(state.round_num), buffer.getvalue())
         for old in self.checkpoints()[:-keep]:
-            self._checkpoint_path(old).unlink()
+            self.checkpoint_path(old).unlink()
 
     def load_checkpoint(self, round_num: Optional[int] = None) -> ServerState:
         """The state after `round_num`, by default the newest that can be read.
@@ -216,7 +204,7 @@ class RunFolder:
         rounds = self.checkpoints() if round_num is None else [round_num]
         for candidate in reversed(rounds):
             try:
-                with np.load(self._checkpoint_path(candidate)) as arrays:
+                with np.load(self.checkpoint_path(candidate)) as arrays:
                     parts = _unflatten({name: arrays[name] for name in arrays.files})
                 clip_norm = parts.get("clip_norm")
                 return ServerState(
@@ -233,24 +221,12 @@ class RunFolder:
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 if candidate == rounds[0]:
                     raise RunFolderError(
-                        f"{self._checkpoint_path(candidate)} is damaged: restore it or train anew"
+                        f"{self.checkpoint_path(candidate)} is damaged: restore it or train anew"
                     ) from None
         raise RunFolderError(f"{self.path} has no checkpoint yet: let it train to its first, or resume it")
 
-    def check_digest(self, state: ServerState) -> None:
-        """Compares a checkpoint with the digest that its round reported.
-
-        Raises:
-          RunFolderError: they differ.
-        """
-        for report in self.rounds():
-            if report["round_num"] == state.round_num and report.get("weights_sha256") != weights_digest(state.model):
-                raise RunFolderError(
-                    f"{self._checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl reports: "
-                    "restore it or train anew"
-                )
-
-    def _checkpoint_path(self, round_num: int) -> Path:
+    def checkpoint_path(self, round_num: int) -> Path:
+        """The file of the state after a round."""
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 

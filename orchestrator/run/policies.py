@@ -12,6 +12,7 @@ import msgspec
 
 from orchestrator.errors import ConfigError
 from orchestrator.fleet.plan import Note, plan_figures, plan_fleet
+from orchestrator.run.lines import Round
 from orchestrator.settings.kinds import FLEET_POLICIES
 from orchestrator.settings.run_config import RunConfig
 
@@ -67,21 +68,21 @@ def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str
         return fleet_curve(folder.rounds())
 
 
-def fleet_curve(rounds: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+def fleet_curve(rounds: Sequence[Round]) -> list[dict[str, float]]:
     """The evaluations of a run under a fleet against its virtual hours and its gigabytes."""
     curve, num_bytes = [], 0.0
     for line in rounds:
-        own = line.get("fleet")
+        own = line.fleet
         if not own:
             continue
         num_bytes += own["bytes_down"] + own["bytes_up"]
-        if "dev_top1" in line["metrics"]:
+        if "dev_top1" in line.metrics:
             curve.append(
                 {
-                    "round_num": line["round_num"],
+                    "round_num": line.round_num,
                     "virtual_hours": round(own["ended_s"] / 3600, 4),
                     "gigabytes": round(num_bytes / 1e9, 4),
-                    "dev_top1": line["metrics"]["dev_top1"],
+                    "dev_top1": line.metric("dev_top1"),
                 }
             )
     return curve

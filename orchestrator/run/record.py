@@ -23,6 +23,7 @@ import msgspec
 
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
+from orchestrator.run.lines import Round
 
 RECORD_FILE = "record.jsonl"
 SALT_FILE = "record_salt"
@@ -249,7 +250,7 @@ def _check_entry(path: Path, number: int, entry: Entry, previous: str) -> None:
         )
 
 
-def check_against_reports(directory: Path, entries: Sequence[Entry], reports: Sequence[Mapping[str, Any]]) -> None:
+def check_against_reports(directory: Path, entries: Sequence[Entry], reports: Sequence[Round]) -> None:
     """Checks the record against rounds.jsonl: a chain made anew from the start to its end shows here.
 
     Raises:
@@ -259,14 +260,14 @@ def check_against_reports(directory: Path, entries: Sequence[Entry], reports: Se
     if len(entries) <= len(reports):
         raise RunFolderError(f"{path} ends with round {len(entries) - 1}, rounds.jsonl with {len(reports)}: restore it")
     for entry, report in zip(entries[1:], reports):
-        number = report["round_num"]
+        number = report.round_num
         wanted = {
             "round_num": number,
-            "outcome": report["outcome"],
-            "cohort_commitment": cohort_commitment(salt, number, report["selected"], report["survivors"]),
-            "aggregate_commitment": aggregate_commitment(salt, number, report.get("aggregate_sha256", "")),
-            "weights_sha256": report["weights_sha256"],
-            "epsilon": report["epsilon"],
+            "outcome": report.outcome,
+            "cohort_commitment": cohort_commitment(salt, number, report.selected, report.survivors),
+            "aggregate_commitment": aggregate_commitment(salt, number, report.aggregate_sha256),
+            "weights_sha256": report.weights_sha256,
+            "epsilon": report.epsilon,
         }
         for name, value in wanted.items():
             if getattr(entry, name) != value:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-import msgspec
 import numpy as np
 
 from models.corpus import ClientId
@@ -15,57 +14,49 @@ from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import Privacy, Release, RoundReport, ServerState, weights_digest
 from orchestrator.run import record
-from orchestrator.run.data import read_own_text
-from orchestrator.run.folder import RunFolder, digest_of_what_matters
+from orchestrator.run.folder import digest_of_what_matters
 from orchestrator.run.record import Entry
-from orchestrator.settings.run_config import RunConfig
+from orchestrator.run.saved import Run
 
 
-def replay_round(
-    folder: RunFolder, round_num: int, note: Callable[[str], None], workers: Optional[str] = None
-) -> dict[str, Any]:
+def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[str, Any]:
     """The figures of `fedkeys replay`: what a round comes to when it is computed again.
 
     Begins at the newest checkpoint before the round, or at the initial state, and compares each round on the way.
     Without the sealed seed of the noise, under differential privacy, it compares up to the noise: `up_to_noise`.
 
     Args:
-      folder: of the run.
+      run: the run; its workers change no bit.
       round_num: the round.
       note: is told what begins.
-      workers: as runtime.workers; None takes the run's. They change no bit.
 
     Raises:
       RunFolderError: the record, text, code or lock file is not what the round was made from, or it can't be replayed.
     """
-    config = folder.config()
-    if workers is not None:
-        config = msgspec.structs.replace(config, runtime=msgspec.structs.replace(config.runtime, workers=workers))
-    entries = record.read_record(folder.path)
-    reports = folder.rounds()
-    record.check_against_reports(folder.path, entries, reports)
-    _check_round(folder, config, entries, round_num)
-    from_elsewhere = {report["round_num"]: report["clients"] for report in reports if "clients" in report}
-    privacy = _read_privacy(folder, config, entries[round_num].noise_commitment)
+    entries = record.read_record(run.path)
+    record.check_against_reports(run.path, entries, run.rounds)
+    _check_round(run, entries, round_num)
+    from_elsewhere = {line.round_num: line.clients for line in run.rounds if line.clients}
+    privacy = _read_privacy(run, entries[round_num].noise_commitment)
     note("reading the text")
-    data = read_own_text(folder, config)
+    data = run.text.data
     note("loading TensorFlow Federated")
     from orchestrator.run.trainer import open_trainer
     from orchestrator.run.training import WallClock
 
-    salt, clock = record.read_salt(folder.path), WallClock()
-    with open_trainer(config, data, privacy, note) as trainer:
-        state = _start_state(folder, entries, round_num, trainer.initial_state)
+    salt, clock = record.read_salt(run.path), WallClock()
+    with open_trainer(run.config, data, privacy, note) as trainer:
+        state = _start_state(run, entries, round_num, trainer.initial_state)
         start = state.round_num
         if isinstance(privacy, UpToNoise) and start != round_num - 1:
             raise RunFolderError(
-                f"{folder.path} has no noise seed, and without it a round can be checked only from the checkpoint "
+                f"{run.path} has no noise seed, and without it a round can be checked only from the checkpoint "
                 f"before it: that of round {round_num - 1} is not kept"
             )
         for number in range(start + 1, round_num + 1):
             if number in from_elsewhere:
                 raise RunFolderError(
-                    f"round {number} of {folder.path} was of {from_elsewhere[number]}, which the run does not keep: it "
+                    f"round {number} of {run.path} was of {from_elsewhere[number]}, which the run does not keep: it "
                     "can't be computed again"
                 )
             note(f"computing round {number} again")
@@ -95,12 +86,12 @@ def _figures(
     }
 
 
-def _check_round(folder: RunFolder, config: RunConfig, entries: Sequence[Entry], round_num: int) -> None:
+def _check_round(run: Run, entries: Sequence[Entry], round_num: int) -> None:
     """Refuses what can't be replayed here, in one line."""
-    path, last = folder.path / record.RECORD_FILE, len(entries) - 1
+    path, last = run.path / record.RECORD_FILE, len(entries) - 1
     if not 1 <= round_num <= last:
         raise RunFolderError(f"{path} has no round {round_num}: it holds rounds 1 to {last}")
-    entry, identity = entries[round_num], folder.identity()
+    entry, identity = entries[round_num], run.identity
     now = record.build_provenance(identity, entry.noise_commitment)
     for name, what in (
         ("config_sha256", "run.json has another configuration: restore it"),
@@ -112,27 +103,27 @@ def _check_round(folder: RunFolder, config: RunConfig, entries: Sequence[Entry],
         if getattr(entry, name) != getattr(now, name):
             raise RunFolderError(f"{path}, entry {round_num}: {name} differs: {what}")
 
-    if digest_of_what_matters(config) != identity.config_sha256:
-        raise RunFolderError(f"{folder.config_path} is not the configuration that the run was trained with: restore it")
+    if digest_of_what_matters(run.config) != identity.config_sha256:
+        raise RunFolderError(
+            f"{run.folder.config_path} is not the configuration that the run was trained with: restore it"
+        )
 
 
-def _read_privacy(folder: RunFolder, config: RunConfig, commitment: str) -> Optional[Privacy]:
+def _read_privacy(run: Run, commitment: str) -> Optional[Privacy]:
     """The run's mechanism with its sealed noise, or what stops before the noise if the seed is not there."""
-    if not config.privacy.traits.adds_noise:
+    if not run.config.privacy.traits.adds_noise:
         return None
     from orchestrator.privacy import noise
     from orchestrator.privacy.mechanism import Mechanism
 
-    if (folder.path / noise.SEED_FILE).exists():
-        seed = noise.read_seed(folder.path)
+    if (run.path / noise.SEED_FILE).exists():
+        seed = noise.read_seed(run.path)
         if noise.commitment(seed) != commitment:
-            raise RunFolderError(
-                f"{folder.path / noise.SEED_FILE} is not the seed that the record commits to: restore it"
-            )
-        return Mechanism(config, seed, None)
-    if config.privacy.traits.from_clients:
+            raise RunFolderError(f"{run.path / noise.SEED_FILE} is not the seed that the record commits to: restore it")
+        return Mechanism(run.config, seed, None)
+    if run.config.privacy.traits.from_clients:
         raise RunFolderError(
-            f"{folder.path / noise.SEED_FILE} is missing, and the clients' own noise follows from it: nothing of the "
+            f"{run.path / noise.SEED_FILE} is missing, and the clients' own noise follows from it: nothing of the "
             "round can be computed again without it"
         )
     return UpToNoise()
@@ -162,14 +153,14 @@ class UpToNoise:
 
 
 def _start_state(
-    folder: RunFolder, entries: Sequence[Entry], round_num: int, initial_state: Callable[[], ServerState]
+    run: Run, entries: Sequence[Entry], round_num: int, initial_state: Callable[[], ServerState]
 ) -> ServerState:
     """The newest kept state before a round, its digest checked."""
-    kept = [number for number in folder.checkpoints() if number < round_num]
-    state = folder.load_checkpoint(kept[-1]) if kept else initial_state()
+    kept = [number for number in run.folder.checkpoints() if number < round_num]
+    state = run.folder.load_checkpoint(kept[-1]) if kept else initial_state()
     if weights_digest(state.model) != entries[state.round_num].weights_sha256:
         where = f"the checkpoint of round {state.round_num}" if kept else "the initial state"
-        raise RunFolderError(f"{folder.path}: {where} does not have the weights of the record's entry: restore it")
+        raise RunFolderError(f"{run.path}: {where} does not have the weights of the record's entry: restore it")
     return state
 
 

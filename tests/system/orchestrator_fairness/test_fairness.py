@@ -94,7 +94,7 @@ def test_who_gains_and_who_loses_is_told_apart():
         return ClientSums(hits, hits, np.array([1.0, 2.0, 3.0, 0.0]), np.array([10, 20, 30, 0]), np.zeros(4, int))
 
     figures = personal_gains(Setting(0.3, 3, 0.5), sums([1, 2, 3, 0]), sums([5, 2, 2, 0]))
-    assert figures["per_person_gain"] == pytest.approx([0.4, 0.0, -1 / 30])
-    assert figures["top1_gain"] == pytest.approx(3 / 60)
-    assert figures["top1_gain_of_others"] == pytest.approx(-1 / 50)
-    assert (figures["share_better"], figures["share_worse"]) == pytest.approx((1 / 3, 1 / 3))
+    assert list(figures.per_person_gain) == pytest.approx([0.4, 0.0, -1 / 30])
+    assert figures.top1_gain == pytest.approx(3 / 60)
+    assert figures.top1_gain_of_others == pytest.approx(-1 / 50)
+    assert (figures.share_better, figures.share_worse) == pytest.approx((1 / 3, 1 / 3))

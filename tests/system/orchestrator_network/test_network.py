@@ -16,6 +16,7 @@ import pytest
 
 from models.weights import ModelSize
 from orchestrator.run.folder import RunFolder
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -154,18 +155,17 @@ def test_a_client_killed_at_each_stage_and_one_at_a_random_moment(keys, text, tm
             process.wait(30)
 
     reports = rounds()
-    assert [r["outcome"] for r in reports] == ["completed"] * NUM_ROUNDS
+    assert [r.outcome for r in reports] == ["completed"] * NUM_ROUNDS
     for stage, report in zip(STAGES, reports):
         counts = stage in ("consistency", "unmask")  # its vector had arrived
-        assert report["selected"] == NAMES, stage
-        assert report["survivors"] == [name for name in NAMES if counts or name != DOOMED], stage
+        assert list(report.selected) == NAMES, stage
+        assert list(report.survivors) == [name for name in NAMES if counts or name != DOOMED], stage
     for report in reports[len(STAGES) :]:
-        assert set(report["survivors"]) >= set(clients)
-    assert reports[len(STAGES)]["survivors"] == NAMES
-    assert NAMES[0] not in reports[-1]["survivors"]
-    assert json.loads(out) == {"rounds": NUM_ROUNDS, "weights_sha256": reports[-1]["weights_sha256"]}
-    folder = RunFolder(run)
-    folder.check_digest(folder.load_checkpoint())
+        assert set(report.survivors) >= set(clients)
+    assert list(reports[len(STAGES)].survivors) == NAMES
+    assert NAMES[0] not in reports[-1].survivors
+    assert json.loads(out) == {"rounds": NUM_ROUNDS, "weights_sha256": reports[-1].weights_sha256}
+    assert read_run(RunFolder(run)).newest.round_num == NUM_ROUNDS  # and its weights are those of the last line
     predicted = fedkeys("predict", "--run", run, "see you", "--json")
     assert len(json.loads(predicted.stdout)["predictions"]) == 3
 

@@ -64,15 +64,15 @@ def test_a_killed_run_repeats_its_releases(text, tmp_path):
 
     with subprocess.Popen([*command, "--resume"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
-        while not RunFolder(run).rounds() or RunFolder(run).rounds()[-1]["round_num"] < len(charges) + 2:
+        while not RunFolder(run).rounds() or RunFolder(run).rounds()[-1].round_num < len(charges) + 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     after = RunFolder(run).rounds()
     for told, again in zip(before, after):
-        assert told["weights_sha256"] == again["weights_sha256"]
-        assert told["epsilon"] == again["epsilon"]
+        assert told.weights_sha256 == again.weights_sha256
+        assert told.epsilon == again.epsilon
     _, charged = read_ledger(run)
     assert [charge.round_num for charge in charged] == list(range(1, len(charged) + 1))  # none twice
     assert charged[: len(charges)] == charges
@@ -91,9 +91,8 @@ def test_a_spent_budget_ends_with_3_and_a_model(text, tmp_path):
     folder = RunFolder(run)
     last = folder.rounds()[-1]
     state = folder.load_checkpoint()
-    assert state.round_num == last["round_num"] == len(read_ledger(run)[1])
-    assert 0 < last["epsilon"] <= 4.5
-    folder.check_digest(state)
+    assert state.round_num == last.round_num == len(read_ledger(run)[1])
+    assert 0 < last.epsilon <= 4.5
 
 
 def test_canary_clients_in_training_are_audited_and_replayed(text, tmp_path):

@@ -103,8 +103,8 @@ def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
         digests.add(printed["weights_sha256"])
         states.append(folder.load_checkpoint())
         line = folder.rounds()[-1]
-        assert (line["round_num"], line["clients"], len(line["survivors"])) == (8, "device files", 5)
-        assert weights_digest(states[-1].model) == printed["weights_sha256"] == line["weights_sha256"]
+        assert (line.round_num, line.clients, len(list(line.survivors))) == (8, "device files", 5)
+        assert weights_digest(states[-1].model) == printed["weights_sha256"] == line.weights_sha256
     assert len(digests) == 1
     # Against the mean by hand, through the server's own optimiser.
     config = folder.config()

@@ -199,7 +199,7 @@ def test_federated_and_local_scores_agree(trained):
         for batch in zip(*batches):
             sums = recall_sums(weights, *batch, data.vocabulary.size)
             hits, positions = hits + float(sums.hits1), positions + float(sums.positions)
-    assert folder.rounds()[-1]["metrics"]["dev_top1"] == pytest.approx(hits / positions, abs=1e-9)
+    assert folder.rounds()[-1].metric("dev_top1") == pytest.approx(hits / positions, abs=1e-9)
 
 
 def test_a_second_run_does_not_overwrite_the_first(trained, text):
@@ -337,8 +337,8 @@ def test_a_run_that_diverges_stops_with_its_reason(text, tmp_path):
     assert done.returncode == 3, done.stderr
     assert "10 rounds in a row were abandoned, the last because: round 10:" in done.stderr.strip().splitlines()[-1]
     rounds = RunFolder(tmp_path / "wild").rounds()
-    assert [r["outcome"] for r in rounds] == ["abandoned"] * 10
-    assert rounds[0]["metrics"]["non_finite_clients"] == 6
+    assert [r.outcome for r in rounds] == ["abandoned"] * 10
+    assert rounds[0].metric("non_finite_clients") == 6
 
 
 def test_ten_people_are_enough_and_one_of_them_has_no_interval(tmp_path):

@@ -21,6 +21,7 @@ from orchestrator.rounds.round import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.planted import planted_phrases
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
 pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
@@ -69,7 +70,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(run):
-    return attack_run(run[0], None, 10, None, lambda text: None)
+    return attack_run(read_run(run[0]), None, 10, None, lambda text: None)
 
 
 def test_the_raw_update_tells_and_what_is_hidden_does_not(figures):
@@ -114,7 +115,7 @@ def test_the_order_of_words_is_in_the_update(figures):
 
 
 def test_the_page_says_what_is_not_protected(run, figures, capsys):
-    page = write_attack_page(run[0]).read_text()
+    page = write_attack_page(read_run(run[0])).read_text()
     assert "Not protected" in page
     assert page.count("<svg") == 3
     assert figures["clients"][0] in page
@@ -125,20 +126,20 @@ def test_the_page_says_what_is_not_protected(run, figures, capsys):
 def test_a_named_client_is_attacked_first(run):
     folder, data = run
     name = list(data.train)[-1]
-    again = attack_run(folder, name, 1, 0.5, lambda text: None)
+    again = attack_run(read_run(folder), name, 1, 0.5, lambda text: None)
     assert again["clients"][0] == name
     assert again["noise"]["multiplier"] == 0.5
     with pytest.raises(RunFolderError, match="nobody is no training person"):
-        attack_run(folder, "nobody", 1, None, lambda text: None)
+        attack_run(read_run(folder), "nobody", 1, None, lambda text: None)
 
 
 def test_ten_people_are_enough(tmp_path):
     folder, _ = begin_run(tmp_path / "run", tmp_path / "people.jsonl", num_people=10)
-    figures = attack_run(folder, None, 5, None, lambda text: None)
+    figures = attack_run(read_run(folder), None, 5, None, lambda text: None)
     assert figures["views"]["raw"] is not None
     assert figures["views"]["sum_2"] is not None
     assert set(figures["reasons"]) == {"sum_10", "sum_30", "sum_100"}  # 8 of them train
-    write_attack_page(folder)
+    write_attack_page(read_run(folder))
 
 
 def test_a_damaged_file_is_told(run, figures):
@@ -152,7 +153,7 @@ def test_a_damaged_file_is_told(run, figures):
 
 def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
     folder, data = begin_run(tmp_path / "run", tmp_path / "people.jsonl", 20, **{"audit.phrases": 2})
-    figures = audit_run(folder, 1.0, lambda text: None)
+    figures = audit_run(read_run(folder), 1.0, lambda text: None)
     kinds = [figures[name]["kind"] for name in ("stated", "one_shot", "one_run", "exposure")]
     assert kinds == ["upper bound", "estimate", "lower bound", "estimate"]
     assert 0 <= figures["one_run"]["epsilon"] <= figures["stated"]["one_round"]
@@ -171,7 +172,7 @@ def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
 
 
 def test_an_audit_without_noise_or_phrases_says_so(run):
-    figures = audit_run(run[0], None, lambda text: None)
+    figures = audit_run(read_run(run[0]), None, lambda text: None)
     assert figures["stated"] == {"kind": "upper bound", "one_round": None, "run": None}
     assert figures["one_run"]["right"] == figures["one_run"]["guesses"]
     assert figures["exposure"] is None

@@ -30,6 +30,7 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
 pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
@@ -111,7 +112,7 @@ def run(tmp_path_factory):
 def shown(run):
     folder, _, members = run
     notes = []
-    return read_transcript(folder, 2, members[1], notes.append)
+    return read_transcript(read_run(folder), 2, members[1], notes.append)
 
 
 def test_the_vector_in_the_clear_is_the_one_that_the_run_summed(run, shown):
@@ -140,34 +141,34 @@ def test_a_plain_server_reads_what_a_masked_or_encrypted_upload_hides(run, shown
 
 
 def test_masks_are_fresh_and_the_vector_is_the_same(run, shown):
-    again = read_transcript(run[0], 2, run[2][1], lambda text: None)
+    again = read_transcript(read_run(run[0]), 2, run[2][1], lambda text: None)
     assert again["plain"] == shown["plain"]
     assert again["masked"]["first_words"] != shown["masked"]["first_words"]
     assert again["encrypted"]["first_bytes"] != shown["encrypted"]["first_bytes"]
 
 
 def test_the_first_survivor_is_shown_if_nobody_is_named(run):
-    assert read_transcript(run[0], 2, None, lambda text: None)["client"] == run[2][0]
+    assert read_transcript(read_run(run[0]), 2, None, lambda text: None)["client"] == run[2][0]
 
 
 def test_without_a_round_the_last_that_can_be_shown_is(run):
-    assert read_transcript(run[0], None, None, lambda text: None)["round_num"] == 2
+    assert read_transcript(read_run(run[0]), None, None, lambda text: None)["round_num"] == 2
 
 
 def test_the_report_shows_it(run, shown):
     folder = run[0]
-    assert "What the server saw of one client" not in write_report(folder).read_text()
-    write_transcript(folder, shown)
+    assert "What the server saw of one client" not in write_report(read_run(folder)).read_text()
+    write_transcript(folder.path, shown)
     view = read_transcript_file(folder.path)
     for name, seen in view.views.items():
         assert sum(seen.byte_counts) == seen.bytes == shown[name]["bytes"]
         assert len(base64.b64decode(seen.picture)) == min(4800, seen.bytes)
-    page = write_report(folder).read_text()
+    page = write_report(read_run(folder)).read_text()
     assert "What the server saw of one client" in page
     assert "masked or encrypted passes the tests" in page
     (folder.path / "transcript.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"transcript\.json is damaged"):
-        write_report(folder)
+        write_report(read_run(folder))
     (folder.path / "transcript.json").unlink()
 
 
@@ -181,8 +182,8 @@ def test_people_can_read_it(shown, capsys):
 def test_what_can_t_be_shown_says_what_can(run, tmp_path):
     folder, _, members = run
     with pytest.raises(RunFolderError, match=r"round 1 of .* can't be shown: .* here that is 2$"):
-        read_transcript(folder, 1, None, print)
+        read_transcript(read_run(folder), 1, None, print)
     with pytest.raises(RunFolderError, match=f"client {members[3]} sent no update in round 2; these did: {members[0]}"):
-        read_transcript(folder, 2, members[3], print)
+        read_transcript(read_run(folder), 2, members[3], print)
     with pytest.raises(RunFolderError, match="holds no run"):
-        read_transcript(RunFolder(tmp_path / "nothing"), 2, None, print)
+        read_transcript(read_run(RunFolder(tmp_path / "nothing")), 2, None, print)

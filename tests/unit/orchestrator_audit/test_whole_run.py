@@ -13,7 +13,7 @@ from models.client_data import ClientData
 from models.corpus import ClientId, PeopleSplit
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
-from orchestrator.aggregator import Cohort, DropStage, PlainSum
+from orchestrator.aggregator import Cohort, CostLedger, DropStage, PlainSum
 from orchestrator.audit.whole_run import audit_whole_run, matched_scores, noise_covariance
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
@@ -26,6 +26,7 @@ from orchestrator.privacy.sensitivity import square_root_coefficients
 from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.round import Release, RoundFunctions, ServerState, run_round
 from orchestrator.run.canary_clients import build_canaries, canary_names, participants
+from orchestrator.run.lines import Round
 from orchestrator.settings.files import read_config
 
 SIZE = ModelSize(60, 8, 12)
@@ -188,6 +189,13 @@ def test_a_person_with_a_canary_s_name_is_refused():
         participants(audit_config(), data)
 
 
+def a_round(round_num, members, products):
+    return Round(
+        round_num=round_num, outcome="completed", selected=members, survivors=members, metrics={}, stage_s={},
+        cost=CostLedger(), weights_sha256="0" * 64, canary_products=products, wall_s=1.0,
+    )  # fmt: skip
+
+
 def simulated(mechanism, seed, num_canaries=2000, noise_factor=1.0, left_out=()):
     """(the audit of a run of the mechanism, the epsilon that the ledger would state).
 
@@ -221,12 +229,12 @@ def simulated(mechanism, seed, num_canaries=2000, noise_factor=1.0, left_out=())
     for round_num in range(1, NUM_ROUNDS + 1):
         members = plan(round_num).cohort.members
         if round_num in left_out:
-            reports.append({"round_num": round_num, "survivors": [], "canary_products": None})
+            reports.append(a_round(round_num, (), None))
             continue
         history.add(round_num, members)
         own = noise[round_num - 1] + included * np.isin(names, members)
-        reports.append({"round_num": round_num, "survivors": list(members), "canary_products": own.tolist()})
-    products = [r["canary_products"] for r in reports if r["canary_products"]]
+        reports.append(a_round(round_num, members, tuple(own.tolist())))
+    products = [r.canary_products for r in reports if r.canary_products]
     found = audit_whole_run(names, included, reports, np.sum(products, axis=0), privacy, privacy.delta)
     return found, cost_of(history.event())
 
@@ -281,7 +289,7 @@ def test_without_noise_there_is_no_privacy():
 def test_too_few_canaries_tell_nothing():
     config = audit_config()
     names, included = canary_names(config), np.arange(40) < 20
-    report = {"round_num": 1, "survivors": [names[0], names[30]], "canary_products": [0.0] * 40}
+    report = a_round(1, (names[0], names[30]), (0.0,) * 40)
     assert audit_whole_run(names, included, [report], [0.0] * 40, config.privacy, 1e-4) is None
     assert audit_whole_run(names, included, [], [0.0] * 40, config.privacy, 1e-4) is None
 

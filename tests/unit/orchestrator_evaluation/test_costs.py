@@ -11,6 +11,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.costs import read_costs
 from orchestrator.rounds.round import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config
 
 NUM_WEIGHTS = 5_000
@@ -53,7 +54,7 @@ def billed(tmp_path_factory):
         ),
     )
     notes = []
-    return read_costs(folder, notes.append), notes
+    return read_costs(read_run(folder), notes.append), notes
 
 
 def test_the_bill_is_the_mean_of_the_completed_rounds(billed):
@@ -119,7 +120,7 @@ def test_people_can_read_it(billed, capsys):
 def test_an_aggregator_that_can_t_serve_the_cohort_says_why(tmp_path, capsys):
     folder = begin_run(tmp_path / "run", **{"rounds.cohort_size": 2, "aggregation.aggregator": "plain"})
     add_round(folder, 1, CostLedger(per_client={"upload": StageCost(4000)}))
-    figures = read_costs(folder, lambda text: None)
+    figures = read_costs(read_run(folder), lambda text: None)
     assert "a cohort of 2" in figures["same_vector"]["secagg"]["error"]
     print_costs(figures)
     assert "secagg: not possible here: a cohort of 2" in capsys.readouterr().out
@@ -128,9 +129,9 @@ def test_an_aggregator_that_can_t_serve_the_cohort_says_why(tmp_path, capsys):
 def test_a_run_without_a_completed_round_has_no_bill(tmp_path):
     folder = begin_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match="has no round yet"):
-        read_costs(folder, print)
+        read_costs(read_run(folder), print)
     add_round(folder, 1, CostLedger(), outcome="abandoned")
     with pytest.raises(RunFolderError, match="has no completed round to bill: its last says: too few"):
-        read_costs(folder, print)
+        read_costs(read_run(folder), print)
     with pytest.raises(RunFolderError, match="holds no run"):
-        read_costs(RunFolder(tmp_path / "nothing"), print)
+        read_costs(read_run(RunFolder(tmp_path / "nothing")), print)

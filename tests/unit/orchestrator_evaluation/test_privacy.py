@@ -10,12 +10,15 @@ from click.testing import CliRunner
 from dp_accounting import GaussianDpEvent, pld
 
 from models.vocabulary import build_vocabulary
+from orchestrator.aggregator import CostLedger
 from orchestrator.cli.commands import cli
 from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
 from orchestrator.rounds.cohort import everybody
+from orchestrator.rounds.round import RoundReport
 from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
 PEOPLE = tuple(f"p{i}" for i in range(40))
@@ -47,15 +50,12 @@ def build_run(path, mechanism="central", **changes):
         members = plan(round_num).cohort.members
         if ledger:
             ledger.charge(round_num, members, str(round_num))
-        line = {
-            "round_num": round_num,
-            "outcome": "completed",
-            "selected": members,
-            "metrics": {"dev_top1": round_num / 100} if round_num % 4 == 0 else {},
-            "epsilon": ledger.epsilon() if ledger else None,
-        }
-        with open(folder.rounds_path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        metrics = {"dev_top1": round_num / 100} if round_num % 4 == 0 else {}
+        epsilon = ledger.epsilon() if ledger else None
+        report = RoundReport(
+            round_num, "completed", members, members, metrics, {}, CostLedger(), "0" * 64, epsilon=epsilon
+        )
+        folder.append_round(report, wall_s=1.0)
     return folder
 
 
@@ -99,7 +99,7 @@ def test_a_run_without_noise_has_no_epsilon_but_prices(tmp_path):
 @pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed", "local"])
 def test_the_runs_own_row_is_what_its_ledger_will_say_in_the_end(tmp_path, mechanism):
     folder = build_run(tmp_path / "run", mechanism, **{"aggregation.aggregator": "secagg"})
-    result = run_privacy(folder)
+    result = run_privacy(read_run(folder))
     own = next(cost for cost in result.costs if cost.name == mechanism)
     assert own.epsilon == pytest.approx(result.epsilon[result.delta])  # all rounds are charged
     assert own.noise_multiplier == pytest.approx(2.0, rel=1e-6)
@@ -123,7 +123,7 @@ def test_looking_changes_nothing_even_while_a_line_is_being_written(tmp_path):
     with open(path, "ab") as file:
         file.write(b'{"round_num":9,"partic')
     before = path.read_bytes()
-    assert run_privacy(folder).rounds_charged == 8
+    assert run_privacy(read_run(folder)).rounds_charged == 8
     assert path.read_bytes() == before
 
 

@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from models.corpus import ClientText
-from models.metrics import ClientSums
+from models.metrics import ClientSums, RecallSummary
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import PlainSum
 from orchestrator.errors import BelowThreshold, FairnessError, RunFolderError
+from orchestrator.evaluation.results import Personalised
 from orchestrator.fairness import attributes, figures, group_sums
 from orchestrator.fairness.attributes import Feature, Labels
 from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
@@ -22,7 +23,6 @@ from orchestrator.fairness.results import read_fairness, verdict
 from orchestrator.report.fairness import fairness as fairness_section
 from orchestrator.report.fairness import personal as personal_section
 from orchestrator.rounds.build import build_aggregator
-from orchestrator.run.results import Personalised, Score
 from orchestrator.settings.sections import AggregationConfig
 
 PEOPLE = tuple(f"p{i:03}" for i in range(60))
@@ -272,7 +272,7 @@ class Run:
     """What the sections read of a report's run."""
 
     def __init__(self, path, evaluation=None):
-        self.path, self.evaluation = str(path), evaluation
+        self.path, self.evaluation = path, evaluation
 
 
 def test_the_reports_section_shows_groups_that_may_show(tmp_path):
@@ -303,11 +303,17 @@ def test_a_verdict_counts_attributes():
 
 def test_the_section_on_fine_tuning_shows_winners_and_losers(tmp_path):
     class Evaluation:
-        personalised = Personalised(
+        fine_tuning = Personalised(
+            learning_rate=0.3,
+            epochs=1,
+            step=1.0,
+            history_share=0.8,
             clients=3,
-            before=Score(0.18, 0.3, 5.0),
-            after=Score(0.19, 0.31, 4.9),
+            positions=300,
+            before=RecallSummary(0.18, 0.3, 5.0, None, None, None, 50, 0, 3, 300, 0, 0.0),
+            after=RecallSummary(0.19, 0.31, 4.9, None, None, None, 50, 0, 3, 300, 0, 0.0),
             top1_gain=0.01,
+            top1_gain_of_others=0.0,
             share_better=2 / 3,
             share_worse=1 / 3,
             top1_gain_interval=(0.002, 0.018),

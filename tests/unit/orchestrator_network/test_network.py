@@ -135,7 +135,7 @@ def in_one_process(config, state, report, drops):
     client_rate, server_rate = learning_rates(config, state.round_num + 1)
     return run_round(
         state,
-        Cohort(state.round_num + 1, tuple(map(ClientId, report["selected"]))),
+        Cohort(state.round_num + 1, tuple(map(ClientId, report.selected))),
         functions,
         seed=config.seed,
         client_learning_rate=client_rate,
@@ -280,10 +280,10 @@ def test_a_round_gives_the_weights_that_it_gives_in_one_process(keys, tmp_path):
     assert [p.join().goodbye for p in peers] == ["all done"] * len(NAMES)
     state = first_state(config)
     for report in served.rounds:
-        assert report["outcome"] == "completed"
-        assert report["survivors"] == report["selected"] == list(NAMES)
+        assert report.outcome == "completed"
+        assert list(report.survivors) == list(report.selected) == list(NAMES)
         state = in_one_process(config, state, report, {})
-        assert report["weights_sha256"] == weights_digest(state.model)
+        assert report.weights_sha256 == weights_digest(state.model)
     assert served.folder.checkpoints() == [1, 2]
     assert weights_digest(served.folder.load_checkpoint().weights) == weights_digest(served.state.weights)
 
@@ -301,7 +301,7 @@ def test_the_bill_is_that_of_the_simulation(keys, tmp_path):
     (report,) = served.rounds
     for role in ("per_client", "server"):
         for stage, cost in getattr(simulated, role).items():
-            found = report["cost"][role][stage]
+            found = dataclasses.asdict(getattr(report.cost, role)[stage])
             assert (found["bytes_up"], found["bytes_down"]) == (cost.bytes_up, cost.bytes_down), (role, stage)
 
 
@@ -314,12 +314,10 @@ def test_who_is_gone_at_a_stage_is_left_out_and_the_rest_finish(keys, tmp_path, 
         peer.join()
     (report,) = served.rounds
     counts = stage in ("consistency", "unmask")  # its vector had arrived
-    assert report["outcome"] == "completed", report["reason"]
-    assert report["survivors"] == [name for name in NAMES if counts or name != NAMES[2]]
+    assert report.outcome == "completed", report.reason
+    assert list(report.survivors) == [name for name in NAMES if counts or name != NAMES[2]]
     drops = {} if counts else {NAMES[2]: DropStage.BEFORE_UPLOAD}
-    assert report["weights_sha256"] == weights_digest(
-        in_one_process(config, first_state(config), report, drops).weights
-    )
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, drops).weights)
 
 
 @pytest.mark.parametrize("trouble", ["late", "garbage", "wrong body"])
@@ -331,8 +329,8 @@ def test_who_is_late_or_lies_drops_out_of_the_round_and_not_of_the_run(keys, tmp
     for peer in peers:
         assert peer.join().error is None
     first, *_, last = served.rounds
-    assert first["survivors"] == list(NAMES[1:])
-    assert last["survivors"] == list(NAMES)
+    assert list(first.survivors) == list(NAMES[1:])
+    assert list(last.survivors) == list(NAMES)
     assert any(NAMES[0] in note for note in served.notes)
 
 
@@ -343,9 +341,9 @@ def test_who_deals_shares_that_recover_nothing_costs_one_round(keys, tmp_path):
         ]
     assert [peer.join().error for peer in peers] == [None] * len(NAMES)
     first, *others = served.rounds
-    assert first["outcome"] == "abandoned"
-    assert first["reason"] == "round 1: client2: client 2 dealt shares of another secret than it committed to"
-    assert [report["survivors"] for report in others] == [[name for name in NAMES if name != NAMES[2]]] * 2
+    assert first.outcome == "abandoned"
+    assert first.reason == "round 1: client2: client 2 dealt shares of another secret than it committed to"
+    assert [list(report.survivors) for report in others] == [[name for name in NAMES if name != NAMES[2]]] * 2
     assert "round 1: client2 deals shares that recover nothing: struck off from here on" in served.notes
 
 
@@ -359,7 +357,7 @@ def test_a_client_that_comes_back_replaces_its_lost_connection(keys, tmp_path):
         assert lost.join().goodbye is None  # before the others come, with whom a round would begin
         peers += [Peer(keys, served, name) for name in NAMES[1:]]
     assert all(peer.join().goodbye for peer in peers)
-    assert served.rounds[0]["survivors"] == list(NAMES)
+    assert list(served.rounds[0].survivors) == list(NAMES)
 
 
 def test_too_few_are_waited_for_and_not_summed(keys, tmp_path):
@@ -373,7 +371,7 @@ def test_too_few_are_waited_for_and_not_summed(keys, tmp_path):
         assert not served.rounds
         peers += [Peer(keys, served, NAMES[2])]
     assert [peer.join().goodbye for peer in peers] == ["all done"] * 3
-    assert served.rounds[0]["survivors"] == list(NAMES[:3])
+    assert list(served.rounds[0].survivors) == list(NAMES[:3])
 
 
 def test_who_is_waited_for_in_vain_is_waited_for_once(keys, tmp_path):
@@ -382,7 +380,7 @@ def test_who_is_waited_for_in_vain_is_waited_for_once(keys, tmp_path):
     with serving(keys, tmp_path, config_of(num_rounds=5), deadlines=deadlines) as served:
         peers = [Peer(keys, served, name) for name in NAMES[1:]]
     assert [peer.join().goodbye for peer in peers] == ["all done"] * 5
-    assert [report["survivors"] for report in served.rounds] == [list(NAMES[1:])] * 5
+    assert [list(report.survivors) for report in served.rounds] == [list(NAMES[1:])] * 5
     assert time.monotonic() - started < 5 * deadlines.clients_s
 
 
@@ -395,7 +393,7 @@ def test_a_client_whose_update_is_not_finite_declines(keys, tmp_path):
         peers = [Peer(keys, served, name) for name in NAMES[1:]]
         peers.append(Peer(keys, served, NAMES[0], load_trainer=broken))
     assert all(peer.join().goodbye for peer in peers)
-    assert served.rounds[0]["survivors"] == list(NAMES[1:])
+    assert list(served.rounds[0].survivors) == list(NAMES[1:])
     assert "round 1, train: without client0: it declines: the update holds a NaN or an infinity" in served.notes
 
 
@@ -406,7 +404,7 @@ def test_a_client_refuses_a_server_with_laxer_rules(keys, tmp_path):
     assert isinstance(strict.join().error, WeakParameters)
     assert strict.error.exit_code == 3
     assert all(peer.join().goodbye for peer in peers)
-    assert served.rounds[0]["survivors"] == list(NAMES[1:])
+    assert list(served.rounds[0].survivors) == list(NAMES[1:])
 
 
 def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
@@ -432,7 +430,7 @@ def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
     assert [peer.join().goodbye for peer in peers] == ["all 2 rounds are done"] * len(NAMES)
     thread.join(20)
     assert done[0].round_num == 2
-    assert [report["round_num"] for report in folder.rounds()] == [2]
+    assert [report.round_num for report in folder.rounds()] == [2]
     assert notes[0] == f"listening on {address} for 6 enrolled clients; loading TensorFlow"
     with pytest.raises(RunFolderError, match="in use by another process"):
         serve(RunFolder(tmp_path / "run"), config, keys, address, DEADLINES, print)
@@ -462,13 +460,11 @@ def test_the_encrypted_sum_over_connections(keys, tmp_path, trouble):
         for peer in peers:
             peer.join()
     (report,) = served.rounds
-    assert report["survivors"] == [name for name in NAMES if not trouble or name != NAMES[1]]
+    assert list(report.survivors) == [name for name in NAMES if not trouble or name != NAMES[1]]
     drops = {NAMES[1]: DropStage.BEFORE_UPLOAD} if trouble else {}
-    assert report["weights_sha256"] == weights_digest(
-        in_one_process(config, first_state(config), report, drops).weights
-    )
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, drops).weights)
     assert notes == ["round 1: a fresh key for one sum", "opened the sum; its key is forgotten"]
-    assert report["cost"]["decryptor"]["decrypt"]["bytes_down"] > 0
+    assert report.cost.decryptor["decrypt"].bytes_down > 0
 
 
 def test_who_sends_junk_in_the_right_form_is_found_and_struck_off(keys, tmp_path):
@@ -482,14 +478,14 @@ def test_who_sends_junk_in_the_right_form_is_found_and_struck_off(keys, tmp_path
         peers = [Peer(keys, served, name, {"encrypt": "junk upload"} if name == liar else None) for name in NAMES]
     for peer in peers:
         assert peer.join().error is None
-    outcomes = [report["outcome"] for report in served.rounds]
+    outcomes = [report.outcome for report in served.rounds]
     assert outcomes[0] == "abandoned"
-    assert served.rounds[0]["reason"] == "round 1: total: does not decrypt to a sum"
+    assert served.rounds[0].reason == "round 1: total: does not decrypt to a sum"
     assert outcomes.count("abandoned") == 4  # 6, then 3 of whom he is one, then 2, then he
     for report in served.rounds:
-        assert liar not in report["survivors"]
-        assert report["outcome"] == "abandoned" or len(report["survivors"]) >= 2
-    assert served.rounds[-1]["survivors"] == [name for name in NAMES if name != liar]
+        assert liar not in report.survivors
+        assert report.outcome == "abandoned" or len(report.survivors) >= 2
+    assert list(served.rounds[-1].survivors) == [name for name in NAMES if name != liar]
     assert sum(f"{liar} spoils every sum" in note for note in served.notes) == 1
 
 
@@ -512,12 +508,12 @@ def test_a_server_that_gives_one_client_another_model_gets_no_sum_with_it(keys, 
     for peer in peers:
         peer.join()
     (report,) = served.rounds
-    assert NAMES[3] not in report["survivors"]
+    assert NAMES[3] not in report.survivors
     if aggregator == "encrypted":
-        assert report["survivors"] == [name for name in NAMES if name != NAMES[3]]
+        assert list(report.survivors) == [name for name in NAMES if name != NAMES[3]]
         assert any(f"upload of {NAMES[3]!r} did not sign this" in note for note in served.notes)
     else:  # nobody can open its shares, so nobody can take its masks off
-        assert (report["outcome"], report["reason"]) == ("abandoned", "round 1: 0 good shares of client 3, 4 needed")
+        assert (report.outcome, report.reason) == ("abandoned", "round 1: 0 good shares of client 3, 4 needed")
 
 
 def test_the_decryptor_has_its_own_minimum(keys, tmp_path):
@@ -528,8 +524,8 @@ def test_the_decryptor_has_its_own_minimum(keys, tmp_path):
         for peer in peers:
             peer.join()
     (report,) = served.rounds
-    assert report["outcome"] == "abandoned"
-    assert report["reason"] == "round 1: 6 contributions, 7 needed"
+    assert report.outcome == "abandoned"
+    assert report.reason == "round 1: 6 contributions, 7 needed"
 
 
 def test_a_decryptor_refuses_what_is_no_sum(keys):

@@ -24,15 +24,21 @@ from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_fi
 from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.record import Recorder, build_provenance
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config
 
 SIZE = ModelSize(6, 2, 3)
 WEIGHTS = tuple(np.full(shape, 0.5, np.float32) for shape in SIZE.shapes)
 SCORE = {
     "top1": 0.1817, "top3": 0.2817, "loss_nats_per_token": 5.1, "top1_interval": [0.17, 0.19],
-    "top1_per_client_mean": 0.18, "top1_worst_tenth_mean": None,
+    "top1_per_client_mean": 0.18, "top1_worst_tenth_mean": None, "min_positions": 50, "clients_averaged": 12,
+    "clients": 12, "positions": 3456, "oov": 384, "oov_rate": 0.1, "top1_of_all_words": 0.16353,
 }  # fmt: skip
-EVALUATION = {"round_num": 1, "clients": 12, "positions": 3456, "oov_rate": 0.1, "model": SCORE, "trigram": SCORE}
+COMPARED = {**SCORE, "top1_minus_trigram": 0.0, "top1_minus_trigram_interval": None}
+EVALUATION = {
+    "round_num": 1, "clients": 12, "positions": 3456, "oov_rate": 0.1, "per_person_top1": {}, "examples": [],
+    "model": COMPARED, "mixed": {**COMPARED, "model_weight": 0.5}, "trigram": SCORE, "bigram": SCORE, "unigram": SCORE,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def card_of(folder):
 
 
 def test_the_front_matter_parses_and_holds_the_results(folder):
-    assert not write_card(folder, None)["signed"]
+    assert not write_card(read_run(folder), None)["signed"]
     _, front, text = card_of(folder).split("---\n", 2)
     fields = yaml.safe_load(front)
     assert fields["language"] == ["en"]
@@ -94,7 +100,7 @@ def test_fairness_and_attack_show_if_they_were_measured(folder):
         "views": {"raw": {"bias_sign": {"auc": 0.99}, "row_norm": {"auc": 0.8}}, "sum_100": None},
     }  # fmt: skip
     (folder.path / "attack.json").write_text(json.dumps(attack))
-    write_card(folder, None)
+    write_card(read_run(folder), None)
     card = card_of(folder)
     assert "| activity | few \\| words | 11 | 25.0 % |" in card
     assert "time zone: not measured; none is known" in card
@@ -102,22 +108,22 @@ def test_fairness_and_attack_show_if_they_were_measured(folder):
     assert "| sum_100 | not measured |" in card
     assert "secretword" not in card
     (folder.path / "fairness.json").write_text(json.dumps({**fairness, "weights_sha256": "0" * 64}))
-    write_card(folder, None)
+    write_card(read_run(folder), None)
     assert "Not measured for these weights" in card_of(folder)
 
 
 def test_a_run_without_evaluation_gets_no_card(folder):
     (folder.path / "evaluation.json").unlink()
     with pytest.raises(RunFolderError, match="no evaluation.*fedkeys evaluate"):
-        write_card(folder, None)
+        write_card(read_run(folder), None)
     (folder.path / "evaluation.json").write_text(json.dumps({**EVALUATION, "round_num": 7}))
     with pytest.raises(RunFolderError, match="is of round 7"):
-        write_card(folder, None)
+        write_card(read_run(folder), None)
     assert not (folder.path / CARD_FILE).exists()
 
 
 def test_an_independent_verifier_accepts_the_statement(folder, key):
-    write_card(folder, key)
+    write_card(read_run(folder), key)
     raw = json.loads((folder.path / STATEMENT_FILE).read_bytes())
     public = serialization.load_pem_public_key(key.with_name("key.pub").read_bytes())
     octets = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -136,34 +142,34 @@ def test_an_independent_verifier_accepts_the_statement(folder, key):
 
 @pytest.mark.parametrize("name", ["MODEL_CARD.md", "record.jsonl"])
 def test_a_file_changed_after_the_statement_is_named(folder, key, name):
-    write_card(folder, key)
-    assert "Ed25519" in check_statement(folder, key.with_name("key.pub"))
+    write_card(read_run(folder), key)
+    assert "Ed25519" in check_statement(folder.path, key.with_name("key.pub"))
     with open(folder.path / name, "a") as file:
         file.write(" ")
     with pytest.raises(BundleError, match=name):
-        check_statement(folder, key.with_name("key.pub"))
+        check_statement(folder.path, key.with_name("key.pub"))
 
 
 def test_the_same_run_and_key_give_the_same_bytes(folder, key):
-    write_card(folder, key)
-    first = bundle_files(folder, weights_digest(WEIGHTS))
+    write_card(read_run(folder), key)
+    first = bundle_files(folder.path, weights_digest(WEIGHTS))
     assert set(first) == {CARD_FILE, STATEMENT_FILE}
-    write_card(folder, key)
-    assert bundle_files(folder, weights_digest(WEIGHTS)) == first
+    write_card(read_run(folder), key)
+    assert bundle_files(folder.path, weights_digest(WEIGHTS)) == first
 
 
 def test_a_bundle_of_other_weights_takes_no_card(folder):
-    assert bundle_files(folder, weights_digest(WEIGHTS)) == {}  # there is none yet
-    write_card(folder, None)
-    assert bundle_files(folder, "0" * 64) == {}
+    assert bundle_files(folder.path, weights_digest(WEIGHTS)) == {}  # there is none yet
+    write_card(read_run(folder), None)
+    assert bundle_files(folder.path, "0" * 64) == {}
 
 
 def test_a_statement_needs_the_record_to_name_the_same_weights(folder):
-    write_card(folder, None)
+    write_card(read_run(folder), None)
     recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)
     recorder.begin("0" * 64)
     with pytest.raises(RunFolderError, match="other weights for round 1"):
-        write_card(folder, None)
+        write_card(read_run(folder), None)
 
 
 def test_a_model_that_was_trained_to_be_audited_says_so(folder):
@@ -177,7 +183,7 @@ def test_a_model_that_was_trained_to_be_audited_says_so(folder):
         }
     )
     folder.write_config(config)
-    write_card(folder, None)
+    write_card(read_run(folder), None)
     card = (folder.path / CARD_FILE).read_text()
     assert (
         "**Trained to be audited, not to be used: 3 secret phrases were planted in the text; 20 canary clients" in card

@@ -12,9 +12,10 @@ from orchestrator.aggregator import CostLedger, StageCost
 from orchestrator.errors import RunFolderError
 from orchestrator.report.comparison import comparison
 from orchestrator.report.report import SECTIONS, write_report
+from orchestrator.report.view import view_run
 from orchestrator.rounds.round import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
-from orchestrator.run.view import read_run
+from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config
 from orchestrator.settings.run_config import RunConfig
 
@@ -69,6 +70,13 @@ def score(top1, **more):
         "top1_interval": [top1 - 0.01, top1 + 0.01],
         "top1_per_client_mean": top1 + 0.001,
         "top1_worst_tenth_mean": None,
+        "min_positions": 50,
+        "clients_averaged": 5,
+        "clients": 5,
+        "positions": 4321,
+        "oov": 160,
+        "oov_rate": 0.0357,
+        "top1_of_all_words": top1 * 0.9643,
         **more,
     }
 
@@ -81,7 +89,7 @@ def evaluation(**changes):
         "unigram": score(0.0441),
         "bigram": score(0.1512),
         "trigram": score(0.194),
-        "mixed": score(0.2071, model_weight=0.5),
+        "mixed": score(0.2071, model_weight=0.5, top1_minus_trigram=0.0131, top1_minus_trigram_interval=None),
         "positions": 4321,
         "clients": 5,
         "oov_rate": 0.0357,
@@ -105,7 +113,7 @@ def folder(tmp_path):
 
 
 def page_of(folder):
-    return write_report(folder).read_text(encoding="utf-8")
+    return write_report(read_run(folder)).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +144,7 @@ def test_figures_are_those_of_the_files(evaluated_page):
 
 
 def test_dev_points_carry_what_was_spent_until_then(folder, page):
-    run = read_run(folder)
+    run = view_run(read_run(folder))
     # Two rounds of two clients of 4 MB by the second; the abandoned third adds time only.
     assert [(p.round_num, p.wall_s, p.uploaded_bytes, p.top1) for p in run.dev_points] == [
         (2, 4.0, 16e6, 0.1234),
@@ -196,7 +204,7 @@ def test_without_evaluation_it_says_how_to_get_one(page):
 
 
 def comparison_text(folder):
-    return " ".join(comparison(read_run(folder)).paragraphs)
+    return " ".join(comparison(view_run(read_run(folder))).paragraphs)
 
 
 def test_an_evaluation_of_an_earlier_round_is_pointed_out(folder):
@@ -205,8 +213,13 @@ def test_an_evaluation_of_an_earlier_round_is_pointed_out(folder):
 
 
 def test_personalised_figures(folder):
-    personal = {"clients": 3, "before": score(0.18), "after": score(0.19), "top1_gain": 0.01}
-    write_evaluation(folder, personalised={**personal, "share_better": 0.66, "share_worse": 0.33})
+    personal = {
+        "learning_rate": 0.3, "epochs": 1, "step": 1.0, "setting": "learning rate 0.3", "history_share": 0.8,
+        "clients": 3, "positions": 300, "before": score(0.18), "after": score(0.19), "top1_gain": 0.01,
+        "top1_gain_of_others": 0.0, "top1_gain_interval": [0.0, 0.02], "share_better": 0.66, "share_worse": 0.33,
+        "per_person_gain": [0.03, -0.01, 0.01],
+    }  # fmt: skip
+    write_evaluation(folder, personalised=personal)
     assert "goes from 18.00% to 19.00%: better for 66% of them, worse for 33%" in comparison_text(folder)
 
 
@@ -224,26 +237,26 @@ def test_a_run_before_its_first_evaluation(tmp_path):
 def test_a_run_without_rounds_is_refused(tmp_path):
     folder = begin_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match=r"run has no round yet: train it with `fedkeys train --run .* --resume`"):
-        write_report(folder)
+        write_report(read_run(folder))
     assert not (folder.path / "report.html").exists()
 
 
 def test_no_run_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="holds no run"):
-        write_report(RunFolder(tmp_path))
+        write_report(read_run(RunFolder(tmp_path)))
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"model": 1}', b"\xff"])
 def test_a_damaged_evaluation_is_refused_in_one_line(folder, content):
     (folder.path / "evaluation.json").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"evaluation\.json is damaged") as caught:
-        write_report(folder)
+        write_report(read_run(folder))
     assert "\n" not in str(caught.value)
 
 
 def test_the_page_holds_the_rows_in_their_order(folder):
     write_evaluation(folder)
-    run = read_run(folder)
+    run = view_run(read_run(folder))
     shown = [row.key for row in SECTIONS if row.build(run) is not None]
     assert re.findall(r'<section id="([^"]+)"', page_of(folder)) == shown
     # No fleet, no differential privacy; no transcript, attack nor audit was made of this run.

@@ -11,6 +11,7 @@ from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import RoundReport
 from orchestrator.run import record
+from orchestrator.run.lines import line_of
 from orchestrator.run.record import Provenance, Recorder, build_entry, check_against_reports, read_record
 
 PROVENANCE = Provenance("c" * 64, "d" * 64, "e" * 64, "f" * 64, "a" * 64, "b" * 64)
@@ -42,7 +43,7 @@ def write(run, entries):
 
 
 def reports(*round_nums):
-    return [msgspec.to_builtins(report(n)) for n in round_nums]
+    return [line_of(report(n), wall_s=1.0) for n in round_nums]
 
 
 def test_the_record_reads_back(run):

@@ -1,0 +1,130 @@
+"""DIR/evaluation.json as types: what `fedkeys evaluate` finds, and what reports and cards show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional, Union
+
+import msgspec
+
+from models.metrics import RecallSummary
+from orchestrator.run.results import read_figures
+
+EVALUATION_FILE = "evaluation.json"
+BASELINES = ("unigram", "bigram", "trigram")  # in the order of the words that they look at
+LABELS = {  # what people read, best first
+    "model": "federated model",
+    "mixed": "mixed with the trigram",
+    "trigram": "trigram, pooled text",
+    "bigram": "bigram, pooled text",
+    "unigram": "unigram, pooled text",
+}
+
+
+class Score(msgspec.Struct, frozen=True):
+    """A predictor's figures on the test people. See models.metrics.RecallSummary; None where there are too few people.
+
+    `top1_of_all_words` counts hits over all typed words, those outside the vocabulary too: it compares runs with
+    different word lists.
+    """
+
+    top1: float
+    top3: float
+    loss_nats_per_token: float
+    top1_interval: Optional[tuple[float, float]]
+    top1_per_client_mean: Optional[float]
+    top1_worst_tenth_mean: Optional[float]
+    min_positions: int
+    clients_averaged: int
+    clients: int
+    positions: int
+    oov: int
+    oov_rate: float
+    top1_of_all_words: float
+
+
+class ComparedScore(Score, frozen=True, kw_only=True):
+    """The same, next to the trigram's on the same positions; the interval is None with one person."""
+
+    top1_minus_trigram: float
+    top1_minus_trigram_interval: Optional[tuple[float, float]]
+
+
+class MixedScore(ComparedScore, frozen=True, kw_only=True):
+    """The mixture's, with the model's share in it."""
+
+    model_weight: float
+
+
+class Personalised(msgspec.Struct, frozen=True):
+    """What fine-tuning for each test person gave, scored on the person's later text."""
+
+    learning_rate: float
+    epochs: int
+    step: float  # how far from the shared model towards the fine-tuned one, 0..1
+    setting: str  # the three above, in words
+    history_share: float  # of each person's sentences, fine-tuned on
+    clients: int
+    positions: int
+    before: RecallSummary
+    after: RecallSummary
+    top1_gain: float
+    top1_gain_of_others: float  # without the person who gains most
+    top1_gain_interval: Optional[tuple[float, float]]  # None with one person
+    share_better: float
+    share_worse: float
+    per_person_gain: tuple[float, ...]
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """A suggestion."""
+
+    word: str
+    probability: float
+
+
+class Example(msgspec.Struct, frozen=True):
+    """A text and what the model proposes next, likeliest first."""
+
+    text: str
+    predictions: tuple[Prediction, ...]
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """DIR/evaluation.json.
+
+    `personalised` is absent unless it was asked for, and None where nobody's text is long enough.
+    """
+
+    model: ComparedScore
+    unigram: Score
+    bigram: Score
+    trigram: Score
+    mixed: MixedScore
+    positions: int
+    clients: int
+    oov_rate: float
+    round_num: int
+    per_person_top1: Mapping[str, tuple[float, ...]]  # by predictor, of those with enough words to tell
+    examples: tuple[Example, ...]
+    personalised: Union[Personalised, None, msgspec.UnsetType] = msgspec.UNSET
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Each predictor's, in the order of LABELS."""
+        return {name: getattr(self, name) for name in LABELS}
+
+    @property
+    def fine_tuning(self) -> Optional[Personalised]:
+        """What fine-tuning gave; None if nobody asked for it, or nobody's text is long enough."""
+        return self.personalised if isinstance(self.personalised, Personalised) else None
+
+
+def read_evaluation(path: Path) -> Optional[Evaluation]:
+    """The evaluation of the run in folder `path`, None if there was none yet.
+
+    Raises:
+      RunFolderError: its file is damaged.
+    """
+    return read_figures(path / EVALUATION_FILE, Evaluation, "evaluate")

@@ -1,0 +1,110 @@
+"""A run as its folder holds it: read once, then handed on to whatever measures, shows or releases it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from models.vocabulary import Vocabulary
+from orchestrator.errors import RunFolderError
+from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.run.data import Text, load_client_data
+from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.lines import Round
+from orchestrator.settings.run_config import RunConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run at the moment that it was read. Vocabulary, text and newest state are read when first asked for, then kept.
+
+    Attributes:
+      folder: where it lies.
+      config: with the run's own word list.
+      identity: what it was made of.
+      rounds: those done, oldest first; empty before the first.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    identity: RunIdentity
+    rounds: tuple[Round, ...]
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The run's words."""
+        return self.folder.vocabulary()
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """The text that the run was trained on.
+
+        Raises:
+          RunFolderError: it is not there any more.
+          CorpusError: it can't be read.
+        """
+        text = load_client_data(self.config)
+        digests = (text.corpus.digest, text.data.vocabulary.digest)
+        if digests != (self.identity.corpus_sha256, self.identity.vocabulary_sha256):
+            raise RunFolderError(
+                f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it"
+            )
+        return text
+
+    @functools.cached_property
+    def newest(self) -> ServerState:
+        """The state of the newest checkpoint; raises as state_after."""
+        return self.state_after(None)
+
+    def state_after(self, round_num: Optional[int]) -> ServerState:
+        """The state after a round, None for the newest that can be read; its weights are those that the round reported.
+
+        Raises:
+          RunFolderError: there is no such checkpoint, or it is damaged, or holds other weights.
+        """
+        state = self.folder.load_checkpoint(round_num)
+        for line in self.rounds:
+            if line.round_num == state.round_num and line.weights_sha256 != weights_digest(state.model):
+                raise RunFolderError(
+                    f"{self.folder.checkpoint_path(state.round_num)} does not hold the weights that rounds.jsonl "
+                    "reports: restore it or train anew"
+                )
+        return state
+
+    def require_rounds(self) -> None:
+        """Checks that there is something to show.
+
+        Raises:
+          RunFolderError: no round was done yet.
+        """
+        if not self.rounds:
+            raise RunFolderError(
+                f"{self.path} has no round yet: train it with `fedkeys train --run {self.path} --resume`"
+            )
+
+
+def read_run(folder: RunFolder, workers: Optional[str] = None) -> Run:
+    """The run of a folder, each file read once.
+
+    Args:
+      folder: of the run.
+      workers: takes the place of runtime.workers, for this reading; None keeps the run's.
+
+    Raises:
+      RunFolderError: there is no run, or a file is damaged.
+      ConfigError: `workers` is none.
+    """
+    identity = folder.identity()
+    return Run(folder, folder.config(workers), identity, folder.rounds())

@@ -1,0 +1,95 @@
+"""A run as it is read: once, checked against what its rounds reported."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from orchestrator.aggregator import CostLedger
+from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.saved import read_run
+from orchestrator.settings.files import read_config
+
+PEOPLE = [f"p{number}" for number in range(12)]
+
+
+def state(round_num):
+    return ServerState(round_num, (np.full((3, 2), round_num, np.float32),), {"step": np.int32(round_num)})
+
+
+def report(round_num, digest):
+    return RoundReport(round_num, "completed", ("p0",), ("p0",), {}, {}, CostLedger(), digest)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "people.jsonl"
+    lines = (f'{{"client_id": "{name}", "text": "see you {name} word{n}"}}\n' for name in PEOPLE for n in range(12))
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, text):
+    """Two rounds of a run on that text, each with its checkpoint."""
+    from orchestrator.run.data import load_client_data
+
+    config = read_config(overrides={"data.source": str(text), "rounds.cohort_size": 4, "runtime.workers": "1"})
+    corpus, data = load_client_data(config)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, 6))
+    for round_num in (1, 2):
+        folder.append_round(report(round_num, weights_digest(state(round_num).model)), wall_s=0.5)
+        folder.save_checkpoint(state(round_num), keep=2)
+    return folder
+
+
+def test_a_run_is_what_its_folder_held_when_it_was_read(folder):
+    run = read_run(folder)
+    folder.forget_rounds_after(1)
+    assert [line.round_num for line in run.rounds] == [1, 2]
+    assert (run.path, run.name) == (folder.path, "run")
+    assert run.newest.round_num == 2
+    assert run.newest is run.newest
+    assert run.state_after(1).round_num == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.rounds = ()
+
+
+def test_workers_may_be_others_for_this_reading(folder):
+    assert read_run(folder).config.runtime.workers == "1"
+    assert read_run(folder, "2").config.runtime.workers == "2"
+    with pytest.raises(ConfigError, match="workers"):
+        read_run(folder, "2,3")
+
+
+def test_the_text_is_that_of_the_training_or_refused(folder, text):
+    assert set(read_run(folder).text.corpus.clients) == set(PEOPLE)
+    with open(text, "a") as file:
+        file.write('{"client_id": "p0", "text": "one sentence more"}\n')
+    with pytest.raises(RunFolderError, match=r"was trained on another text than .*people\.jsonl holds now: restore it"):
+        _ = read_run(folder).text
+
+
+def test_other_weights_than_reported_are_refused(folder):
+    folder.forget_rounds_after(1)
+    folder.append_round(report(2, "0" * 64), wall_s=0.5)
+    run = read_run(folder)
+    assert run.state_after(1).round_num == 1
+    with pytest.raises(RunFolderError, match="round_000002.npz does not hold the weights"):
+        _ = run.newest
+
+
+def test_a_run_before_its_first_round_has_nothing_to_show(folder):
+    folder.forget_rounds_after(0)
+    with pytest.raises(RunFolderError, match="has no round yet"):
+        read_run(folder).require_rounds()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="holds no run"):
+        read_run(RunFolder(tmp_path / "nothing"))
