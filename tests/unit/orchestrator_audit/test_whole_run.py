@@ -168,7 +168,7 @@ def test_no_canaries_by_default():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"audit.canaries": 19}, r"audit\.canaries = 19: so few tell nothing"),
+        ({"audit.canaries": 19}, r"audit\.canaries = 19: too few to measure anything"),
         ({"client.weighting": "tokens"}, r"client\.weighting = tokens: a canary has no text"),
         ({"model.start_from_word_counts": True}, r"model\.start_from_word_counts = True: what the training adds"),
         ({"fleet.policy": "sync"}, r"fleet\.policy = sync: a canary has no phone"),
