@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-import msgspec
-
 from orchestrator.report.parts import Section, Table
 from orchestrator.report.view import RunView
 from orchestrator.settings.audit import what_is_hidden
+from orchestrator.settings.files import flat_settings
 from orchestrator.settings.run_config import RunConfig
 
 
@@ -35,7 +34,9 @@ def limits(run: RunView) -> Section:
 
 def configuration(run: RunView) -> Section:
     """Lists every setting, and apart those that differ from the defaults."""
-    settings, defaults = _settings(run.config), _settings(RunConfig())
+    settings, defaults = (
+        {name: str(value) for name, value in flat_settings(config).items()} for config in (run.config, RunConfig())
+    )
     changed = tuple((name, value, defaults[name]) for name, value in settings.items() if value != defaults[name])
     every = Table(
         ("setting", "value"), tuple(settings.items()), f"All {len(settings)} settings", folded=True, texts=True
@@ -44,15 +45,6 @@ def configuration(run: RunView) -> Section:
     path = shlex.quote(f"{run.path}/config.toml")
     text = f"`fedkeys train --config {path} --run DIR` repeats this run in another folder DIR."
     return Section("Settings", (text,), (), (*tables, every))
-
-
-def _settings(config: RunConfig) -> dict[str, str]:
-    """Returns {dotted name of a setting: its value as text}."""
-    flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(config).items():
-        section = {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-        flat.update((key, str(item)) for key, item in section.items())
-    return flat
 
 
 def versions(run: RunView) -> Section:

@@ -11,6 +11,7 @@ import hashlib
 import math
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -32,8 +33,9 @@ else:
     import tomli as tomllib
 
 
-# Sections that came after runs were kept: at their defaults they change nothing, so those runs can still go on.
-_LATER_SECTIONS = ("fleet", "privacy", "audit")
+# Sections, and settings as "section.name", that came after runs were kept. At their defaults they change nothing and
+# are left out of the digest, so that those runs can still go on. Kept runs' digests include "audit": never add it here.
+_LATER = ("fleet", "privacy")
 
 
 def preset(name: str) -> RunConfig:
@@ -140,9 +142,10 @@ def config_digest(config: RunConfig) -> str:
     True
     """
     settings = msgspec.to_builtins(config)
-    for name in _LATER_SECTIONS:
-        if getattr(config, name) == type(getattr(config, name))():
-            del settings[name]
+    for name in _LATER:
+        if attrgetter(name)(config) == attrgetter(name)(RunConfig()):
+            section, _, last = name.rpartition(".")
+            del (settings[section] if section else settings)[last]
     return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()  # in the order of the fields
 
 

@@ -61,6 +61,19 @@ def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() 
     assert config_digest(preset("gboard")) != config_digest(read_config(preset="gboard", overrides={"seed": 1}))
 
 
+@pytest.mark.parametrize(
+    ("preset_name", "overrides", "digest"),
+    [
+        ("small", {}, "097b7aa1d01392dc33278b23105c184ae22e86dccf5387be613b8bebc91e9b0a"),
+        ("private", {"audit.canaries": 20}, "6a0eb4f0861107d2086ed7bf4cf3cbe0bb30a6d97d2eaa1545cd12f14a39f1c1"),
+        ("small", {"fleet.policy": "sync"}, "f7a25a829822a38233b01c9f1b97a563c585f4ec27a0b592064004eca08b9886"),
+    ],
+)
+def test_kept_runs_can_go_on_since_digests_stay(preset_name: str, overrides: dict[str, Any], digest: str) -> None:
+    """What version 0.1.0 wrote into run.json: a new setting at its default must leave these as they are."""
+    assert config_digest(read_config(preset=preset_name, overrides=overrides)) == digest
+
+
 def test_the_description_names_and_explains_every_setting_and_reads_as_the_defaults(tmp_path: Path) -> None:
     text = describe_config()
     assert read_config(_toml(tmp_path, text)) == RunConfig()
