@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import BelowThreshold
 from orchestrator.fleet.checkin import Outcome
 from orchestrator.fleet.plan import count_drop_outs
+from orchestrator.fleet.results import FleetOfRound, Phone
 from orchestrator.fleet.simulation import build_simulation, groups_of
 from orchestrator.fleet.sync import STAGES, FleetRound
 from orchestrator.rounds.cohort import RoundPlan
@@ -76,38 +76,40 @@ class FleetSource:
             fleet=self._report(done, members),
         )
 
-    def _report(self, done: FleetRound, members: list[ClientId]) -> dict[str, Any]:
+    def _report(self, done: FleetRound, members: list[ClientId]) -> dict[str, object]:
         check_ins = self._simulation.check_ins
         total = int(check_ins.check_ins.sum())
         new, self._num_check_ins = total - self._num_check_ins, total
         outcomes = Counter(Outcome(o).name.lower() for o in done.outcomes)
-        return {
-            "opened_s": float(done.opened_s),
-            "started_s": float(done.started_s),
-            "ended_s": float(done.ended_s),
-            "parts_s": {name: round(float(seconds), 3) for name, seconds in done.parts_s.items()},
-            "bytes_down": float(done.bytes_down),
-            "bytes_up": float(done.bytes_up),
-            "check_ins": new,
-            "eligible": int((check_ins.session_end > done.started_s).sum()),
-            "selection_timeouts": done.timeouts,
-            "outcomes": dict(outcomes),
-            "drop_outs": count_drop_outs([done]),
-            "members": {m: Outcome(o).name.lower() for m, o in zip(members, done.outcomes)},
-            "mean_staleness": float(done.staleness.mean()) if len(done.staleness) else 0.0,
-        }
+        found = FleetOfRound(
+            opened_s=float(done.opened_s),
+            started_s=float(done.started_s),
+            ended_s=float(done.ended_s),
+            parts_s={name: round(float(seconds), 3) for name, seconds in done.parts_s.items()},
+            bytes_down=float(done.bytes_down),
+            bytes_up=float(done.bytes_up),
+            check_ins=new,
+            eligible=int((check_ins.session_end > done.started_s).sum()),
+            selection_timeouts=done.timeouts,
+            outcomes=dict(outcomes),
+            drop_outs=count_drop_outs([done]),
+            members={m: Outcome(o).name.lower() for m, o in zip(members, done.outcomes)},
+            mean_staleness=float(done.staleness.mean()) if len(done.staleness) else 0.0,
+        )
+        figures: dict[str, object] = msgspec.to_builtins(found)
+        return figures
 
     def devices_json(self) -> bytes:
-        """{client: tier, access, time zone, memory, whether it may take part}, as JSON."""
+        """Returns fleet_devices.json, {client: Phone}."""
         fleet = self._simulation.fleet
         groups = groups_of(fleet)
         phones = {
-            person: {
+            person: Phone(
                 **{grouping: names[group_of[i]] for grouping, (group_of, names) in groups.items()},
-                "ram_mib": int(fleet.devices.ram_mib[i]),
-                "step_s": round(float(fleet.step_s[i]), 4),
-                "allowed": bool(fleet.allowed[i]),
-            }
+                ram_mib=int(fleet.devices.ram_mib[i]),
+                step_s=round(float(fleet.step_s[i]), 4),
+                allowed=bool(fleet.allowed[i]),
+            )
             for i, person in enumerate(self._people)
         }
         return msgspec.json.format(msgspec.json.encode(phones)) + b"\n"

@@ -1,97 +1,114 @@
-"""The report's section on the fleet that a run was trained under: the day, the rounds, who is lost, who gets a say."""
+"""The report's section on the fleet of a run: the day, the rounds, who drops out, and whose updates count."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Callable, Optional
 
 import msgspec
 import numpy as np
 
+from models.corpus import ClientId
 from orchestrator.errors import RunFolderError
+from orchestrator.fleet.results import DEVICES_FILE, FleetOfRound, Phone
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import fleet as fleet_plots
 from orchestrator.report.plots import run as plots
 from orchestrator.report.view import RunView
+from orchestrator.run.lines import Round
 from orchestrator.units import duration_text, percent_text, size_text
 
 
 def fleet(run: RunView) -> Optional[Section]:
-    """What the simulated fleet did to the training; None without one."""
-    rounds = [r for r in run.rounds if r.fleet]
+    """Shows what the simulated fleet did to the training; None without a fleet."""
+    rounds = [(r, msgspec.convert(r.fleet, FleetOfRound)) for r in run.rounds if r.fleet]
     if not rounds:
         return None
-    told = [r.fleet for r in rounds if r.fleet]
-    hours = told[-1]["ended_s"] / 3600
-    lengths = [own["ended_s"] - own["opened_s"] for own in told]
-    num_bytes = sum(own["bytes_down"] + own["bytes_up"] for own in told)
-    selected = sum(sum(own["outcomes"].values()) for own in told)
-    lost = sum(sum(n.values()) for own in told for n in own["drop_outs"].values())
+    seen = [of_fleet for _, of_fleet in rounds]
+    lengths = [own.length_s for own in seen]
+    selected = sum(sum(own.outcomes.values()) for own in seen)
+    lost = sum(sum(by_stage.values()) for own in seen for by_stage in own.drop_outs.values())
     paragraphs = (
-        f"Simulated: {len(rounds):,} rounds in {hours:,.1f} virtual hours, policy `{run.config.fleet.policy}`. A round "
-        f"took {duration_text(float(np.median(lengths)))} (median, selection included) and {size_text(num_bytes)} "
-        "crossed the network in all. "
-        f"{percent_text(lost / max(1, selected))} of those selected dropped out, and "
-        f"{sum(own['selection_timeouts'] for own in told):,} selections timed out for want of phones.",
-        "Nobody's phone was measured here: speeds and networks come from the table of devices, behaviour from the "
-        "settings of `[fleet]`.",
+        f"Simulated: {len(rounds):,} rounds in {seen[-1].ended_s / 3600:,.1f} virtual hours, policy "
+        f"`{run.config.fleet.policy}`. The median round took {duration_text(float(np.median(lengths)))}, selection "
+        f"included. All rounds together moved {size_text(sum(own.num_bytes for own in seen))} over the network. Of the "
+        f"selected phones {percent_text(lost / max(1, selected))} dropped out; "
+        f"{sum(own.selection_timeouts for own in seen):,} selections timed out for want of phones.",
+        "No phone was measured here: speeds and networks come from the table of devices, behaviour from the settings "
+        "of `[fleet]`.",
     )
     return Section(
         "The fleet: who is awake, how fast, who drops out",
         paragraphs,
-        tuple(_figures(run, told, lengths)),
-        tuple(_tables(run, told)),
+        tuple(_figures(rounds)),
+        (*_drop_outs(seen), *_participation(_read_devices(run.path / DEVICES_FILE), seen)),
     )
 
 
-def _figures(run: RunView, told: list[Mapping[str, Any]], lengths: list[float]) -> Iterator[Figure]:
+def _figures(rounds: Sequence[tuple[Round, FleetOfRound]]) -> Iterator[Figure]:
+    seen = [of_fleet for _, of_fleet in rounds]
     yield Figure(
-        fleet_plots.day_of_rounds(told),
+        fleet_plots.day_of_rounds(seen),
         "The day, on the clock of UTC: check-ins and rounds an hour, and eligible phones when a round begins.",
         wide=True,
     )
-    yield Figure(fleet_plots.round_lengths(lengths), "How long rounds took, selection included.", wide=True)
-    parts = {name: float(np.mean([own["parts_s"][name] for own in told])) for name in told[0]["parts_s"]}
+    yield Figure(
+        fleet_plots.round_lengths([own.length_s for own in seen]),
+        "How long rounds took, selection included.",
+        wide=True,
+    )
+    parts = {name: float(np.mean([own.parts_s[name] for own in seen])) for name in seen[0].parts_s}
     yield Figure(plots.stage_bars({"a round, mean": parts}), "Where the virtual time of a round goes.", wide=True)
-    points = _points(run)
+    points = _points(rounds)
     if points:
         hours, gigabytes, top1, top3 = (list(column) for column in zip(*points))
         yield Figure(plots.recall_curve(hours, top1, top3, "virtual hours", ()), "Dev people, against virtual hours.")
         yield Figure(plots.recall_curve(gigabytes, top1, top3, "gigabytes", ()), "Dev people, against traffic.")
 
 
-def _points(run: RunView) -> list[tuple[float, float, float, float]]:
-    """(virtual hours, gigabytes, top-1, top-3) at each evaluation."""
-    with_fleet = [(r, r.fleet) for r in run.rounds if r.fleet]
-    traffic = itertools.accumulate(own["bytes_down"] + own["bytes_up"] for _, own in with_fleet)
+def _points(rounds: Sequence[tuple[Round, FleetOfRound]]) -> list[tuple[float, float, float, float]]:
+    """Returns (virtual hours, gigabytes, top-1, top-3) at each evaluation."""
+    traffic = itertools.accumulate(own.num_bytes for _, own in rounds)
     return [
-        (own["ended_s"] / 3600, num_bytes / 1e9, r.metric("dev_top1"), r.metric("dev_top3"))
-        for (r, own), num_bytes in zip(with_fleet, traffic)
+        (own.ended_s / 3600, num_bytes / 1e9, r.metric("dev_top1"), r.metric("dev_top3"))
+        for (r, own), num_bytes in zip(rounds, traffic)
         if "dev_top1" in r.metrics
     ]
 
 
-def _tables(run: RunView, told: list[Mapping[str, Any]]) -> Iterator[Table]:
-    counts: Counter = Counter()
-    for own in told:
-        for cause, by_stage in own["drop_outs"].items():
-            for stage, num in by_stage.items():
-                counts[cause, stage] += num
+def _drop_outs(seen: Sequence[FleetOfRound]) -> Iterator[Table]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for own in seen:
+        for cause, by_stage in own.drop_outs.items():
+            counts.update({(cause, stage): num for stage, num in by_stage.items()})
+    if not counts:
+        return
     stages = sorted({stage for _, stage in counts})
     causes = sorted({cause for cause, _ in counts})
-    if counts:
-        yield Table(
-            ("cause", *(stage.replace("_", " ") for stage in stages)),
-            tuple((c.replace("_", " "), *(f"{counts[c, s]:,}" for s in stages)) for c in causes),
-            "Drop-outs by cause, and by the stage of the sum before which the phone was gone.",
-        )
-    devices = _read_devices(run.path / "fleet_devices.json")
-    selected = Counter(m for own in told for m in own["members"])
-    completed = Counter(m for own in told for m, outcome in own["members"].items() if outcome == "completed")
-    for grouping, label in (("tier", "Speed"), ("access", "Network"), ("time_zone", "Time zone")):
+    yield Table(
+        ("cause", *(stage.replace("_", " ") for stage in stages)),
+        tuple((c.replace("_", " "), *(f"{counts[c, s]:,}" for s in stages)) for c in causes),
+        "Drop-outs by cause, and by the stage of the sum before which the phone was gone.",
+    )
+
+
+_GROUPINGS: tuple[tuple[str, Callable[[Phone], str]], ...] = (
+    ("Speed", lambda phone: phone.tier),
+    ("Network", lambda phone: phone.access),
+    ("Time zone", lambda phone: phone.time_zone),
+)
+
+
+def _participation(phones: Mapping[ClientId, Phone], seen: Sequence[FleetOfRound]) -> Iterator[Table]:
+    selected = Counter(member for own in seen for member in own.members)
+    counted = Counter(m for own in seen for m, outcome in own.members.items() if outcome == "completed")
+    for label, group_of in _GROUPINGS:
+        members: dict[str, list[ClientId]] = {}
+        for person, phone in phones.items():
+            members.setdefault(group_of(phone), []).append(person)
         yield Table(
             (
                 label,
@@ -100,31 +117,33 @@ def _tables(run: RunView, told: list[Mapping[str, Any]]) -> Iterator[Table]:
                 "of the selected",
                 "of the updates",
                 "may not take part",
-                "no say at all",
+                "never counted",
             ),
-            tuple(_group_rows(devices, grouping, selected, completed)),
-            "Who takes part beside what the fleet is made of. No say: none of the phone's updates counted so far.",
+            tuple(_group_row(name, members[name], phones, selected, counted) for name in sorted(members)),
+            "Who takes part, beside what the fleet is made of. Never counted: phones none of whose updates counted.",
         )
 
 
-def _group_rows(
-    devices: Mapping[str, Mapping[str, Any]], grouping: str, selected: Counter, completed: Counter
-) -> Iterator[tuple[str, ...]]:
-    for name in sorted({str(phone[grouping]) for phone in devices.values()}):
-        own = [person for person, phone in devices.items() if phone[grouping] == name]
-        yield (
-            name,
-            f"{len(own):,}",
-            f"{len(own) / len(devices):.1%}",
-            f"{sum(selected[p] for p in own) / max(1, sum(selected.values())):.1%}",
-            f"{sum(completed[p] for p in own) / max(1, sum(completed.values())):.1%}",
-            f"{sum(not devices[p]['allowed'] for p in own) / len(own):.1%}",
-            f"{sum(not completed[p] for p in own) / len(own):.1%}",
-        )
+def _group_row(
+    name: str,
+    members: Sequence[ClientId],
+    phones: Mapping[ClientId, Phone],
+    selected: Counter[ClientId],
+    counted: Counter[ClientId],
+) -> tuple[str, ...]:
+    return (
+        name,
+        f"{len(members):,}",
+        f"{len(members) / len(phones):.1%}",
+        f"{sum(selected[p] for p in members) / max(1, sum(selected.values())):.1%}",
+        f"{sum(counted[p] for p in members) / max(1, sum(counted.values())):.1%}",
+        f"{sum(not phones[p].allowed for p in members) / len(members):.1%}",
+        f"{sum(not counted[p] for p in members) / len(members):.1%}",
+    )
 
 
-def _read_devices(path: Path) -> dict[str, dict[str, Any]]:
+def _read_devices(path: Path) -> dict[ClientId, Phone]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+        return msgspec.json.decode(path.read_bytes(), type=dict[ClientId, Phone])
     except (OSError, msgspec.MsgspecError) as error:
         raise RunFolderError(f"{path} is missing or damaged ({error}): go on with the run by --resume") from None

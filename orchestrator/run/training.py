@@ -14,6 +14,7 @@ from models.client_data import ClientData
 from models.corpus import Corpus
 from models.files import write_atomically
 from orchestrator.errors import BelowThreshold, PrivacyStop, RunFolderError
+from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator, model_size
 from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
 from orchestrator.run.canary_clients import participants
@@ -110,7 +111,7 @@ def train(
         else:
             folder.create(config, data.vocabulary, identity)
         if fleet is not None:
-            write_atomically(folder.path / "fleet_devices.json", fleet.devices_json())
+            write_atomically(folder.path / DEVICES_FILE, fleet.devices_json())
         observer.stage("building the TFF computations")
         privacy, noise_commitment = None, ""
         if config.privacy.traits.adds_noise:

@@ -19,6 +19,7 @@ from orchestrator.report.plots.style import STAGES, STYLE, TOP1, TOP3, new_axes,
 
 if TYPE_CHECKING:
     from orchestrator.fleet.plan import Plan
+    from orchestrator.fleet.results import FleetOfRound
 
 _BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#718096"
 
@@ -67,14 +68,14 @@ def _participation(axes: Axes, participation: Mapping[str, Mapping[str, Mapping[
     axes.legend(frameon=False)
 
 
-def day_of_rounds(told: Sequence[Mapping[str, Any]]) -> Markup:
-    """Check-ins, rounds and eligible phones by the hour of the UTC day, from the rounds' own lines."""
-    hours = np.array([int(own["ended_s"] // 3600) % 24 for own in told])
-    days = max(1.0, told[-1]["ended_s"] / 86_400)
-    check_ins = np.bincount(hours, [own["check_ins"] for own in told], 24) / days
+def day_of_rounds(told: Sequence[FleetOfRound]) -> Markup:
+    """Draws check-ins, rounds and eligible phones by the hour of the UTC day."""
+    hours = np.array([int(own.ended_s // 3600) % 24 for own in told])
+    days = max(1.0, told[-1].ended_s / 86_400)
+    check_ins = np.bincount(hours, [own.check_ins for own in told], 24) / days
     rounds = np.bincount(hours, minlength=24) / days
     seen = np.maximum(1, np.bincount(hours, minlength=24))
-    eligible = np.bincount(hours, [own["eligible"] for own in told], 24) / seen
+    eligible = np.bincount(hours, [own.eligible for own in told], 24) / seen
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 3.1))
         places = np.arange(24)
