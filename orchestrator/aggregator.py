@@ -8,6 +8,7 @@ them all.
 from __future__ import annotations
 
 import enum
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,15 @@ class AggregateResult:
     total: Vector
     survivors: tuple[ClientId, ...]
     cost: CostLedger
+
+
+def total_digest(total: Vector) -> str:
+    """Returns the SHA-256 (hex) of a total as raw little-endian uint32.
+
+    >>> total_digest(np.arange(2, dtype=np.uint32))[:8]
+    '01acecb5'
+    """
+    return hashlib.sha256(np.ascontiguousarray(total, "<u4").data).hexdigest()
 
 
 class Aggregator(Protocol):

@@ -1,16 +1,14 @@
-"""Updates to integers and back: clip, rotate, weigh, round to a grid, and count modulo 2**32.
+"""Encodes updates as integers and decodes their sum: clips, weighs, rounds to a grid, and counts modulo 2**32.
 
-Every aggregator sums what `Encoder.encode` returns, so plain, masked and encrypted sums agree bit for bit. A
-vector is
+Every aggregator sums what `Encoder.encode` returns, so plain, masked and encrypted sums agree bit for bit. A vector is
 
     [coordinate_1 .. coordinate_dim, (1 if the update was under the clip norm else 0,) weight]
 
-The bracketed slot exists with `count_under_clip`; the last slot is always the weight. Coordinates are signed
-and stored in two's complement, so a sum of them is read back as int32.
+The slot in parentheses exists with `count_under_clip`; the last slot is always the weight. Coordinates are signed and
+stored in two's complement, so a sum of them is read back as int32.
 
-The adaptive clip needs one more secure sum per round: how many clients were under the clip norm. It travels
-in its own slot of the same vector, because a second vector would cost each client a second set of keys and
-shares.
+The adaptive clip needs a second secure sum in each round: how many clients were under the clip norm. The count travels
+in a slot of the same vector, because a second vector would cost each client a second set of keys and shares.
 """
 
 from __future__ import annotations
@@ -18,20 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.weights import Weights
+from orchestrator.aggregator import Vector
 from orchestrator.errors import OrchestratorError
 
-Weights = tuple[NDArray[np.float32], ...]
-Vector = NDArray[np.uint32]
+Number = TypeVar("Number", np.int32, np.int64, np.float64)
 
 _MODULUS_BITS = 32
 _ROUNDING_SLACK = 1.0 - 2.0**-20  # keeps float32's own rounding of a scaled coordinate inside the grid
 _BLOCK = 1 << 16  # coordinates rounded at a time; the temporaries stay in the cache
-_SATURATION_BITS = 40  # a rotated coordinate leaves the grid with probability below 2**-40 a vector
 
 
 class NonFiniteUpdate(OrchestratorError):
@@ -40,31 +38,25 @@ class NonFiniteUpdate(OrchestratorError):
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes one client's update as uint32 [dim + 1] and decodes the sum of up to num_clients of them.
+    """Encodes one client's update as uint32 [num_slots] and decodes the sum of up to num_clients of them.
 
-    The grid of a coordinate is `step` wide. Rounding is stochastic, so the decoded mean is unbiased. Its error
-    in a coordinate is always below num_summed * step * max_weight / weight_sum and has a standard deviation of
-    at most half of that / sqrt(num_summed); float32 adds its own rounding, below 2**-21 of the clip norm.
-
-    Without rotation one coordinate may hold the whole norm, so step is about clip_norm / 2**(bits - 1). With
-    rotation the bounds hold for rotated coordinates (so in L2 norm for the update): the norm is spread evenly,
-    and the grid need only reach what a rotated coordinate exceeds with probability 2**-40; there it saturates.
+    The grid of a coordinate is `step` wide, about clip_norm / 2**(bits - 1), since one coordinate may hold the whole
+    norm. Rounding is stochastic, so the decoded mean is unbiased. Its error in a coordinate is always below
+    num_summed * step * max_weight / weight_sum, and has a standard deviation of at most half of that divided by
+    sqrt(num_summed); float32 adds a rounding error below 2**-21 of the clip norm.
 
     Attributes:
       clip_norm: the largest L2 norm over all tensors together; longer updates are scaled down to it.
       num_clients: the most vectors that may be summed.
       max_weight: the largest weight of one client.
-      shapes: the model's tensors, in order.
-      bits: of a coordinate, sign included; None takes all the headroom, 32 - ceil(log2(num_clients)).
-      rotate: apply a randomised Hadamard rotation, shared by the round's clients.
-      rotation_seed: of the round; not a secret.
-      count_under_clip: add the slot that AdaptiveClip reads.
+      shapes: the shapes of the model's tensors, in order.
+      bits: the bits of a coordinate, sign included; None takes all the headroom, 32 - ceil(log2(num_clients)).
+      count_under_clip: whether a vector has the slot that AdaptiveClip reads.
 
     Raises:
       ValueError: an attribute is out of range, or bits + ceil(log2(num_clients)) > 32.
 
-    Source: stochastic rounding and rotation: Suresh et al. 2017, https://arxiv.org/abs/1611.00429, sections
-    2 and 3.
+    Source: stochastic rounding: Suresh et al. 2017, https://arxiv.org/abs/1611.00429, section 2.
 
     >>> encoder = Encoder(clip_norm=1.0, num_clients=4, max_weight=8, shapes=((2,),))
     >>> encoder.bits_used, encoder.dim
@@ -81,8 +73,6 @@ class Encoder:
     max_weight: float
     shapes: tuple[tuple[int, ...], ...]
     bits: Optional[int] = None
-    rotate: bool = False
-    rotation_seed: int = 0
     count_under_clip: bool = False
 
     def __post_init__(self) -> None:
@@ -122,35 +112,20 @@ class Encoder:
     @property
     def step(self) -> float:
         """The width of the grid in units of the update, for a client of weight max_weight."""
-        return self._coordinate_range / self._top
-
-    @property
-    def _top(self) -> float:
-        return ((1 << (self.bits_used - 1)) - 1) * _ROUNDING_SLACK
-
-    @property
-    def _coordinate_range(self) -> float:
-        """The largest coordinate that the grid can hold."""
-        if not self.rotate:
-            return self.clip_norm
-        # A rotated coordinate is a sum of independent signs: sub-Gaussian with variance <= clip_norm**2 /
-        # block. Two sides and dim coordinates: 2 dim exp(-t**2 / 2) <= 2**-40.
-        tail = math.sqrt(2.0 * (math.log(2.0 * self.dim) + _SATURATION_BITS * math.log(2.0)))
-        return self.clip_norm * min(1.0, tail / math.sqrt(_hadamard_block(self.dim)))
+        return self.clip_norm / (((1 << (self.bits_used - 1)) - 1) * _ROUNDING_SLACK)
 
     @property
     def _weight_scale(self) -> float:
-        """Steps of the weight slot in a unit of weight: a power of two, so that counts stay exact if they
-        fit."""
+        """The steps of the weight slot in a unit of weight: a power of two, so that counts that fit stay exact."""
         return 2.0 ** math.floor(math.log2(((1 << self.bits_used) - 1) / self.max_weight))
 
     def encode(self, delta: Sequence[NDArray[np.float32]], weight: float, rng: np.random.Generator) -> Vector:
-        """One client's vector, uint32 [dim + 1] (or [dim + 2] with count_under_clip).
+        """Returns one client's vector, uint32 [dim + 1] (or [dim + 2] with count_under_clip).
 
         Args:
           delta: float32 tensors of the encoder's shapes.
-          weight: in 0..max_weight.
-          rng: the rounding's; not a source of secrets.
+          weight: the client's weight, in 0..max_weight.
+          rng: the generator that rounding draws from; not a source of secrets.
 
         Raises:
           NonFiniteUpdate: the delta holds a NaN or an infinity.
@@ -161,37 +136,28 @@ class Encoder:
         got = tuple(np.shape(tensor) for tensor in delta)
         if got != self.shapes:
             raise ValueError(f"delta must have shapes {self.shapes}, got shapes {got}")
-        flat = np.empty(self.dim, np.float32)
-        np.concatenate([np.ravel(tensor) for tensor in delta], out=flat)
-        norm = _l2_norm(flat)
+        flat = _flatten(delta)
+        norm = _norm_of(flat)
         if not math.isfinite(norm):
             raise NonFiniteUpdate("an update holds a NaN or an infinity: lower the client learning rate")
         clip = self.clip_norm / norm if norm > self.clip_norm else 1.0
-        if self.rotate:
-            # Clipped first: the float32 sums of a huge finite update would overflow, and saturate every coordinate.
-            if clip < 1.0:
-                flat = (flat.astype(np.float64) * clip).astype(np.float32)  # the factor may be subnormal in float32
-                clip = 1.0
-            _rotate(flat, self.rotation_seed)
-
         vector = np.empty(self.num_slots, np.uint32)
         scale = clip * (weight / self.max_weight) / self.step
-        limit = (1 << (self.bits_used - 1)) - 1 if self.rotate else None
-        _round_stochastically(flat, scale, limit, rng, out=vector[: self.dim].view(np.int32))
+        _round_stochastically(flat, scale, rng, out=vector[: self.dim].view(np.int32))
         if self.count_under_clip:
             vector[self.dim] = norm <= self.clip_norm
         vector[-1] = math.floor(weight * self._weight_scale + rng.random())
         return vector
 
     def decode(self, total: Vector, num_summed: int) -> tuple[Weights, float]:
-        """The weighted mean sum(w_i * delta_i) / sum(w_i) in the model's shapes, and sum(w_i).
+        """Returns the weighted mean sum(w_i * delta_i) / sum(w_i) in the model's shapes, and sum(w_i).
 
         Args:
-          total: uint32 [dim + 1], the sum modulo 2**32 of num_summed vectors.
-          num_summed: how many; at most num_clients.
+          total: uint32 [num_slots], the sum of num_summed vectors modulo 2**32.
+          num_summed: the number of vectors in the sum, in 1..num_clients.
 
         Raises:
-          ValueError: num_summed is out of range, the length is wrong, or the weights sum to nothing.
+          ValueError: num_summed is out of range, the length is wrong, or the weights sum to zero.
         """
         self._check_total(total, num_summed)
         weight_sum = float(total[-1]) / self._weight_scale
@@ -199,14 +165,16 @@ class Encoder:
             raise ValueError(f"the sum of {num_summed} weights must be positive, got weight_sum={weight_sum}")
         return self.mean(total[: self.dim].view(np.int32), weight_sum), weight_sum
 
-    def mean(self, coordinates: NDArray[Any], weight_sum: float) -> Weights:
-        """A sum of coordinates, in grid steps [dim], over a weight_sum of one's choice, in the model's shapes.
+    def mean(self, coordinates: NDArray[Number], weight_sum: float) -> Weights:
+        """Divides a sum of coordinates by a weight_sum that the caller chooses; returns it in the model's shapes.
 
-        A privacy mechanism adds its noise to the coordinates, and divides by a number that tells nothing of the data.
+        A privacy mechanism adds its noise to the coordinates and divides by a number that reveals nothing of the data.
+
+        Args:
+          coordinates: [dim], in grid steps.
+          weight_sum: the divisor, in units of weight.
         """
         flat = coordinates * (self.step * self.max_weight / weight_sum)  # float64
-        if self.rotate:
-            _unrotate(flat, self.rotation_seed)
         ends = np.cumsum([math.prod(shape) for shape in self.shapes])
         pieces = np.split(flat.astype(np.float32), ends[:-1])
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, self.shapes))
@@ -227,10 +195,10 @@ class Encoder:
         return self.clip_norm / self.step * (1.0 + 2.0**-20) + math.sqrt(self.dim)
 
     def share_under_clip(self, total: Vector, num_summed: int) -> float:
-        """The share of the summed clients whose update was not longer than clip_norm, in 0..1.
+        """Returns the share of the summed clients whose update was not longer than clip_norm, in 0..1.
 
         Raises:
-          ValueError: the encoder has no such slot, or `total` does not fit.
+          ValueError: the encoder does not count them, or `total` is not of its length.
         """
         if not self.count_under_clip:
             raise ValueError("share_under_clip needs count_under_clip=True, got count_under_clip=False")
@@ -249,13 +217,20 @@ class Encoder:
 class AdaptiveClip:
     """A clip norm that follows a quantile of the clients' update norms; `after` returns the next round's.
 
-    It needs from a round only the share of clients at or under the clip norm: a secure sum of bits, to which
-    a privacy mechanism may add noise.
+    All that it needs from a round is the share of clients at or under the clip norm. That is a secure sum of bits, to
+    which a privacy mechanism may add noise.
 
-    Source: Andrew, Thakkar, McMahan, Ramaswamy 2021, https://arxiv.org/abs/1905.03871, section 2.1
-    (geometric update).
+    Attributes:
+      clip_norm: the clip norm of the next round.
+      target_quantile: the share of clients that should be at or under the clip norm, in 0..1.
+      learning_rate: the rate at which the logarithm of the clip norm moves.
 
-    >>> AdaptiveClip(clip_norm=1.0).after(share_under_clip=1.0).clip_norm  # all were short: exp(-0.2 * 0.5)
+    Raises:
+      ValueError: an attribute is out of range.
+
+    Source: Andrew, Thakkar, McMahan, Ramaswamy 2021, https://arxiv.org/abs/1905.03871, section 2.1 (geometric update).
+
+    >>> AdaptiveClip(clip_norm=1.0).after(share_under_clip=1.0).clip_norm  # all were under it: exp(-0.2 * 0.5)
     0.9048374180359595
     """
 
@@ -272,14 +247,30 @@ class AdaptiveClip:
             raise ValueError(f"learning_rate must be 0 or more, got learning_rate={self.learning_rate}")
 
     def after(self, share_under_clip: float) -> AdaptiveClip:
-        """The state after a round; with noise the share may lie a little outside 0..1."""
+        """Returns the state after a round; with noise the share may lie a little outside 0..1."""
         if not math.isfinite(share_under_clip):
             raise ValueError(f"share_under_clip must be finite, got share_under_clip={share_under_clip}")
         exponent = -self.learning_rate * (share_under_clip - self.target_quantile)
         return replace(self, clip_norm=self.clip_norm * math.exp(exponent))
 
 
-def _l2_norm(flat: NDArray[np.float32]) -> float:
+def l2_norm(tensors: Sequence[NDArray[np.float32]]) -> float:
+    """Returns the L2 norm over all tensors together; infinity if one holds a NaN or an infinity.
+
+    >>> l2_norm((np.float32([[3.0]]), np.float32([0.0, 4.0])))
+    5.0
+    """
+    return _norm_of(_flatten(tensors))
+
+
+def _flatten(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """A new float32 vector of all the tensors' values, in order."""
+    flat = np.empty(sum(np.size(tensor) for tensor in tensors), np.float32)
+    np.concatenate([np.ravel(tensor) for tensor in tensors], out=flat)
+    return flat
+
+
+def _norm_of(flat: NDArray[np.float32]) -> float:
     """The L2 norm, summed in float64: a float32 sum drifts over a million terms and can overflow."""
     squares = 0.0
     for start in range(0, flat.size, _BLOCK):
@@ -289,15 +280,11 @@ def _l2_norm(flat: NDArray[np.float32]) -> float:
 
 
 def _round_stochastically(
-    flat: NDArray[np.float32],
-    scale: float,
-    limit: Optional[int],
-    rng: np.random.Generator,
-    out: NDArray[np.int32],
+    flat: NDArray[np.float32], scale: float, rng: np.random.Generator, out: NDArray[np.int32]
 ) -> None:
     """Writes scale * flat to the int32 `out`, rounded up with the probability of the fraction, else down.
 
-    The fraction is taken before the random number is compared, never added: in float32 a sum of a large
+    The random number is compared with the fraction and never added to the coordinate: in float32 the sum of a large
     coordinate and a random number would round, and so be biased.
     """
     factor = np.float32(scale)
@@ -307,64 +294,8 @@ def _round_stochastically(
         x = flat[start : start + _BLOCK]
         u, whole, rounded = uniform[: x.size], floor[: x.size], out[start : start + _BLOCK]
         np.multiply(x, factor, out=x)
-        if limit is not None:
-            np.clip(x, -limit * _ROUNDING_SLACK, limit * _ROUNDING_SLACK, out=x)
         np.floor(x, out=whole)
         np.subtract(x, whole, out=x)
         rng.random(out=u, dtype=np.float32)
         np.copyto(rounded, whole, casting="unsafe")
         np.add(rounded, np.less(u, x), out=rounded)
-
-
-def _hadamard_block(dim: int) -> int:
-    """The largest power of two that is at most dim."""
-    return 1 << (dim.bit_length() - 1)
-
-
-def _rotate(flat: NDArray, seed: int) -> None:
-    """Rotates in place: signs and a Hadamard transform of the first block, then of the last block.
-
-    The two blocks overlap and together cover the vector, so that any length is rotated without padding it to
-    a power of two: the vector that travels does not grow.
-    """
-    block = _hadamard_block(flat.size)
-    for signs, part in zip(_signs(flat.size, seed), (flat[:block], flat[-block:])):
-        part *= signs
-        _hadamard(part)
-
-
-def _unrotate(flat: NDArray, seed: int) -> None:
-    """Undoes `_rotate` in place."""
-    block = _hadamard_block(flat.size)
-    first, last = _signs(flat.size, seed)
-    for signs, part in ((last, flat[-block:]), (first, flat[:block])):
-        _hadamard(part)
-        part *= signs
-
-
-def _signs(dim: int, seed: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Two vectors of random signs, int8 [block]."""
-    block = _hadamard_block(dim)
-    bits = np.unpackbits(np.frombuffer(np.random.default_rng(seed).bytes(2 * (-(-block // 8))), np.uint8))
-    signs = (2 * bits.astype(np.int8) - 1).reshape(2, -1)
-    return signs[0, :block], signs[1, :block]
-
-
-def _hadamard(part: NDArray) -> None:
-    """The orthonormal Walsh-Hadamard transform, in place; the length is a power of two.
-
-    A factor of 64 at a time is one small matrix product, much faster in numpy than six passes of sums and
-    differences.
-    """
-    stride = 1
-    while stride < part.size:
-        radix = min(64, part.size // stride)
-        matrix = np.ones((1, 1), part.dtype)
-        while len(matrix) < radix:
-            matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-        matrix /= math.sqrt(radix)
-        if stride == 1:
-            part[:] = (part.reshape(-1, radix) @ matrix).ravel()
-        else:
-            part[:] = np.matmul(matrix, part.reshape(-1, radix, stride)).ravel()
-        stride *= radix

@@ -23,7 +23,7 @@ class Purpose(enum.IntEnum):
     ROUNDING = 3
     FAULTS = 4
     ROTATION = 5
-    DROPOUT = 6
+    DROPOUT = 6  # 5 was the seed of a rotation that is gone
     TURNS = 7  # who may take part in which rounds, under differential privacy
     PHRASES = 15  # secret phrases: which words, and who types them
     ATTACK = 16  # whom fedkeys attack and audit play against, their sentences, its noise

@@ -14,7 +14,7 @@ from models.client_data import ClientData
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, Weights
-from orchestrator.encoding import Encoder
+from orchestrator.encoding import Encoder, l2_norm
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, learning_rates, load_trainer
 from orchestrator.rounds.round import ServerState
@@ -98,7 +98,7 @@ class UpdateMaker:
                 weight=client_weight(config, int(result["num_tokens"]), int(result["num_examples"])),
                 typed=typed,
                 sentences=tuple(sentences),
-                norm=float(np.sqrt(sum(np.sum(np.square(d, dtype=np.float64)) for d in delta))),
+                norm=l2_norm(delta),
             )
 
 

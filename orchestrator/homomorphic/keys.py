@@ -88,31 +88,27 @@ class PublicKey:
 
 
 class SecretKey:
-    """Decrypts. Neither printed nor pickled; `to_bytes` is the one way out.
+    """Decrypts. A secret key can be neither printed, pickled nor copied: it ends with its process.
 
     Args:
-      packed: as `to_bytes` returned.
+      packed: the coefficients in the wire's packing, as `generate_keys` makes them.
 
     Raises:
-      MalformedMessage: not a secret key of these parameters.
+      MalformedMessage: the bytes are no secret key of these parameters.
     """
 
     def __init__(self, parameters: BfvParameters, packed: bytes) -> None:
         library = _library(parameters)
         words = _require_words(packed, parameters.poly_degree, parameters, "secret key")
         self.parameters = parameters
-        self._key = library.context.from_secret_str(library.secret_key_prefix + words.tobytes())
-        self._decryptor = seal.Decryptor(library.context, self._key)
+        key = library.context.from_secret_str(library.secret_key_prefix + words.tobytes())
+        self._decryptor = seal.Decryptor(library.context, key)
 
     def __repr__(self) -> str:
         return "SecretKey(...)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret key is not pickled or copied: use to_bytes where it must be kept")
-
-    def to_bytes(self) -> bytes:
-        """The key's bytes: whoever has them reads every vector of the round."""
-        return _strip(self._key.to_string(), _library(self.parameters).secret_key_prefix, self.parameters)
+        raise TypeError("a secret key is neither pickled nor copied")
 
     def decrypt(self, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """The slots, uint32 [poly_degree], of one ciphertext.

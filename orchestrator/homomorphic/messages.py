@@ -19,13 +19,13 @@ from typing import Annotated, TypeVar, Union
 
 import msgspec
 import numpy as np
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from orchestrator import wire
 from orchestrator.homomorphic.errors import BadSignature, MalformedMessage
 from orchestrator.homomorphic.parameters import BfvParameters
+from orchestrator.signatures import is_signed
 from orchestrator.wire import Wire, exactly
 
 VERSION = 1
@@ -165,10 +165,8 @@ def require_signature(signature: bytes, identity: bytes, signed: bytes, who: str
     Raises:
       BadSignature: it is not.
     """
-    try:
-        Ed25519PublicKey.from_public_bytes(identity).verify(signature, signed)
-    except (InvalidSignature, ValueError):  # ValueError: bytes that are no public key
-        raise BadSignature(f"{who} did not sign this") from None
+    if not is_signed(signature, identity, signed):
+        raise BadSignature(f"{who} did not sign this")
 
 
 def pack_words(words: NDArray[np.uint64], parameters: BfvParameters) -> bytes:

@@ -15,12 +15,11 @@ from concurrent import futures
 from typing import Callable, Optional, Union
 
 import grpc
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from models.corpus import ClientId
 from orchestrator.network import messages
 from orchestrator.network.errors import PortInUse, WireError
+from orchestrator.signatures import is_signed
 from orchestrator.wire import encode
 
 Ticket = tuple[int, str]  # (round, stage) that a question belongs to
@@ -188,10 +187,7 @@ class Hub:
             is_fresh = self._nonces.pop(nonce, 0.0) >= time.monotonic()
         if client_id not in self._roster:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled")
-        try:
-            key = Ed25519PublicKey.from_public_bytes(self._roster[client_id])
-            key.verify(signature, messages.proof_bytes(nonce, client_id))
-        except (InvalidSignature, ValueError):
+        if not is_signed(signature, self._roster[client_id], messages.proof_bytes(nonce, client_id)):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is enrolled with another key")
         if not is_fresh:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} answered an old challenge")

@@ -15,13 +15,12 @@ from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
 from orchestrator.network.server import PROTOCOLS, max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Note, Party
-from orchestrator.rounds.build import model_size, require_summable
+from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.round import ServerState
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
-from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.run_config import RunConfig
 
@@ -128,11 +127,7 @@ def _begin(
     first_state: Callable[[], Any],
 ) -> ServerState:
     """The state before the first round. No word counts: nobody has told this server any."""
-    from models.cifg_lstm import initial_weights
-
     folder.create(config, vocabulary, build_identity(config, corpus, vocabulary, size.num_weights))
-    seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
-    weights = initial_weights(size, seed, None, config.model.initial_range)
-    state = ServerState(0, weights, first_state())
+    state = ServerState(0, first_weights(config, size, None), first_state())
     folder.save_checkpoint(state, config.rounds.keep_checkpoints)
     return state

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId
+from models.weights import Weights
 from orchestrator.aggregator import Cohort, Vector
-from orchestrator.encoding import Encoder, Weights
+from orchestrator.encoding import Encoder
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import update_noise

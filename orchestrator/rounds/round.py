@@ -17,8 +17,8 @@ import numpy as np
 from models.batches import Batches
 from models.corpus import ClientId
 from models.weights import Weights
-from orchestrator.aggregator import AggregateResult, Aggregator, Cohort, CostLedger, DropStage, Vector
-from orchestrator.encoding import AdaptiveClip, Encoder
+from orchestrator.aggregator import AggregateResult, Aggregator, Cohort, CostLedger, DropStage, Vector, total_digest
+from orchestrator.encoding import AdaptiveClip, Encoder, l2_norm
 from orchestrator.errors import BelowThreshold
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
@@ -209,12 +209,12 @@ def run_round(
         outcome="completed",
         selected=cohort.members,
         survivors=result.survivors,
-        metrics={**_metrics(tally), "update_norm": _norm(mean_delta), **clip_metrics},
+        metrics={**_metrics(tally), "update_norm": l2_norm(mean_delta), **clip_metrics},
         stage_s={},
         cost=result.cost,
         weights_sha256=weights_digest(after.model),
         epsilon=epsilon,
-        aggregate_sha256=hashlib.sha256(np.ascontiguousarray(result.total, "<u4").data).hexdigest(),
+        aggregate_sha256=total_digest(result.total),
         canary_products=canary_products,
     )
     return after, report
@@ -322,7 +322,7 @@ def _encoded(
             update = replace(update, delta=tuple(np.zeros_like(tensor) for tensor in update.delta), loss_sum=0.0)
         with stopwatch.stage("encode"):
             rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
-            norm = _norm(update.delta)
+            norm = l2_norm(update.delta)
             vector = encoder.encode(update.delta, functions.weight_of(update), rng)
         if functions.privacy is not None:
             with stopwatch.stage("noise"):
@@ -388,11 +388,6 @@ def _averaged(average: Optional[Weights], weights: Weights, round_num: int, deca
     if average is None:
         return weights
     return tuple(keep * a + (np.float32(1) - keep) * w for a, w in zip(average, weights))
-
-
-def _norm(tensors: Weights) -> float:
-    """L2 norm over all tensors together."""
-    return float(np.sqrt(sum(float(np.sum(np.square(t, dtype=np.float64))) for t in tensors)))
 
 
 def weights_digest(weights: Weights) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-import numpy as np
-
 from models.corpus import ClientId
-from orchestrator.aggregator import Cohort, Vector
+from orchestrator.aggregator import Cohort, Vector, total_digest
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import Privacy, Release, RoundReport, ServerState, weights_digest
@@ -149,7 +146,7 @@ class UpToNoise:
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
         """Raises _Summed with the sum's digest."""
-        raise _Summed(hashlib.sha256(np.ascontiguousarray(total, "<u4").data).hexdigest())
+        raise _Summed(total_digest(total))
 
 
 def _start_state(

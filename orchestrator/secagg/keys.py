@@ -11,12 +11,14 @@ import os
 import struct
 from typing import Optional
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from orchestrator import signatures
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -111,8 +113,4 @@ def sign(identity: Ed25519PrivateKey, purpose: bytes, session: bytes, sender: in
 
 def is_signed(signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes) -> bool:
     """Whether the signature is of this identity over just this purpose, session, sender and body."""
-    try:
-        Ed25519PublicKey.from_public_bytes(identity).verify(signature, context(purpose, session, sender) + body)
-    except (InvalidSignature, ValueError):  # ValueError: bytes that are no point of the curve
-        return False
-    return True
+    return signatures.is_signed(signature, identity, context(purpose, session, sender) + body)

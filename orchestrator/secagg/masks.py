@@ -53,13 +53,6 @@ def add_masks(vector: NDArray[np.uint32], masks: Iterable[Mask], num_threads: in
     return count
 
 
-def expand(seed: bytes, num_slots: int) -> NDArray[np.uint32]:
-    """The mask itself, uint32 [num_slots]: for tests and for reading; sums use add_masks."""
-    vector = np.zeros(num_slots, np.uint32)
-    add_masks(vector, [Mask(seed, 1)])
-    return vector
-
-
 def _pieces(vector: NDArray[np.uint32], num_pieces: int) -> list[tuple[NDArray[np.uint32], int]]:
     """The vector cut at whole AES blocks: (piece, index of its first block) each."""
     words_per_block = 4

@@ -219,18 +219,6 @@ class Unmasking(Message, frozen=True):
     key_shares: list[OwnedShare]
 
 
-MESSAGES = (
-    Invitation,
-    Advertisement,
-    Roster,
-    SealedShares,
-    Delivery,
-    MaskedVector,
-    Survivors,
-    Consent,
-    UnmaskRequest,
-    Unmasking,
-)
 M = TypeVar("M", bound=Message)
 
 

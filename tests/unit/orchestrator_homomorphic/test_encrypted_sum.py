@@ -375,19 +375,17 @@ def test_words_survive_packing(words, bits):
     assert messages.unpack_words(packed, parameters).tolist() == words
 
 
-def test_keys_survive_their_bytes():
+def test_a_public_key_survives_its_bytes():
     secret_key, public_key = generate_keys(SMALL)
-    again = SecretKey(SMALL, secret_key.to_bytes())
-    ciphertext = PublicKey(SMALL, public_key.to_bytes()).encrypt(np.array([1, 2**32 - 1], np.uint32))
-    assert again.decrypt(messages.unpack_words(ciphertext, SMALL))[:3].tolist() == [1, 2**32 - 1, 0]
-    assert again.to_bytes() == secret_key.to_bytes()
+    again = PublicKey(SMALL, public_key.to_bytes())
+    assert again.to_bytes() == public_key.to_bytes()
+    ciphertext = again.encrypt(np.array([1, 2**32 - 1], np.uint32))
+    assert secret_key.decrypt(messages.unpack_words(ciphertext, SMALL))[:3].tolist() == [1, 2**32 - 1, 0]
 
 
-@pytest.mark.parametrize("key_type", [PublicKey, SecretKey])
-def test_bytes_that_are_no_key_are_refused(key_type):
-    for key in generate_keys(SMALL):
-        if isinstance(key, key_type):
-            packed = key.to_bytes()
+@pytest.mark.parametrize(("key_type", "num_polynomials"), [(PublicKey, 2), (SecretKey, 1)])
+def test_bytes_that_are_no_key_are_refused(key_type, num_polynomials):
+    packed = messages.pack_words(np.ones(num_polynomials * SMALL.poly_degree, np.uint64), SMALL)
     for wrong in (b"", packed[:-1], packed + b"\0", b"\xff" * len(packed)):
         with pytest.raises(MalformedMessage):
             key_type(SMALL, wrong)
@@ -449,7 +447,7 @@ def test_the_secret_key_is_not_printed_pickled_or_copied(round_):
     assert repr(secret_key) == str(secret_key) == "SecretKey(...)"
     assert repr(round_.decryptor) == "SumDecryptor(key for one sum)"
     for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="not pickled or copied"):
+        with pytest.raises(TypeError, match="neither pickled nor copied"):
             duplicate(secret_key)
     with pytest.raises(TypeError):
         pickle.dumps(round_.decryptor)

@@ -15,7 +15,7 @@ from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.secagg import Policy, SecAgg, keys, messages
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import SecAggError
-from orchestrator.secagg.masks import Mask, expand
+from orchestrator.secagg.masks import Mask, add_masks
 from orchestrator.secagg.server import Server
 
 FALSE_ALARM = 1e-9  # of each test that draws random numbers
@@ -65,6 +65,12 @@ def test_two_masked_copies_of_one_vector_have_nothing_in_common():
         assert low <= np.count_nonzero(one % 256 == other % 256) <= high
 
 
+def without_mask(vector, seed) -> np.ndarray:
+    unmasked = vector.copy()
+    add_masks(unmasked, [Mask(seed, -1)])
+    return unmasked
+
+
 def _server_view(values) -> tuple[np.ndarray, np.ndarray]:
     """What a server knows at the end of a session: the vectors without the self masks, which it recovered; the total.
 
@@ -93,7 +99,7 @@ def _server_view(values) -> tuple[np.ndarray, np.ndarray]:
             server.receive(index, reply)
     seeds = [server._escrows[index].self_mask_seed(server._parameters.threshold) for index in range(len(values))]
     total, _ = server.total()
-    return np.stack([vector - expand(seed, num_slots) for vector, seed in zip(masked, seeds)]), total
+    return np.stack([without_mask(vector, seed) for vector, seed in zip(masked, seeds)]), total
 
 
 def test_the_view_does_not_change_when_two_inputs_are_swapped():
