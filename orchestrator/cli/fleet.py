@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import click
+import msgspec
 
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, note, prints, wrote
@@ -90,13 +91,14 @@ def _plan(config: RunConfig, preset: Optional[str], hours: int, self_check: bool
     from orchestrator.fleet.plan import plan_figures, plan_fleet
 
     plan = plan_fleet(config, hours, note)
-    figures = {"preset": preset, **plan_figures(plan)}
+    figures = plan_figures(plan)
+    printed = {"preset": preset, **msgspec.to_builtins(figures)}
     checks = []
     if self_check:
         from orchestrator.fleet.self_check import self_check as run_checks
 
         checks = run_checks(figures)
-        figures["checks"] = [check.as_dict() for check in checks]
+        printed["checks"] = [check.as_dict() for check in checks]
     if plot is not None:
         from orchestrator.report.plots.fleet import draw_plan
 
@@ -104,7 +106,7 @@ def _plan(config: RunConfig, preset: Optional[str], hours: int, self_check: bool
         wrote(plot)
     off = [check.name for check in checks if not check.ok]
     fault = f"outside of the published band: {'; '.join(off)}" if off else ""
-    return Output(figures, partial(print_plan, figures, checks), exit_code=3 if off else 0, fault=fault)
+    return Output(printed, partial(print_plan, figures, checks), exit_code=3 if off else 0, fault=fault)
 
 
 def _compare(config: RunConfig, policies: list[str], hours: int, train: bool) -> Output:

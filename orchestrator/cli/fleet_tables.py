@@ -11,39 +11,43 @@ from orchestrator.cli.output import cell, screen
 from orchestrator.units import duration_text, percent_text, size_text
 
 if TYPE_CHECKING:
+    from orchestrator.fleet.results import GroupShares, PlanFigures
     from orchestrator.fleet.self_check import Check
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def print_plan(figures: Mapping[str, Any], checks: Sequence[Check]) -> None:
+def print_plan(figures: PlanFigures, checks: Sequence[Check]) -> None:
     """Prints what `fedkeys fleet` found."""
     console = screen()
     console.print(
-        f"{figures['devices']:,} phones, {figures['hours']} virtual hours, {figures['aggregator']} sum, "
-        f"policy {figures['policy']}",
+        f"{figures.devices:,} phones, {figures.hours} virtual hours, {figures.aggregator} sum, policy {figures.policy}",
         style="bold",
     )
     for name, text in _headlines(figures):
         console.print(cell(f"{name:26} {text}"))
-    for name, label in (("eligible", "eligible phones"), ("check_ins", "check-ins"), ("rounds", "rounds")):
-        values = figures["by_hour"][name]
+    hours = figures.by_hour
+    for label, values in (
+        ("eligible phones", hours.eligible),
+        ("check-ins", hours.check_ins),
+        ("rounds", hours.rounds),
+    ):
         console.print(f"{label:26} {sparkline(values)}  {min(values):,.0f} to {max(values):,.0f} an hour (UTC)")
-    console.print(_participation_table(figures["participation"]))
+    console.print(_participation_table(figures.participation))
     if checks:
         console.print(_check_table(checks))
 
 
-def _headlines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lengths, ends = figures["round_s"], figures["check_ins"]
-    parts = [f"{k} {v:.1f} s" for k, v in figures["where_time_goes_s"].items() if v >= 0.05]
-    lost = [f"{cause.replace('_', ' ')} {sum(n.values()):,}" for cause, n in figures["drop_outs"].items()]
-    traffic = figures["gigabytes"]
+def _headlines(figures: PlanFigures) -> list[tuple[str, str]]:
+    lengths, ends = figures.round_s, figures.check_ins
+    parts = [f"{k} {v:.1f} s" for k, v in figures.where_time_goes_s.items() if v >= 0.05]
+    lost = [f"{cause.replace('_', ' ')} {sum(n.values()):,}" for cause, n in figures.drop_outs.items()]
+    traffic = figures.gigabytes
     return [
         (
             "rounds",
-            f"{figures['rounds']:,}, of which {figures['abandoned']:,} abandoned; "
-            f"{figures['selection_timeouts']:,} selections timed out",
+            f"{figures.rounds:,}, of which {figures.abandoned:,} abandoned; "
+            f"{figures.selection_timeouts:,} selections timed out",
         ),
         (
             "a round takes",
@@ -51,17 +55,17 @@ def _headlines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"p90 {duration_text(lengths['p90'])}",
         ),
         ("where the time goes", ", ".join(parts)),
-        ("updates that counted", f"{figures['updates']:,}, {figures['updates_per_hour']:,.0f} an hour"),
-        ("selected for each wanted", percent_text(figures["over_selection"])),
-        ("dropped out", f"{percent_text(figures['drop_out_rate'])} of the selected: {', '.join(lost)}"),
+        ("updates that counted", f"{figures.updates:,}, {figures.updates_per_hour:,.0f} an hour"),
+        ("selected for each wanted", percent_text(figures.over_selection)),
+        ("dropped out", f"{percent_text(figures.drop_out_rate)} of the selected: {', '.join(lost)}"),
         ("how check-ins ended", ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in ends.items())),
         (
             "traffic",
-            f"{size_text(1e9 * traffic['down'])} to the phones, {size_text(1e9 * traffic['up'])} from them; "
-            f"{size_text(figures['bytes_per_update'])} for each update that counted",
+            f"{size_text(1e9 * traffic.down)} to the phones, {size_text(1e9 * traffic.up)} from them; "
+            f"{size_text(figures.bytes_per_update)} for each update that counted",
         ),
-        ("eligible, best/worst hour", f"{figures['day_swing']:.2f}x"),
-        ("this took", f"{figures['wall_s']:.1f} s, {figures['peak_rss_mib']:,.0f} MiB"),
+        ("eligible, best/worst hour", f"{figures.day_swing:.2f}x"),
+        ("this took", f"{figures.wall_s:.1f} s, {figures.peak_rss_mib:,.0f} MiB"),
     ]
 
 
@@ -75,14 +79,14 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_BARS[round(8 * value / top)] for value in values)
 
 
-def _participation_table(participation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+def _participation_table(participation: Mapping[str, Mapping[str, GroupShares]]) -> Table:
     table = Table(title="Who takes part: shares of the fleet, of the selected, of the updates that counted")
     for column in ("", "", "fleet", "selected", "counted", "may not take part", "never counted"):
         table.add_column(column, justify="right" if column else "left")
     for grouping, groups in participation.items():
         for place, (name, row) in enumerate(groups.items()):
             label = "" if place else grouping.replace("_", " ")
-            shares = [row[k] for k in ("fleet", "selected", "completed", "not_allowed", "never_heard")]
+            shares = (row.fleet, row.selected, row.completed, row.not_allowed, row.never_heard)
             table.add_row(
                 label, cell(name), *(f"{share:.1%}" for share in shares), end_section=place == len(groups) - 1
             )

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 
 from models.weights import ModelSize
 from orchestrator.fleet.checkin import DROP_OUTS, Outcome
+from orchestrator.fleet.results import GroupShares, Hours, PlanFigures, Traffic
 from orchestrator.fleet.simulation import Simulation, build_simulation, groups_of
 from orchestrator.fleet.sync import PARTS, STAGES, FleetRound
 from orchestrator.settings.run_config import RunConfig
@@ -57,8 +58,8 @@ def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) ->
     return Plan(config, hours, simulation, tuple(rounds), time.perf_counter() - started)
 
 
-def plan_figures(plan: Plan) -> dict[str, Any]:
-    """The figures of `fedkeys fleet --json`."""
+def plan_figures(plan: Plan) -> PlanFigures:
+    """Returns what a plan comes to."""
     rounds, check_ins, config = plan.rounds, plan.simulation.check_ins, plan.config
     num_selected = sum(len(r.devices) for r in rounds)
     eligible = check_ins.eligible_curve(plan.hours)
@@ -66,38 +67,41 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
     num_completed = sum(int((r.outcomes == Outcome.COMPLETED).sum()) for r in rounds)
     lengths = [r.length_s for r in rounds] or [0.0]
     down, up = sum(r.bytes_down for r in rounds), sum(r.bytes_up for r in rounds)
-    return {
-        "policy": config.fleet.policy,
-        "aggregator": config.aggregation.aggregator,
-        "devices": len(plan.simulation.fleet),
-        "hours": plan.hours,
-        "rounds": len(rounds),
-        "abandoned": sum(bool(r.reason) for r in rounds),
-        "selection_timeouts": sum(r.timeouts for r in rounds),
-        "round_s": {f"p{q}": round(float(np.percentile(lengths, q)), 1) for q in (10, 50, 90)},
-        "where_time_goes_s": {
+    return PlanFigures(
+        policy=config.fleet.policy,
+        aggregator=config.aggregation.aggregator,
+        devices=len(plan.simulation.fleet),
+        hours=plan.hours,
+        rounds=len(rounds),
+        abandoned=sum(bool(r.reason) for r in rounds),
+        selection_timeouts=sum(r.timeouts for r in rounds),
+        round_s={f"p{q}": round(float(np.percentile(lengths, q)), 1) for q in (10, 50, 90)},
+        where_time_goes_s={
             part: round(float(np.mean([r.parts_s[part] for r in rounds] or [0.0])), 2) for part in PARTS
         },
-        "updates": num_completed,
-        "updates_per_hour": round(num_completed / plan.hours, 1),
-        "drop_out_rate": round(sum(r.num_dropped for r in rounds) / max(1, num_selected), 5),
-        "drop_outs": count_drop_outs(rounds),
-        "over_selection": round(num_selected / max(1, goal * len(rounds)), 4),
-        "day_swing": round(_swing(eligible), 3),
-        "check_ins": {outcome.name.lower(): int(count) for outcome, count in zip(Outcome, check_ins.outcomes) if count},
-        "by_hour": {
-            "eligible": [round(float(n), 1) for n in eligible],
-            "check_ins": np.pad(check_ins.check_ins, (0, plan.hours))[: plan.hours].tolist(),
-            "rounds": np.bincount(
-                [min(int(r.ended_s // 3600), plan.hours - 1) for r in rounds], minlength=plan.hours
-            ).tolist(),
-        },
-        "participation": participation(plan.simulation),
-        "gigabytes": {"down": round(down / 1e9, 3), "up": round(up / 1e9, 3)},
-        "bytes_per_update": round((down + up) / max(1, num_completed)),
-        "wall_s": round(plan.wall_s, 2),
-        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    }
+        updates=num_completed,
+        updates_per_hour=round(num_completed / plan.hours, 1),
+        drop_out_rate=round(sum(r.num_dropped for r in rounds) / max(1, num_selected), 5),
+        drop_outs=count_drop_outs(rounds),
+        over_selection=round(num_selected / max(1, goal * len(rounds)), 4),
+        day_swing=round(_swing(eligible), 3),
+        check_ins={outcome.name.lower(): int(count) for outcome, count in zip(Outcome, check_ins.outcomes) if count},
+        by_hour=_by_hour(plan, eligible),
+        participation=participation(plan.simulation),
+        gigabytes=Traffic(down=round(down / 1e9, 3), up=round(up / 1e9, 3)),
+        bytes_per_update=round((down + up) / max(1, num_completed)),
+        wall_s=round(plan.wall_s, 2),
+        peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
+
+
+def _by_hour(plan: Plan, eligible: np.ndarray) -> Hours:
+    ended = [min(int(r.ended_s // 3600), plan.hours - 1) for r in plan.rounds]
+    return Hours(
+        eligible=tuple(round(float(n), 1) for n in eligible),
+        check_ins=tuple(np.pad(plan.simulation.check_ins.check_ins, (0, plan.hours))[: plan.hours].tolist()),
+        rounds=tuple(np.bincount(ended, minlength=plan.hours).tolist()),
+    )
 
 
 def _swing(eligible: np.ndarray) -> float:
@@ -118,11 +122,10 @@ def count_drop_outs(rounds: Sequence[FleetRound]) -> dict[str, dict[str, int]]:
     }
 
 
-def participation(simulation: Simulation) -> dict[str, dict[str, dict[str, float]]]:
-    """{grouping: {group: its shares}}: of the fleet, of the participations, of the updates that counted; and the shares
-    of its own phones that may not take part, and that never had an update counted."""
+def participation(simulation: Simulation) -> dict[str, dict[str, GroupShares]]:
+    """Returns {grouping: {group: its shares}} of the groups that have phones."""
     check_ins, fleet = simulation.check_ins, simulation.fleet
-    result: dict[str, dict[str, dict[str, float]]] = {}
+    result: dict[str, dict[str, GroupShares]] = {}
     for grouping, (group_of, names) in groups_of(fleet).items():
         size = np.bincount(group_of, minlength=len(names))
         allowed = np.bincount(group_of, fleet.allowed, len(names))
@@ -130,14 +133,14 @@ def participation(simulation: Simulation) -> dict[str, dict[str, dict[str, float
         selected = np.bincount(group_of, check_ins.selected, len(names))
         completed = np.bincount(group_of, check_ins.completed, len(names))
         result[grouping] = {
-            name: {
-                "devices": int(size[i]),
-                "fleet": _share(size[i], size.sum()),
-                "selected": _share(selected[i], selected.sum()),
-                "completed": _share(completed[i], completed.sum()),
-                "not_allowed": _share(size[i] - allowed[i], size[i]),
-                "never_heard": _share(size[i] - heard[i], size[i]),
-            }
+            name: GroupShares(
+                devices=int(size[i]),
+                fleet=_share(size[i], size.sum()),
+                selected=_share(selected[i], selected.sum()),
+                completed=_share(completed[i], completed.sum()),
+                not_allowed=_share(size[i] - allowed[i], size[i]),
+                never_heard=_share(size[i] - heard[i], size[i]),
+            )
             for i, name in enumerate(names)
             if size[i]
         }

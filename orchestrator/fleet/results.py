@@ -1,4 +1,4 @@
-"""What a training under a fleet leaves in its folder: a field of each line of rounds.jsonl, and fleet_devices.json."""
+"""What a fleet comes to: the figures of a plan, the field `fleet` of a line of rounds.jsonl, and fleet_devices.json."""
 
 from __future__ import annotations
 
@@ -65,3 +65,73 @@ class Phone(msgspec.Struct, frozen=True):
     ram_mib: int
     step_s: float
     allowed: bool
+
+
+class Hours(msgspec.Struct, frozen=True):
+    """The virtual hours of a plan: eligible phones, check-ins and rounds of each."""
+
+    eligible: tuple[float, ...]
+    check_ins: tuple[float, ...]
+    rounds: tuple[int, ...]
+
+
+class GroupShares(msgspec.Struct, frozen=True):
+    """A group of phones.
+
+    Attributes:
+      devices: its phones.
+      fleet, selected, completed: its shares of the fleet, of the selected phones, and of the updates that counted.
+      not_allowed, never_heard: the shares of its phones that may not take part, and none of whose updates counted.
+    """
+
+    devices: int
+    fleet: float
+    selected: float
+    completed: float
+    not_allowed: float
+    never_heard: float
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What all phones received and sent."""
+
+    down: float
+    up: float
+
+
+class PlanFigures(msgspec.Struct, frozen=True):
+    """The figures of `fedkeys fleet --json`.
+
+    Attributes:
+      hours: how many virtual hours were simulated.
+      round_s, where_time_goes_s: virtual seconds of a round, selection included.
+      updates: the updates that counted. bytes_per_update: the traffic of each of them.
+      drop_out_rate: share of the selected phones. drop_outs: {cause: {stage of the sum: number of phones}}.
+      over_selection: phones selected for each that was wanted.
+      day_swing: eligible phones, highest hour over lowest; 0 if an hour has nobody.
+      participation: {grouping: {group: its shares}}.
+      wall_s, peak_rss_mib: what the simulation took.
+    """
+
+    policy: str
+    aggregator: str
+    devices: int
+    hours: int
+    rounds: int
+    abandoned: int
+    selection_timeouts: int
+    round_s: Mapping[str, float]
+    where_time_goes_s: Mapping[str, float]
+    updates: int
+    updates_per_hour: float
+    drop_out_rate: float
+    drop_outs: Mapping[str, Mapping[str, int]]
+    over_selection: float
+    day_swing: float
+    check_ins: Mapping[str, int]
+    by_hour: Hours
+    participation: Mapping[str, Mapping[str, GroupShares]]
+    gigabytes: Traffic
+    bytes_per_update: int
+    wall_s: float
+    peak_rss_mib: float

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from edge.fleet import profiles
+from orchestrator.fleet.results import PlanFigures
 
 # Bonawitz et al. 2019, "Towards Federated Learning at Scale: System Design", arXiv 1902.01046, section 9.
 _SOURCE = "Bonawitz et al. 2019"
@@ -29,12 +30,12 @@ class Check(NamedTuple):
         """Whether the simulated figure lies in its band."""
         return self.low <= self.simulated <= self.high
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**self._asdict(), "ok": self.ok}
 
 
-def self_check(figures: Mapping[str, Any]) -> list[Check]:
+def self_check(figures: PlanFigures) -> list[Check]:
     """The checks of `fedkeys fleet --self-check`, from the figures of a plan of whole days.
 
     The drop-out rate and the day's swing are what the behaviour is fitted to: those two checks say that the fit holds,
@@ -42,10 +43,10 @@ def self_check(figures: Mapping[str, Any]) -> list[Check]:
     out by 2018; with all that were in use in 2020 it takes just under two minutes.
     """
     return [
-        Check("seconds of a round, median", "2-3 minutes", 120.0, 180.0, figures["round_s"]["p50"], _SOURCE),
-        Check("drop-out rate", "6-10 %", 0.06, 0.10, figures["drop_out_rate"], _SOURCE),
-        Check("eligible phones, best hour over worst", "4x", 3.6, 4.4, figures["day_swing"], _SOURCE),
-        Check("phones selected for each wanted", "130 %", 1.29, 1.31, figures["over_selection"], _SOURCE),
+        Check("seconds of a round, median", "2-3 minutes", 120.0, 180.0, figures.round_s["p50"], _SOURCE),
+        Check("drop-out rate", "6-10 %", 0.06, 0.10, figures.drop_out_rate, _SOURCE),
+        Check("eligible phones, best hour over worst", "4x", 3.6, 4.4, figures.day_swing, _SOURCE),
+        Check("phones selected for each wanted", "130 %", 1.29, 1.31, figures.over_selection, _SOURCE),
         *_anchors(),
     ]
 

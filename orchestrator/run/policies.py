@@ -37,7 +37,7 @@ def compare_policies(
             raise ConfigError(f"--compare {policy!r}: it takes {' and '.join(POLICIES)}, with a comma between")
         own = _with_policy(config, policy)
         note(f"{policy}: {hours} virtual hours")
-        figures = plan_figures(plan_fleet(own, hours))
+        figures = msgspec.to_builtins(plan_figures(plan_fleet(own, hours)))
         for name in ("participation", "by_hour", "check_ins", "wall_s", "peak_rss_mib"):
             del figures[name]
         if training:

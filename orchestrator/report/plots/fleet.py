@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -19,49 +19,48 @@ from orchestrator.report.plots.style import STAGES, STYLE, TOP1, TOP3, new_axes,
 
 if TYPE_CHECKING:
     from orchestrator.fleet.plan import Plan
-    from orchestrator.fleet.results import FleetOfRound
+    from orchestrator.fleet.results import FleetOfRound, GroupShares, Hours, PlanFigures
 
 _BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#718096"
 
 
-def draw_plan(plan: Plan, figures: Mapping[str, Any], path: Path) -> None:
+def draw_plan(plan: Plan, figures: PlanFigures, path: Path) -> None:
     """Writes a PNG: the day, the rounds' lengths, where their time goes, and who takes part."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     day, lengths, time, people = figure.subplots(2, 2).ravel()
-    by_hour = figures["by_hour"]
-    _day_curve(day, by_hour)
+    _day_curve(day, figures.by_hour)
     lengths.hist([r.length_s for r in plan.rounds], bins=40, color=_BLUE)
     lengths.set(title="How long a round takes", xlabel="seconds, selection included", ylabel="rounds")
-    parts = {k: v for k, v in figures["where_time_goes_s"].items() if v >= 0.05}
+    parts = {k: v for k, v in figures.where_time_goes_s.items() if v >= 0.05}
     time.barh(list(parts)[::-1], list(parts.values())[::-1], color=_BLUE)
     time.set(title="Where a round's time goes, mean", xlabel="seconds")
-    _participation(people, figures["participation"])
+    _participation(people, figures.participation)
     figure.suptitle(
-        f"{figures['devices']:,} phones, {figures['rounds']:,} rounds in {figures['hours']} virtual hours, "
-        f"{figures['drop_out_rate']:.1%} of the selected drop out"
+        f"{figures.devices:,} phones, {figures.rounds:,} rounds in {figures.hours} virtual hours, "
+        f"{figures.drop_out_rate:.1%} of the selected drop out"
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_atomically(path, buffer.getvalue())
 
 
-def _day_curve(axes: Axes, by_hour: Mapping[str, Sequence[float]]) -> None:
-    hours = np.arange(len(by_hour["eligible"])) + 0.5
-    axes.plot(hours, by_hour["eligible"], color=_BLUE, label="eligible phones")
-    axes.plot(hours, by_hour["check_ins"], color=_GREY, linestyle="--", label="check-ins an hour")
+def _day_curve(axes: Axes, by_hour: Hours) -> None:
+    hours = np.arange(len(by_hour.eligible)) + 0.5
+    axes.plot(hours, by_hour.eligible, color=_BLUE, label="eligible phones")
+    axes.plot(hours, by_hour.check_ins, color=_GREY, linestyle="--", label="check-ins an hour")
     axes.set(title="The day, UTC", xlabel="virtual hour", ylabel="phones", ylim=(0, 1.4 * axes.dataLim.y1))
     rounds = axes.twinx()
-    rounds.step(hours, by_hour["rounds"], where="mid", color=_ORANGE, label="rounds an hour")
+    rounds.step(hours, by_hour.rounds, where="mid", color=_ORANGE, label="rounds an hour")
     rounds.set(ylabel="rounds", ylim=(0, 1.4 * rounds.dataLim.y1 or None))
     lines = [*axes.get_lines(), *rounds.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
 
 
-def _participation(axes: Axes, participation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+def _participation(axes: Axes, participation: Mapping[str, Mapping[str, GroupShares]]) -> None:
     rows = [(name, row) for groups in participation.values() for name, row in groups.items()]
     places = np.arange(len(rows))[::-1]
-    axes.barh(places + 0.2, [row["fleet"] for _, row in rows], height=0.38, color=_GREY, label="of the fleet")
-    axes.barh(places - 0.2, [row["completed"] for _, row in rows], height=0.38, color=_ORANGE, label="of the updates")
+    axes.barh(places + 0.2, [row.fleet for _, row in rows], height=0.38, color=_GREY, label="of the fleet")
+    axes.barh(places - 0.2, [row.completed for _, row in rows], height=0.38, color=_ORANGE, label="of the updates")
     axes.set_yticks(places, [name for name, _ in rows])
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axes.set_title("Who gets a say")
