@@ -1,4 +1,8 @@
-"""The commands of fedkeys as rows. A command's module is imported when the command is called, so --help is quick."""
+"""The commands of fedkeys as rows. A command's module is imported when the command is called, so --help is quick.
+
+To add a command, write it in a module of orchestrator/cli, where `prints` (orchestrator/cli/output.py) gives it --json,
+and add its row to the group that people will look for it in.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 DEVICES = options.SettingFlag("--devices", "fleet.devices", "Number of phones in the fleet.", int, "N")
 TRACE = options.SettingFlag(
-    "--trace", "fleet.trace", "Measured phones, or their measured behaviour (docs/fleet.md).", options.FILE, "FILE"
+    "--trace",
+    "fleet.trace",
+    "Measured phones, or their measured behaviour (docs/fleet.md).",
+    click.Path(dir_okay=False, resolve_path=True),
+    "FILE",
 )
 SEED = options.SettingFlag("--seed", "seed", "Seed of everything that is drawn.", int, "S")
 

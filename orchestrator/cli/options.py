@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Optional, Union
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,8 +16,6 @@ from orchestrator.settings.kinds import CLIENT_RUNTIMES, SUM_TRAITS, one_of_word
 from orchestrator.settings.presets import PRESETS
 from orchestrator.settings.sections import AggregationConfig, ClientConfig
 from orchestrator.settings.types import Setting
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Named(click.ParamType):
@@ -54,6 +52,15 @@ WORKERS_HELP = (
     "TFF workers: 'auto', a number, or host:port,host:port of remote ones. The settings decide if it is left out."
 )
 WORKERS = click.option("--workers", metavar="SPEC", help=WORKERS_HELP)
+
+
+_SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change any setting, as in --set server.learning_rate=0.01.",
+)
 
 
 @dataclass(frozen=True)
@@ -93,27 +100,19 @@ SEED = SettingFlag("--seed", "seed", "Seed of everything that the simulation dra
 TFF_WORKERS = SettingFlag("--workers", "runtime.workers", WORKERS_HELP, metavar="SPEC")
 
 
-def takes_settings(*flags: SettingFlag, free: bool = True) -> Callable[[Command], Command]:
+def takes_settings(*flags: SettingFlag, free: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds flags, and --set if `free`; the command gets `overrides`, the given settings by their dotted names.
 
     The command raises UsageError if a setting is given twice, by its flag and by --set.
     """
 
-    def decorate(function: Command) -> Command:
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def run(*args: Any, settings: tuple[str, ...] = (), **options: Any) -> Any:
+        def run(*args: object, settings: tuple[str, ...] = (), **options: Any) -> None:
             flagged = {flag.setting: options.pop(flag.parameter) for flag in flags}
-            return function(*args, overrides=_overrides(flagged, parse_settings(settings)), **options)
+            function(*args, overrides=_overrides(flagged, parse_settings(settings)), **options)
 
-        command: Any = run
-        if free:
-            command = click.option(
-                "--set",
-                "settings",
-                multiple=True,
-                metavar="KEY=VALUE",
-                help="Change any setting, as in --set server.learning_rate=0.01.",
-            )(command)
+        command: Callable[..., None] = _SET(run) if free else run
         for flag in reversed(flags):
             option = click.option(flag.flag, flag.parameter, type=flag.type, metavar=flag.metavar, help=flag.help)
             command = option(command)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import options
+from orchestrator.cli.commands import cli
 from orchestrator.errors import ConfigError
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig
@@ -50,6 +51,13 @@ def test_a_text_is_found_from_every_folder(flag, tmp_path, monkeypatch):
 def test_a_setting_is_given_once(tmp_path):
     code, line = overrides_of(tmp_path, "--rounds", "5", "--set", "rounds.count=6")
     assert (code, line) == (2, "Error: --set rounds.count and the flag for it are both given: leave one out")
+
+
+def test_the_trace_of_a_fleet_is_found_from_every_folder(tmp_path, monkeypatch):
+    (tmp_path / "phones.csv").write_text("not,what,it,takes\n")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["fleet", "--hours", "1", "--trace", "phones.csv"])
+    assert f"{tmp_path}/phones.csv" in str(done.exception)
 
 
 def test_set_wants_an_equals_sign(tmp_path):
