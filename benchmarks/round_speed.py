@@ -234,7 +234,8 @@ def main(as_json: bool, repeats: int, num_batches: int) -> None:
 
     import tensorflow as tf
 
-    from models.cifg_lstm import ModelSize, initial_weights
+    from models.cifg_lstm import initial_weights
+    from models.weights import ModelSize
     from tff_pipelines.client_work import build_client_work
     from tff_pipelines.runtime import Runtime
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from models import cifg_lstm
 from models.batches import Batches
+from models.cifg_lstm import Dropout, Pull, Tensors, sgd_step
+from models.client_result import ClientResult
 from models.weights import ModelSize, Weights
 
-Trainer = Callable[[Weights, float, int, Batches], Mapping[str, Any]]
+Trainer = Callable[[Weights, float, int, Batches], ClientResult]
 
 
 def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0) -> tf.function:
-    """The function (weights, learning_rate, seed, batches) -> result that one client runs.
-
-    A result is an ordered dict: `delta` (server's weights minus the client's: TFF's sign, a pseudo-gradient),
-    `loss_sum` (nats over the client's positions, each at the weights of its step), `num_tokens` (real positions
-    trained on, all epochs), `num_examples` (sentences, all epochs), `is_finite` (False if a weight went non-finite).
+    """The function (weights, learning_rate, seed, batches) -> ClientResult, of tensors, that one client runs.
 
     Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
@@ -31,21 +27,25 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout:
     """
 
     @tf.function
-    def train(start: Any, learning_rate: Any, seed: Any, batches: Any) -> Any:
+    def train(
+        start: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, batches: Batches
+    ) -> collections.OrderedDict[str, tf.Tensor]:
         tokens, targets, mask = batches
         # Clients of a round share its seed: their own words make each one's dropout its own.
         client_seed = seed + tf.reduce_sum(tokens)
 
-        def step(i: Any, weights: Any, loss_sum: Any, num_tokens: Any) -> Any:
-            weights, loss, tokens_of_batch = cifg_lstm.sgd_step(
+        def step(
+            i: tf.Tensor, weights: Tensors, loss_sum: tf.Tensor, num_tokens: tf.Tensor
+        ) -> tuple[tf.Tensor, Tensors, tf.Tensor, tf.Tensor]:
+            weights, loss, tokens_of_batch = sgd_step(
                 weights,
                 tokens[i],
                 targets[i],
                 mask[i],
                 learning_rate,
                 clip_norm,
-                (proximal, start) if proximal else None,
-                (dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
+                Pull(proximal, start) if proximal else None,
+                Dropout(dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
             )
             return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
 
@@ -77,7 +77,7 @@ def build_trainer(
         Batches(ids, ids, tf.TensorSpec([None, None, time], tf.float32)),
     )
 
-    def trainer(weights: Weights, learning_rate: float, seed: int, batches: Batches) -> Mapping[str, Any]:
+    def trainer(weights: Weights, learning_rate: float, seed: int, batches: Batches) -> ClientResult:
         result = train(
             tuple(map(tf.constant, weights)),
             tf.constant(np.float32(learning_rate)),

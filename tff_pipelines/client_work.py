@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+import collections
 
-from models import cifg_lstm
+import numpy as np
+import tensorflow as tf
+
 from models.batches import Batches
+from models.cifg_lstm import Tensors
 from models.local_training import build_local_training
+from models.weights import ModelSize
 from tff_pipelines.framework import tff
 
 
-def weights_type(size: cifg_lstm.ModelSize) -> tff.Type:
+def weights_type(size: ModelSize) -> tff.Type:
     """TFF's type of the model's weights: a tuple of float32 tensors."""
     return tff.types.to_type(tuple((np.float32, shape) for shape in size.shapes))
 
@@ -31,13 +35,11 @@ def batches_type(time: int) -> tff.Type:
 
 
 def build_client_work(
-    size: cifg_lstm.ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+    size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
 ) -> tff.Computation:
     """The computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, batches@CLIENTS) -> results@CLIENTS.
 
-    A result is an ordered dict: `delta` (server's weights minus the client's: TFF's sign, a pseudo-gradient),
-    `loss_sum` (nats over the client's positions, each at the weights of its step), `num_tokens` (real positions
-    trained on, all epochs), `num_examples` (sentences, all epochs), `is_finite` (False if a weight went non-finite).
+    A result is an ordered dict with the fields of models.client_result.ClientResult.
 
     Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
@@ -51,7 +53,9 @@ def build_client_work(
     train = build_local_training(clip_norm, proximal, dropout)
 
     @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, batches_type(time))
-    def train_client(weights, learning_rate, seed, batches):
+    def train_client(
+        weights: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, batches: Batches
+    ) -> collections.OrderedDict[str, tf.Tensor]:
         return train(tuple(weights), learning_rate, seed, batches)
 
     @tff.federated_computation(
@@ -60,7 +64,7 @@ def build_client_work(
         tff.FederatedType(np.int32, tff.SERVER),
         tff.FederatedType(batches_type(time), tff.CLIENTS),
     )
-    def client_work(weights, learning_rate, seed, batches):
+    def client_work(weights: tff.Value, learning_rate: tff.Value, seed: tff.Value, batches: tff.Value) -> tff.Value:
         return tff.federated_map(
             train_client,
             (

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
 
-from models import cifg_lstm
+from models import inference
+from models.batches import Batches
+from models.cifg_lstm import Tensors
 from models.local_training import build_local_training
+from models.weights import ModelSize
 from tff_pipelines.client_work import batches_type, weights_type
 from tff_pipelines.framework import tff
 
+Sums = collections.OrderedDict[str, tf.Tensor]  # the fields of models.inference.RecallSums
 
-def _build_scoring(vocabulary_size: int):
-    """The function (weights, batches) -> sums that one client runs."""
+
+def _build_scoring(vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
+    """The function that one client runs."""
 
     @tf.function
-    def score(weights, batches):
+    def score(weights: Tensors, batches: Batches) -> Sums:
         tokens, targets, mask = batches
 
-        def step(i, sums):
-            of_batch = cifg_lstm.recall_sums(weights, tokens[i], targets[i], mask[i], vocabulary_size)
+        def step(i: tf.Tensor, sums: Tensors) -> tuple[tf.Tensor, Tensors]:
+            of_batch = inference.recall_sums(weights, tokens[i], targets[i], mask[i], vocabulary_size)
             return i + 1, tuple(a + b for a, b in zip(sums, of_batch))
 
-        zero = tuple(tf.constant(0.0) for _ in cifg_lstm.RecallSums._fields)
+        zero = tuple(tf.constant(0.0) for _ in inference.RecallSums._fields)
         _, sums = tf.while_loop(lambda i, _: i < tf.shape(tokens)[0], step, (0, zero), parallel_iterations=1)
-        return collections.OrderedDict(zip(cifg_lstm.RecallSums._fields, sums))
+        return collections.OrderedDict(zip(inference.RecallSums._fields, sums))
 
     return score
 
 
-def build_evaluation(size: cifg_lstm.ModelSize, time: int, vocabulary_size: int) -> tff.Computation:
+def build_evaluation(size: ModelSize, time: int, vocabulary_size: int) -> tff.Computation:
     """The computation (weights@SERVER, batches@CLIENTS) -> sums@CLIENTS.
 
-    Sums is an ordered dict of float32 scalars with the fields of models.cifg_lstm.RecallSums.
+    Sums is an ordered dict of float32 scalars with the fields of models.inference.RecallSums.
 
     Args:
       size: the model's size.
@@ -46,20 +52,20 @@ def build_evaluation(size: cifg_lstm.ModelSize, time: int, vocabulary_size: int)
     score = _build_scoring(vocabulary_size)
 
     @tff.tensorflow.computation(weights_type(size), batches_type(time))
-    def evaluate_client(weights, batches):
+    def evaluate_client(weights: Tensors, batches: Batches) -> Sums:
         return score(tuple(weights), batches)
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER), tff.FederatedType(batches_type(time), tff.CLIENTS)
     )
-    def evaluation(weights, batches):
+    def evaluation(weights: tff.Value, batches: tff.Value) -> tff.Value:
         return tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), batches))
 
     return evaluation
 
 
 def build_personalisation(
-    size: cifg_lstm.ModelSize,
+    size: ModelSize,
     time: int,
     vocabulary_size: int,
     clip_norm: float = 0.0,
@@ -76,7 +82,9 @@ def build_personalisation(
     data_type = collections.OrderedDict(history=batches_type(time), held_out=batches_type(time))
 
     @tff.tensorflow.computation(weights_type(size), np.float32, data_type)
-    def personalise_client(weights, learning_rate, data):
+    def personalise_client(
+        weights: Tensors, learning_rate: tf.Tensor, data: Mapping[str, Batches]
+    ) -> collections.OrderedDict[str, Union[Sums, list[Sums]]]:
         start = tuple(weights)
         delta = train(start, learning_rate, 0, data["history"])["delta"]
         after = [score(tuple(w - step * d for w, d in zip(start, delta)), data["held_out"]) for step in steps]
@@ -87,7 +95,7 @@ def build_personalisation(
         tff.FederatedType(np.float32, tff.SERVER),
         tff.FederatedType(data_type, tff.CLIENTS),
     )
-    def personalisation(weights, learning_rate, data):
+    def personalisation(weights: tff.Value, learning_rate: tff.Value, data: tff.Value) -> tff.Value:
         return tff.federated_map(
             personalise_client,
             (tff.federated_broadcast(weights), tff.federated_broadcast(learning_rate), data),
@@ -104,12 +112,12 @@ def build_word_counts(vocabulary_size: int) -> tff.Computation:
     """
 
     @tff.tensorflow.computation(tff.TensorType(np.int32, [None]))
-    def count(ids):
+    def count(ids: tf.Tensor) -> tf.Tensor:
         counts = tf.math.bincount(ids, minlength=vocabulary_size, maxlength=vocabulary_size, dtype=tf.int64)
         return tf.ensure_shape(counts, [vocabulary_size])
 
     @tff.federated_computation(tff.FederatedType(tff.TensorType(np.int32, [None]), tff.CLIENTS))
-    def word_counts(ids):
+    def word_counts(ids: tff.Value) -> tff.Value:
         return tff.federated_sum(tff.federated_map(count, ids))
 
     return word_counts

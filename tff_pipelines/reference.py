@@ -1,44 +1,21 @@
 """The whole round inside TFF, from tff.learning: the oracle that the split round is compared with.
 
-It shares nothing with the split round but the model's size and the server's optimiser: the loss is written in the
-plainest way, padded, and TensorFlow differentiates it.
+It shares nothing with the split round but the model's size and the server's optimiser: the loss is
+models.plain_loss's, and TensorFlow differentiates it.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
+from typing import Optional
 
 import tensorflow as tf
 
-from models.cifg_lstm import ModelSize, Weights
-from models.vocabulary import PAD
+from models.cifg_lstm import Tensors
+from models.plain_loss import plain_loss
+from models.weights import ModelSize, Weights
 from tff_pipelines.framework import tff
-
-
-def plain_loss(weights, tokens: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy in nats over the positions whose target is not PAD; for autodiff.
-
-    Args:
-      weights: as in models.cifg_lstm.
-      tokens, targets: int32 [batch, time], `time` static.
-    """
-    embedding, kernel, bias, projection, output_bias = weights
-    batch = tf.shape(tokens)[0]
-    hidden = tf.zeros([batch, projection.shape[1]])
-    cell = tf.zeros([batch, projection.shape[0]])
-    outputs = []
-    for step in range(tokens.shape[1]):
-        embedded = tf.nn.embedding_lookup(embedding, tokens[:, step])
-        gates = tf.matmul(tf.concat([embedded, hidden], 1), kernel) + bias
-        forget, output, candidate = tf.split(gates, 3, axis=1)
-        forget, output, candidate = tf.sigmoid(forget), tf.sigmoid(output), tf.tanh(candidate)
-        cell = forget * cell + (1.0 - forget) * candidate
-        hidden = tf.matmul(output * tf.tanh(cell), projection)
-        outputs.append(hidden)
-    logits = tf.einsum("btd,vd->btv", tf.stack(outputs, 1), embedding) + output_bias
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-    mask = tf.cast(tf.not_equal(targets, PAD), tf.float32)
-    return tf.reduce_sum(losses * mask) / tf.maximum(tf.reduce_sum(mask), 1.0)
 
 
 def build_reference_round(
@@ -61,7 +38,7 @@ def build_reference_round(
     tokens_spec = tf.TensorSpec([None, time], tf.int32)
 
     @tf.function
-    def predict(model_weights, inputs, training):
+    def predict(model_weights: tuple[Tensors, Tensors], inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         del training
         # The loss needs the weights of each step and tff.learning hands it only predictions: predict the loss.
         tokens, targets = inputs["tokens"], inputs["targets"]
@@ -69,7 +46,7 @@ def build_reference_round(
         return tf.fill([tf.shape(tokens)[0]], loss)
 
     @tf.function
-    def loss_fn(predictions, labels, sample_weight=None):
+    def loss_fn(predictions: tf.Tensor, labels: tf.Tensor, sample_weight: Optional[tf.Tensor] = None) -> tf.Tensor:
         del labels, sample_weight
         return tf.reduce_mean(predictions)
 

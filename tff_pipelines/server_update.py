@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from models.cifg_lstm import ModelSize
+from models.cifg_lstm import Tensors
+from models.weights import ModelSize
 from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
 from tff_pipelines.client_work import weights_type
 from tff_pipelines.framework import tff
+
+State = Mapping[str, object]  # of TFF's optimiser: its settings and its moments
 
 
 class ServerUpdate(NamedTuple):
@@ -43,18 +47,20 @@ def build_server_update(size: ModelSize, optimizer: tff.learning.optimizers.Opti
     model_type = weights_type(size)
 
     @tff.tensorflow.computation
-    def initial_state():
+    def initial_state() -> State:
         return optimizer.initialize(specs)
 
     state_type = initial_state.type_signature.result
 
     @tff.tensorflow.computation(state_type, model_type, model_type, np.float32)
-    def step(state, weights, mean_delta, learning_rate):
+    def step(
+        state: State, weights: Tensors, mean_delta: Tensors, learning_rate: tf.Tensor
+    ) -> tuple[State, tuple[tf.Tensor, ...]]:
         state = optimizer.set_hparams(state, {"learning_rate": learning_rate})
         return optimizer.next(state, tuple(weights), tuple(mean_delta))
 
     @tff.federated_computation
-    def initialize():
+    def initialize() -> tff.Value:
         return tff.federated_eval(initial_state, tff.SERVER)
 
     @tff.federated_computation(
@@ -63,7 +69,7 @@ def build_server_update(size: ModelSize, optimizer: tff.learning.optimizers.Opti
         tff.FederatedType(model_type, tff.SERVER),
         tff.FederatedType(np.float32, tff.SERVER),
     )
-    def next_fn(state, weights, mean_delta, learning_rate):
+    def next_fn(state: tff.Value, weights: tff.Value, mean_delta: tff.Value, learning_rate: tff.Value) -> tff.Value:
         return tff.federated_map(step, (state, weights, mean_delta, learning_rate))
 
     return ServerUpdate(initialize, next_fn)

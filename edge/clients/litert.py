@@ -110,7 +110,7 @@ class TrainableModel:
         return float(got["loss"]), float(got["num_tokens"])
 
     def evaluate(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        """The sums of models.cifg_lstm.RecallSums over a batch [batch, time]."""
+        """The sums of models.inference.RecallSums over a batch [batch, time]."""
         return {name: float(v) for name, v in self._run("eval", tokens=tokens, targets=targets, mask=mask).items()}
 
 

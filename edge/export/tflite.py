@@ -134,11 +134,11 @@ def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
     """The one-step model with constant weights: int8 matrices, or float32 to compare them with."""
     import tensorflow as tf
 
-    from models import cifg_lstm
+    from models import inference
 
     constants = tuple(tf.constant(w) for w in weights)
     spec = signatures(ModelSize.of(weights), 1)[INFER_FILE]["infer"]
-    functions = {"infer": _traced(spec, lambda **inputs: _stroke(cifg_lstm.key_stroke(constants, **inputs)))}
+    functions = {"infer": _traced(spec, lambda **inputs: _stroke(inference.key_stroke(constants, **inputs)))}
     content = _convert(tf.Module(), functions)
     return with_int8_matrices(content) if quantised else content
 
@@ -209,15 +209,15 @@ def _train(weights: tuple, clip_norm: float, tokens: Any, targets: Any, mask: An
 
 
 def _score(weights: tuple, **batch: Any) -> dict:
-    from models import cifg_lstm
+    from models import inference
 
-    return cifg_lstm.recall_sums(weights, **batch, vocabulary_size=int(weights[0].shape[0]), padded=True)._asdict()
+    return inference.recall_sums(weights, **batch, vocabulary_size=int(weights[0].shape[0]), padded=True)._asdict()
 
 
 def _infer(weights: tuple, **inputs: Any) -> dict:
-    from models import cifg_lstm
+    from models import inference
 
-    return _stroke(cifg_lstm.key_stroke(weights, **inputs))
+    return _stroke(inference.key_stroke(weights, **inputs))
 
 
 def _stroke(stroke: Any) -> dict:

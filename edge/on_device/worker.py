@@ -103,6 +103,7 @@ class _Tensorflow:
         import tensorflow as tf
 
         from models.cifg_lstm import sgd_step
+        from models.plain_loss import plain_loss
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -111,9 +112,9 @@ class _Tensorflow:
         self._weights = [tf.Variable(w) for w in self._start]
         rate = tf.constant(LEARNING_RATE)
 
-        def plain(tokens: Any, targets: Any, mask: Any) -> Any:
+        def plain(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = _plain_loss(self._weights, tokens, targets, mask)
+                loss = plain_loss(self._weights, tokens, targets)
             gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._weights)]
             scale = rate
             if clip_norm > 0:
@@ -122,7 +123,7 @@ class _Tensorflow:
                 variable.assign_sub(scale * gradient)
             return loss
 
-        def own(tokens: Any, targets: Any, mask: Any) -> Any:
+        def own(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             weights = [variable.read_value() for variable in self._weights]
             after, loss_sum, num_tokens = sgd_step(weights, tokens, targets, mask, rate, clip_norm)
             for variable, value in zip(self._weights, after):
@@ -154,27 +155,6 @@ class _Tensorflow:
 
         arrays = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
         return tuple(tf.constant(array) for array in arrays)
-
-
-def _plain_loss(weights: Any, tokens: Any, targets: Any, mask: Any) -> Any:
-    """Mean cross-entropy over the real positions, written as one writes it for autodiff."""
-    import tensorflow as tf
-
-    embedding, kernel, bias, projection, output_bias = weights
-    hidden = tf.zeros([tf.shape(tokens)[0], projection.shape[1]])
-    cell = tf.zeros([tf.shape(tokens)[0], projection.shape[0]])
-    embedded, outputs = tf.nn.embedding_lookup(embedding, tokens), []
-    for step in range(tokens.shape[1]):
-        gates = tf.matmul(tf.concat([embedded[:, step], hidden], 1), kernel) + bias
-        forget, output, candidate = tf.split(gates, 3, axis=1)
-        forget, output, candidate = tf.sigmoid(forget), tf.sigmoid(output), tf.tanh(candidate)
-        cell = forget * cell + (1.0 - forget) * candidate
-        hidden = tf.matmul(output * tf.tanh(cell), projection)
-        outputs.append(hidden)
-    rows = tf.reshape(tf.stack(outputs, 1), [-1, projection.shape[1]])
-    logits = tf.matmul(rows, embedding, transpose_b=True) + output_bias
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.reshape(targets, [-1]), logits=logits)
-    return tf.reduce_sum(losses * tf.reshape(mask, [-1])) / tf.maximum(tf.reduce_sum(mask), 1.0)
 
 
 def peak_rss_mib() -> float:

@@ -168,7 +168,7 @@ def phrase_losses(weights: Weights, phrases: Sequence[NDArray[np.int32]], max_wo
     """Minus the log-probability, in nats, of each phrase as a whole sentence, float64 [phrases]."""
     import tensorflow as tf
 
-    from models.cifg_lstm import next_word_probabilities
+    from models.inference import next_word_probabilities
 
     constants = tuple(map(tf.constant, weights))
     losses = []

@@ -47,7 +47,7 @@ def build_step(weights: Weights) -> Step:
     """One step of the model's recurrence, on arrays; loads TensorFlow."""
     import tensorflow as tf
 
-    from models.cifg_lstm import recurrent_step
+    from models.inference import recurrent_step
 
     constants = tuple(map(tf.constant, weights))
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import tensorflow as tf
 
-from models import cifg_lstm
+from models import inference
 from models.batches import build_batches
 from models.client_data import Sentences
 from models.corpus import ClientId
@@ -25,6 +25,7 @@ from models.metrics import (
 )
 from models.ngram import KneserNey, build_kneser_ney, previous_two
 from models.vocabulary import NUM_SPECIAL, UNK
+from models.weights import ModelSize, Weights
 from orchestrator.evaluation.personal import personal_figures
 from orchestrator.evaluation.prediction import Predictor
 from orchestrator.evaluation.results import (
@@ -69,7 +70,7 @@ def evaluate_run(
         note("starting the TFF workers")
     with borrow(runtime, config.runtime.workers) as runtime:
         note("federated evaluation on the test people")
-        size = cifg_lstm.ModelSize.of(state.model)
+        size = ModelSize.of(state.model)
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config)}
@@ -145,11 +146,11 @@ class _Chunk:
 class _Scorer:
     """Scores model, bars and mixture on the same positions."""
 
-    def __init__(self, weights: cifg_lstm.Weights, trigram: KneserNey, time_steps: int):
+    def __init__(self, weights: Weights, trigram: KneserNey, time_steps: int):
         self._weights = tuple(map(tf.constant, weights))
         self._trigram, self._time = trigram, time_steps
         self._probabilities = tf.function(
-            cifg_lstm.next_word_probabilities,
+            inference.next_word_probabilities,
             reduce_retracing=True,
         )
 
@@ -169,7 +170,7 @@ class _Scorer:
                         person,
                         target[scored],
                         previous_two(tokens)[at[:, 0], at[:, 1]],
-                        cifg_lstm.over_vocabulary(probabilities.numpy()[scored], size),
+                        inference.over_vocabulary(probabilities.numpy()[scored], size),
                     )
 
     def best_mixing_weight(self, people: Mapping[ClientId, Sentences]) -> float:

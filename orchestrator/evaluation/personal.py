@@ -8,11 +8,11 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from models import cifg_lstm
 from models.batches import build_batches
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums, difference_interval, summarise
+from models.weights import ModelSize, Weights
 from orchestrator.evaluation.results import Personalised
 from orchestrator.rounds.evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
@@ -44,7 +44,7 @@ def personal_figures(
     config: RunConfig,
     corpus: Corpus,
     data: ClientData,
-    weights: cifg_lstm.Weights,
+    weights: Weights,
     note: Callable[[str], None],
 ) -> Optional[Personalised]:
     """The figures of `fedkeys evaluate --personalise`, its setting chosen on the dev people; None if texts are short.
@@ -86,9 +86,9 @@ def _long_texts(
 class _Tuner:
     """Fine-tunes and scores in TFF."""
 
-    def __init__(self, runtime: Runtime, config: RunConfig, data: ClientData, weights: cifg_lstm.Weights):
+    def __init__(self, runtime: Runtime, config: RunConfig, data: ClientData, weights: Weights):
         self._runtime, self._config, self._weights = runtime, config, weights
-        self._size = cifg_lstm.ModelSize.of(weights)
+        self._size = ModelSize.of(weights)
         self._computation = build_personalisation(
             self._size, config.data.max_words, data.vocabulary.size, config.client.clip_norm, _STEPS
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models import cifg_lstm
+from models import inference
 from models.batches import build_batches
 from models.tokeniser import split_sentences
 from models.vocabulary import NUM_SPECIAL, Vocabulary
@@ -40,7 +40,7 @@ class Predictor:
         context = np.append(words, NUM_SPECIAL)[-self._time :]
         num_rows = int(self._weights[0].shape[0])
         batch = build_batches([context], batch_size=1, time=self._time, vocabulary_size=num_rows)
-        probabilities, _ = cifg_lstm.next_word_probabilities(self._weights, batch.tokens[0], batch.mask[0])
+        probabilities, _ = inference.next_word_probabilities(self._weights, batch.tokens[0], batch.mask[0])
         of_next = probabilities.numpy()[len(context) - 1]
         best = np.argsort(-of_next[NUM_SPECIAL:], kind="stable")[:count] + NUM_SPECIAL
         return tuple(Prediction(self._vocabulary.words[i], float(of_next[i])) for i in best)

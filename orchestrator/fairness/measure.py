@@ -10,10 +10,10 @@ from typing import Any, Optional
 
 import msgspec
 
-from models import cifg_lstm
 from models.client_data import ClientData
 from models.corpus import ClientId
 from models.files import write_atomically
+from models.weights import ModelSize
 from orchestrator.errors import FairnessError
 from orchestrator.fairness import attributes, figures
 from orchestrator.fairness.attributes import Labels
@@ -76,7 +76,7 @@ def measure_fairness(
     of_scored = [labels for labels in given if labels.says_something(scored)]
     note(f"federated evaluation on {len(scored)} {options.people} people")
     with borrow(runtime, config.runtime.workers) as runtime:
-        evaluation = build_evaluation(cifg_lstm.ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
+        evaluation = build_evaluation(ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
         sums = federated_sums(runtime, evaluation, state.model, batches, config)
     secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)

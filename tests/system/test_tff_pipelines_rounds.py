@@ -17,8 +17,10 @@ import pytest
 import tensorflow as tf
 
 from models.batches import build_batches
-from models.cifg_lstm import ModelSize, initial_weights
+from models.cifg_lstm import initial_weights
+from models.plain_loss import plain_loss
 from models.vocabulary import NUM_SPECIAL, PAD
+from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.rounds.round import weights_digest
@@ -140,7 +142,7 @@ def test_one_client_with_one_step_is_sgd(runtime, start, clients):
     batch = batches_of(sentences)
     variables = [tf.Variable(w) for w in start]
     with tf.GradientTape() as tape:
-        loss = reference.plain_loss(variables, tf.constant(batch.tokens[0]), tf.constant(batch.targets[0]))
+        loss = plain_loss(variables, tf.constant(batch.tokens[0]), tf.constant(batch.targets[0]))
     for before, gradient, after in zip(start, tape.gradient(loss, variables), weights):
         np.testing.assert_allclose(after, before - RATE * tf.convert_to_tensor(gradient), atol=1e-5)
 
@@ -164,7 +166,7 @@ def test_a_diverged_client_says_so(runtime, start, clients):
 
 
 def test_federated_evaluation_equals_a_plain_loop(runtime, start, clients):
-    from models.cifg_lstm import recall_sums
+    from models.inference import recall_sums
 
     evaluation = build_evaluation(SIZE, TIME, 40)
     results = list(runtime.map_clients(evaluation, (start,), map(batches_of, clients), 3))

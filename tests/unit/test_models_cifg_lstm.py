@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import cifg_lstm, metrics
+from models import cifg_lstm, inference, metrics
 from models.batches import build_batches
-from models.cifg_lstm import ModelSize
 from models.vocabulary import NUM_SPECIAL, PAD, UNK
+from models.weights import WEIGHT_NAMES, ModelSize
 
 SIZE = ModelSize(vocabulary_size=23, embedding_size=6, num_cells=9)
 TIME = 5
@@ -92,14 +92,14 @@ def test_gradient_equals_autodiff_for_every_length(weights, longest):
         loss, expected = autodiff(weights, tokens, targets, mask)
         got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask)
         assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-        for name, mine, theirs in zip(cifg_lstm.WEIGHT_NAMES, got.gradients, expected):
+        for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
             np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
 def test_gradient_under_dropout_equals_autodiff_with_the_same_factors(weights):
     tokens, targets, mask = ragged_batch(4)
     rate, seed = 0.4, tf.constant([5, 6])
-    where = cifg_lstm.next_word_probabilities(weights, tokens, mask)[1].numpy()
+    where = inference.next_word_probabilities(weights, tokens, mask)[1].numpy()
     keep = []
     for offset in (0, 1):
         rows = cifg_lstm._keep_factors(rate, seed + [0, offset], len(where), SIZE.embedding_size)
@@ -109,9 +109,9 @@ def test_gradient_under_dropout_equals_autodiff_with_the_same_factors(weights):
     assert not np.array_equal(*keep)
     assert set(np.unique(keep).round(4)) == {0.0, np.float32(1 / 0.6).round(4)}
     loss, expected = autodiff(weights, tokens, targets, mask, keep)
-    got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask, (rate, seed))
+    got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask, cifg_lstm.Dropout(rate, seed))
     assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-    for name, mine, theirs in zip(cifg_lstm.WEIGHT_NAMES, got.gradients, expected):
+    for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
         np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
@@ -164,14 +164,14 @@ def test_fedprox_pulls_towards_the_servers_weights(weights):
     batch = ragged_batch(8)
     anchor = tuple(w - 1.0 for w in weights)
     plain, *_ = cifg_lstm.sgd_step(weights, *batch, 0.1)
-    pulled, *_ = cifg_lstm.sgd_step(weights, *batch, 0.1, pull=(0.5, anchor))
+    pulled, *_ = cifg_lstm.sgd_step(weights, *batch, 0.1, pull=cifg_lstm.Pull(0.5, anchor))
     for a, b in zip(plain, pulled):
         np.testing.assert_allclose(b, a - 0.1 * 0.5, atol=1e-5)
 
 
 def test_probabilities_equal_the_plain_equations(weights):
     tokens, _, mask = ragged_batch(9)
-    probabilities, where = cifg_lstm.next_word_probabilities(weights, tokens, mask)
+    probabilities, where = inference.next_word_probabilities(weights, tokens, mask)
     assert sorted(map(tuple, where.numpy())) == sorted(map(tuple, np.argwhere(mask > 0)))
     for (row, step), got in zip(where.numpy(), probabilities.numpy()):
         np.testing.assert_allclose(got, plain_probabilities(weights, tokens[row])[step], atol=1e-6)
@@ -181,12 +181,12 @@ def test_probabilities_equal_the_plain_equations(weights):
 def test_recall_sums_equal_the_metrics_module(weights, vocabulary_size):
     tokens, targets, mask = ragged_batch(10, rows=40, vocabulary_size=vocabulary_size)
     targets = np.where((targets == 5) & (mask > 0), UNK, targets)  # some unknown words
-    got = cifg_lstm.recall_sums(weights, tokens, targets, mask, vocabulary_size)
+    got = inference.recall_sums(weights, tokens, targets, mask, vocabulary_size)
     known = np.where(tokens >= SIZE.vocabulary_size, UNK, tokens)
-    probabilities, where = cifg_lstm.next_word_probabilities(weights, known, mask)
+    probabilities, where = inference.next_word_probabilities(weights, known, mask)
     target = targets[where[:, 0], where[:, 1]]
     scored = target >= NUM_SPECIAL
-    spread = cifg_lstm.over_vocabulary(probabilities.numpy()[scored], vocabulary_size)
+    spread = inference.over_vocabulary(probabilities.numpy()[scored], vocabulary_size)
     np.testing.assert_allclose(spread.sum(1), 1.0, atol=1e-5)
     expected = metrics.score_positions(spread, target[scored], np.zeros(scored.sum(), int))
     assert float(got.positions) == scored.sum()
@@ -200,7 +200,7 @@ def test_word_counts_start_the_model_at_the_unigram():
     counts = np.zeros(SIZE.vocabulary_size)
     counts[7] = 1000
     start = cifg_lstm.initial_weights(SIZE, 0, counts, embedding_range=0.01)
-    probabilities, _ = cifg_lstm.next_word_probabilities(start, *(a for i, a in enumerate(ragged_batch(1)) if i != 1))
+    probabilities, _ = inference.next_word_probabilities(start, *(a for i, a in enumerate(ragged_batch(1)) if i != 1))
     assert np.all(probabilities.numpy().argmax(1) == 7)
     with pytest.raises(ValueError, match=r"word_counts must have shape \(23,\)"):
         cifg_lstm.initial_weights(SIZE, 0, np.zeros(3))

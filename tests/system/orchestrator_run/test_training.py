@@ -186,7 +186,7 @@ def test_evaluate_predict_and_report(trained):
 def test_federated_and_local_scores_agree(trained):
     """What the workers sum up is what the same weights score here."""
     from models.batches import build_batches
-    from models.cifg_lstm import recall_sums
+    from models.inference import recall_sums
     from orchestrator.run.data import load_client_data
 
     folder = RunFolder(trained[0])

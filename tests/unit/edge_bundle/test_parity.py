@@ -60,6 +60,14 @@ def test_the_gate(offset, passed):
     assert certificate_of(offset).passed is passed
 
 
+@pytest.mark.parametrize("order", [("good", "bad"), ("bad", "good")])
+def test_every_runtime_must_pass(order):
+    measured = {"good": certificate_of(0.0).runtimes["one"], "bad": certificate_of(1.1e-5).runtimes["one"]}
+    certificate = msgspec.structs.replace(certificate_of(0.0), runtimes={name: measured[name] for name in order})
+    assert not certificate.passed
+    assert certificate.max_abs_diff == measured["bad"].max_abs_diff
+
+
 def test_a_certificate_without_a_runtime_does_not_pass():
     assert not msgspec.structs.replace(certificate_of(0.0), runtimes={}).passed
 

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from edge.errors import ExportError
 from edge.export import flatbuffer, tflite
-from models import cifg_lstm
+from models import cifg_lstm, inference
 from models.batches import build_batches
 from models.vocabulary import BOS, NUM_SPECIAL, UNK
-from models.weights import ModelSize
+from models.weights import WEIGHT_NAMES, ModelSize
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")  # no wheel for Python 3.9
 
@@ -60,7 +60,7 @@ def test_the_exported_gradient_equals_autodiff_for_every_length(weights, longest
     loss, expected = autodiff(weights, *batch)
     got = cifg_lstm.loss_and_gradients(weights, *batch, padded=True)
     assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-    for name, mine, theirs in zip(cifg_lstm.WEIGHT_NAMES, got.gradients, expected):
+    for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
         np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
@@ -86,8 +86,8 @@ def test_padding_has_no_effect_on_the_exported_step(weights):
 def test_the_exported_metric_equals_the_one_of_evaluation(weights):
     tokens, targets, mask = ragged_batch(7, rows=40)
     targets = np.where((targets == 5) & (mask > 0), UNK, targets)  # some unknown words
-    mine = cifg_lstm.recall_sums(weights, tokens, targets, mask, 23, padded=True)
-    theirs = cifg_lstm.recall_sums(weights, tokens, targets, mask, 23)
+    mine = inference.recall_sums(weights, tokens, targets, mask, 23, padded=True)
+    theirs = inference.recall_sums(weights, tokens, targets, mask, 23)
     assert [float(v) for v in mine] == pytest.approx([float(v) for v in theirs], rel=1e-6)
     assert float(theirs.positions) > 20
     assert float(theirs.oov) > 0
@@ -96,10 +96,10 @@ def test_the_exported_metric_equals_the_one_of_evaluation(weights):
 def test_key_strokes_equal_the_whole_sentence(weights):
     words = [BOS, 7, 22, 4, 11]
     tokens, mask = np.array([words], np.int32), np.ones((1, len(words)), np.float32)
-    whole = cifg_lstm.next_word_probabilities(weights, tokens, mask)[0].numpy()
+    whole = inference.next_word_probabilities(weights, tokens, mask)[0].numpy()
     hidden, cell = np.zeros((1, 6), np.float32), np.zeros((1, 9), np.float32)
     for word, expected in zip(words, whole):
-        stroke = cifg_lstm.key_stroke(weights, np.array([word], np.int32), hidden, cell)
+        stroke = inference.key_stroke(weights, np.array([word], np.int32), hidden, cell)
         hidden, cell = stroke.hidden, stroke.cell
         best = NUM_SPECIAL + np.argsort(-expected[NUM_SPECIAL:])[:3]
         assert stroke.ids.numpy()[0].tolist() == best.tolist()

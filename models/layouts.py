@@ -1,0 +1,131 @@
+"""How a batch's positions lie in memory while the model goes over them, for training (Packed) and export (Padded).
+
+Both classes have one interface, so that models.cifg_lstm says its arithmetic once.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import tensorflow as tf
+
+
+class Packed:
+    """Real positions only, time-major: step t holds the sizes[t] sentences that are still running at t.
+
+    Sentences are put in order of falling length first, so that a step's rows are a prefix of the step's before.
+    """
+
+    def __init__(self, mask: tf.Tensor):
+        self.time = mask.shape[1]
+        order = tf.argsort(tf.reduce_sum(mask, 1), direction="DESCENDING", stable=True)
+        real = tf.transpose(tf.gather(mask, order)) > 0.0  # [time, batch]
+        self.sizes = tf.reduce_sum(tf.cast(real, tf.int32), 1)
+        step_and_row = tf.where(real)
+        rows = tf.gather(tf.cast(order, tf.int64), step_and_row[:, 1])
+        self.positions = tf.stack([rows, step_and_row[:, 0]], 1)  # int64 [N, 2]: (row, step) in [batch, time]
+        self.num_rows = tf.shape(self.positions)[0]
+        self.weight = tf.ones([self.num_rows, 1])
+
+    def flatten(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather_nd(ids, self.positions)
+
+    def steps(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        return tf.split(rows, self.sizes, num=self.time)
+
+    def start(self, width: int) -> tf.Tensor:
+        return tf.zeros([self.sizes[0], width])
+
+    def carry(self, state: tf.Tensor, step: int) -> tf.Tensor:
+        """The rows of `state` that go on at `step`."""
+        return state[: self.sizes[step]]
+
+    def carry_back(self, gradient: tf.Tensor, step: int) -> tf.Tensor:
+        """The adjoint of carry: rows that ended before `step + 1` get no gradient from it."""
+        return tf.pad(gradient, [[0, self.sizes[step] - self.sizes[step + 1]], [0, 0]])
+
+    def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
+        """float32 [n]: the weight of the rows that `only` keeps."""
+        return tf.ones_like(self.only(condition, self.weight)[:, 0])
+
+    @staticmethod
+    def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """The rows where `condition` holds."""
+        return tf.gather(rows, tf.where(condition)[:, 0])
+
+    @staticmethod
+    def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(left, right, transpose_b=True)
+
+    @staticmethod
+    def weighted_sum(rows: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+        """float32 [width]: the sum of rows [N, width], each times its share [N, 1]."""
+        return tf.squeeze(tf.matmul(rows, share, transpose_a=True), 1)
+
+    @staticmethod
+    def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """`dense` with rows[i] added to its row ids[i]."""
+        return tf.tensor_scatter_nd_add(dense, ids[:, tf.newaxis], rows)
+
+
+class Padded:
+    """All positions, time-major: every step holds every sentence, and padding weighs 0. For the TFLite export.
+
+    The same interface as Packed, in builtin ops whose shapes depend on `time` (static) and the batch size (free) only:
+    packing needs shapes that depend on the values. Each method is written for the op that runs fast in LiteRT with
+    weights that are not constants (docs/adr/0003).
+    """
+
+    def __init__(self, mask: tf.Tensor):
+        self.time = mask.shape[1]
+        self._batch = tf.shape(mask)[0] if mask.shape[0] is None else mask.shape[0]
+        self.num_rows = self.time * self._batch
+        self.weight = tf.reshape(tf.transpose(mask), [-1, 1])
+
+    def flatten(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.transpose(ids), [-1])
+
+    def steps(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        return tf.unstack(tf.reshape(rows, [self.time, self._batch, rows.shape[1]]))
+
+    def start(self, width: int) -> tf.Tensor:
+        return tf.zeros([self._batch, width])
+
+    @staticmethod
+    def carry(state: tf.Tensor, step: int) -> tf.Tensor:
+        return state
+
+    @staticmethod
+    def carry_back(gradient: tf.Tensor, step: int) -> tf.Tensor:
+        return gradient
+
+    def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
+        return tf.cast(condition, tf.float32) * self.weight[:, 0]
+
+    @staticmethod
+    def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return rows
+
+    @staticmethod
+    def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        # Transposed through rank 3: the converter folds a plain transpose into FULLY_CONNECTED, which is slow when its
+        # weights are not constants.
+        rows, columns = right.shape
+        turned = tf.transpose(tf.reshape(right, [1, rows, columns]), [0, 2, 1])
+        return tf.matmul(left, tf.reshape(turned, [columns, rows]))
+
+    @staticmethod
+    def weighted_sum(rows: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(rows * share, 0)
+
+    @staticmethod
+    def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        return dense + tf.scatter_nd(ids[:, tf.newaxis], rows, dense.shape)
+
+
+Layout = Union[Packed, Padded]
+
+
+def build_layout(mask: tf.Tensor, padded: bool) -> Layout:
+    """The layout of a batch with this mask, float32 [batch, time]."""
+    return Padded(mask) if padded else Packed(mask)
