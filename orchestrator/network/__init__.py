@@ -4,6 +4,7 @@
     messages.py      what is said besides the protocol's own messages
     hub.py           the server's connections: who is there, who answered in time
     session.py       one round's conversations, with deadlines and the bill
+    network_sum.py   the sum of one round: the server's side of both protocols
     server.py        the server's rounds
     serve.py         what `fedkeys serve` does around them
     channel.py       the calling side: TLS, the stream, what can go wrong

@@ -13,7 +13,8 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_key_file, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
-from orchestrator.network.server import PROTOCOLS, max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.network_sum import PROTOCOLS
+from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.round import ServerState

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from models.corpus import ClientId
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
-from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
+from orchestrator.aggregator import Cohort
 from orchestrator.errors import BelowThreshold
-from orchestrator.homomorphic.aggregator import CiphertextAggregator
-from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection
+from orchestrator.network.network_sum import NetworkSum
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates
 from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
-from orchestrator.rounds.sums import SUMS, secagg_policy
+from orchestrator.rounds.sums import SUMS
 from orchestrator.run.folder import RunFolder
-from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
-from orchestrator.secagg.graph import Policy, graph_parameters
-from orchestrator.secagg.server import Outbox
-from orchestrator.secagg.server import Server as SecAggServer
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
@@ -77,7 +69,7 @@ def serve_rounds(
         client_rate, server_rate = learning_rates(config, round_num)
         plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
-        aggregator = _NetworkSum(config, party, session, encode(plan), encoder.num_slots, suspects)
+        aggregator = NetworkSum(config.aggregation, party, session, encode(plan), encoder.num_slots, suspects)
         functions = RoundFunctions(
             # The clients do these, in their own processes.
             batches_of=_elsewhere,
@@ -142,129 +134,3 @@ def _summary(report: RoundReport, num_rounds: int, wall_s: float) -> str:
         return f"round {report.round_num} of {num_rounds} abandoned: {report.reason}"
     num, of = len(report.survivors), len(report.selected)
     return f"round {report.round_num} of {num_rounds}: sum of {num} of {of} clients, {wall_s:.1f} s"
-
-
-class _NetworkSum:
-    """The sum of one round, as an Aggregator whose vectors are made and masked by the clients."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        party: Party,
-        session: Session,
-        plan: bytes,
-        num_slots: int,
-        suspects: Suspects,
-    ):
-        self.name: str = config.aggregation.aggregator
-        self._config, self._party, self._session = config, party, session
-        self._plan, self._num_slots, self._suspects = plan, num_slots, suspects
-        self._agreed = messages.agreed_digest(party.hub.setup, plan)
-
-    def sum(
-        self,
-        vectors: Iterable[tuple[ClientId, Vector]],
-        cohort: Cohort,
-        drops: Mapping[ClientId, DropStage],
-    ) -> AggregateResult:
-        """The sum of whoever stays to the end. `vectors` is not asked for one: no vector ever comes here."""
-        trained = self._session.train(self._plan)
-        return PROTOCOLS[self.name](self, trained, cohort)
-
-    def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
-        policy, session = secagg_policy(self._config.aggregation), self._session
-        members = trained[: largest_cohort(len(trained), policy)]
-        if len(members) < cohort.min_survivors:
-            raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
-        identities, places = [self._party.roster[m] for m in members], {m: i for i, m in enumerate(members)}
-        server = SecAggServer(
-            identities,
-            self._num_slots,
-            policy,
-            cohort.round_num,
-            cohort.min_survivors,
-            os.cpu_count() or 1,
-            self._agreed,
-        )
-
-        def take(member: ClientId, body: bytes) -> None:
-            server.receive(places[member], body)
-
-        for stage, open_stage in (
-            ("advertise", server.invitations),
-            ("shares", server.rosters),
-            ("upload", server.deliveries),
-            ("consistency", server.survivors),
-            ("unmask", server.requests),
-        ):
-            session.ask(stage, partial(_by_name, members, open_stage), take)
-        try:
-            with session.metered("unmask"):
-                total, alive = server.total()
-        except RecoveryFailed as error:  # a client's lie ends the round, not the run
-            self._strike(members[error.owner], cohort.round_num, "deals shares that recover nothing")
-            raise BelowThreshold(f"round {cohort.round_num}: {members[error.owner]}: {error}") from None
-        return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
-
-    def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
-        decryptor, session = self._party.decryptor, self._session
-        assert decryptor is not None
-        terms = decryptor.open_round(cohort.round_num, self._num_slots)
-        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster, self._agreed)
-
-        def take(member: ClientId, body: bytes) -> None:
-            upload = aggregator.check(body)
-            if upload.contribution.client_id != member:
-                raise ClientRefused(f"it sent an upload of {upload.contribution.client_id}")
-            aggregator.add(upload)
-            summed.add(member)
-
-        summed: set[ClientId] = set()
-        session.ask("encrypt", lambda: ((member, terms) for member in trained), take)
-        with session.metered("encrypt"):
-            total, transcript = aggregator.finish()
-        try:
-            vector = decryptor.decrypt(total, transcript)
-        except SpoiledSum as error:  # a client's lie ends the round, not the run
-            self._look_for_spoiler(sorted(summed), cohort.round_num)
-            raise BelowThreshold(str(error)) from None
-        self._suspects.summed(summed)
-        bill = {
-            "key": StageCost(bytes_up=len(terms)),
-            "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),
-        }
-        return AggregateResult(vector, tuple(m for m in trained if m in summed), session.ledger(bill))
-
-    def _look_for_spoiler(self, summed: Sequence[ClientId], round_num: int) -> None:
-        known = set(self._suspects.struck)
-        self._suspects.spoiled(summed)
-        for client_id in self._suspects.struck - known:
-            self._strike(client_id, round_num, "spoils every sum that it is in")
-
-    def _strike(self, client_id: ClientId, round_num: int, reason: str) -> None:
-        self._suspects.struck.add(client_id)
-        self._party.note(f"round {round_num}: {client_id} {reason}: struck off from here on")
-
-
-# The sums that clients can take part in from other machines.
-PROTOCOLS = {"secagg": _NetworkSum._secagg, "encrypted": _NetworkSum._encrypted}
-
-
-def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:
-    """A stage's messages by the clients' names: in the protocol they have numbers."""
-    return ((members[index], body) for index, body in open_stage())
-
-
-def largest_cohort(num_clients: int, policy: Policy) -> int:
-    """The most of so many clients that the policy can protect; 0 if none. It may be fewer: rounding has its steps.
-
-    >>> [largest_cohort(n, Policy(dropout_share=0.3)) for n in (2, 3, 4, 5)]
-    [0, 3, 3, 5]
-    """
-    for num in range(num_clients, 2, -1):
-        try:
-            graph_parameters(num, policy)
-        except WeakParameters:
-            continue
-        return num
-    return 0

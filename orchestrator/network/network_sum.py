@@ -1,0 +1,159 @@
+"""The sum of one round over the network: the server's side of both protocols, and what it does about liars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from models.corpus import ClientId
+from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
+from orchestrator.errors import BelowThreshold
+from orchestrator.homomorphic.aggregator import CiphertextAggregator
+from orchestrator.homomorphic.errors import SpoiledSum
+from orchestrator.network import messages
+from orchestrator.network.session import Party, Session
+from orchestrator.network.suspects import Suspects
+from orchestrator.rounds.sums import secagg_policy
+from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
+from orchestrator.secagg.graph import Policy, graph_parameters
+from orchestrator.secagg.server import Outbox
+from orchestrator.secagg.server import Server as SecAggServer
+from orchestrator.settings.sections import AggregationConfig
+
+
+class NetworkSum:
+    """Sums one round's vectors, which the clients make and protect on their own machines; an Aggregator.
+
+    Args:
+      aggregation: the run's settings; its `aggregator` is a key of PROTOCOLS.
+      party: connections, roster, deadlines, and the decryptor of the encrypted sum.
+      session: the round's conversations.
+      plan: the bytes of the round's Plan.
+      num_slots: the length of a vector.
+      suspects: what the server knows about who spoils its sums; this sum adds to it.
+    """
+
+    def __init__(
+        self,
+        aggregation: AggregationConfig,
+        party: Party,
+        session: Session,
+        plan: bytes,
+        num_slots: int,
+        suspects: Suspects,
+    ):
+        self.name: str = aggregation.aggregator
+        self._aggregation, self._party, self._session = aggregation, party, session
+        self._plan, self._num_slots, self._suspects = plan, num_slots, suspects
+        self._agreed = messages.agreed_digest(party.hub.setup, plan)
+
+    def sum(
+        self,
+        vectors: Iterable[tuple[ClientId, Vector]],
+        cohort: Cohort,
+        drops: Mapping[ClientId, DropStage],
+    ) -> AggregateResult:
+        """See Aggregator.sum. Takes no vector from `vectors` and reads no `drops`: clients send theirs, or vanish."""
+        trained = self._session.train(self._plan)
+        return PROTOCOLS[self.name](self, trained, cohort)
+
+    def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
+        policy, session = secagg_policy(self._aggregation), self._session
+        members = trained[: largest_cohort(len(trained), policy)]
+        if len(members) < cohort.min_survivors:
+            raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
+        identities, places = [self._party.roster[m] for m in members], {m: i for i, m in enumerate(members)}
+        server = SecAggServer(
+            identities,
+            self._num_slots,
+            policy,
+            cohort.round_num,
+            cohort.min_survivors,
+            os.cpu_count() or 1,
+            self._agreed,
+        )
+
+        def take(member: ClientId, body: bytes) -> None:
+            server.receive(places[member], body)
+
+        for stage, open_stage in (
+            ("advertise", server.invitations),
+            ("shares", server.rosters),
+            ("upload", server.deliveries),
+            ("consistency", server.survivors),
+            ("unmask", server.requests),
+        ):
+            session.ask(stage, partial(_by_name, members, open_stage), take)
+        try:
+            with session.metered("unmask"):
+                total, alive = server.total()
+        except RecoveryFailed as error:  # a client's lie ends the round, not the run
+            self._strike(members[error.owner], cohort.round_num, "deals shares that recover nothing")
+            raise BelowThreshold(f"round {cohort.round_num}: {members[error.owner]}: {error}") from None
+        return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
+
+    def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
+        decryptor, session = self._party.decryptor, self._session
+        assert decryptor is not None
+        terms = decryptor.open_round(cohort.round_num, self._num_slots)
+        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster, self._agreed)
+
+        def take(member: ClientId, body: bytes) -> None:
+            upload = aggregator.check(body)
+            if upload.contribution.client_id != member:
+                raise ClientRefused(f"it sent an upload of {upload.contribution.client_id}")
+            aggregator.add(upload)
+            summed.add(member)
+
+        summed: set[ClientId] = set()
+        session.ask("encrypt", lambda: ((member, terms) for member in trained), take)
+        with session.metered("encrypt"):
+            total, transcript = aggregator.finish()
+        try:
+            vector = decryptor.decrypt(total, transcript)
+        except SpoiledSum as error:  # a client's lie ends the round, not the run
+            self._look_for_spoiler(sorted(summed), cohort.round_num)
+            raise BelowThreshold(str(error)) from None
+        self._suspects.summed(summed)
+        bill = {
+            "key": StageCost(bytes_up=len(terms)),
+            "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),
+        }
+        return AggregateResult(vector, tuple(m for m in trained if m in summed), session.ledger(bill))
+
+    def _look_for_spoiler(self, summed: Sequence[ClientId], round_num: int) -> None:
+        known = set(self._suspects.struck)
+        self._suspects.spoiled(summed)
+        for client_id in self._suspects.struck - known:
+            self._strike(client_id, round_num, "spoils every sum that it is in")
+
+    def _strike(self, client_id: ClientId, round_num: int, reason: str) -> None:
+        self._suspects.struck.add(client_id)
+        self._party.note(f"round {round_num}: {client_id} {reason}: struck off from here on")
+
+
+# The kinds of sum that clients on other machines can take part in.
+PROTOCOLS = {"secagg": NetworkSum._secagg, "encrypted": NetworkSum._encrypted}
+
+
+def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:
+    """Yields a stage's messages with the clients' names, where the protocol has numbers."""
+    return ((members[index], body) for index, body in open_stage())
+
+
+def largest_cohort(num_clients: int, policy: Policy) -> int:
+    """Returns the size of the largest cohort, up to num_clients, that the policy can protect; 0 if there is none.
+
+    It may be below num_clients, because the policy's shares are rounded to whole clients.
+
+    >>> [largest_cohort(n, Policy(dropout_share=0.3)) for n in (2, 3, 4, 5)]
+    [0, 3, 3, 5]
+    """
+    for num in range(num_clients, 2, -1):
+        try:
+            graph_parameters(num, policy)
+        except WeakParameters:
+            continue
+        return num
+    return 0
