@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.aggregator import CostLedger
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run.record import Provenance, Recorder, code_digest
 
 _NUM_SLOTS = 1_422_251  # weights and the weight of the mean

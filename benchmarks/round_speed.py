@@ -150,7 +150,8 @@ def compare_sums(runtime, work, start, clients, repeats: int) -> dict[str, float
     from models.weights import ModelSize
     from orchestrator.aggregator import Cohort
     from orchestrator.rounds.build import NoStopwatch, build_aggregator, build_encoder, client_weight
-    from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+    from orchestrator.rounds.round import run_round
+    from orchestrator.rounds.types import RoundFunctions, ServerState
     from orchestrator.settings.files import read_config
 
     members = tuple(ClientId(f"client {i}") for i in range(len(clients)))

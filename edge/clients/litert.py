@@ -193,7 +193,7 @@ class LiteRtClients:
         """train_client of each client's batches, in their order; at most two clients ahead per worker.
 
         `seed` has no effect: the exported step has no dropout. It is there so that this is a
-        orchestrator.rounds.round.RoundFunctions.train_clients.
+        orchestrator.rounds.types.RoundFunctions.train_clients.
         """
         weights = tuple(np.ascontiguousarray(w, np.float32) for w in weights)
         pending: collections.deque = collections.deque()

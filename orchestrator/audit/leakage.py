@@ -24,7 +24,7 @@ from orchestrator.audit.whole_run import audit_whole_run
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta
 from orchestrator.rounds.build import first_weights
-from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.canary_clients import build_canaries
 from orchestrator.run.lines import Round
 from orchestrator.run.planted import REPEATS, draw_phrases, planted_phrases

@@ -24,7 +24,8 @@ from orchestrator.rounds.build import (
     learning_rates,
     load_trainer,
 )
-from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.canary_clients import build_canaries, canary_names, participants
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run

@@ -17,7 +17,7 @@ from models.weights import ModelSize, Weights
 from orchestrator.encoding import Encoder, l2_norm
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, learning_rates, load_trainer
-from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.types import ServerState
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 

@@ -18,7 +18,7 @@ from orchestrator.audit.witness import Witness, encrypt_upload
 from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
-from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.types import ServerState
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 

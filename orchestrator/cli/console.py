@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from orchestrator.cli.output import cell
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 
 
 class ProgressObserver:

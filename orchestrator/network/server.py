@@ -20,8 +20,9 @@ from orchestrator.network.network_sum import NetworkSum
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates
-from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.rounds.round import run_round
 from orchestrator.rounds.sums import SUMS
+from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
@@ -54,7 +55,7 @@ def serve_rounds(
       folder: of a run that was begun; each round is added to it.
       config: of the run.
       state: where it stands.
-      update_server: as in orchestrator.rounds.round.RoundFunctions.
+      update_server: as in orchestrator.rounds.types.RoundFunctions.
       party: connections, deadlines.
 
     Raises:

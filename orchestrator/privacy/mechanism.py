@@ -1,4 +1,4 @@
-"""A run's mechanism bound to a round: see orchestrator.rounds.round.Privacy.
+"""A run's mechanism bound to a round: see orchestrator.rounds.types.Privacy.
 
 The noise is added to integers, in steps of the encoder's grid, and rounded to it: what is released lies on the grid
 whatever the floating-point noise's last bits are. The mean divides by the cohort's size, whoever survived.
@@ -24,7 +24,7 @@ from orchestrator.privacy.calibration import update_noise
 from orchestrator.privacy.correlated import Draw
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
 from orchestrator.privacy.mechanisms import MECHANISMS, MechanismKind
-from orchestrator.rounds.round import Release
+from orchestrator.rounds.types import Release
 from orchestrator.settings.kinds import kind_of
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
@@ -47,7 +47,7 @@ class Mechanism:
         self._charged_ahead = 0  # the round that was charged before there was a sum
 
     def before_round(self, cohort: Cohort) -> None:
-        """See orchestrator.rounds.round.Privacy.before_round. Noise of clients is charged here.
+        """See orchestrator.rounds.types.Privacy.before_round. Noise of clients is charged here.
 
         Each upload is a release under local noise, and under distributed noise the sum is one as soon as it is opened.
         A round whose sum is on the ledger is being repeated; it is free if the sum is the same.
@@ -61,7 +61,7 @@ class Mechanism:
             self._charged_ahead = round_num
 
     def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
-        """See orchestrator.rounds.round.Privacy.client_noise.
+        """See orchestrator.rounds.types.Privacy.client_noise.
 
         A phone would draw it from its own operating system. The simulation derives it from the run's sealed seed, the
         client and the very vector, so that a resumed round sends the same and a changed vector gets other noise.
@@ -76,7 +76,7 @@ class Mechanism:
         return noised
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
-        """See orchestrator.rounds.round.Privacy.release: checked, charged on disk, only then noised and let out."""
+        """See orchestrator.rounds.types.Privacy.release: checked, charged on disk, only then noised and let out."""
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
         if self._ledger is not None and not (
             self._kind.traits.releases_uploads or self._ledger.is_charged(cohort.round_num, digest)

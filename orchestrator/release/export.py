@@ -35,8 +35,9 @@ from models.vocabulary import Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize
 from orchestrator.release.parity import _certify, _require_passed
 from orchestrator.release.provenance import bundle_files
-from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.sums import SUMS
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.folder import RunIdentity
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig

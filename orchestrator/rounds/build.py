@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class NoStopwatch:
-    """For a round whose stages nobody times. See orchestrator.rounds.round.Stopwatch."""
+    """For a round whose stages nobody times. See orchestrator.rounds.types.Stopwatch."""
 
     def stage(self, name: str) -> AbstractContextManager:
         """A context that does nothing."""

@@ -21,7 +21,7 @@ import numpy as np
 from models.batches import Batches
 from models.weights import Weights
 from orchestrator.rounds.cohort import RoundPlan
-from orchestrator.rounds.round import RoundFunctions, ServerState
+from orchestrator.rounds.types import RoundFunctions, ServerState
 
 
 def staleness_scale(staleness: int, exponent: float) -> float:

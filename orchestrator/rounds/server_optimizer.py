@@ -12,7 +12,7 @@ from orchestrator.settings.run_config import RunConfig
 
 Optimizer = tuple[
     Callable[[], Any],  # the first state
-    Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],  # as in orchestrator.rounds.round.RoundFunctions
+    Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],  # as in orchestrator.rounds.types.RoundFunctions
 ]
 
 

@@ -27,7 +27,7 @@ _LONGER = 1.01  # than the clip norm, so that it is clipped as a person's longes
 
 @dataclass(frozen=True)
 class CanaryClients:
-    """The canary clients of a run; see orchestrator.rounds.round.Canaries.
+    """The canary clients of a run; see orchestrator.rounds.types.Canaries.
 
     Attributes:
       seed: of the run; directions follow from it.
@@ -42,7 +42,7 @@ class CanaryClients:
     shapes: tuple[tuple[int, ...], ...]
 
     def update(self, client_id: ClientId, clip_norm: float) -> Weights:
-        """See orchestrator.rounds.round.Canaries.update."""
+        """See orchestrator.rounds.types.Canaries.update."""
         number = self.members.index(client_id)
         if not self.included[number]:
             return tuple(np.zeros(shape, np.float32) for shape in self.shapes)
@@ -51,7 +51,7 @@ class CanaryClients:
         return tuple(part.reshape(shape) for part, shape in zip(np.split(direction, ends[:-1]), self.shapes))
 
     def inner_products(self, tensors: Weights) -> list[float]:
-        """See orchestrator.rounds.round.Canaries.inner_products."""
+        """See orchestrator.rounds.types.Canaries.inner_products."""
         vector = np.concatenate([np.ravel(tensor) for tensor in tensors])
         return inner_products(vector, self.seed, len(self.members)).tolist()
 

@@ -20,7 +20,8 @@ from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold, ConfigError, Diverged
 from orchestrator.rounds.build import build_aggregator, build_encoder, client_weight, learning_rates
-from orchestrator.rounds.round import RoundFunctions, RoundReport, ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.record import RECORD_FILE
 from orchestrator.run.saved import read_run

@@ -30,7 +30,7 @@ from models.corpus import Corpus
 from models.files import write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import RoundReport, ServerState
+from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.lines import Round, encode_line, line_of, read_lines
 from orchestrator.settings.files import config_digest, read_config, write_config
 from orchestrator.settings.run_config import RunConfig

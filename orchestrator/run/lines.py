@@ -13,7 +13,7 @@ import msgspec
 from models.corpus import ClientId
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, Vector, total_digest
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import Privacy, Release, RoundReport, ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import Privacy, Release, RoundReport, ServerState
 from orchestrator.run import record
 from orchestrator.run.folder import digest_of_what_matters
 from orchestrator.run.record import Entry
@@ -135,7 +136,7 @@ class _Summed(Exception):
 
 
 class UpToNoise:
-    """A mechanism without its noise: stops the round once there is a sum. See orchestrator.rounds.round.Privacy."""
+    """A mechanism without its noise: stops the round once there is a sum. See orchestrator.rounds.types.Privacy."""
 
     def before_round(self, cohort: Cohort) -> None:
         """Nothing is released, so nothing is charged."""

@@ -9,7 +9,8 @@ from typing import Optional
 
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.lines import Round

@@ -30,15 +30,8 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.cohort import CohortSource, everybody
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.fedbuff import buffered_functions, remember
-from orchestrator.rounds.round import (
-    Privacy,
-    RoundFunctions,
-    RoundReport,
-    ServerState,
-    Stopwatch,
-    abandon_round,
-    run_round,
-)
+from orchestrator.rounds.round import abandon_round, run_round
+from orchestrator.rounds.types import Privacy, RoundFunctions, RoundReport, ServerState, Stopwatch
 from orchestrator.run.canary_clients import build_canaries, participants
 from orchestrator.settings.kinds import CLIENT_RUNTIMES
 from orchestrator.settings.run_config import RunConfig

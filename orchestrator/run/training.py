@@ -16,7 +16,8 @@ from models.files import write_atomically
 from orchestrator.errors import BelowThreshold, PrivacyStop, RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator, model_size
-from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.canary_clients import participants
 from orchestrator.run.folder import RunFolder, RunIdentity, build_identity
 from orchestrator.run.record import RECORD_FILE, Recorder, build_provenance
@@ -62,7 +63,7 @@ class WallClock:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """See orchestrator.rounds.round.Stopwatch."""
+        """See orchestrator.rounds.types.Stopwatch."""
         self._switch()
         self._open.append(name)
         try:

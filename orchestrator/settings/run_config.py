@@ -6,7 +6,6 @@ orchestrator/settings/files.py reads and writes all of them as TOML.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from operator import attrgetter
@@ -32,6 +31,7 @@ from orchestrator.settings.sections import (
     ServerConfig,
 )
 from orchestrator.settings.types import says
+from orchestrator.settings.workers import check_workers
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +94,7 @@ def check_rules(config: RunConfig) -> None:
         if not holds:
             values = ", ".join(f"{name} = {attrgetter(name)(config)}" for name in names)
             raise ConfigError(f"{values}: {advice}")
-    _check_workers(config.runtime.workers)
+    check_workers(config.runtime.workers)
 
 
 def data_rules(config: RunConfig) -> Iterator[Rule]:
@@ -160,19 +160,6 @@ def training_rules(config: RunConfig) -> Iterator[Rule]:
         ("server.warmup_rounds", "server.decay_start", "rounds.count"),
         "the learning rate would fall before it is full; lower the first or raise the second",
     )
-
-
-def _check_workers(spec: str) -> None:
-    """Refuses a runtime.workers that is not 'auto', a number or host:port,...; before TFF is imported."""
-    if spec == "auto" or re.fullmatch(r"[1-9]\d{0,3}", spec):
-        return
-    for address in spec.split(","):
-        match = re.fullmatch(r"\s*(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})\s*", address)
-        if not match or not 1 <= int(match[1]) <= 65535:
-            raise ConfigError(
-                f"runtime.workers = {spec!r}: {address.strip()!r} is not host:port; "
-                "write 'auto', a number of workers, or host:port,host:port"
-            )
 
 
 def audit_rules(config: RunConfig) -> Iterator[Rule]:

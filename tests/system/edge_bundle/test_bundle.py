@@ -25,7 +25,7 @@ from models.weights import ModelSize, weights_to_bytes
 from orchestrator.cli.commands import cli
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.build import model_size
-from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.settings.files import read_config
@@ -383,7 +383,8 @@ def test_a_round_takes_updates_that_devices_wrote(exported, run, text_of_one, tm
     from models.corpus import ClientId
     from orchestrator.aggregator import Cohort, PlainSum
     from orchestrator.encoding import Encoder
-    from orchestrator.rounds.round import RoundFunctions, run_round
+    from orchestrator.rounds.round import run_round
+    from orchestrator.rounds.types import RoundFunctions
     from orchestrator.run.training import WallClock
 
     weights = run.load_checkpoint().model

@@ -15,7 +15,8 @@ from models.weights import weights_to_bytes
 from orchestrator.cli.commands import cli
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.build import build_encoder, learning_rates, model_size
-from orchestrator.rounds.round import ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.settings.files import read_config

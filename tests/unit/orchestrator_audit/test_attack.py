@@ -17,7 +17,7 @@ from orchestrator.cli.audit_tables import print_attack, print_audit
 from orchestrator.errors import RunFolderError
 from orchestrator.report.attack import write_attack_page
 from orchestrator.rounds.build import model_size
-from orchestrator.rounds.round import ServerState
+from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.planted import planted_phrases

@@ -27,7 +27,8 @@ from orchestrator.rounds.build import (
     learning_rates,
     model_size,
 )
-from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.saved import read_run

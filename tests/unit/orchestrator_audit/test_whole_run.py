@@ -24,7 +24,8 @@ from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.participation import History
 from orchestrator.privacy.sensitivity import square_root_coefficients
 from orchestrator.rounds.cohort import everybody
-from orchestrator.rounds.round import Release, RoundFunctions, ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import Release, RoundFunctions, ServerState
 from orchestrator.run.canary_clients import build_canaries, canary_names, participants
 from orchestrator.run.lines import Round
 from orchestrator.settings.files import read_config

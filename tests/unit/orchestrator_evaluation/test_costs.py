@@ -9,7 +9,7 @@ from orchestrator.aggregator import CostLedger, StageCost
 from orchestrator.cli.tables import print_costs
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.costs import read_costs
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config

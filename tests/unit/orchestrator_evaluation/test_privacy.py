@@ -16,7 +16,7 @@ from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
 from orchestrator.rounds.cohort import everybody
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config

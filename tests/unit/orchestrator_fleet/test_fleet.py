@@ -18,7 +18,8 @@ from orchestrator.fleet.simulation import build_simulation
 from orchestrator.fleet.source import FleetSource
 from orchestrator.rounds.cohort import RoundPlan, select_cohort
 from orchestrator.rounds.fedbuff import buffered_functions, remember
-from orchestrator.rounds.round import ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import ServerState
 from orchestrator.settings.files import read_config, read_fleet_settings
 from orchestrator.settings.fleet import FLEET_PRESETS
 

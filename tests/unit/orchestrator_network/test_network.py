@@ -58,8 +58,9 @@ from orchestrator.rounds.build import (
     learning_rates,
     model_size,
 )
-from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.rounds.round import run_round, weights_digest
 from orchestrator.rounds.sums import secagg_policy
+from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, build_identity
 from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import SessionReplayed, WeakParameters

@@ -20,7 +20,8 @@ from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
 from orchestrator.privacy.mechanism import Mechanism, build_mechanism, client_stddev, server_stddev
 from orchestrator.rounds.build import build_adaptive_clip, build_encoder
 from orchestrator.rounds.cohort import everybody, select_by_turns
-from orchestrator.rounds.round import RoundFunctions, ServerState, run_round
+from orchestrator.rounds.round import run_round
+from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.run.folder import RunFolder
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig

@@ -21,7 +21,8 @@ from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
 from orchestrator.release.model_card import write_card
 from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
-from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.record import Recorder, build_provenance
 from orchestrator.run.saved import read_run

@@ -11,7 +11,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE, FleetOfRound, Phone
 from orchestrator.report.fleet import fleet
 from orchestrator.report.view import view_run
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config

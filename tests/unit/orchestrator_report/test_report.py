@@ -13,7 +13,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.report.comparison import comparison
 from orchestrator.report.report import SECTIONS, write_report
 from orchestrator.report.view import view_run
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import config_digest, read_config

@@ -13,7 +13,8 @@ from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import draw_drops, select_cohort
-from orchestrator.rounds.round import RoundFunctions, ServerState, run_round, weights_digest
+from orchestrator.rounds.round import run_round, weights_digest
+from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.settings.sections import FaultsConfig
 
 SHAPES = ((3, 2), (4,))

@@ -12,7 +12,7 @@ from models.corpus import ClientId, ClientText, Corpus
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import RoundReport, ServerState
+from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
-from orchestrator.rounds.round import RoundReport
+from orchestrator.rounds.types import RoundReport
 from orchestrator.run import record
 from orchestrator.run.lines import line_of
 from orchestrator.run.record import Provenance, Recorder, build_entry, check_against_reports, read_record

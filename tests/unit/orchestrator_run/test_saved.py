@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.rounds.round import RoundReport, ServerState, weights_digest
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config

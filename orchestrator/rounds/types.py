@@ -1,0 +1,139 @@
+"""What lies between the steps of a round, and the steps as functions that are bound to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Protocol
+
+import numpy as np
+
+from models.batches import Batches
+from models.corpus import ClientId
+from models.weights import Weights
+from orchestrator.aggregator import Aggregator, Cohort, CostLedger, Vector
+from orchestrator.encoding import AdaptiveClip, Encoder
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server carries from round to round."""
+
+    round_num: int  # of the last round done; 0 = the initial state
+    weights: Weights
+    optimizer_state: Any  # as the server half returns it
+    average: Optional[Weights] = None  # exponential average of the weights, if one is kept
+    clip_norm: Optional[float] = None  # of the next round, if it adapts
+    earlier: tuple[Weights, ...] = ()  # FedBuff: versions before, newest first, that phones still work from
+
+    @property
+    def model(self) -> Weights:
+        """The weights to evaluate and export: the average where there is one."""
+        return self.average or self.weights
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """One client's result. delta = server's weights minus the client's: TFF's sign, a pseudo-gradient."""
+
+    client_id: ClientId
+    delta: Weights
+    num_examples: int
+    num_tokens: int
+    num_batches: int
+    loss_sum: float  # nats
+    is_finite: bool
+
+
+class Stopwatch(Protocol):
+    """Times the stages of a round: training.py's reads the clock."""
+
+    def stage(self, name: str) -> AbstractContextManager:
+        """A context whose time counts for `name`, and not for the stage around it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """What differential privacy lets out of a round."""
+
+    mean_delta: Weights
+    share_under_clip: Optional[float]  # of the clients, if the clip adapts
+    epsilon: float  # of the whole run up to here, at its delta
+
+
+class Privacy(Protocol):
+    """Differential privacy's part in a round; orchestrator/privacy/mechanism.py binds it to a run."""
+
+    def before_round(self, cohort: Cohort) -> None:
+        """Before anyone trains.
+
+        Raises:
+          PrivacyStop: the round could not be released.
+        """
+        ...
+
+    def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
+        """One client's vector with the noise that it adds itself; the same vector if the server adds it all."""
+        ...
+
+    def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
+        """The noised mean of a sum, once the ledger is charged for it.
+
+        Raises:
+          PrivacyStop: it may not be released.
+        """
+        ...
+
+
+class Canaries(Protocol):
+    """Clients of an audit, who send what they are told to; orchestrator/run/canary_clients.py binds them to a run."""
+
+    @property
+    def members(self) -> Collection[ClientId]:
+        """Their names."""
+        ...
+
+    def update(self, client_id: ClientId, clip_norm: float) -> Weights:
+        """One's delta: a direction of its own, to be clipped; or zeros, if it is out."""
+        ...
+
+    def inner_products(self, tensors: Weights) -> Sequence[float]:
+        """Of the tensors as one vector with the direction of each, in or out; in the order of members."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundFunctions:
+    """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
+
+    batches_of: Callable[[ClientId, np.random.Generator], Batches]
+    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[Mapping[str, Any]]]
+    weight_of: Callable[[ClientUpdate], float]
+    encoder: Encoder
+    aggregator: Aggregator
+    update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]
+    average_decay: float = 0.0
+    privacy: Optional[Privacy] = None
+    adaptive_clip: Optional[AdaptiveClip] = None  # its clip norm is the first round's; the encoder counts for it
+    canaries: Optional[Canaries] = None
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round leaves in rounds.jsonl."""
+
+    round_num: int
+    outcome: str  # "completed" or "abandoned"
+    selected: tuple[ClientId, ...]
+    survivors: tuple[ClientId, ...]
+    metrics: Mapping[str, float]
+    stage_s: Mapping[str, float]
+    cost: CostLedger
+    weights_sha256: str
+    reason: str = ""  # why it was abandoned
+    epsilon: Optional[float] = None  # None without differential privacy
+    aggregate_sha256: str = ""  # of the sum as raw little-endian uint32, before the server's noise; empty if abandoned
+    fleet: Optional[Mapping[str, Any]] = None  # virtual seconds and drop-outs, under a simulated fleet
+    canary_products: Optional[tuple[float, ...]] = None  # canaries' inner products with what was released of the sum
