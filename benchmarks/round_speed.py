@@ -169,7 +169,7 @@ def compare_sums(runtime, work, start, clients, repeats: int) -> dict[str, float
         functions = RoundFunctions(
             batches_of=lambda member, rng: batches[member],
             train_clients=train,
-            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=build_encoder(config, ModelSize.of(start)),
             aggregator=aggregators[name],
             update_server=lambda state, weights, delta, rate: (state, tuple(w - d for w, d in zip(weights, delta))),

@@ -158,7 +158,7 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
     functions = RoundFunctions(
         batches_of=lambda person, rng: draw_batches(config, cut(data.train[person], size.vocabulary_size), rng),
         train_clients=train_clients,
-        weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+        weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
         encoder=build_encoder(config, size),
         aggregator=witness,
         update_server=lambda optimizer_state, weights, mean_delta, rate: (optimizer_state, weights),

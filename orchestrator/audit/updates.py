@@ -95,7 +95,7 @@ class UpdateMaker:
             yield AttackedUpdate(
                 client_id=person,
                 delta=delta,
-                weight=client_weight(config, int(result["num_tokens"]), int(result["num_examples"])),
+                weight=client_weight(config.client, int(result["num_tokens"]), int(result["num_examples"])),
                 typed=typed,
                 sentences=tuple(sentences),
                 norm=l2_norm(delta),

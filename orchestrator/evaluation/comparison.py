@@ -73,7 +73,7 @@ def evaluate_run(
         size = ModelSize.of(state.model)
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
-        sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config)}
+        sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)}
         personalised = (
             personal_figures(runtime, config, corpus, data, state.model, note) if personalise else msgspec.UNSET
         )

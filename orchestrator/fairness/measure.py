@@ -78,7 +78,7 @@ def measure_fairness(
     with borrow(runtime, config.runtime.workers) as runtime:
         evaluation = build_evaluation(ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
-        sums = federated_sums(runtime, evaluation, state.model, batches, config)
+        sums = federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)
     secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)
     note(f"summing by group, by {config.aggregation.aggregator}")
     texts = {person: corpus.clients[person] for person in everybody}

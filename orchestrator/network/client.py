@@ -127,7 +127,7 @@ class Participant:
             vocabulary = Vocabulary(tuple(setup.words))
         except (msgspec.MsgspecError, ValueError):
             raise WireError("the server's configuration or vocabulary is not one of this fedkeys") from None
-        self._size = model_size(config, vocabulary.size)
+        self._size = model_size(config.model, vocabulary.size)
         self._encoder = build_encoder(config, self._size)
         capped = self._text[: config.data.max_sentences_train]
         self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
@@ -154,7 +154,7 @@ class Participant:
         result = self._trainer(weights, plan.learning_rate, seed, batches)
         if not result["is_finite"]:
             raise NonFiniteUpdate("the update holds a NaN or an infinity")
-        weight = client_weight(config, int(result["num_tokens"]), int(result["num_examples"]))
+        weight = client_weight(config.client, int(result["num_tokens"]), int(result["num_examples"]))
         rounding = simulation_rng(config.seed, Purpose.ROUNDING, round_num, self.client_id)
         self._vector = self._encoder.encode(tuple(result["delta"]), weight, rounding)
         return b""

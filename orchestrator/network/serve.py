@@ -24,6 +24,7 @@ from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ServerConfig
 
 
 def serve(
@@ -34,7 +35,7 @@ def serve(
     deadlines: Deadlines,
     note: Note,
     decryptor_address: Optional[str] = None,
-    build_optimizer: Optional[Callable[[RunConfig, ModelSize], Optimizer]] = None,
+    build_optimizer: Optional[Callable[[ServerConfig, ModelSize], Optimizer]] = None,
 ) -> ServerState:
     """Serves a run's rounds until the last is done; the state after it.
 
@@ -75,14 +76,14 @@ def serve(
         note("reading the text that the word list comes from")
         corpus, data = load_client_data(config)
         vocabulary = data.vocabulary
-    size = model_size(config, vocabulary.size)
+    size = model_size(config.model, vocabulary.size)
     hub = Hub(roster, setup_message(config, vocabulary), max_client_bytes(config, size))
     port = hub.listen(address, key, chain)
     reason = "the server was stopped"
     try:
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
         note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
-        first_state, update_server = (build_optimizer or tff_optimizer)(config, size)
+        first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if corpus is None:
             state = folder.load_checkpoint()
             folder.forget_rounds_after(state.round_num)

@@ -6,12 +6,9 @@ Squared L2 sensitivities are in units of the clip norm: a person adds at most 1 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-
-_IMPOSSIBLE = -np.inf
 
 
 def tree_squared(rounds: Iterable[int], num_rounds: int) -> int:
@@ -29,39 +26,6 @@ def tree_squared(rounds: Iterable[int], num_rounds: int) -> int:
         total += int(np.square(np.unique(complete, return_counts=True)[1]).sum())
         level += 1
     return total
-
-
-def tree_squared_at_separation(num_rounds: int, max_participations: int, separation: int) -> int:
-    """The largest tree_squared of max_participations rounds that lie at least `separation` apart.
-
-    Source: Kairouz, McMahan, Song, Thakkar, Thakurta, Xu 2021, https://arxiv.org/abs/2103.00039, appendix D.2, as a
-    product of matrices over (max, +): entry [s, e] of a block is the best for a first participation at or after place
-    s, if a participation, which takes `separation` places, may stand e places out at the end.
-
-    >>> tree_squared_at_separation(2000, 6, 314)  # 313 rounds between two: Google's Spanish Gboard model
-    79
-    """
-    start = np.arange(separation)[:, None]
-    overhang = np.arange(separation)[None, :]
-
-    @cache
-    def best(count: int, length: int) -> NDArray[np.float64]:
-        fits = start + separation * count <= length + overhang
-        if count == 0 or not fits.any():
-            return np.where(fits, 0.0, _IMPOSSIBLE)
-        if length == 1:
-            return np.where(fits, 1.0, _IMPOSSIBLE)
-        left_length = 1 << ((length - 1).bit_length() - 1)
-        own = count**2 if length == 2 * left_length else 0
-        result = np.full((separation, separation), _IMPOSSIBLE)
-        for right_count in range(count + 1):
-            left, right = best(count - right_count, left_length), best(right_count, length - left_length)
-            for gap in np.flatnonzero(np.isfinite(left).any(0) & np.isfinite(right).any(1)):
-                np.maximum(result, left[:, gap, None] + right[None, gap, :], out=result)
-        return np.where(fits, result + own, _IMPOSSIBLE)
-
-    participations = min(max_participations, -(-num_rounds // separation))
-    return int(best(participations, num_rounds)[0, -1])
 
 
 def tree_squared_of_rotation(num_rounds: int, separation: int) -> int:

@@ -1,7 +1,7 @@
-"""What a configuration makes of a round: code, batches, weighting, learning rates, aggregator, trainer.
+"""Builds the parts of a round from the settings: encoder, batches, weighting, learning rates, aggregator, trainer.
 
-Loads no TensorFlow before `load_trainer` is called. Training in TFF, the transcript, the attack and the clients of a
-network run all take these, so that they do the same.
+Training in TFF, the transcript, the attack and the clients of a network run all take their parts from here, so that
+they compute the same. TensorFlow is loaded by `first_weights` and `load_trainer` only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings.cohorts import cohort_limit
 from orchestrator.settings.kinds import WEIGHTINGS, kind_of
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import AggregationConfig
+from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
 
 _MODULUS_BITS = 32
 
@@ -41,20 +41,19 @@ class NoStopwatch:
         return nullcontext()
 
 
-def client_weight(config: RunConfig, num_tokens: int, num_examples: int) -> float:
-    """What a client's update counts by in the mean."""
-    weighting = kind_of(WEIGHTINGS, "client.weighting", config.client.weighting)
+def client_weight(client: ClientConfig, num_tokens: int, num_examples: int) -> float:
+    """Returns what a client's update counts by in the mean."""
+    weighting = kind_of(WEIGHTINGS, "client.weighting", client.weighting)
     return weighting.weight(num_tokens, num_examples)
 
 
-def model_size(config: RunConfig, vocabulary_size: int) -> ModelSize:
-    """The model's size; a small text may have fewer words than the configuration allows."""
-    rows = min(config.model.vocabulary_size, vocabulary_size)
-    return ModelSize(rows, config.model.embedding_size, config.model.num_cells)
+def model_size(model: ModelConfig, vocabulary_size: int) -> ModelSize:
+    """Returns the model's size; a small text may have fewer words than the configuration allows."""
+    return ModelSize(min(model.vocabulary_size, vocabulary_size), model.embedding_size, model.num_cells)
 
 
 def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.ndarray]) -> Weights:
-    """A run's weights before its first round; see models.cifg_lstm.initial_weights."""
+    """Returns a run's weights before its first round; see models.cifg_lstm.initial_weights."""
     from models.cifg_lstm import initial_weights
 
     seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
@@ -62,13 +61,13 @@ def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.n
 
 
 def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
-    """The code between updates and integers."""
+    """Returns the encoder between updates and integers."""
     # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
     most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
     return Encoder(
         clip_norm=first_clip_norm(config),
         num_clients=config.rounds.cohort_size,
-        max_weight=client_weight(config, most_sentences * config.data.max_words, most_sentences),
+        max_weight=client_weight(config.client, most_sentences * config.data.max_words, most_sentences),
         shapes=size.shapes,
         bits=_bits_under_noise(config),
         count_under_clip=config.privacy.adaptive_clip,
@@ -76,12 +75,12 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
 
 
 def first_clip_norm(config: RunConfig) -> float:
-    """The clip norm of the first round, and of all if it does not adapt."""
+    """Returns the clip norm of the first round, which is that of all rounds if it does not adapt."""
     return config.privacy.clip_norm if config.privacy.traits.adds_noise else config.aggregation.clip_norm
 
 
 def _bits_under_noise(config: RunConfig) -> Optional[int]:
-    """The bits of a coordinate that leave room for the noise that clients add; None if they add none.
+    """Returns the bits of a coordinate that leave room for the clients' noise; None if clients add none.
 
     A sum must stay below 2**31 with ten standard deviations of noise on top of the longest updates in one coordinate.
 
@@ -99,7 +98,7 @@ def _bits_under_noise(config: RunConfig) -> Optional[int]:
 
 
 def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
-    """The clip norm that follows the updates' norms, if it is configured."""
+    """Returns the clip norm that follows the updates' norms; None if the clip norm is fixed."""
     privacy = config.privacy
     if not privacy.adaptive_clip:
         return None
@@ -107,10 +106,10 @@ def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
 
 
 def build_aggregator(aggregation: AggregationConfig, observer: Optional[Observer] = None) -> Aggregator:
-    """The aggregator that a configuration names; each one's libraries are loaded only if it is used.
+    """Returns the aggregator that the settings name; its libraries are loaded here.
 
     Args:
-      aggregation: the configuration.
+      aggregation: the section of the settings.
       observer: is shown every message that the server receives, by a sum that has messages: secagg.
 
     Raises:
@@ -141,7 +140,7 @@ def _sum_kind(aggregation: AggregationConfig) -> SumKind:
 
 
 def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
-    """(the clients', the server's) in a round."""
+    """Returns (the clients', the server's) learning rate in a round."""
     server, rounds = config.server, config.rounds
 
     def rate(base: float, schedule: str, warmup_rounds: int) -> float:
@@ -156,12 +155,12 @@ def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
 
 
 def cut(sentences: Sentences, num_rows: int) -> Sentences:
-    """Ids from num_rows on become UNK: the model has no rows for them."""
+    """Replaces ids from num_rows on by UNK: the model has no rows for them."""
     return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)
 
 
 def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generator) -> Batches:
-    """A client's batches of one round; `sentences` are cut to the model's rows."""
+    """Draws a client's batches of one round from sentences that `cut` has fitted to the model."""
     client = config.client
     return build_batches(
         sentences,
@@ -175,7 +174,7 @@ def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generat
 
 
 def load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
-    """What one client does in a round, in this process; loads TensorFlow."""
+    """Returns what trains one client in this process; loads TensorFlow."""
     from models.local_training import build_trainer
 
     client = config.client

@@ -13,7 +13,6 @@ from models.corpus import ClientId
 from models.metrics import ClientSums
 from models.weights import Weights
 from orchestrator.errors import Diverged
-from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.runtime import Runtime
 
 _BATCH_SIZE = 32
@@ -30,10 +29,14 @@ def evaluation_batches(
 
 
 def federated_sums(
-    runtime: Runtime, evaluation: Callable, weights: Weights, batches: Iterable[Batches], config: RunConfig
+    runtime: Runtime, evaluation: Callable, weights: Weights, batches: Iterable[Batches], clients_per_call: int
 ) -> ClientSums:
-    """Sums per person, by federated evaluation."""
-    results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * config.runtime.clients_per_call))
+    """Returns sums per person, by federated evaluation, ten times `clients_per_call` people in a call of a worker.
+
+    Raises:
+      Diverged: the weights are not finite.
+    """
+    results = list(runtime.map_clients(evaluation, (weights,), batches, 10 * clients_per_call))
     sums = client_sums(results)
     if not np.isfinite(sums.nll_sum_nats).all():
         raise Diverged("the model's weights are no longer finite: lower client.learning_rate or server.learning_rate")

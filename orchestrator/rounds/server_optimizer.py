@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.weights import ModelSize, Weights
-from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ServerConfig
 
 Optimizer = tuple[
     Callable[[], Any],  # the first state
@@ -16,13 +16,12 @@ Optimizer = tuple[
 ]
 
 
-def tff_optimizer(config: RunConfig, size: ModelSize) -> Optimizer:
-    """The optimiser that training in TFF uses, in this process: no worker is needed for one step a round."""
+def tff_optimizer(server: ServerConfig, size: ModelSize) -> Optimizer:
+    """Returns the optimiser that training in TFF uses, in this process: no worker is needed for one step a round."""
     import tensorflow as tf
 
     from tff_pipelines.server_update import build_server_optimizer
 
-    server = config.server
     optimizer = build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
 
     def to_arrays(tree: Any) -> Any:

@@ -73,7 +73,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     from orchestrator.rounds.server_optimizer import tff_optimizer
     from orchestrator.run.training import WallClock, open_record
 
-    _, update_server = tff_optimizer(config, ModelSize.of(state.weights))
+    _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights))
     round_num = state.round_num + 1
     client_rate, server_rate = _learning_rates(config, round_num)
     clock = WallClock()
@@ -83,7 +83,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
         RoundFunctions(
             batches_of=lambda client_id, rng: _stay_on_the_device(),
             train_clients=lambda weights, rate, seed, batches: _updates(files, weights, batches),
-            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=encoder,
             aggregator=build_aggregator(config.aggregation),
             update_server=update_server,
@@ -150,7 +150,7 @@ def _named(paths: Sequence[Path]) -> dict[ClientId, Path]:
 
 def _require_weight(path: Path, update: Mapping[str, Any], config: RunConfig, encoder: Encoder) -> None:
     """An update counts by what it claims, so no claim may go beyond what the plan allows a client."""
-    weight = client_weight(config, update["num_tokens"], update["num_examples"])
+    weight = client_weight(config.client, update["num_tokens"], update["num_examples"])
     if not 0 < weight <= encoder.max_weight:
         raise DeviceDataError(
             f"{path} claims {update['num_examples']} sentences and {update['num_tokens']} tokens: by "

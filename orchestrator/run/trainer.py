@@ -46,7 +46,7 @@ def open_trainer(
     config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
 ) -> Iterator[Trainer]:
     """What computes the rounds of a run that is there, to replay them; writes nothing."""
-    size = model_size(config, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
     with contextlib.ExitStack() as stack:
         note("starting the TFF workers")
         runtime = stack.enter_context(Runtime(config.runtime.workers))
@@ -98,7 +98,7 @@ class Trainer:
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),
             train_clients=phones.train if phones else self._train_clients,
-            weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+            weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=build_encoder(config, size),
             aggregator=aggregator,
             update_server=self._update_server,
@@ -139,7 +139,9 @@ class Trainer:
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
         """Pooled figures of the dev people, by federated evaluation."""
-        sums = federated_sums(self._runtime, self._evaluation, weights, self._dev, self._config)
+        sums = federated_sums(
+            self._runtime, self._evaluation, weights, self._dev, self._config.runtime.clients_per_call
+        )
         positions = max(1, int(sums.positions.sum()))
         return {
             "dev_top1": float(sums.hits1.sum() / positions),

@@ -94,7 +94,7 @@ def train(
       RunFolderError: the folder holds a run and `resume` is False, or the text or the configuration has changed.
       OrchestratorError, ModelsError, PipelineError: see there.
     """
-    size = model_size(config, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
     aggregator = build_aggregator(config.aggregation)
     identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
     fleet = build_fleet(config, size, data)

@@ -70,7 +70,7 @@ def build_run(path: Path, text: Path, weights=None, checkpoint=True, **settings)
     """A run folder as training leaves it, with weights that were drawn."""
     config = read_config(preset="smoke", overrides={**SETTINGS, "data.source": str(text), **settings})
     corpus, data = load_client_data(config)
-    size = model_size(config, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
     folder = RunFolder(path)
     folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
     if checkpoint:

@@ -210,7 +210,7 @@ def test_the_server_s_optimiser_is_that_of_training_in_tff():
             server = read_config(overrides={"server.algorithm": algorithm}).server
             optimizer = build_server_optimizer(algorithm, server.momentum, server.beta_2, server.epsilon)
             in_tff = build_server_update(size, optimizer)
-            first_state, update = tff_optimizer(read_config(overrides={"server.algorithm": algorithm}), size)
+            first_state, update = tff_optimizer(read_config(overrides={"server.algorithm": algorithm}).server, size)
             state, here = runtime.invoke(in_tff.initialize), first_state()
             weights = weights_here = draw()
             for rate in (0.1, 0.03):

@@ -63,13 +63,13 @@ def build_run(text, tmp_path_factory):
         overrides = {**SETTINGS, "data.source": str(text), **{k.replace("__", "."): v for k, v in settings.items()}}
         config = read_config(preset="smoke", overrides=overrides)
         corpus, data = load_client_data(config)
-        size = model_size(config, data.vocabulary.size)
+        size = model_size(config.model, data.vocabulary.size)
         folder = RunFolder(tmp_path_factory.mktemp("runs") / "run")
         folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
         folder._lock.close()  # as if the process that trained it had ended
         rng = np.random.default_rng(0)
         drawn = tuple((0.3 * rng.standard_normal(shape)).astype(np.float32) for shape in size.shapes)
-        folder.save_checkpoint(ServerState(round_num, drawn, tff_optimizer(config, size)[0]()), 3)
+        folder.save_checkpoint(ServerState(round_num, drawn, tff_optimizer(config.server, size)[0]()), 3)
         return folder
 
     return build
@@ -115,8 +115,8 @@ def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
         sum(0.01 * rng.standard_normal(w.shape).astype(np.float32) * ((40 + d) / total) for d, rng in enumerate(drawn))
         for w in before.weights
     )
-    size = model_size(config, folder.vocabulary().size)
-    _, by_hand = tff_optimizer(config, size)[1](
+    size = model_size(config.model, folder.vocabulary().size)
+    _, by_hand = tff_optimizer(config.server, size)[1](
         before.optimizer_state, before.weights, mean, learning_rates(config, 8)[1]
     )
     for mine, theirs in zip(states[0].weights, by_hand):

@@ -55,7 +55,7 @@ def begin_run(folder_path, text_path, num_people, **overrides):
         }
     )
     corpus, data = load_client_data(config)
-    size = model_size(config, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
     folder = RunFolder(folder_path)
     folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
     folder.save_checkpoint(ServerState(0, initial_weights(size, seed=0), {"step": np.int32(0)}), keep=2)

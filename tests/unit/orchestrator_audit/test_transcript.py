@@ -76,7 +76,7 @@ def run(tmp_path_factory):
         }
     )
     corpus, data = load_client_data(config)
-    size = model_size(config, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "run")
     folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
     client = config.client
@@ -85,7 +85,7 @@ def run(tmp_path_factory):
     functions = RoundFunctions(
         batches_of=lambda person, rng: draw_batches(config, cut(data.train[person], size.vocabulary_size), rng),
         train_clients=lambda weights, rate, seed, batches: (trainer(weights, rate, seed, own) for own in batches),
-        weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+        weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
         encoder=build_encoder(config, size),
         aggregator=keeping,
         update_server=lambda state, weights, delta, rate: (state, tuple(w - d for w, d in zip(weights, delta))),

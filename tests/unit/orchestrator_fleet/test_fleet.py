@@ -239,3 +239,13 @@ def test_the_versions_that_phones_work_from_are_kept():
         after = ServerState(round_num, (np.full(1, round_num, np.float32),), None)
         state = remember(after, state, own.versions_kept)
     assert max(seen) >= 1
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1, 3])
+def test_an_update_may_be_as_stale_as_allowed_and_no_more(max_staleness):
+    """With 60 phones at work for a buffer of 5 many updates are some steps old: the limit is met, never passed."""
+    settings = {"fleet.policy": "fedbuff", "fleet.buffer_size": 5, "fleet.concurrency": 60}
+    done = plan(hours=3, **settings, **{"fleet.max_staleness": max_staleness})
+    staleness = np.concatenate([step.staleness for step in done.rounds])
+    assert staleness.max() == max_staleness
+    assert done.simulation.check_ins.outcomes[Outcome.STALE] > 0

@@ -113,7 +113,7 @@ def plain_step(optimizer_state, weights, mean_delta, learning_rate):
 
 def first_state(config):
     rng = np.random.default_rng(3)
-    shapes = model_size(config, WORDS.size).shapes
+    shapes = model_size(config.model, WORDS.size).shapes
     return ServerState(
         0, tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes), {"step": np.int32(0)}
     )
@@ -121,13 +121,13 @@ def first_state(config):
 
 def in_one_process(config, state, report, drops):
     """The digest of the weights after a round of the same cohort, summed in this process."""
-    size = model_size(config, WORDS.size)
+    size = model_size(config.model, WORDS.size)
     trainer = text_trainer(config, size)
     sentences = {name: cut(tuple(map(WORDS.encode, TEXTS[name])), size.vocabulary_size) for name in NAMES}
     functions = RoundFunctions(
         batches_of=lambda person, rng: draw_batches(config, sentences[person], rng),
         train_clients=lambda weights, rate, seed, batches: (trainer(weights, rate, seed, own) for own in batches),
-        weight_of=lambda update: client_weight(config, update.num_tokens, update.num_examples),
+        weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
         encoder=build_encoder(config, size),
         aggregator=build_aggregator(config.aggregation),
         update_server=plain_step,
@@ -170,7 +170,7 @@ class Served:
 @contextmanager
 def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     """Serves all rounds of a new run; when the block ends they must be done."""
-    roster, size = read_roster(keys), model_size(config, WORDS.size)
+    roster, size = read_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
     identity = RunIdentity(SCHEMA, config_digest(config), "texts", "1" * 64, WORDS.digest, size.num_weights, {})
     folder.create(config, WORDS, identity)
@@ -295,7 +295,7 @@ def test_the_bill_is_that_of_the_simulation(keys, tmp_path):
         peers = [Peer(keys, served, name) for name in NAMES]
     for peer in peers:
         peer.join()
-    size = model_size(config, WORDS.size)
+    size = model_size(config.model, WORDS.size)
     slots = build_encoder(config, size).num_slots
     vectors = ((name, np.zeros(slots, np.uint32)) for name in NAMES)
     simulated = build_aggregator(config.aggregation).sum(vectors, Cohort(1, NAMES), {}).cost
@@ -410,7 +410,7 @@ def test_a_client_refuses_a_server_with_laxer_rules(keys, tmp_path):
 
 def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
     config, folder = config_of(num_rounds=2), RunFolder(tmp_path / "run")
-    num_weights = model_size(config, WORDS.size).num_weights
+    num_weights = model_size(config.model, WORDS.size).num_weights
     folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
     folder.save_checkpoint(dataclasses.replace(first_state(config), round_num=1), keep=2)
     address = f"localhost:{portpicker.pick_unused_port()}"

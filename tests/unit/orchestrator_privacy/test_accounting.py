@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -28,14 +29,43 @@ from orchestrator.privacy.sensitivity import (
     banded_squared,
     square_root_coefficients,
     tree_squared,
-    tree_squared_at_separation,
     tree_squared_of_rotation,
 )
 
 
+def _tree_squared_at_separation(num_rounds, max_participations, separation):
+    """The largest tree_squared of max_participations rounds that lie at least `separation` apart.
+
+    Source: Kairouz, McMahan, Song, Thakkar, Thakurta, Xu 2021, https://arxiv.org/abs/2103.00039, appendix D.2, as a
+    product of matrices over (max, +): entry [s, e] of a block is the best for a first participation at or after place
+    s, if a participation, which takes `separation` places, may stand e places out at the end.
+    """
+    start = np.arange(separation)[:, None]
+    overhang = np.arange(separation)[None, :]
+
+    @functools.cache
+    def best(count, length):
+        fits = start + separation * count <= length + overhang
+        if count == 0 or not fits.any():
+            return np.where(fits, 0.0, -np.inf)
+        if length == 1:
+            return np.where(fits, 1.0, -np.inf)
+        left_length = 1 << ((length - 1).bit_length() - 1)
+        own = count**2 if length == 2 * left_length else 0
+        result = np.full((separation, separation), -np.inf)
+        for right_count in range(count + 1):
+            left, right = best(count - right_count, left_length), best(right_count, length - left_length)
+            for gap in np.flatnonzero(np.isfinite(left).any(0) & np.isfinite(right).any(1)):
+                np.maximum(result, left[:, gap, None] + right[None, gap, :], out=result)
+        return np.where(fits, result + own, -np.inf)
+
+    participations = min(max_participations, -(-num_rounds // separation))
+    return int(best(participations, num_rounds)[0, -1])
+
+
 def test_published_spanish_gboard_model():
     """Google's notebook dp_ftrl/blogpost_supplemental_privacy_accounting.ipynb prints 0.81 and 8.90."""
-    squared = tree_squared_at_separation(2000, 6, 313 + 1)  # 313 rounds lie between two participations
+    squared = _tree_squared_at_separation(2000, 6, 313 + 1)  # 313 rounds lie between two participations
     assert squared == 79
     cost = cost_of(dp_accounting.GaussianDpEvent(7.0 / math.sqrt(squared)))
     assert cost.zcdp == pytest.approx(0.806, abs=5e-4)
@@ -129,7 +159,7 @@ def _brute_force(matrix: np.ndarray, participations: int, separation: int) -> fl
 )
 def test_tree_sensitivity_by_brute_force(num_rounds, participations, separation):
     expected = _brute_force(_tree_matrix(num_rounds), participations, separation)
-    assert tree_squared_at_separation(num_rounds, participations, separation) == expected
+    assert _tree_squared_at_separation(num_rounds, participations, separation) == expected
 
 
 @pytest.mark.parametrize(("num_rounds", "separation"), [(1, 1), (7, 3), (8, 2), (12, 5), (13, 4)])
@@ -139,7 +169,7 @@ def test_rotation_costs_what_its_worst_turn_costs(num_rounds, separation):
     expected = max(float(np.square(matrix[:, list(turn)].sum(1)).sum()) for turn in turns)
     assert tree_squared_of_rotation(num_rounds, separation) == expected
     most = -(-num_rounds // separation)
-    assert expected <= tree_squared_at_separation(num_rounds, most, separation)
+    assert expected <= _tree_squared_at_separation(num_rounds, most, separation)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.calibration import resolve_privacy
-from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, read_ledger
 from orchestrator.privacy.mechanism import Mechanism, build_mechanism, client_stddev, server_stddev
+from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.build import build_adaptive_clip, build_encoder
 from orchestrator.rounds.cohort import everybody, select_by_turns
 from orchestrator.rounds.round import run_round
@@ -29,7 +30,6 @@ from orchestrator.settings.run_config import RunConfig
 DIM = 6000
 PEOPLE = tuple(f"p{i}" for i in range(20))
 START = (np.zeros(DIM, np.float32),)
-MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
 
 
 class _Size:
@@ -329,6 +329,48 @@ def test_a_spent_budget_stops_before_the_round(tmp_path):
     head, _ = read_ledger(tmp_path)
     assert 0 < report.epsilon <= Ledger(tmp_path, head).epsilon() <= 1.8
     assert config.privacy.separation == 4  # so that everybody had a first turn for the same price
+
+
+def test_a_resumed_round_with_another_sum_can_not_exceed_the_budget(tmp_path):
+    """In a resume `check` lets the round pass, so the charge itself must hold the budget."""
+    head = LedgerHead("central", 1.0, 1.0, 100, 1e-5, 5.0, 1, 1, "-")  # one release costs 4.38, two 6.89
+    ledger, cohort = Ledger(tmp_path, head), Cohort(1, ("ann", "bob"))
+    ledger.charge(1, cohort.members, "one sum")
+    before = (tmp_path / LEDGER_FILE).read_bytes()
+    again = Ledger(tmp_path, head)
+    again.check(cohort)
+    with pytest.raises(PrivacyStop, match=r"^round 1 would bring epsilon to 6\.\d+ .* the budget is spent"):
+        again.charge(1, cohort.members, "another sum")
+    assert (tmp_path / LEDGER_FILE).read_bytes() == before
+    assert again.epsilon() == ledger.epsilon() == pytest.approx(4.377, abs=1e-3)
+
+
+def test_a_charge_is_synced_to_disk_before_its_sum_gets_noise(tmp_path, monkeypatch):
+    config, order, sync = settings("central"), [], os.fsync
+    mechanism = build_mechanism(config, tmp_path, len(PEOPLE))
+    noised = mechanism._noised
+
+    def record(handle):
+        sync(handle)
+        if os.path.samestat(os.fstat(handle), os.stat(tmp_path / LEDGER_FILE)):
+            order.append(("synced", len(read_ledger(tmp_path)[1])))
+
+    def release(*arguments):
+        order.append(("noised", len(read_ledger(tmp_path)[1])))
+        return noised(*arguments)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(mechanism, "_noised", release)
+    run(config, tmp_path, 2, mechanism=mechanism)
+    assert order == [("synced", 1), ("noised", 1), ("synced", 2), ("noised", 2)]
+
+
+def test_a_mechanism_that_nobody_knows_adds_no_noise_silently(tmp_path):
+    with pytest.raises(ConfigError, match=r"privacy\.mechanism = 'centrale': must be none, central, tree, matrix"):
+        settings("centrale")
+    head = LedgerHead("centrale", 1.0, 1.0, 100, 1e-5, 5.0, 1, 1, "-")
+    with pytest.raises(ConfigError, match=r"privacy\.mechanism = 'centrale': must be "):
+        Ledger(tmp_path, head)
 
 
 def test_a_budget_alone_sets_a_noise_that_lasts_for_all_rounds(tmp_path):

@@ -12,10 +12,17 @@ from models.batches import build_batches
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
+from orchestrator.privacy.mechanisms import MECHANISMS
+from orchestrator.rounds.build import build_aggregator, client_weight
 from orchestrator.rounds.cohort import draw_drops, select_cohort
 from orchestrator.rounds.round import run_round, weights_digest
+from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, ServerState
-from orchestrator.settings.sections import FaultsConfig
+from orchestrator.seeds import dropout_seed
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import KINDS, RunConfig
+from orchestrator.settings.sections import AggregationConfig, FaultsConfig
+from tff_pipelines.algorithms import ALGORITHMS
 
 SHAPES = ((3, 2), (4,))
 START = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(4, np.float32))
@@ -149,6 +156,75 @@ def test_a_round_is_a_function_of_the_seed():
     first, again, other = (one_round(seed=seed)[1].weights_sha256 for seed in (1, 1, 2))
     assert first == again
     assert first != other, "another seed rounds otherwise"
+
+
+def test_each_round_drops_out_by_its_own_seed():
+    """The clients get the round's own dropout seed; the last 31 bits of a draw that the seed and the round decide."""
+    seeds = []
+
+    def train(weights, learning_rate, seed, all_batches):
+        seeds.append(seed)
+        return train_clients(weights, learning_rate, seed, all_batches)
+
+    for round_num in (1, 2, 3):
+        run_round(
+            ServerState(round_num - 1, START, 0), Cohort(round_num, MEMBERS), functions(train_clients=train),
+            seed=7, client_learning_rate=1.0, server_learning_rate=0.5, stopwatch=NoClock(),
+        )  # fmt: skip
+    assert seeds == [dropout_seed(7, round_num) for round_num in (1, 2, 3)]
+    assert len({*seeds, *(dropout_seed(8, round_num) for round_num in (1, 2, 3))}) == 6
+
+
+# Ann types three sentences of one word, Bob one of three. With the end of each sentence that is 6 and 4 tokens to
+# predict. Ann's update is 1 in each coordinate, Bob's 4.
+@pytest.mark.parametrize(("weighting", "mean"), [("tokens", 2.2), ("examples", 1.75), ("equal", 2.5)])
+def test_a_clients_weight_by_hand(weighting, mean):
+    sentences = {"ann": [np.array([5])] * 3, "bob": [np.array([5, 6, 7])]}
+    config = read_config(overrides={"client.weighting": weighting, "rounds.cohort_size": 2})
+
+    def train(weights, learning_rate, seed, all_batches):
+        for value, batches in zip((1.0, 4.0), all_batches):
+            yield {
+                "delta": tuple(np.full(shape, value, np.float32) for shape in SHAPES),
+                "num_examples": batches.num_examples,
+                "num_tokens": batches.num_tokens,
+                "loss_sum": 0.0,
+                "is_finite": True,
+            }
+
+    after, _ = run_round(
+        ServerState(0, START, 0),
+        Cohort(1, ("ann", "bob")),
+        functions(
+            batches_of=lambda person, rng: build_batches(sentences[person], batch_size=2, time=5, rng=rng),
+            train_clients=train,
+            weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
+        ),
+        seed=7, client_learning_rate=1.0, server_learning_rate=1.0, stopwatch=NoClock(),
+    )  # fmt: skip
+    for start, got in zip(START, after.weights):
+        np.testing.assert_allclose(start - got, mean, atol=1e-4)
+
+
+def test_an_aggregator_that_nobody_knows_never_sums():
+    unknown = AggregationConfig(aggregator="secag")
+    for refused in (lambda: build_aggregator(unknown), lambda: RunConfig(aggregation=unknown)):
+        with pytest.raises(
+            ConfigError, match=r"^aggregation.aggregator = 'secag': must be plain, secagg or encrypted$"
+        ):
+            refused()
+
+
+def test_what_can_be_set_is_what_is_there():
+    """No name without a row, and no row that can't be named."""
+    assert KINDS["aggregation.aggregator"].keys() == SUMS.keys()
+    assert KINDS["privacy.mechanism"].keys() == {"none", *MECHANISMS}
+    assert all(kind.traits is KINDS["privacy.mechanism"][name] for name, kind in MECHANISMS.items())
+    assert KINDS["server.algorithm"] is ALGORITHMS
+    assert {"client.runtime", "client.schedule", "client.weighting", "server.schedule", "fleet.policy"} < set(KINDS)
+    for name, kind in MECHANISMS.items():
+        assert (kind.client_noise is not None) == kind.traits.from_clients, name
+        assert (kind.sequence is not None) == kind.traits.is_correlated, name
 
 
 def test_long_updates_are_clipped_and_counted():
