@@ -127,16 +127,25 @@ def write_update(path: Path, result: Mapping[str, Any], base: Weights) -> None:
 
 
 def read_update(path: Path, base: Weights) -> Mapping[str, Any]:
+    """update_from_bytes of a file.
+
+    Raises:
+      DeviceDataError: the file can't be read, or update_from_bytes refuses it.
+    """
+    return update_from_bytes(_read(path), base, str(path))
+
+
+def update_from_bytes(raw: bytes, base: Weights, path: str) -> Mapping[str, Any]:
     """A device's update as the result of a client's work: the keys of tff_pipelines.client_work.build_client_work.
 
     Args:
-      path: the file.
+      raw: a file's content.
       base: the weights that the round sent out.
+      path: what to call the file in an error.
 
     Raises:
-      DeviceDataError: the file can't be read, is cut off, or is an update of other weights.
+      DeviceDataError: it is cut off, or is an update of other weights.
     """
-    raw = _read(path)
     size = ModelSize.of(base)
     if len(raw) < _UPDATE_HEADER.size or not raw.startswith(UPDATE_MAGIC):
         raise DeviceDataError(f"{path} holds no update: it must begin with {UPDATE_MAGIC.decode()}")

@@ -108,7 +108,6 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
-    folder.config()
     figures: dict[str, object] = {}
     lines = []
     if updates:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge.clients.files import read_update
+from edge.clients.files import update_from_bytes
 from edge.errors import DeviceDataError
 from models.batches import Batches
 from models.corpus import ClientId
@@ -26,8 +26,24 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.record import RECORD_FILE
 from orchestrator.run.saved import read_run
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ClientConfig
 
 _ID_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class DeviceUpdate:
+    """A file that a device wrote, read once: what is named, checked and summed are the same bytes.
+
+    Attributes:
+      client_id: follows from the SHA-256 of the content.
+      path: of the file, for errors.
+      result: of the client's work; see edge.clients.files.update_from_bytes.
+    """
+
+    client_id: ClientId
+    path: Path
+    result: Mapping[str, Any]
 
 
 def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
@@ -51,7 +67,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
 
     Args:
       folder: of a run; its newest checkpoint is where the devices must have begun.
-      paths: the files, one at a time in memory.
+      paths: the files. All are held in memory, 4 bytes for each weight of each.
 
     Raises:
       DeviceDataError: a file can't be used, is there twice, began at other weights or claims impossible counts.
@@ -62,13 +78,12 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     """
     config = read_run(folder).config
     _require_possible(config, len(paths))
+    folder.lock()
     state = folder.load_checkpoint()
     encoder = build_encoder(config, ModelSize.of(state.weights))
-    files = _named(paths)
-    for path in files.values():
-        _require_weight(path, read_update(path, state.weights), config, encoder)
-    folder.lock()
-    state = folder.load_checkpoint()  # if another process has gone on meanwhile, read_update refuses the files
+    updates = read_device_updates(paths, state.weights)
+    for update in updates:
+        _require_weight(update, config.client, encoder)
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer
     from orchestrator.run.training import WallClock, open_record
@@ -79,10 +94,10 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     clock = WallClock()
     after, report = run_round(
         state,
-        Cohort(round_num, tuple(files), config.aggregation.min_survivors),
+        Cohort(round_num, tuple(update.client_id for update in updates), config.aggregation.min_survivors),
         RoundFunctions(
             batches_of=lambda client_id, rng: _stay_on_the_device(),
-            train_clients=lambda weights, rate, seed, batches: _updates(files, weights, batches),
+            train_clients=lambda weights, rate, seed, batches: _results(updates, batches),
             weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=encoder,
             aggregator=build_aggregator(config.aggregation),
@@ -126,44 +141,49 @@ def _require_possible(config: RunConfig, num_files: int) -> None:
     least, most = config.aggregation.min_survivors, config.rounds.cohort_size
     if num_files > most:
         raise ConfigError(
-            f"{num_files} updates, but rounds.cohort_size = {most} is what the code between updates and integers has "
-            f"room for: give at most {most}"
+            f"{num_files} updates, but rounds.cohort_size = {most} is the most that the encoder has room for"
         )
     if num_files < least:
         raise BelowThreshold(f"{num_files} updates, aggregation.min_survivors = {least}: wait for more devices")
 
 
-def _named(paths: Sequence[Path]) -> dict[ClientId, Path]:
-    """The files by a name that follows from their content, in the order of the names."""
-    files: dict[ClientId, Path] = {}
+def read_device_updates(paths: Sequence[Path], base: Weights) -> tuple[DeviceUpdate, ...]:
+    """The files' updates in the order of their clients' names; each file is read once.
+
+    Args:
+      paths: the files.
+      base: the weights that the devices must have begun at.
+
+    Raises:
+      DeviceDataError: a file can't be read, is there twice, or is no update of these weights.
+    """
+    updates: dict[ClientId, DeviceUpdate] = {}
     for path in paths:
         try:
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            raw = path.read_bytes()
         except OSError as error:
             raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None
-        name = ClientId(f"device-{digest[:_ID_DIGITS]}")
-        if name in files:
-            raise DeviceDataError(f"{path} holds the same update as {files[name]}: give each device's once")
-        files[name] = path
-    return dict(sorted(files.items()))
+        name = ClientId(f"device-{hashlib.sha256(raw).hexdigest()[:_ID_DIGITS]}")
+        if name in updates:
+            raise DeviceDataError(f"{path} holds the same update as {updates[name].path}: give each device's once")
+        updates[name] = DeviceUpdate(name, path, update_from_bytes(raw, base, str(path)))
+    return tuple(updates[name] for name in sorted(updates))
 
 
-def _require_weight(path: Path, update: Mapping[str, Any], config: RunConfig, encoder: Encoder) -> None:
+def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder) -> None:
     """An update counts by what it claims, so no claim may go beyond what the plan allows a client."""
-    weight = client_weight(config.client, update["num_tokens"], update["num_examples"])
+    num_examples, num_tokens = update.result["num_examples"], update.result["num_tokens"]
+    weight = client_weight(client, num_tokens, num_examples)
     if not 0 < weight <= encoder.max_weight:
         raise DeviceDataError(
-            f"{path} claims {update['num_examples']} sentences and {update['num_tokens']} tokens: by "
-            f"client.weighting = {config.client.weighting!r} it counts {weight}, allowed is 1 to {encoder.max_weight:g}"
+            f"{update.path} claims {num_examples} sentences and {num_tokens} tokens: by client.weighting = "
+            f"{client.weighting!r} it counts {weight}, allowed is 1 to {encoder.max_weight:g}"
         )
 
 
-def _updates(
-    files: Mapping[ClientId, Path], weights: Weights, batches: Iterable[Batches]
-) -> Iterator[Mapping[str, Any]]:
+def _results(updates: Sequence[DeviceUpdate], batches: Iterable[Batches]) -> Iterator[Mapping[str, Any]]:
     """The updates in the cohort's order; a batch is drawn for each, as run_round counts members at work by them."""
-    for path, _ in zip(files.values(), batches):
-        yield read_update(path, weights)
+    return (update.result for update, _ in zip(updates, batches))
 
 
 def _stay_on_the_device() -> Batches:

@@ -1,0 +1,61 @@
+"""Files that devices wrote: each is read once, so that what is recorded is what is summed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from edge.clients.files import update_to_bytes
+from edge.errors import DeviceDataError
+from models.weights import ModelSize
+from orchestrator.run.devices import read_device_updates
+
+SIZE = ModelSize(6, 2, 3)
+WEIGHTS = tuple(np.zeros(shape, np.float32) for shape in SIZE.shapes)
+
+
+def content(value):
+    """An update of all weights by `value`."""
+    delta = tuple(np.full(shape, value, np.float32) for shape in SIZE.shapes)
+    return update_to_bytes({"delta": delta, "num_examples": 3, "num_tokens": 9, "loss_sum": 2.5}, WEIGHTS)
+
+
+def test_a_file_that_changes_between_two_reads_is_named_by_what_is_summed(tmp_path):
+    """The path gives another update to whoever opens it a second time."""
+    path = tmp_path / "update"
+    os.mkfifo(path)
+
+    def feed():
+        for value in (1.0, 2.0):
+            with open(path, "wb") as pipe:  # waits for a reader
+                pipe.write(content(value))
+
+    threading.Thread(target=feed, daemon=True).start()
+    (update,) = read_device_updates([path], WEIGHTS)
+    assert update.client_id == f"device-{hashlib.sha256(content(1.0)).hexdigest()[:16]}"
+    assert all((part == 1.0).all() for part in update.result["delta"])
+
+
+def test_the_order_of_updates_follows_from_their_content(tmp_path):
+    paths = [tmp_path / str(number) for number in range(5)]
+    for number, path in enumerate(paths):
+        path.write_bytes(content(float(number)))
+    updates = read_device_updates(paths, WEIGHTS)
+    assert [u.client_id for u in updates] == sorted(u.client_id for u in updates)
+    assert [u.client_id for u in read_device_updates(paths[::-1], WEIGHTS)] == [u.client_id for u in updates]
+
+
+def test_what_is_no_update_of_this_round_is_refused(tmp_path):
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        path.write_bytes(content(1.0))
+    with pytest.raises(DeviceDataError, match=r"two holds the same update as .*one"):
+        read_device_updates(paths, WEIGHTS)
+    with pytest.raises(DeviceDataError, match="began at other weights"):
+        read_device_updates(paths[:1], tuple(w + 1 for w in WEIGHTS))
+    with pytest.raises(DeviceDataError, match="three: can't be read"):
+        read_device_updates([tmp_path / "three"], WEIGHTS)
