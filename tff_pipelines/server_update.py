@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,10 @@ from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
 from tff_pipelines.client_work import weights_type
 from tff_pipelines.framework import tff
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+ServerOptimizer: TypeAlias = tff.learning.optimizers.Optimizer
 State = Mapping[str, object]  # of TFF's optimiser: its settings and its moments
 
 
@@ -30,7 +34,7 @@ def build_server_optimizer(
     beta_2: float = 0.99,
     epsilon: float = 1e-6,
     learning_rate: float = 1.0,
-) -> tff.learning.optimizers.Optimizer:
+) -> ServerOptimizer:
     """TFF's optimiser for a federated algorithm; see tff_pipelines.algorithms.
 
     Raises:
@@ -41,7 +45,7 @@ def build_server_optimizer(
     return ALGORITHMS[algorithm].build(Hyperparameters(momentum, beta_2, epsilon, learning_rate))
 
 
-def build_server_update(size: ModelSize, optimizer: tff.learning.optimizers.Optimizer) -> ServerUpdate:
+def build_server_update(size: ModelSize, optimizer: ServerOptimizer) -> ServerUpdate:
     """The server half for models of this size."""
     specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
     model_type = weights_type(size)

@@ -100,17 +100,17 @@ def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) 
 
             run_config = find_for_run(folder, run_config, observer.stage)
         observer.stage("reading the text")
-        corpus, data = load_client_data(run_config)
+        text = load_client_data(run_config)
         if run_config.privacy.traits.adds_noise:
             from orchestrator.privacy.calibration import resolve_privacy
             from orchestrator.run.canary_clients import participants
 
-            run_config = resolve_privacy(run_config, len(participants(run_config, data)))
+            run_config = resolve_privacy(run_config, len(participants(run_config, text.data)))
         observer.stage("loading TensorFlow Federated")
         from orchestrator.rounds.round import weights_digest
         from orchestrator.run.training import train as train_run
 
-        result = train_run(folder, run_config, corpus, data, observer, resume)
+        result = train_run(folder, run_config, text, observer, resume)
     return TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),

@@ -13,7 +13,6 @@ import msgspec
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort
-from orchestrator.errors import BelowThreshold
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection
 from orchestrator.network.network_sum import NetworkSum
@@ -24,10 +23,11 @@ from orchestrator.rounds.round import run_round
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
+from orchestrator.run.loop import keeps_checkpoint, run_rounds
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
-_MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
+UpdateServer = Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]  # as in RoundFunctions
 
 
 def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
@@ -46,7 +46,7 @@ def serve_rounds(
     folder: RunFolder,
     config: RunConfig,
     state: ServerState,
-    update_server: Callable[[Any, Weights, Weights, float], tuple[Any, Weights]],
+    update_server: UpdateServer,
     party: Party,
 ) -> ServerState:
     """Runs the rounds that are left, with whoever is connected; the state after the last one.
@@ -61,44 +61,54 @@ def serve_rounds(
     Raises:
       BelowThreshold: round after round is abandoned.
     """
-    rounds, encoder, num_abandoned = config.rounds, build_encoder(config, ModelSize.of(state.weights)), 0
-    expected, suspects = rounds.cohort_size, Suspects()
-    while state.round_num < rounds.count:
-        round_num = state.round_num + 1
-        connections, expected = _gather(config, party, round_num, expected, suspects)
+    return run_rounds(state, config.rounds.count, _Rounds(folder, config, state, update_server, party).run_one)
+
+
+class _Rounds:
+    """Runs rounds one by one with the clients who are connected, and keeps what each leaves."""
+
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, state: ServerState, update_server: UpdateServer, party: Party
+    ):
+        self._folder, self._config, self._party, self._update_server = folder, config, party, update_server
+        self._encoder, self._suspects = build_encoder(config, ModelSize.of(state.weights)), Suspects()
+        self._expected = config.rounds.cohort_size  # how many clients the next round waits for
+
+    def run_one(self, state: ServerState) -> tuple[ServerState, RoundReport]:
+        """The state after the next round, and its report."""
+        config, party, round_num = self._config, self._party, state.round_num + 1
+        connections, self._expected = _gather(config, party, round_num, self._expected, self._suspects)
         started = time.perf_counter()
         client_rate, server_rate = learning_rates(config, round_num)
         plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
-        aggregator = NetworkSum(config.aggregation, party, session, encode(plan), encoder.num_slots, suspects)
-        functions = RoundFunctions(
-            # The clients do these, in their own processes.
-            batches_of=_elsewhere,
-            train_clients=_elsewhere,
-            weight_of=_elsewhere,
-            encoder=encoder,
-            aggregator=aggregator,
-            update_server=update_server,
-            average_decay=config.server.average_decay,
+        aggregator = NetworkSum(
+            config.aggregation, party, session, encode(plan), self._encoder.num_slots, self._suspects
         )
         state, report = run_round(
             state,
             Cohort(round_num, tuple(session.members), config.aggregation.min_survivors),
-            functions,
+            RoundFunctions(
+                # The clients do these, in their own processes.
+                batches_of=_elsewhere,
+                train_clients=_elsewhere,
+                weight_of=_elsewhere,
+                encoder=self._encoder,
+                aggregator=aggregator,
+                update_server=self._update_server,
+                average_decay=config.server.average_decay,
+            ),
             seed=config.seed,
             client_learning_rate=client_rate,
             server_learning_rate=server_rate,
             stopwatch=NoStopwatch(),
         )
         report = _told_by_server(report, session)
-        folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
-        if round_num == rounds.count or round_num % rounds.checkpoint_every == 0:
-            folder.save_checkpoint(state, rounds.keep_checkpoints)
-        party.note(_summary(report, rounds.count, time.perf_counter() - started))
-        num_abandoned = 0 if report.outcome == "completed" else num_abandoned + 1
-        if num_abandoned == _MAX_ABANDONED:
-            raise BelowThreshold(f"{num_abandoned} rounds in a row were abandoned, the last because: {report.reason}")
-    return state
+        self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
+        if keeps_checkpoint(config.rounds, round_num):
+            self._folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+        party.note(_summary(report, config.rounds.count, time.perf_counter() - started))
+        return state, report
 
 
 def _elsewhere(*_: Any) -> Any:

@@ -19,8 +19,9 @@ from edge.errors import BundleError
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
 from orchestrator.run.folder import RunIdentity
-from orchestrator.run.record import RECORD_FILE, Provenance, build_provenance, read_record
+from orchestrator.run.record import RECORD_FILE, read_record
 from orchestrator.run.saved import Run
+from orchestrator.run.sources import Provenance, build_provenance
 from orchestrator.settings.run_config import RunConfig
 
 CARD_FILE = "MODEL_CARD.md"

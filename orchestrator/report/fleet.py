@@ -24,7 +24,7 @@ from orchestrator.units import duration_text, percent_text, size_text
 
 def fleet(run: RunView) -> Optional[Section]:
     """Shows what the simulated fleet did to the training; None without a fleet."""
-    rounds = [(r, msgspec.convert(r.fleet, FleetOfRound)) for r in run.rounds if r.fleet]
+    rounds = [(r, r.fleet) for r in run.rounds if r.fleet is not None]
     if not rounds:
         return None
     seen = [of_fleet for _, of_fleet in rounds]

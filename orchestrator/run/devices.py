@@ -23,7 +23,8 @@ from orchestrator.rounds.build import build_aggregator, build_encoder, client_we
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.record import RECORD_FILE
+from orchestrator.run.loop import WallClock
+from orchestrator.run.record import RECORD_FILE, open_record
 from orchestrator.run.saved import read_run
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import ClientConfig
@@ -86,7 +87,6 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
         _require_weight(update, config.client, encoder)
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer
-    from orchestrator.run.training import WallClock, open_record
 
     _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights))
     round_num = state.round_num + 1
@@ -116,7 +116,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     stage_s = clock.take()
     report = replace(report, stage_s=stage_s)
     if (folder.path / RECORD_FILE).exists():  # a run begun by fedkeys serve has none
-        recorder = open_record(folder, folder.identity(), "", state)
+        recorder = open_record(folder.path, folder.identity(), "", state)
         assert recorder is not None
         recorder.append(report, sync=True)
     folder.forget_rounds_after(state.round_num)

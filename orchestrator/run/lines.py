@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import msgspec
 
 from models.corpus import ClientId
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
+from orchestrator.fleet.results import FleetOfRound
 from orchestrator.rounds.types import RoundReport
 
 
@@ -30,7 +31,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     epsilon: Optional[float] = None
     aggregate_sha256: str = ""
-    fleet: Optional[Mapping[str, Any]] = None  # see orchestrator.fleet.source
+    fleet: Optional[FleetOfRound] = None
     canary_products: Optional[tuple[float, ...]] = None
     wall_s: float
     clients: Union[str, msgspec.UnsetType] = msgspec.UNSET  # "device files"; not there if the run's own text trained
@@ -54,6 +55,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 def line_of(report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET) -> Round:
     """The line that a round leaves."""
     values = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    values["fleet"] = msgspec.convert(report.fleet, Optional[FleetOfRound])
     return Round(**values, wall_s=wall_s, clients=clients)
 
 

@@ -60,11 +60,11 @@ def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.training import train
 
-    corpus, data = load_client_data(config)
+    text = load_client_data(config)
     with tempfile.TemporaryDirectory() as place, observing() as observer:
         folder = RunFolder(Path(place) / "run")
         note(f"{config.fleet.policy}: training {config.rounds.count} rounds")
-        train(folder, config, corpus, data, observer)
+        train(folder, config, text, observer)
         return fleet_curve(folder.rounds())
 
 
@@ -72,15 +72,14 @@ def fleet_curve(rounds: Sequence[Round]) -> list[dict[str, float]]:
     """The evaluations of a run under a fleet against its virtual hours and its gigabytes."""
     curve, num_bytes = [], 0.0
     for line in rounds:
-        own = line.fleet
-        if not own:
+        if line.fleet is None:
             continue
-        num_bytes += own["bytes_down"] + own["bytes_up"]
+        num_bytes += line.fleet.num_bytes
         if "dev_top1" in line.metrics:
             curve.append(
                 {
                     "round_num": line.round_num,
-                    "virtual_hours": round(own["ended_s"] / 3600, 4),
+                    "virtual_hours": round(line.fleet.ended_s / 3600, 4),
                     "gigabytes": round(num_bytes / 1e9, 4),
                     "dev_top1": line.metric("dev_top1"),
                 }

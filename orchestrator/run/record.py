@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,24 +22,17 @@ import msgspec
 
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
+from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.types import RoundReport, ServerState
+from orchestrator.run.folder import RunIdentity
 from orchestrator.run.lines import Round
+from orchestrator.run.sources import Provenance, build_provenance
 
 RECORD_FILE = "record.jsonl"
 SALT_FILE = "record_salt"
 FIRST_PREVIOUS = "0" * 64
-_PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator")
-_ROOT = Path(__file__).resolve().parents[2]
 
-
-class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a round was computed from; SHA-256 (hex) each."""
-
-    config_sha256: str
-    corpus_sha256: str
-    vocabulary_sha256: str
-    code_sha256: str
-    lock_sha256: str
-    noise_commitment: str  # to the sealed seed of the noise; empty without differential privacy
+_log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,11 +83,11 @@ class Recorder:
         """Adds the first entry, of the initial state."""
         self._append(0, "initial", "", "", weights_sha256, None, sync=True)
 
-    def append(self, report: Any, sync: bool) -> None:
+    def append(self, report: RoundReport, sync: bool) -> None:
         """Adds a round's entry.
 
         Args:
-          report: a RoundReport.
+          report: of the round.
           sync: wait until it is on disk: a checkpoint must not outlive its entry.
         """
         self._append(
@@ -136,6 +128,20 @@ class Recorder:
                 file.flush()
                 os.fsync(file.fileno())
         self._previous = entry.entry_sha256
+
+
+def open_record(path: Path, identity: RunIdentity, noise_commitment: str, state: ServerState) -> Optional[Recorder]:
+    """The record of the run in folder `path`, cut to the state's round.
+
+    None, with a warning, for a run that was begun before runs had a record.
+    """
+    if state.round_num and not (path / RECORD_FILE).exists():
+        _log.warning("%s was begun without a record: its rounds can't be replayed", path)
+        return None
+    recorder = Recorder(path, build_provenance(identity, noise_commitment), state.round_num)
+    if state.round_num == 0:
+        recorder.begin(weights_digest(state.model))
+    return recorder
 
 
 def build_entry(values: Mapping[str, Any]) -> Entry:
@@ -272,39 +278,3 @@ def check_against_reports(directory: Path, entries: Sequence[Entry], reports: Se
         for name, value in wanted.items():
             if getattr(entry, name) != value:
                 raise RunFolderError(f"{path}, entry {number}: {name} is not what rounds.jsonl says: one was changed")
-
-
-def code_digest() -> str:
-    """SHA-256 (hex) of the packages' sources, by path."""
-    digest = hashlib.sha256()
-    for path in sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(_ROOT).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def lock_digest() -> str:
-    """SHA-256 (hex) of this Python's lock file; without the repository, of what is installed."""
-    path = _ROOT / "requirements" / f"py3.{sys.version_info.minor}.lock"
-    if path.exists():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    installed = sorted(f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions())
-    return hashlib.sha256("\n".join(installed).encode()).hexdigest()
-
-
-def build_provenance(identity: Any, noise_commitment: str) -> Provenance:
-    """What the rounds of a run are computed from, here and now.
-
-    Args:
-      identity: a RunIdentity.
-      noise_commitment: to the noise's seed; empty without differential privacy.
-    """
-    return Provenance(
-        config_sha256=identity.config_sha256,
-        corpus_sha256=identity.corpus_sha256,
-        vocabulary_sha256=identity.vocabulary_sha256,
-        code_sha256=code_digest(),
-        lock_sha256=lock_digest(),
-        noise_commitment=noise_commitment,
-    )

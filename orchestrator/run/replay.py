@@ -13,8 +13,10 @@ from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import Privacy, Release, RoundReport, ServerState
 from orchestrator.run import record
 from orchestrator.run.folder import digest_of_what_matters
+from orchestrator.run.loop import WallClock
 from orchestrator.run.record import Entry
 from orchestrator.run.saved import Run
+from orchestrator.run.sources import build_provenance
 
 
 def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[str, Any]:
@@ -39,12 +41,11 @@ def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[
     note("reading the text")
     data = run.text.data
     note("loading TensorFlow Federated")
-    from orchestrator.run.trainer import open_trainer
-    from orchestrator.run.training import WallClock
+    from orchestrator.run.bound import bind_run
 
     salt, clock = record.read_salt(run.path), WallClock()
-    with open_trainer(run.config, data, privacy, note) as trainer:
-        state = _start_state(run, entries, round_num, trainer.initial_state)
+    with bind_run(run.config, data, privacy, note) as bound:
+        state = _start_state(run, entries, round_num, bound.initial_state)
         start = state.round_num
         if isinstance(privacy, UpToNoise) and start != round_num - 1:
             raise RunFolderError(
@@ -59,7 +60,7 @@ def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[
                 )
             note(f"computing round {number} again")
             try:
-                state, report = trainer.run_round(state, clock)
+                state, report = bound.run_round(state, clock)
             except _Summed as summed:
                 found = record.aggregate_commitment(salt, number, summed.sha256)
                 differs = [] if found == entries[number].aggregate_commitment else ["aggregate_commitment"]
@@ -90,7 +91,7 @@ def _check_round(run: Run, entries: Sequence[Entry], round_num: int) -> None:
     if not 1 <= round_num <= last:
         raise RunFolderError(f"{path} has no round {round_num}: it holds rounds 1 to {last}")
     entry, identity = entries[round_num], run.identity
-    now = record.build_provenance(identity, entry.noise_commitment)
+    now = build_provenance(identity, entry.noise_commitment)
     for name, what in (
         ("config_sha256", "run.json has another configuration: restore it"),
         ("corpus_sha256", "run.json has another text: restore it"),

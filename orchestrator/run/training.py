@@ -1,4 +1,4 @@
-"""The training loop: data, workers, rounds, evaluation, checkpoints, resume. The only module that reads the clock."""
+"""Trains a run: data, workers and the settings' parts are bound, then rounds, evaluations and checkpoints follow."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Protocol
 
 from models.client_data import ClientData
-from models.corpus import Corpus
 from models.files import write_atomically
-from orchestrator.errors import BelowThreshold, PrivacyStop, RunFolderError
+from orchestrator.aggregator import Aggregator
+from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator, model_size
-from orchestrator.rounds.round import weights_digest
-from orchestrator.rounds.types import RoundReport, ServerState
+from orchestrator.rounds.types import Privacy, RoundReport, ServerState
+from orchestrator.run.bound import BoundRun, build_fleet, build_optimizer, build_phones
 from orchestrator.run.canary_clients import participants
+from orchestrator.run.data import Text
 from orchestrator.run.folder import RunFolder, RunIdentity, build_identity
-from orchestrator.run.record import RECORD_FILE, Recorder, build_provenance
-from orchestrator.run.trainer import Trainer, build_fleet, build_phones
+from orchestrator.run.loop import WallClock, keeps_checkpoint, run_rounds
+from orchestrator.run.record import Recorder, open_record
 from orchestrator.settings.run_config import RunConfig
-from tff_pipelines.runtime import Runtime
+from tff_pipelines.runtime import Runtime, borrow
+from tff_pipelines.server_update import ServerOptimizer
 
-_MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +48,24 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a caller puts in place of what the settings name; None takes the settings' own.
+
+    The run's folder does not remember them: whoever resumes the run gives them again, and a replay computes its rounds
+    with what the settings name.
+
+    Attributes:
+      aggregator: sums the encoded updates.
+      server_optimizer: makes the server's step along the mean update, at the learning rate of the settings.
+      runtime: the workers; they stay open.
+    """
+
+    aggregator: Optional[Aggregator] = None
+    server_optimizer: Optional[ServerOptimizer] = None
+    runtime: Optional[Runtime] = None
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What a training comes to, with the figures of this process only."""
 
@@ -53,59 +75,42 @@ class TrainingResult:
     client_batches: int
 
 
-class WallClock:
-    """A Stopwatch on the real clock. A stage inside another takes its time from it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._open: list[str] = []
-        self._since = 0.0
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """See orchestrator.rounds.types.Stopwatch."""
-        self._switch()
-        self._open.append(name)
-        try:
-            yield
-        finally:
-            self._switch()
-            self._open.pop()
-
-    def _switch(self) -> None:
-        now = time.perf_counter()
-        if self._open:
-            name = self._open[-1]
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
-        self._since = now
-
-    def take(self) -> dict[str, float]:
-        """The seconds by stage since the last take."""
-        taken, self.seconds = {k: round(v, 4) for k, v in self.seconds.items()}, {}
-        return taken
-
-
 def train(
-    folder: RunFolder, config: RunConfig, corpus: Corpus, data: ClientData, observer: Observer, resume: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    text: Text,
+    observer: Observer,
+    resume: bool = False,
+    parts: Parts = Parts(),
 ) -> TrainingResult:
     """Trains a run to its last round, from the beginning or from its newest checkpoint.
+
+    Args:
+      folder: a free one, or with `resume` that of the run.
+      config: the settings, with a noise multiplier if there is noise (orchestrator.privacy.calibration).
+      text: of the people; orchestrator.run.data reads it, or makes it of a corpus.
+      observer: is told how it goes.
+      resume: go on with the run that is there, if one is.
+      parts: one's own, in place of the settings'.
 
     Raises:
       RunFolderError: the folder holds a run and `resume` is False, or the text or the configuration has changed.
       OrchestratorError, ModelsError, PipelineError: see there.
     """
+    data = text.data
     size = model_size(config.model, data.vocabulary.size)
-    aggregator = build_aggregator(config.aggregation)
-    identity = build_identity(config, corpus, data.vocabulary, size.num_weights)
+    aggregator = parts.aggregator or build_aggregator(config.aggregation)
+    identity = build_identity(config, text.corpus, data.vocabulary, size.num_weights)
     fleet = build_fleet(config, size, data)
     goes_on = resume and folder.exists()
     if goes_on:
         folder.lock()
         _check_same_run(folder, identity)
-    observer.stage("starting the TFF workers")
     with contextlib.ExitStack() as stack:
+        if parts.runtime is None:
+            observer.stage("starting the TFF workers")
         # Before anything is written: a wrong address leaves nothing behind.
-        runtime = stack.enter_context(Runtime(config.runtime.workers))
+        runtime = stack.enter_context(borrow(parts.runtime, config.runtime.workers))
         phones = build_phones(stack, config, size, runtime, observer.stage)
         if goes_on:
             folder.write_config(config)
@@ -114,85 +119,108 @@ def train(
         if fleet is not None:
             write_atomically(folder.path / DEVICES_FILE, fleet.devices_json())
         observer.stage("building the TFF computations")
-        privacy, noise_commitment = None, ""
-        if config.privacy.traits.adds_noise:
-            from orchestrator.privacy import noise
-            from orchestrator.privacy.mechanism import build_mechanism
-
-            privacy = build_mechanism(config, folder.path, len(participants(config, data)))
-            noise_commitment = noise.commitment(noise.read_seed(folder.path))
-        trainer = Trainer(config, data, size, aggregator, runtime, phones, privacy, fleet)
-        if folder.checkpoints():
-            state = folder.load_checkpoint()
-            folder.forget_rounds_after(state.round_num)
-        else:
-            if config.model.start_from_word_counts:
-                observer.stage("counting words by a federated sum")
-            state = trainer.initial_state()
-            folder.save_checkpoint(state, config.rounds.keep_checkpoints)
-            folder.forget_rounds_after(0)
-        recorder = open_record(folder, identity, noise_commitment, state)
-        return _train_rounds(folder, config, trainer, state, observer, recorder)
+        privacy, noise_commitment = _open_privacy(folder.path, config, data)
+        optimizer = parts.server_optimizer or build_optimizer(config.server)
+        bound = BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet)
+        state = _start_state(folder, config, bound, observer)
+        recorder = open_record(folder.path, identity, noise_commitment, state)
+        return _train_rounds(folder, config, bound, state, observer, recorder)
 
 
-def open_record(
-    folder: RunFolder, identity: RunIdentity, noise_commitment: str, state: ServerState
-) -> Optional[Recorder]:
-    """The record, cut to the state's round; None for a run that was begun before runs had one."""
-    if state.round_num and not (folder.path / RECORD_FILE).exists():
-        _log.warning("%s was begun without a record: its rounds can't be replayed", folder.path)
-        return None
-    recorder = Recorder(folder.path, build_provenance(identity, noise_commitment), state.round_num)
-    if state.round_num == 0:
-        recorder.begin(weights_digest(state.model))
-    return recorder
+def _open_privacy(path: Path, config: RunConfig, data: ClientData) -> tuple[Optional[Privacy], str]:
+    """(the mechanism with its ledger, the commitment to its noise); (None, "") without differential privacy."""
+    if not config.privacy.traits.adds_noise:
+        return None, ""
+    from orchestrator.privacy import noise
+    from orchestrator.privacy.mechanism import build_mechanism
+
+    mechanism = build_mechanism(config, path, len(participants(config, data)))
+    return mechanism, noise.commitment(noise.read_seed(path))
+
+
+def _start_state(folder: RunFolder, config: RunConfig, bound: BoundRun, observer: Observer) -> ServerState:
+    """The newest checkpoint's state, or the initial one, which is kept; later lines of rounds.jsonl are dropped."""
+    if folder.checkpoints():
+        state = folder.load_checkpoint()
+    else:
+        if config.model.start_from_word_counts:
+            observer.stage("counting words by a federated sum")
+        state = bound.initial_state()
+        folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+    folder.forget_rounds_after(state.round_num)
+    return state
 
 
 def _train_rounds(
     folder: RunFolder,
     config: RunConfig,
-    trainer: Trainer,
+    bound: BoundRun,
     state: ServerState,
     observer: Observer,
     recorder: Optional[Recorder],
 ) -> TrainingResult:
     import tensorflow as tf
 
-    rounds, clock = config.rounds, WallClock()
-    client_batches, num_abandoned, started = 0.0, 0, time.perf_counter()
-    observer.begin(state.round_num + 1, rounds.count)
-    scalars = tf.summary.create_file_writer(str(folder.tensorboard_path))
-    while state.round_num < rounds.count:
-        round_started = time.perf_counter()
+    observer.begin(state.round_num + 1, config.rounds.count)
+    started = time.perf_counter()
+    with contextlib.closing(tf.summary.create_file_writer(str(folder.tensorboard_path))) as scalars:
+        rounds = _Rounds(folder, config, bound, observer, recorder, scalars)
+        state = run_rounds(state, config.rounds.count, rounds.run_one)
+    return TrainingResult(state, config.rounds.count, time.perf_counter() - started, int(rounds.client_batches))
+
+
+class _Rounds:
+    """Runs rounds one by one, and keeps what each leaves."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        bound: BoundRun,
+        observer: Observer,
+        recorder: Optional[Recorder],
+        scalars: tf.summary.SummaryWriter,
+    ):
+        self._folder, self._config, self._bound, self._observer = folder, config, bound, observer
+        self._recorder, self._scalars, self._clock = recorder, scalars, WallClock()
+        self.client_batches = 0.0  # of the rounds up to here
+
+    def run_one(self, state: ServerState) -> tuple[ServerState, RoundReport]:
+        """The state after the next round and its report, with its times and the dev people's figures if it has any."""
+        rounds, started = self._config.rounds, time.perf_counter()
         try:
-            state, report = trainer.run_round(state, clock)
+            state, report = self._bound.run_round(state, self._clock)
         except PrivacyStop:
-            folder.save_checkpoint(state, rounds.keep_checkpoints)  # the last model that may be used
+            self._folder.save_checkpoint(state, rounds.keep_checkpoints)  # the last model that may be used
             raise
-        is_last = state.round_num == rounds.count
-        dev = None
-        if is_last or state.round_num % config.evaluation.every == 0:
-            with clock.stage("evaluate"):
-                dev = trainer.evaluate_dev(state.model)
-        report = dataclasses.replace(report, stage_s=clock.take(), metrics={**report.metrics, **(dev or {})})
-        keeps = is_last or state.round_num % rounds.checkpoint_every == 0
-        if recorder is not None:
-            recorder.append(report, sync=keeps)  # before the report: a record that ends too early was cut
-        folder.append_round(report, wall_s=round(time.perf_counter() - round_started, 4))
+        dev = self._evaluate(state)
+        report = dataclasses.replace(report, stage_s=self._clock.take(), metrics={**report.metrics, **(dev or {})})
+        keeps = keeps_checkpoint(rounds, state.round_num)
+        if self._recorder is not None:
+            self._recorder.append(report, sync=keeps)  # before the report: a record that ends too early was cut
+        self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
         if keeps:
             # After its line: a resume drops lines beyond the newest checkpoint, but could not write a missing one.
-            with clock.stage("checkpoint"):
-                folder.save_checkpoint(state, rounds.keep_checkpoints)
-        with scalars.as_default(step=report.round_num):
+            with self._clock.stage("checkpoint"):
+                self._folder.save_checkpoint(state, rounds.keep_checkpoints)
+        self._draw(report)
+        self.client_batches += report.metrics["client_batches"]
+        self._observer.round_done(report, dev)
+        return state, report
+
+    def _evaluate(self, state: ServerState) -> Optional[Mapping[str, float]]:
+        """The dev people's figures, if they are due after this round."""
+        if state.round_num != self._config.rounds.count and state.round_num % self._config.evaluation.every:
+            return None
+        with self._clock.stage("evaluate"):
+            return self._bound.evaluate_dev(state.model)
+
+    def _draw(self, report: RoundReport) -> None:
+        import tensorflow as tf
+
+        with self._scalars.as_default(step=report.round_num):
             for name, value in report.metrics.items():
                 tf.summary.scalar(name, value)
-        client_batches += report.metrics["client_batches"]
-        observer.round_done(report, dev)
-        num_abandoned = 0 if report.outcome == "completed" else num_abandoned + 1
-        if num_abandoned == _MAX_ABANDONED:
-            raise BelowThreshold(f"{num_abandoned} rounds in a row were abandoned, the last because: {report.reason}")
-    scalars.close()
-    return TrainingResult(state, rounds.count, time.perf_counter() - started, int(client_batches))
 
 
 def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:

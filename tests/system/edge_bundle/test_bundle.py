@@ -385,7 +385,7 @@ def test_a_round_takes_updates_that_devices_wrote(exported, run, text_of_one, tm
     from orchestrator.encoding import Encoder
     from orchestrator.rounds.round import run_round
     from orchestrator.rounds.types import RoundFunctions
-    from orchestrator.run.training import WallClock
+    from orchestrator.run.loop import WallClock
 
     weights = run.load_checkpoint().model
     paths = []

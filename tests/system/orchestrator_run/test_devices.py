@@ -141,7 +141,8 @@ def test_rounds_follow_one_another_past_the_last(build_run, tmp_path):
 
 
 def test_the_record_goes_on(build_run, tmp_path):
-    from orchestrator.run.record import Recorder, build_provenance, check_against_reports, read_record
+    from orchestrator.run.record import Recorder, check_against_reports, read_record
+    from orchestrator.run.sources import build_provenance
 
     folder = build_run(0, aggregation__aggregator="plain")
     recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)

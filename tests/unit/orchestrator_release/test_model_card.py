@@ -24,8 +24,9 @@ from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_fi
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
-from orchestrator.run.record import Recorder, build_provenance
+from orchestrator.run.record import Recorder
 from orchestrator.run.saved import read_run
+from orchestrator.run.sources import build_provenance
 from orchestrator.settings.files import config_digest, read_config
 
 SIZE = ModelSize(6, 2, 3)

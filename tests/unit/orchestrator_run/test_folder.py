@@ -94,6 +94,17 @@ def test_a_cut_last_line_is_passed_over_and_another_is_refused(folder):
         folder.rounds()
 
 
+@pytest.mark.parametrize("kept", [0, 1, 3, 4])
+def test_a_resume_keeps_exactly_the_lines_up_to_its_checkpoint(folder, kept):
+    for round_num in (1, 2, 3, 4):
+        folder.append_round(report(round_num), wall_s=1.5)
+    lines = folder.rounds_path.read_bytes().splitlines(keepends=True)
+    with open(folder.rounds_path, "ab") as file:
+        file.write(b'{"round_num": 5, "cut o')  # as a kill in mid-write leaves it
+    folder.forget_rounds_after(kept)
+    assert folder.rounds_path.read_bytes() == b"".join(lines[:kept])
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])
 def test_a_damaged_identity_is_one_clear_error(folder, content):
     (folder.path / "run.json").write_bytes(content)

@@ -12,7 +12,8 @@ from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run import record
 from orchestrator.run.lines import line_of
-from orchestrator.run.record import Provenance, Recorder, build_entry, check_against_reports, read_record
+from orchestrator.run.record import Recorder, build_entry, check_against_reports, read_record
+from orchestrator.run.sources import Provenance
 
 PROVENANCE = Provenance("c" * 64, "d" * 64, "e" * 64, "f" * 64, "a" * 64, "b" * 64)
 FIELDS = [f.name for f in msgspec.structs.fields(record.Entry)]

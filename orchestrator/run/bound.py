@@ -1,4 +1,4 @@
-"""A run's arrows, bound: text, workers, phones, aggregator and noise make the functions of its rounds."""
+"""Binds the steps of a round to one run: its text, workers, phones, aggregator, optimiser and noise."""
 
 from __future__ import annotations
 
@@ -35,24 +35,26 @@ from orchestrator.rounds.types import Privacy, RoundFunctions, RoundReport, Serv
 from orchestrator.run.canary_clients import build_canaries, participants
 from orchestrator.settings.kinds import CLIENT_RUNTIMES
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ServerConfig
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
 from tff_pipelines.runtime import Runtime
-from tff_pipelines.server_update import build_server_optimizer, build_server_update
+from tff_pipelines.server_update import ServerOptimizer, build_server_optimizer, build_server_update
 
 
 @contextlib.contextmanager
-def open_trainer(
+def bind_run(
     config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
-) -> Iterator[Trainer]:
-    """What computes the rounds of a run that is there, to replay them; writes nothing."""
+) -> Iterator[BoundRun]:
+    """A context with what computes the rounds of a run that is there, to replay them; writes nothing."""
     size = model_size(config.model, data.vocabulary.size)
     with contextlib.ExitStack() as stack:
         note("starting the TFF workers")
         runtime = stack.enter_context(Runtime(config.runtime.workers))
         phones = build_phones(stack, config, size, runtime, note)
         fleet = build_fleet(config, size, data)
-        yield Trainer(config, data, size, build_aggregator(config.aggregation), runtime, phones, privacy, fleet)
+        aggregator, optimizer = build_aggregator(config.aggregation), build_optimizer(config.server)
+        yield BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet)
 
 
 def build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
@@ -71,8 +73,13 @@ def build_phones(
     return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
 
 
-class Trainer:
-    """The arrows of the road, bound to a configuration, a text and workers."""
+def build_optimizer(server: ServerConfig) -> ServerOptimizer:
+    """The server's optimiser that the settings name, from TFF."""
+    return build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
+
+
+class BoundRun:
+    """The steps of a round, bound to a configuration, a text and workers."""
 
     def __init__(
         self,
@@ -80,6 +87,7 @@ class Trainer:
         data: ClientData,
         size: ModelSize,
         aggregator: Aggregator,
+        optimizer: ServerOptimizer,
         runtime: Runtime,
         phones: Optional[LiteRtClients] = None,
         privacy: Optional[Privacy] = None,
@@ -89,9 +97,7 @@ class Trainer:
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
-        self._server = build_server_update(
-            size, build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
-        )
+        self._server = build_server_update(size, optimizer)
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
         self._plan = plan or everybody(config, participants(config, data))
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
@@ -115,7 +121,7 @@ class Trainer:
         return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
-        """One round down the road."""
+        """The state after the next round, and its report."""
         config, round_num = self._config, state.round_num + 1
         plan = self._plan(round_num)
         if plan.reason:

@@ -1,0 +1,30 @@
+"""A ledger that is opened again, as a resume does: not a charge is lost, not one is made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.corpus import ClientId
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, read_ledger
+
+HEAD = LedgerHead("central", 2.0, 1.0, 4, 1e-3, 0.0, 1, 1, "-")
+PEOPLE = tuple(map(ClientId, ("ann", "bob", "eve", "joe")))
+
+
+@pytest.mark.parametrize("cut", [b"", b"{", b'{"round_num":4,"partic', b'{"round_num":4}'])
+def test_opening_again_keeps_each_line_and_drops_only_one_that_a_kill_cut_off(tmp_path, cut):
+    ledger = Ledger(tmp_path, HEAD)
+    for round_num in (1, 2, 3):
+        ledger.charge(round_num, PEOPLE[:round_num], f"sum of {round_num}")
+    path = tmp_path / LEDGER_FILE
+    whole = path.read_bytes()
+    assert whole.count(b"\n") == 4  # the head and three charges
+    path.write_bytes(whole + cut)
+    again = Ledger(tmp_path, HEAD)
+    assert path.read_bytes() == whole
+    assert again.epsilon() == ledger.epsilon()
+    assert [again.is_charged(n, f"sum of {n}") for n in (1, 2, 3, 4)] == [True, True, True, False]
+    again.charge(4, PEOPLE, "sum of 4")
+    assert path.read_bytes().startswith(whole)
+    _, charges = read_ledger(tmp_path)
+    assert [(charge.round_num, len(charge.participants)) for charge in charges] == [(1, 1), (2, 2), (3, 3), (4, 4)]
