@@ -1,0 +1,99 @@
+"""The keys of a run: who may read them, who is enrolled, and files that are missing or damaged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from loopback import NAMES, participant
+
+from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
+from orchestrator.network.errors import (
+    KeysError,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_private_keys_are_their_owner_s_alone(keys):
+    private = [*keys.glob("*.key"), *(keys / "clients").iterdir()]
+    assert len(private) == 4 + len(NAMES)
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+
+
+def test_more_clients_are_enrolled_and_the_rest_stays(tmp_path):
+    make_keys(tmp_path, ["ann"])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*") if path.name != "roster.json"}
+    ann = read_roster(tmp_path)["ann"]
+    make_keys(tmp_path, ["bob"])
+    assert {path: path.read_bytes() for path in before} == before
+    assert read_roster(tmp_path) == {
+        "ann": ann,
+        "bob": read_identity(tmp_path, "bob").public_key().public_bytes_raw(),
+    }
+    for again in (["bob"], ["eve", "eve"]):
+        with pytest.raises(KeysError, match="is enrolled already"):
+            make_keys(tmp_path, again)
+    with pytest.raises(KeysError, match="certificate already"):
+        make_keys(tmp_path, ["eve"], ["keyboard.example"])
+    assert set(read_roster(tmp_path)) == {"ann", "bob"}
+
+
+@pytest.mark.parametrize("name", ["", "../ann", "a/b", ".ann", "anna maria", "ä", "a" * 65])
+def test_a_name_that_can_t_be_a_file_s(tmp_path, keys, name):
+    with pytest.raises(KeysError, match="can't be enrolled"):
+        make_keys(tmp_path, [name])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeysError):
+        read_identity(keys, name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b'{"schema": 1, "clients": {"ann": "zz"}}',
+        b'{"schema": 1, "clients": {"ann": "00"}}',
+        b'{"schema": 2, "clients": {}}',
+        json.dumps({"schema": 1, "clients": {"ann": "11" * 32, "bob": "11" * 32}}).encode(),
+    ],
+)
+def test_a_damaged_roster(tmp_path, content):
+    (tmp_path / "roster.json").write_bytes(content)
+    with pytest.raises(KeysError, match=r"roster\.json is damaged"):
+        read_roster(tmp_path)
+
+
+def test_key_files_that_are_missing_or_damaged(tmp_path):
+    with pytest.raises(KeysError, match="make it with `fedkeys keygen"):
+        read_roster(tmp_path)
+    make_keys(tmp_path, ["ann"])
+    (tmp_path / "clients" / "ann.key").write_bytes((tmp_path / "server.key").read_bytes())
+    with pytest.raises(KeysError, match="holds no Ed25519 key"):
+        read_identity(tmp_path, "ann")
+    (tmp_path / "clients" / "ann.key").write_text("no key")
+    with pytest.raises(KeysError, match="holds no private key"):
+        read_identity(tmp_path, "ann")
+    (tmp_path / "decryptor_identity.pub").write_text("no key")
+    with pytest.raises(KeysError, match="is damaged"):
+        read_decryptor(tmp_path)
+
+
+def test_a_host_of_its_own_is_in_the_certificates(tmp_path):
+    from cryptography import x509
+
+    make_keys(tmp_path, [], ["keyboard.example", "192.0.2.7"])
+    for role in ("server", "decryptor"):
+        certificate = x509.load_pem_x509_certificate((tmp_path / f"{role}.pem").read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["localhost", "keyboard.example"]
+        assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1", "192.0.2.7"]
+
+
+def test_no_secret_is_in_a_repr(keys):
+    client = participant(keys, NAMES[0])
+    secret = read_identity(keys, NAMES[0]).private_bytes_raw().hex()
+    assert secret not in repr(client)
+    assert isinstance(read_identity(keys, NAMES[0]), Ed25519PrivateKey)

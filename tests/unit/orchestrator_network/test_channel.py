@@ -1,0 +1,91 @@
+"""What goes wrong before a round: ports, certificates, proofs, addresses."""
+
+from __future__ import annotations
+
+import pytest
+from loopback import NAMES, WORDS, Peer, Served, assert_one_line, config_of, serving, wait_until
+
+from orchestrator.network import messages
+from orchestrator.network.certificates import make_keys, read_identity, read_roster
+from orchestrator.network.channel import check_server, open_channel
+from orchestrator.network.client import run_client
+from orchestrator.network.errors import (
+    BadCertificate,
+    NetworkError,
+    PortInUse,
+    ServerGone,
+    UnknownClient,
+)
+from orchestrator.network.hub import Hub
+from orchestrator.network.server import setup_message
+from orchestrator.rounds.sums import secagg_policy
+from orchestrator.run.folder import RunFolder
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_a_port_in_use(keys, tmp_path):
+    with serving(keys, tmp_path, config_of()) as served:
+        hub = Hub(read_roster(keys), b"", 1000)
+        with pytest.raises(PortInUse, match="^can't listen on localhost:") as caught:
+            hub.listen(served.address, (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
+        peers = [Peer(keys, served, name) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+    assert_one_line(caught.value)
+
+
+def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, tmp_path):
+    other = tmp_path / "other"
+    make_keys(other, [NAMES[0], "stranger"])
+    policy = secagg_policy(config_of().aggregation)
+    (tmp_path / "text.txt").write_text("See you at the house.\nMy friend")
+    text = str(tmp_path / "text.txt")
+    with serving(keys, tmp_path, config_of()) as served:
+        with pytest.raises(BadCertificate, match="certificate that does not hold") as caught:
+            run_client(served.address, other, NAMES[0], text, policy, 0.0)
+        assert_one_line(caught.value)
+        (other / "ca.pem").write_bytes((keys / "ca.pem").read_bytes())
+        with pytest.raises(UnknownClient, match="client 'stranger' is not enrolled") as caught:
+            run_client(served.address, other, "stranger", text, policy, 0.0)
+        assert_one_line(caught.value)
+        with pytest.raises(UnknownClient, match="client 'client0' is enrolled with another key") as caught:
+            run_client(served.address, other, NAMES[0], text, policy, 0.0)
+        assert_one_line(caught.value)
+        peers = [Peer(keys, served, name) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+    with pytest.raises(ServerGone, match="^nobody answers at localhost:") as caught:
+        run_client(served.address, keys, NAMES[0], text, policy, 0.0)
+    assert_one_line(caught.value)
+
+
+def test_an_old_proof_opens_nothing(keys, tmp_path):
+    ca, identity = (keys / "ca.pem").read_bytes(), read_identity(keys, NAMES[0])
+    with serving(keys, tmp_path, config_of()) as served:
+        with open_channel(served.address, ca) as channel:
+            nonce = bytes(messages.NONCE_BYTES)  # the server never gave it
+            headers = (
+                (messages.CLIENT_HEADER, NAMES[0]),
+                (messages.NONCE_HEADER, nonce),
+                (messages.SIGNATURE_HEADER, identity.sign(messages.proof_bytes(nonce, NAMES[0]))),
+            )
+            call = channel.stream_stream(messages.JOIN)(iter([]), metadata=headers)
+            with pytest.raises(Exception, match="answered an old challenge"):
+                next(call)
+        peers = [Peer(keys, served, name) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+
+
+@pytest.mark.parametrize("server", ["localhost", "localhost:port", "localhost:70000", ":1"])
+def test_an_address_that_is_none(keys, server):
+    with pytest.raises(NetworkError, match="takes HOST:PORT"):
+        check_server(server, (keys / "ca.pem").read_bytes(), 0.0)
+
+
+def test_a_server_that_dies_leaves_one_line(keys, tmp_path):
+    hub = Hub(read_roster(keys), setup_message(config_of(), WORDS), 1 << 20)
+    port = hub.listen("localhost:0", (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
+    peer = Peer(keys, Served(RunFolder(tmp_path), f"localhost:{port}"), NAMES[0])
+    wait_until(lambda: peer.stages)
+    hub._server.stop(None).wait()  # as a kill: no goodbye
+    assert isinstance(peer.join().error, ServerGone)
+    assert_one_line(peer.error)
