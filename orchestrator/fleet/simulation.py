@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Optional, Union
@@ -88,9 +89,10 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     )
     requirements = Requirements(settings.min_ram_mib, settings.min_os_version, settings.unmetered_only)
     trace = read_trace(Path(settings.trace)) if settings.trace else None
-    devices = _draw_hardware(settings.hardware, num_devices, rng)
+    hardware = HARDWARE[settings.hardware]
+    devices = hardware.draw(num_devices, rng)
     step_s = profiles.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
-    if settings.hardware == "ideal":
+    if not hardware.takes_time:
         step_s = np.zeros_like(step_s)
     if trace is None:
         return build_fleet(devices, step_s, behaviour, requirements, rng)
@@ -132,14 +134,15 @@ def _relative_size(size: ModelSize) -> np.float32:
     return np.float32(work(size) / work(ModelSize(10_000, 96, 670)))
 
 
-def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> profiles.Devices:
-    if hardware in ("market", "2018"):
-        return profiles.draw_devices(num, rng, "in_use" if hardware == "market" else "in_use_2018")
-    if hardware == "ideal":
-        drawn, nothing = profiles.draw_devices(num, rng), np.zeros(num, np.float32)
-        fast = np.full(num, np.inf, np.float32)
-        return replace(drawn, slowness=nothing, downlink_kbit_per_s=fast, uplink_kbit_per_s=fast)
-    # The slowest tier of all listed phones, old ones too: drawn until there are enough.
+def _draw_ideal(num: int, rng: np.random.Generator) -> profiles.Devices:
+    """Phones whose work and transfers take no time."""
+    drawn, nothing = profiles.draw_devices(num, rng), np.zeros(num, np.float32)
+    fast = np.full(num, np.inf, np.float32)
+    return replace(drawn, slowness=nothing, downlink_kbit_per_s=fast, uplink_kbit_per_s=fast)
+
+
+def _draw_low(num: int, rng: np.random.Generator) -> profiles.Devices:
+    """The slowest tier of all listed phones, old ones too: drawn until there are enough."""
     parts: list[profiles.Devices] = []
     while sum(map(len, parts)) < num:
         drawn = profiles.draw_devices(max(1000, num), rng, "listed")
@@ -148,6 +151,27 @@ def _draw_hardware(hardware: str, num: int, rng: np.random.Generator) -> profile
     return profiles.Devices(
         *(np.concatenate([getattr(part, f.name) for part in parts])[:num] for f in fields(parts[0]))
     )
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Which phones a fleet consists of.
+
+    Attributes:
+      draw: that many phones.
+      takes_time: False if training takes none.
+    """
+
+    draw: Callable[[int, np.random.Generator], profiles.Devices]
+    takes_time: bool = True
+
+
+HARDWARE: dict[str, Hardware] = {
+    "market": Hardware(lambda num, rng: profiles.draw_devices(num, rng, "in_use")),
+    "2018": Hardware(lambda num, rng: profiles.draw_devices(num, rng, "in_use_2018")),
+    "low": Hardware(_draw_low),
+    "ideal": Hardware(_draw_ideal, takes_time=False),
+}
 
 
 def _require_fast_enough(config: RunConfig, fleet: Fleet, work: Work, num_batches: NDArray) -> None:

@@ -18,16 +18,16 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     phrases: Annotated[
         CountOrNone,
         says(
-            "So many phrases of random words are typed once, as many 4 times and as many 16 times, each by one "
-            "training person, a sentence each time; 0 = none."
+            "Plant this many secret phrases of random words that are typed once, as many that are typed 4 times and as "
+            "many 16 times; one training person types a phrase, as a sentence each time. 0 = none."
         ),
     ] = 0
-    phrase_words: Annotated[Annotated[int, Meta(ge=2, le=20)], says("Words of a phrase.")] = 5
+    phrase_words: Annotated[Annotated[int, Meta(ge=2, le=20)], says("Number of words in a phrase.")] = 5
     canaries: Annotated[
         CountOrNone,
         says(
-            "So many canary clients are people of the run, too: each sends a random update of the clip norm whenever "
-            "it is selected, or zeros, by the toss of a coin; 0 = none."
+            "Let this many canary clients take part. A coin is tossed for each once: whenever it is selected it then "
+            "sends a random update as long as the clip norm, or zeros. 0 = none."
         ),
     ] = 0
 

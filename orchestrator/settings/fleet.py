@@ -1,4 +1,4 @@
-"""The settings of a simulated fleet: its phones, their behaviour, the server's policy; presets and rules."""
+"""The settings of a simulated fleet: its phones, their behaviour, the server's policy; presets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.settings.types import (
 
 
 class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A simulated fleet of phones: who is there, how fast, who drops out, and how the server deals with it."""
+    """A simulated fleet: which phones are there, how fast they are, which drop out, and how the server responds."""
 
     policy: Annotated[
         Annotated[str, one_of(FLEET_POLICIES)],
@@ -31,7 +31,8 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "off"
     devices: Annotated[
-        Count, says("Phones of a plan (`fedkeys fleet`). Training binds one phone to each training person instead.")
+        Count,
+        says("Number of phones in a plan (`fedkeys fleet`). Training gives each training person one phone instead."),
     ] = 100_000
     hardware: Annotated[
         Literal["market", "2018", "low", "ideal"],
@@ -41,14 +42,14 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "market"
     trace: Annotated[
-        str, says("A file of measured phones or of their behaviour (docs/fleet.md); empty: both are drawn.")
+        str, says("A file of measured phones or of their behaviour (docs/fleet.md); if empty, both are drawn.")
     ] = ""
-    time_zones: Annotated[str, Meta(min_length=1), says("Where people live, as 'UTC offset in hours: share, ...'.")] = (
-        "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
-    )
+    time_zones: Annotated[
+        str, Meta(min_length=1), says("Where people live, as 'UTC offset in hours: share of the people, ...'.")
+    ] = "-5: 0.48, -6: 0.29, -7: 0.06, -8: 0.17"
     day_swing: Annotated[
         Annotated[float, Meta(ge=1)],
-        says("Eligible phones of the whole fleet, peak hour over lowest hour."),
+        says("Number of eligible phones in the peak hour, divided by that in the lowest hour."),
     ] = 4.0
     sessions_per_day: Annotated[
         NotNegative, says("How often a day a phone becomes eligible: idle, charging, unmetered; 0 = it always is.")
@@ -61,38 +62,49 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         NotNegative, says("How often an eligible phone is picked up in the busiest hour; it then stops its work.")
     ] = 1.5
     failure_share: Annotated[
-        ShareBelowOne, says("Share of the participations that an error of network or computation ends.")
+        ShareBelowOne, says("Share of the participations that end by an error of the network or the computation.")
     ] = 0.04
     min_ram_mib: Annotated[CountOrNone, says("Phones with less memory never take part.")] = 2048
     min_os_version: Annotated[NotNegative, says("Phones with an older Android never take part.")] = 0.0
     unmetered_only: Annotated[bool, says("Phones without Wi-Fi never take part.")] = True
-    round_trip_s: Annotated[NotNegative, says("Time that a message and its answer need besides their bytes.")] = 0.15
-    jitter: Annotated[
-        NotNegative, says("How uneven a phone's own times are: standard deviation of their logarithm.")
-    ] = 0.25
+    round_trip_s: Annotated[
+        NotNegative, says("Seconds that a message and its answer take besides the transfer of their bytes.")
+    ] = 0.15
+    jitter: Annotated[NotNegative, says("How much a phone's times vary: standard deviation of their logarithm.")] = 0.25
     over_selection: Annotated[
-        Annotated[float, Meta(ge=1)], says("Clients selected for each that is wanted, rounds.cohort_size.")
+        Annotated[float, Meta(ge=1)], says("Clients that a round selects, as a multiple of rounds.cohort_size.")
     ] = 1.3
     selection_timeout_s: Annotated[
-        Positive, says("A selection ends after so long, with those who came if there are enough.")
+        Positive, says("Seconds after which a selection ends, with the phones that came if they are enough.")
     ] = 600.0
-    report_deadline_s: Annotated[Positive, says("A round ends after so long, with what has come.")] = 600.0
+    report_deadline_s: Annotated[
+        Positive, says("Seconds after which a round ends, with the updates that have come.")
+    ] = 600.0
     min_report_share: Annotated[
-        Share, says("Share of rounds.cohort_size that must come, at selection and in the end; else it is abandoned.")
+        Share,
+        says(
+            "Share of rounds.cohort_size that must come, both at selection and at the end, or the round is abandoned."
+        ),
     ] = 0.7
     max_waiting: Annotated[
-        CountOrNone, says("Phones that may wait for a round, as a multiple of a cohort; 0 = all that come.")
+        CountOrNone, says("Number of phones that may wait for a round, as a multiple of a cohort; 0 = all that come.")
     ] = 2
-    min_pace_s: Annotated[NotNegative, says("Pace steering: a phone is sent away for at least so long.")] = 300.0
-    max_pace_s: Annotated[NotNegative, says("Pace steering: and for at most so long.")] = 21_600.0
-    separation_s: Annotated[NotNegative, says("Least time between two participations of a phone.")] = 0.0
-    max_participations: Annotated[CountOrNone, says("Participations of a phone in a run; 0 = any number.")] = 0
-    buffer_size: Annotated[Count, says("fedbuff: updates for a step of the server.")] = 10
-    concurrency: Annotated[Count, says("fedbuff: phones that train at the same time.")] = 30
+    min_pace_s: Annotated[NotNegative, says("Pace steering: the fewest seconds for which a phone is sent away.")] = (
+        300.0
+    )
+    max_pace_s: Annotated[NotNegative, says("Pace steering: the most seconds for which a phone is sent away.")] = (
+        21_600.0
+    )
+    separation_s: Annotated[NotNegative, says("The fewest seconds between two participations of a phone.")] = 0.0
+    max_participations: Annotated[CountOrNone, says("The most participations of a phone in a run; 0 = any number.")] = 0
+    buffer_size: Annotated[Count, says("fedbuff: number of updates for a step of the server.")] = 10
+    concurrency: Annotated[Count, says("fedbuff: number of phones that train at the same time.")] = 30
     staleness_exponent: Annotated[
-        NotNegative, says("fedbuff: an update that is t steps old counts 1 / (1 + t) to this power.")
+        NotNegative, says("fedbuff: an update that is t steps old is scaled by 1 / (1 + t) to this power.")
     ] = 0.5
-    max_staleness: Annotated[CountOrNone, says("fedbuff: an update that is older is thrown away.")] = 20
+    max_staleness: Annotated[
+        CountOrNone, says("fedbuff: an update that is more steps old than this is thrown away.")
+    ] = 20
 
     @property
     def kind(self) -> FleetPolicy:

@@ -1,4 +1,4 @@
-"""The settings of differential privacy and of the adaptive clip, and the rules that join them with the others."""
+"""The settings of differential privacy and of the adaptive clip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "none"
     clip_norm: Annotated[
         NotNegative,
-        says("With a mechanism, in place of aggregation.clip_norm: an update that is longer is scaled down to it."),
+        says("Limit to the L2 norm of an update, in place of aggregation.clip_norm, if there is a mechanism."),
     ] = 0.0
     noise_multiplier: Annotated[
         NotNegative,
@@ -34,24 +34,26 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
     delta: Annotated[
         Annotated[float, Meta(ge=0, lt=1)],
-        says("The delta of that epsilon, at most 1 / training people; 0 = training people to the power -1.1."),
+        says("Delta of the budget, at most 1 / training people; 0 = training people to the power -1.1."),
     ] = 0.0
     separation: Annotated[
         CountOrNone,
         says(
-            "Rounds from one participation of a person to the next, at least; 0 = as many as the people allow: "
+            "The fewest rounds from one participation of a person to the next; 0 = as many as the people allow, "
             "training people // rounds.cohort_size."
         ),
     ] = 0
     bands: Annotated[
         CountOrNone,
-        says("matrix: rounds over which the noise is correlated, at most the separation; 0 = it, or 64 if it is more."),
+        says(
+            "matrix: rounds over which the noise is correlated; at most the separation. 0 = the separation, at most 64."
+        ),
     ] = 0
     adaptive_clip: Annotated[
         bool,
-        says("Let the clip norm follow a quantile of the updates' norms; also without noise (from aggregation's)."),
+        says("Let the clip norm follow a quantile of the updates' norms; without a mechanism, too."),
     ] = False
-    clip_quantile: Annotated[Share, says("adaptive_clip: the share of the clients that are not to be clipped.")] = 0.5
+    clip_quantile: Annotated[Share, says("adaptive_clip: share of the clients that should not be clipped.")] = 0.5
     clip_learning_rate: Annotated[
         NotNegative, says("adaptive_clip: how fast the logarithm of the clip norm moves.")
     ] = 0.2

@@ -40,7 +40,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[
         int,
         Meta(ge=0, le=2**63 - 1),
-        says("Seeds what the simulation draws: split by person, cohorts, first weights. Never a key or a mask."),
+        says("Seed of what the simulation draws: split by person, cohorts, first weights. Never of a key or a mask."),
     ] = 0
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -108,7 +108,7 @@ def data_rules(config: RunConfig) -> Iterator[Rule]:
     yield (
         data.dev_share + data.test_share < 1.0,
         ("data.dev_share", "data.test_share"),
-        "nobody is left to train; their sum must be below 1",
+        "nobody is left to train; lower them until their sum is below 1",
     )
     yield (
         data.min_sentences <= data.max_sentences_train,
@@ -133,7 +133,7 @@ def sum_rules(config: RunConfig) -> Iterator[Rule]:
     yield (
         faults.before_shares + faults.before_upload + faults.before_unmask < 1.0,
         ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
-        "nobody would be left; their sum must be below 1",
+        "no client would be left; lower them until their sum is below 1",
     )
 
 

@@ -26,18 +26,20 @@ _ScheduleName = Annotated[str, one_of(SCHEDULES)]
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text, and how it is shared out by person."""
+    """The text, and how people are split into training, dev and test."""
 
     source: Annotated[
         str,
         Meta(min_length=1),
         says(
-            "Whose text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
+            "The text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
         ),
     ] = "chitchat"
     vocabulary_size: Annotated[
         VocabularySize,
-        says("The most frequent words of the training people: what is scored, and what the n-gram bars know."),
+        says(
+            "Number of words, the training people's most frequent: they are scored, and the n-gram baselines know them."
+        ),
     ] = 10_000
     vocabulary: Annotated[
         str,
@@ -47,11 +49,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "them through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
         ),
     ] = "pooled"
-    max_words: Annotated[Count, says("Time steps: a sentence is cut after so many words.")] = 20
+    max_words: Annotated[Count, says("Time steps: a sentence is cut after this many words.")] = 20
     min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
-    max_sentences_train: Annotated[Count, says("At most so many sentences of a training person.")] = 1000
-    max_sentences_eval: Annotated[Count, says("At most so many sentences of a dev or test person.")] = 200
-    dev_share: Annotated[ShareInside, says("Share of the people for choosing: curves, mixing weight, settings.")] = 0.1
+    max_sentences_train: Annotated[Count, says("Use at most this many sentences per training person.")] = 1000
+    max_sentences_eval: Annotated[Count, says("Use at most this many sentences per dev or test person.")] = 200
+    dev_share: Annotated[ShareInside, says("Share of the people for choices: curves, mixing weight, settings.")] = 0.1
     test_share: Annotated[ShareInside, says("Share of the people for the final figures.")] = 0.1
 
 
@@ -60,68 +62,76 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     vocabulary_size: Annotated[
         VocabularySize,
-        says("Rows of the embedding: the most frequent words. The others become <unk> and count as misses."),
+        says("Rows of the embedding, for the most frequent words. The others become <unk> and count as misses."),
     ] = 5000
     embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
-    num_cells: Annotated[Count, says("LSTM cells.")] = 256
-    initial_range: Annotated[Positive, says("The embedding starts uniform in plus or minus this.")] = 0.15
+    num_cells: Annotated[Count, says("Number of LSTM cells.")] = 256
+    initial_range: Annotated[Positive, says("The embedding starts uniformly between minus and plus this number.")] = (
+        0.15
+    )
     start_from_word_counts: Annotated[
         bool,
-        says("Start the output bias at the log of the word counts, which are collected by a federated sum."),
+        says("Start the output bias at the log of the word counts, which a federated sum collects."),
     ] = True
 
 
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client does in a round: SGD on its own sentences."""
+    """How a client trains in a round: SGD on its sentences."""
 
     runtime: Annotated[
         Annotated[str, one_of(CLIENT_RUNTIMES)],
-        says("What trains the clients: TFF's workers, or the model as exported for phones, in LiteRT."),
+        says("tff: TFF's workers train the clients. litert: the model as exported for phones does, in LiteRT."),
     ] = "tff"
-    learning_rate: Annotated[Positive, says("Step of the client's SGD.")] = 3.0
+    learning_rate: Annotated[Positive, says("Learning rate of the client's SGD.")] = 3.0
     schedule: Annotated[
-        _ScheduleName, says("How it falls over the rounds: from server.decay_start down to server.decay_floor.")
+        _ScheduleName,
+        says("How the client's learning rate falls over the rounds: from server.decay_start to server.decay_floor."),
     ] = "constant"
     clip_norm: Annotated[
         NotNegative,
         says(
-            "A step whose recurrent, bias and projection gradients together are longer is scaled down to it; 0 = off."
+            "Limit to the L2 norm of a step's recurrent, bias and projection gradients together: a longer step is "
+            "scaled down. 0 = off."
         ),
     ] = 1.0
-    epochs: Annotated[Count, says("Passes over the client's sentences in a round.")] = 1
-    batch_size: Annotated[Count, says("Sentences in a batch.")] = 16
-    max_sentences: Annotated[Count, says("At most so many sentences of a client in a round.")] = 200
+    epochs: Annotated[Count, says("Number of passes over the client's sentences in a round.")] = 1
+    batch_size: Annotated[Count, says("Number of sentences in a batch.")] = 16
+    max_sentences: Annotated[Count, says("Use at most this many sentences per client in a round.")] = 200
     length_buckets: Annotated[
         Count,
-        says("Sort the sentences into so many groups by length, so that batches hold less padding; 1 = don't."),
+        says("Sort the sentences by length into this many groups, so that batches hold less padding; 1 = off."),
     ] = 1
     proximal: Annotated[
         NotNegative,
-        says("FedProx's mu, the pull back to the round's first weights, with any server.algorithm; 0 = off."),
+        says("FedProx's mu, which pulls the client back to the round's first weights; 0 = off."),
     ] = 0.0
     dropout: Annotated[
         ShareBelowOne,
-        says("Share of what enters and leaves the LSTM that is dropped in training; 0 = off. Not exported to phones."),
+        says("Share of the LSTM's inputs and outputs that training drops; 0 = off. Not exported to phones."),
     ] = 0.0
-    weighting: Annotated[Annotated[str, one_of(WEIGHTINGS)], says("What a client's update counts by in the mean.")] = (
+    weighting: Annotated[Annotated[str, one_of(WEIGHTINGS)], says("Weight of a client's update in the mean.")] = (
         "tokens"
     )
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the server does with the mean update (Reddi et al. 2021)."""
+    """How the server steps along the mean update (Reddi et al. 2021)."""
 
     algorithm: Annotated[
         Annotated[str, one_of(ALGORITHMS)],
         says("The server's optimiser. fedavg uses neither momentum, beta_2 nor epsilon, fedavgm only momentum."),
     ] = "fedadam"
-    learning_rate: Annotated[Positive, says("Step of the server's optimiser. About 1 for fedavg and fedavgm.")] = 0.012
+    learning_rate: Annotated[
+        Positive, says("Learning rate of the server's optimiser; about 1 suits fedavg and fedavgm.")
+    ] = 0.012
     schedule: Annotated[_ScheduleName, says("How the learning rate falls over the rounds.")] = "linear"
     decay_start: Annotated[Share, says("Share of the rounds after which the learning rate begins to fall.")] = 0.4
     decay_floor: Annotated[Share, says("Share of the learning rate that is left in the last round.")] = 0.05
-    warmup_rounds: Annotated[CountOrNone, says("Rounds in which the learning rate climbs to its full size.")] = 0
+    warmup_rounds: Annotated[
+        CountOrNone, says("Number of first rounds in which the learning rate climbs to its full size.")
+    ] = 0
     momentum: Annotated[ShareBelowOne, says("Momentum of fedavgm; beta_1 of fedadam and fedyogi.")] = 0.9
-    beta_2: Annotated[ShareBelowOne, says("How long fedadam and fedyogi remember squared updates.")] = 0.99
+    beta_2: Annotated[ShareBelowOne, says("Decay of fedadam's and fedyogi's memory of squared updates.")] = 0.99
     epsilon: Annotated[Positive, says("Keeps the adaptive steps finite (Reddi's tau).")] = 1e-6
     average_decay: Annotated[
         ShareBelowOne,
@@ -130,23 +140,23 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many rounds, of how many clients, and what is kept of them."""
+    """How many rounds there are, of how many clients, and which checkpoints are kept."""
 
-    count: Annotated[Count, says("Rounds.")] = 1000
-    cohort_size: Annotated[Count, says("Clients in a round.")] = 10
-    checkpoint_every: Annotated[Count, says("Rounds between two checkpoints; the last round always has one.")] = 50
-    keep_checkpoints: Annotated[Count, says("Checkpoints that are kept, the newest.")] = 3
+    count: Annotated[Count, says("Number of rounds.")] = 1000
+    cohort_size: Annotated[Count, says("Number of clients in a round.")] = 10
+    checkpoint_every: Annotated[Count, says("Save a checkpoint every this many rounds, and after the last.")] = 50
+    keep_checkpoints: Annotated[Count, says("Number of checkpoints that are kept: the newest.")] = 3
 
 
 class EvaluationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Federated evaluation on the dev people in training."""
+    """Federated evaluation on the dev people during training."""
 
-    every: Annotated[Count, says("Rounds between two evaluations; the last round always has one.")] = 50
-    max_sentences: Annotated[Count, says("At most so many sentences of a dev person.")] = 25
+    every: Annotated[Count, says("Evaluate every this many rounds, and after the last.")] = 50
+    max_sentences: Annotated[Count, says("Use at most this many sentences per dev person.")] = 25
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The TFF workers. The same weights come out of any number of them, but for rounding."""
+    """The TFF workers. Their number changes the weights by rounding at most."""
 
     workers: Annotated[
         str,
@@ -154,7 +164,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
     clients_per_call: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        says("Clients in one call of a worker, which holds several copies of the weights for each of them."),
+        says("Clients in one call of a worker, which holds several copies of the weights for each client."),
     ] = 2
 
 
@@ -173,18 +183,22 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         says("An update longer than this (L2 norm over all weights) is scaled down to it before it is encoded."),
     ] = 30.0
     min_survivors: Annotated[
-        Count, says("A round in which fewer updates can be summed is abandoned: too few to hide in.")
+        Count, says("Abandon a round in which fewer updates than this can be summed: too few to hide in.")
     ] = 2
     corrupt_share: Annotated[
-        ShareBelowOne, says("secagg: share of a cohort that may collude with the server; sets degree and threshold.")
+        ShareBelowOne,
+        says("secagg: share of a cohort that may collude with the server; determines degree and threshold."),
     ] = 0.05
     dropout_share: Annotated[
         ShareBelowOne,
-        says("secagg: share of a cohort that may vanish and the round still end; sets degree and threshold."),
+        says("secagg: share of a cohort that may vanish without ending the round; determines degree and threshold."),
     ] = 0.3
-    poly_degree: Annotated[Count, says("encrypted: coefficients of a ciphertext's polynomials, a power of two.")] = 4096
+    poly_degree: Annotated[
+        Count, says("encrypted: number of coefficients of a ciphertext's polynomials, a power of two.")
+    ] = 4096
     coeff_modulus_bits: Annotated[
-        Count, says("encrypted: bits of the ciphertext modulus; more room for noise, less security.")
+        Count,
+        says("encrypted: bits of the ciphertext modulus; more bits leave more room for noise and give less security."),
     ] = 56
 
     @property
@@ -194,8 +208,10 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class FaultsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which clients vanish in a round, to see that it ends without them. Each rate is a share of the cohort."""
+    """Clients that vanish from a round on purpose, to test that it ends without them; shares of the cohort."""
 
-    before_shares: Annotated[ShareBelowOne, says("Vanish before they share their keys; they train nothing.")] = 0.0
-    before_upload: Annotated[ShareBelowOne, says("Vanish after training, before they hand their update over.")] = 0.0
-    before_unmask: Annotated[ShareBelowOne, says("Vanish after their upload; their update counts.")] = 0.0
+    before_shares: Annotated[
+        ShareBelowOne, says("Share that vanishes before it shares its keys; it trains nothing.")
+    ] = 0.0
+    before_upload: Annotated[ShareBelowOne, says("Share that vanishes after training, before its upload.")] = 0.0
+    before_unmask: Annotated[ShareBelowOne, says("Share that vanishes after its upload; its update counts.")] = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -14,14 +15,14 @@ from orchestrator.errors import ConfigError
 from orchestrator.fleet.checkin import Outcome
 from orchestrator.fleet.plan import plan_figures, plan_fleet
 from orchestrator.fleet.self_check import self_check
-from orchestrator.fleet.simulation import build_simulation
+from orchestrator.fleet.simulation import HARDWARE, build_simulation
 from orchestrator.fleet.source import FleetSource
 from orchestrator.rounds.cohort import RoundPlan, select_cohort
 from orchestrator.rounds.fedbuff import buffered_functions, remember
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import ServerState
 from orchestrator.settings.files import read_config, read_fleet_settings
-from orchestrator.settings.fleet import FLEET_PRESETS
+from orchestrator.settings.fleet import FLEET_PRESETS, FleetConfig
 
 SMALL = {"rounds.cohort_size": 20, "fleet.devices": 3000}
 SIZE = ModelSize(50, 4, 5)
@@ -249,3 +250,7 @@ def test_an_update_may_be_as_stale_as_allowed_and_no_more(max_staleness):
     staleness = np.concatenate([step.staleness for step in done.rounds])
     assert staleness.max() == max_staleness
     assert done.simulation.check_ins.outcomes[Outcome.STALE] > 0
+
+
+def test_every_hardware_that_can_be_set_can_be_drawn():
+    assert get_args(get_args(get_type_hints(FleetConfig, include_extras=True)["hardware"])[0]) == tuple(HARDWARE)
