@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Optional
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,8 +24,6 @@ from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.homomorphic.decryptor import SumDecryptor
 from orchestrator.homomorphic.parameters import DEFAULT_PARAMETERS, BfvParameters
-
-_T = TypeVar("_T")
 
 
 class EncryptedSum:
@@ -52,55 +51,12 @@ class EncryptedSum:
           TooManyClients: the cohort is larger than the noise leaves room for; no vector has been asked for then.
         """
         self._parameters.require_room(len(cohort.members))
-        min_contributions = max(1, cohort.min_survivors)
-        roster = {client_id: _public(self._identity(client_id)) for client_id in cohort.members}
-        decryptor_identity = _public(self._decryptor_identity)
-        decryptor = SumDecryptor(self._parameters, self._decryptor_identity, roster, min_contributions)
-        cpu = _Stopwatch()
-
-        survivors: list[ClientId] = []
-        upload_bytes = 0
-        terms = b""
-        aggregator = None
+        identities = {client_id: self._identity(client_id) for client_id in cohort.members}
+        round_ = _Round(self._parameters, self._decryptor_identity, identities, cohort)
         for client_id, vector in vectors:
-            if drops.get(client_id, DropStage.NONE) in (DropStage.BEFORE_SHARES, DropStage.BEFORE_UPLOAD):
-                continue
-            if aggregator is None:
-                terms = cpu.time("key", decryptor.open_round, cohort.round_num, len(vector))
-                aggregator = CiphertextAggregator(terms, decryptor_identity, roster)
-            client = ClientEncryptor(client_id, self._identity(client_id), decryptor_identity, min_contributions, set())
-            upload = cpu.time("encrypt", client.encrypt, terms, vector)
-            checked = cpu.time("check", aggregator.check, upload)
-            cpu.time("add", aggregator.add, checked)
-            survivors.append(client_id)
-            upload_bytes += len(upload)
-        require_survivors(survivors, cohort)
-        assert aggregator is not None
-
-        total, transcript = cpu.time("forward", aggregator.finish)
-        summed = cpu.time("decrypt", decryptor.decrypt, total, transcript)
-        num, sum_bytes = len(survivors), len(total) + len(transcript)
-        return AggregateResult(
-            total=summed,
-            survivors=tuple(survivors),
-            cost=CostLedger(
-                per_client={
-                    "terms": StageCost(bytes_down=len(terms)),
-                    "encrypt": StageCost(cpu_s=cpu.seconds["encrypt"] / num),
-                    "upload": StageCost(bytes_up=upload_bytes / num),
-                },
-                server={
-                    "terms": StageCost(bytes_down=len(terms), bytes_up=num * len(terms)),
-                    "check": StageCost(bytes_down=upload_bytes, cpu_s=cpu.seconds["check"]),
-                    "add": StageCost(cpu_s=cpu.seconds["add"]),
-                    "forward": StageCost(sum_bytes, summed.nbytes, cpu.seconds["forward"]),
-                },
-                decryptor={
-                    "key": StageCost(bytes_up=len(terms), cpu_s=cpu.seconds["key"]),
-                    "decrypt": StageCost(summed.nbytes, sum_bytes, cpu.seconds["decrypt"]),
-                },
-            ),
-        )
+            if drops.get(client_id, DropStage.NONE) not in (DropStage.BEFORE_SHARES, DropStage.BEFORE_UPLOAD):
+                round_.take(client_id, vector)
+        return round_.result()
 
     def _identity(self, client_id: ClientId) -> Ed25519PrivateKey:
         if client_id not in self._identities:
@@ -108,18 +64,89 @@ class EncryptedSum:
         return self._identities[client_id]
 
 
+class _Round:
+    """One round: the decryptor, one client after the other, the aggregator between them, and the bill."""
+
+    def __init__(
+        self,
+        parameters: BfvParameters,
+        decryptor_identity: Ed25519PrivateKey,
+        identities: Mapping[ClientId, Ed25519PrivateKey],
+        cohort: Cohort,
+    ) -> None:
+        self._cohort, self._identities = cohort, identities
+        self._min_contributions = max(1, cohort.min_survivors)
+        self._roster = {client_id: _public(identity) for client_id, identity in identities.items()}
+        self._decryptor_public = _public(decryptor_identity)
+        self._decryptor = SumDecryptor(parameters, decryptor_identity, self._roster, self._min_contributions)
+        self._terms = b""  # until a vector tells the length
+        self._aggregator: Optional[CiphertextAggregator] = None
+        self._survivors: list[ClientId] = []
+        self._upload_bytes = 0
+        self._cpu_s: dict[str, float] = defaultdict(float)
+
+    def take(self, client_id: ClientId, vector: Vector) -> None:
+        """Has a client encrypt its vector, and the aggregator add it."""
+        aggregator = self._aggregator or self._open(len(vector))
+        identity = self._identities[client_id]
+        client = ClientEncryptor(client_id, identity, self._decryptor_public, self._min_contributions, set())
+        with self._timed("encrypt"):
+            upload = client.encrypt(self._terms, vector)
+        with self._timed("check"):
+            checked = aggregator.check(upload)
+        with self._timed("add"):
+            aggregator.add(checked)
+        self._survivors.append(client_id)
+        self._upload_bytes += len(upload)
+
+    def result(self) -> AggregateResult:
+        """Has the decryptor open the sum; it forgets the key.
+
+        Raises:
+          BelowThreshold: fewer vectors came than the cohort's minimum.
+        """
+        require_survivors(self._survivors, self._cohort)
+        assert self._aggregator is not None
+        with self._timed("forward"):
+            total, transcript = self._aggregator.finish()
+        with self._timed("decrypt"):
+            summed = self._decryptor.decrypt(total, transcript)
+        cost = self._ledger(len(total) + len(transcript), summed.nbytes)
+        return AggregateResult(total=summed, survivors=tuple(self._survivors), cost=cost)
+
+    def _open(self, num_slots: int) -> CiphertextAggregator:
+        with self._timed("key"):
+            self._terms = self._decryptor.open_round(self._cohort.round_num, num_slots)
+        self._aggregator = CiphertextAggregator(self._terms, self._decryptor_public, self._roster)
+        return self._aggregator
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.process_time()
+        yield
+        self._cpu_s[stage] += time.process_time() - started
+
+    def _ledger(self, sum_bytes: int, opened_bytes: int) -> CostLedger:
+        """The bill, from the bytes of the encrypted sum with its transcript and those of the opened one."""
+        num, terms_bytes, cpu_s = len(self._survivors), len(self._terms), self._cpu_s
+        return CostLedger(
+            per_client={
+                "terms": StageCost(bytes_down=terms_bytes),
+                "encrypt": StageCost(cpu_s=cpu_s["encrypt"] / num),
+                "upload": StageCost(bytes_up=self._upload_bytes / num),
+            },
+            server={
+                "terms": StageCost(bytes_down=terms_bytes, bytes_up=num * terms_bytes),
+                "check": StageCost(bytes_down=self._upload_bytes, cpu_s=cpu_s["check"]),
+                "add": StageCost(cpu_s=cpu_s["add"]),
+                "forward": StageCost(sum_bytes, opened_bytes, cpu_s["forward"]),
+            },
+            decryptor={
+                "key": StageCost(bytes_up=terms_bytes, cpu_s=cpu_s["key"]),
+                "decrypt": StageCost(opened_bytes, sum_bytes, cpu_s["decrypt"]),
+            },
+        )
+
+
 def _public(identity: Ed25519PrivateKey) -> bytes:
     return identity.public_key().public_bytes_raw()
-
-
-class _Stopwatch:
-    """CPU seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def time(self, stage: str, work: Callable[..., _T], *args: Any) -> _T:
-        started = time.process_time()
-        result = work(*args)
-        self.seconds[stage] += time.process_time() - started
-        return result
