@@ -1,4 +1,4 @@
-"""DIR/attack.json as `fedkeys attack` writes it, read back for the pages that show it."""
+"""What `fedkeys attack` finds, as DIR/attack.json holds it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ import msgspec
 from orchestrator.run.results import read_figures
 
 FILE_NAME = "attack.json"
+HIDDEN_AUC = 0.55  # an attack with an AUC up to this counts as one that tells nothing
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """How well a rule finds the words that one client typed; all in 0..1."""
+
+    precision: float
+    recall: float
+    f1: float  # at the rule's own threshold
+    best_f1: float  # at the best threshold, which only somebody who knows the answer can pick
+    auc: float  # probability that a typed word scores above another; 0.5 = no better than chance
 
 
 class Score(msgspec.Struct, frozen=True):
-    """See orchestrator.audit.word_recovery.Recovery; means over the attacked clients."""
+    """The means of Recovery over the attacked clients; the standard deviations are None if there is one client."""
 
     precision: float
     recall: float
@@ -26,71 +37,87 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class OnlyTarget(msgspec.Struct, frozen=True):
-    """Words that one client alone typed, and how many of them a sum still shows."""
+    """The words that one client alone typed, and how many of them a sum still shows; added up over the clients."""
 
     words: int
     readable: int
-    examples: tuple[str, ...]
+    examples: tuple[str, ...]  # of the first client
 
 
 class Named(msgspec.Struct, frozen=True):
-    """A word that the server is sure of, and who typed it."""
+    """A word that the server is sure of."""
 
     word: str
-    typed_by: str
+    typed_by: str  # "client", "other" (somebody else in the sum) or "nobody"
 
 
 class NoisePoint(msgspec.Struct, frozen=True):
-    """The AUC of the best rule at a level of noise."""
+    """The AUC of the best rule at a level of noise; the mean over the clients."""
 
     multiplier: float
     auc: float
 
 
-class NoiseView(msgspec.Struct, frozen=True):
-    """The noise of the view `noised`."""
+class NoiseResult(msgspec.Struct, frozen=True):
+    """The noise of the view `noised`, and what other levels of noise would hide."""
 
-    source: str
+    source: str  # "run", "given" or "example"
     multiplier: float
     clip_norm: float
-    clients: int
+    clients: int  # in the sum
     curve: tuple[NoisePoint, ...]
-    hidden_from: Optional[float]
+    hidden_from: Optional[float]  # the lowest multiplier tried from which on the AUC stays within HIDDEN_AUC
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A sentence and the closest that came out of the update."""
+    """A sentence, and the closest one that came out of the update."""
 
     typed: str
     rebuilt: str
 
 
-class RebuiltView(msgspec.Struct, frozen=True):
-    """See orchestrator.audit.sentences.rebuilding_figures."""
+class RebuiltMeans(msgspec.Struct, frozen=True):
+    """How much of the clients' sentences came back from their raw updates: means over the clients, in 0..1."""
 
     clients: int
-    exact: float
-    pair_recall: float
+    exact: float  # sentences that came back word for word
+    pair_recall: float  # pairs of adjacent words that came back
     pair_precision: float
-    model_alone: float
-    examples: tuple[Example, ...]
+    model_alone: float  # pair_recall by the model and the words, without the update's rows
+    examples: tuple[Example, ...]  # of the first client
 
 
-class AttackView(msgspec.Struct, frozen=True):
-    """DIR/attack.json, as `fedkeys attack` writes it."""
+class Check(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that must hold if the attack works where it must and fails where it must."""
+
+    name: str
+    ok: bool
+    value: float
+    standard_error: Optional[float] = None  # of a value that is compared with chance
+
+
+class AttackResult(msgspec.Struct, frozen=True):
+    """DIR/attack.json. Mappings are by view, in the order of orchestrator.audit.views.VIEWS."""
 
     round_num: int
-    sentences: int
+    sentences: int  # of each client
     clients: tuple[str, ...]
-    words: int
-    views: Mapping[str, Optional[Mapping[str, Score]]]
-    reasons: Mapping[str, str]
-    baselines: Mapping[str, float]
+    aggregator: str
+    words: int  # that the model knows
+    views: Mapping[str, Optional[Mapping[str, Score]]]  # by rule; on the words of everybody in the view
+    attribution: Mapping[str, Mapping[str, Score]]  # by rule; the sums, on the words of the target alone
+    per_client: Mapping[str, tuple[Mapping[str, Recovery], ...]]
+    baselines: Mapping[str, float]  # the F1 of naming the most frequent words
     typed_words: Mapping[str, float]
+    reasons: Mapping[str, str]  # why a view can't be had
+    baseline_f1: float  # of the view `raw`
     target_only: Mapping[str, OnlyTarget]
-    named: Mapping[str, Optional[tuple[Named, ...]]]
-    noise: NoiseView
-    rebuilt: Mapping[str, RebuiltView]  # by the number of sentences in the update
+    target_only_words: Optional[int]  # of the largest sum
+    target_only_readable: Optional[int]
+    named: Mapping[str, Optional[tuple[Named, ...]]]  # the surest word first
+    noise: NoiseResult
+    rebuilt: Mapping[str, RebuiltMeans]  # by the number of sentences in the update
+    checks: tuple[Check, ...]
 
     @property
     def shown(self) -> dict[str, Mapping[str, Score]]:
@@ -103,10 +130,10 @@ class AttackView(msgspec.Struct, frozen=True):
         return list(self.target_only)[-1] if self.target_only else None
 
 
-def read_attack(path: Path) -> Optional[AttackView]:
-    """The attack on the run in folder `path`, None if there was none yet.
+def read_attack(path: Path) -> Optional[AttackResult]:
+    """Returns the attack on the run in folder `path`, None if there was none yet.
 
     Raises:
       RunFolderError: its file is damaged.
     """
-    return read_figures(path / FILE_NAME, AttackView, "attack")
+    return read_figures(path / FILE_NAME, AttackResult, "attack")

@@ -7,29 +7,16 @@ variance. One release holds all of them: no training has to be repeated.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.audit.one_run import CONFIDENCE, OneRun, bound_by_guesses
+from orchestrator.audit.leakage_results import OneRun, OneShot
+from orchestrator.audit.one_run import CONFIDENCE, bound_by_guesses
 from orchestrator.run.canary_clients import inner_products, unit_directions
 
 _CAP = 200.0  # epsilons beyond are not told apart
-
-
-@dataclass(frozen=True)
-class OneShot:
-    """Andrew's estimate from one release; None where it is above 200, which says: no privacy."""
-
-    canaries: int
-    mean_cosine: float
-    deviation: float  # of the cosines
-    null_deviation: float  # of an unseen canary's cosine: 1 / sqrt(coordinates)
-    epsilon: Optional[float]  # the null's deviation for both: right for Gaussian noise
-    epsilon_fitted: Optional[float]  # both deviations fitted: biased upwards
-    kind: str = "estimate"
 
 
 def one_shot_estimate(

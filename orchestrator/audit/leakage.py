@@ -1,11 +1,10 @@
-"""What can be measured of a run's privacy, next to what its ledger states: estimates and bounds, each named so."""
+"""Measures a run's privacy, beside what its ledger states: estimates and bounds, each of which says which it is."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any, Optional
+from collections.abc import Callable, Collection, Sequence
+from typing import Optional, Union
 
 import msgspec
 import numpy as np
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from models.batches import build_batches
 from models.client_data import ClientData
-from models.files import write_atomically
+from models.corpus import ClientId
 from models.weights import ModelSize, Weights
 from orchestrator.audit.canaries import one_run_bound, one_shot_estimate
 from orchestrator.audit.exposure import exposure
-from orchestrator.audit.leakage_results import FILE_NAME
+from orchestrator.audit.leakage_results import FILE_NAME, AuditResult, Exposed, Exposure, Stated, WholeRun
 from orchestrator.audit.updates import UpdateMaker, choose_people
 from orchestrator.audit.views import noise_of
 from orchestrator.audit.whole_run import audit_whole_run
@@ -27,7 +26,8 @@ from orchestrator.rounds.build import first_weights
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.canary_clients import build_canaries
 from orchestrator.run.lines import Round
-from orchestrator.run.planted import REPEATS, draw_phrases, planted_phrases
+from orchestrator.run.planted import REPEATS, Phrase, draw_phrases, planted_phrases
+from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.run_config import RunConfig
@@ -38,17 +38,18 @@ NUM_ONE_SHOT = 256
 NUM_REFERENCES = 4095  # exposures up to 12 bits
 _MOST_COORDINATES = 1 << 16
 _PHRASES_AT_ONCE = 256
+_NO_PHRASES = "no phrases were planted; train a run with --set audit.phrases=8"
 
 
-def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str], None]) -> dict[str, Any]:
-    """The figures of `fedkeys audit`, which are also left in DIR/audit.json.
+def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str], None]) -> AuditResult:
+    """Returns what `fedkeys audit` finds, and writes it to DIR/audit.json.
 
-    `one_shot` and `one_run` look at one release: a cohort's clipped updates from the newest checkpoint, canaries among
-    them, under the noise of one round. They see some of its coordinates, which can only make the bound smaller.
-    `whole_run` looks at all rounds, if canary clients took part in them.
+    `one_shot` and `one_run` look at one release: the clipped updates of a cohort from the newest checkpoint, with
+    canaries among them, under the noise of one round. They look at some of its coordinates, which can only lower the
+    bound. `whole_run` looks at all rounds, if canary clients took part in them.
 
     Args:
-      run: with a checkpoint, whose text is still there.
+      run: has a checkpoint, and its text is still there.
       noise_multiplier: None takes the run's, 0 if it adds no noise.
       note: is told what begins.
 
@@ -58,43 +59,40 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
     config, state = run.config, run.newest
     note("reading the text")
     data = run.text.data
-    privacy = config.privacy
-    noise = noise_of(config, state, noise_multiplier)
+    privacy, delta = config.privacy, config.privacy.delta or default_delta(len(data.train))
+    noise = noise_of(privacy, config.rounds.cohort_size, state.clip_norm, noise_multiplier)
     multiplier = 0.0 if noise.source == "example" else noise.multiplier
     # An adaptive clip's count has noise of its own, and the round costs what both tell together.
     charged = privacy.noise_multiplier if privacy.adaptive_clip and noise.source == "run" else multiplier
-    delta = privacy.delta or default_delta(len(data.train))
     note(f"loading TensorFlow, training {config.rounds.cohort_size} clients")
     release, clip_norm = _clipped_sum(config, data, state, noise.clip_norm)
     seed = int(seed_sequence(config.seed, Purpose.ATTACK, state.round_num).generate_state(1)[0])
     note(f"hiding {NUM_ONE_SHOT} and {NUM_CANARIES} canaries in a round's sum")
-    one_shot = one_shot_estimate(release, multiplier * clip_norm, clip_norm, NUM_ONE_SHOT, delta, seed)
-    one_run = one_run_bound(release, multiplier * clip_norm, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
-    reports = run.rounds
-    figures: dict[str, Any] = {
-        "round_num": state.round_num,
-        "mechanism": privacy.mechanism,
-        "noise_multiplier": multiplier,
-        "clip_norm": clip_norm,
-        "coordinates": release.size,
-        "delta": delta,
-        "stated": {
-            "kind": "upper bound",
-            "one_round": Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
-            "run": reports[-1].epsilon if reports else None,
-        },
-        "one_shot": asdict(one_shot),
-        "one_run": asdict(one_run),
-    }
-    figures["whole_run"], figures["whole_run_reason"] = _whole_run(config, state, reports, delta, note)
-    if config.audit.phrases:
-        note(f"ranking the planted phrases among {NUM_REFERENCES} others")
-        figures["exposure"] = _exposures(config, data, state.model, reports)
-    else:
-        figures["exposure"] = None
-        figures["exposure_reason"] = "no phrases were planted; train a run with --set audit.phrases=8"
-    write_atomically(run.path / FILE_NAME, msgspec.json.encode(figures))
-    return figures
+    stddev = multiplier * clip_norm
+    one_shot = one_shot_estimate(release, stddev, clip_norm, NUM_ONE_SHOT, delta, seed)
+    one_run = one_run_bound(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
+    whole_run = _audit_whole_run(config, state, run.rounds, delta, note)
+    exposures = _measure_exposures(config, data, state.model, run.rounds, note)
+    result = AuditResult(
+        round_num=state.round_num,
+        mechanism=privacy.mechanism,
+        noise_multiplier=multiplier,
+        clip_norm=clip_norm,
+        coordinates=release.size,
+        delta=delta,
+        stated=Stated(
+            one_round=Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
+            run=run.rounds[-1].epsilon if run.rounds else None,
+        ),
+        one_shot=one_shot,
+        one_run=one_run,
+        whole_run=whole_run if isinstance(whole_run, WholeRun) else None,
+        whole_run_reason=whole_run if isinstance(whole_run, str) else "",
+        exposure=exposures,
+        exposure_reason=msgspec.UNSET if exposures else _NO_PHRASES,
+    )
+    write_figures(run.path / FILE_NAME, result)
+    return result
 
 
 def _clipped_sum(
@@ -114,58 +112,70 @@ def _clipped_sum(
     return total, clip_norm
 
 
-def _whole_run(
+def _audit_whole_run(
     config: RunConfig,
     state: ServerState,
     reports: Sequence[Round],
     delta: float,
     note: Callable[[str], None],
-) -> tuple[Optional[dict[str, Any]], str]:
-    """(the audit of the canary clients that took part in the training, why there is none)."""
+) -> Union[WholeRun, str]:
+    """The audit of the canary clients that took part in the training, or why there is none."""
     size = ModelSize.of(state.weights)
     canaries = build_canaries(config, size)
     if canaries is None:
-        return None, "no canary client took part; train a run with --set audit.canaries=200"
+        return "no canary client took part; train a run with --set audit.canaries=200"
     note(f"looking for {len(canaries.members)} canary clients in all rounds' sums and in the model")
     moved = tuple(first - last for first, last in zip(first_weights(config, size, None), state.model))
     reports = [report for report in reports if report.round_num <= state.round_num]
     found = audit_whole_run(
         canaries.members, canaries.included, reports, canaries.inner_products(moved), config.privacy, delta
     )
-    if found is None:
-        return None, "too few canary clients took part to tell anything; train more rounds, or raise audit.canaries"
-    return asdict(found), ""
+    return found or "too few canary clients took part to measure anything; train more rounds, or raise audit.canaries"
 
 
-def _exposures(config: RunConfig, data: ClientData, weights: Weights, reports: Sequence[Round]) -> dict[str, Any]:
-    """Exposure in bits by how often a phrase was typed, apart for people who took part in a round and who never did."""
-    took_part = {client for report in reports for client in report.survivors}
+def _measure_exposures(
+    config: RunConfig,
+    data: ClientData,
+    weights: Weights,
+    reports: Sequence[Round],
+    note: Callable[[str], None],
+) -> Optional[Exposure]:
+    """How well the model remembers the run's planted phrases; None if it has none."""
+    if not config.audit.phrases:
+        return None
+    note(f"ranking the planted phrases among {NUM_REFERENCES} others")
     planted = planted_phrases(config, data)
     rng = simulation_rng(config.seed, Purpose.PHRASES, 1 << 20)
     others = draw_phrases(config, data, NUM_REFERENCES, rng)
     losses = phrase_losses(weights, [phrase.words for phrase in planted], config.data.max_words)
     references = phrase_losses(weights, list(others), config.data.max_words).tolist()
     bits = [exposure(loss, references) for loss in losses.tolist()]
+    took_part = {client for report in reports for client in report.survivors}
+    return summarise_exposures(planted, bits, took_part)
 
-    def summary(values: Sequence[float]) -> Optional[dict[str, float]]:
-        if not values:
-            return None
-        return {"phrases": len(values), "mean": statistics.fmean(values), "most": max(values)}
 
-    def of(repeats: Sequence[int], seen: bool) -> Optional[dict[str, float]]:
-        chosen = zip(bits, planted)
-        return summary([b for b, p in chosen if p.repeats in repeats and (p.client_id in took_part) is seen])
+def summarise_exposures(planted: Sequence[Phrase], bits: Sequence[float], took_part: Collection[ClientId]) -> Exposure:
+    """Returns the exposures by how often a phrase was typed, and apart for people who took part in no round.
 
-    return {
-        "kind": "estimate",
-        "most_possible": float(np.log2(NUM_REFERENCES + 1)),
-        "by_repeats": {str(repeats): of([repeats], seen=True) for repeats in REPEATS},
-        "never_took_part": of(REPEATS, seen=False),
-    }
+    Args:
+      planted: the phrases.
+      bits: their exposures.
+      took_part: the people whose update was summed in some round.
+    """
+
+    def of(repeats: Collection[int], seen: bool) -> Optional[Exposed]:
+        chosen = [b for b, p in zip(bits, planted) if p.repeats in repeats and (p.client_id in took_part) is seen]
+        return Exposed(len(chosen), statistics.fmean(chosen), max(chosen)) if chosen else None
+
+    return Exposure(
+        most_possible=float(np.log2(NUM_REFERENCES + 1)),
+        by_repeats={str(repeats): of([repeats], seen=True) for repeats in REPEATS},
+        never_took_part=of(REPEATS, seen=False),
+    )
 
 
 def phrase_losses(weights: Weights, phrases: Sequence[NDArray[np.int32]], max_words: int) -> NDArray[np.float64]:
-    """Minus the log-probability, in nats, of each phrase as a whole sentence, float64 [phrases]."""
+    """Returns minus the log-probability, in nats, of each phrase as a whole sentence, float64 [phrases]."""
     import tensorflow as tf
 
     from models.inference import next_word_probabilities

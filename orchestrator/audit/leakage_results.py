@@ -1,10 +1,10 @@
-"""DIR/audit.json as types."""
+"""What `fedkeys audit` finds, as DIR/audit.json holds it. Each figure says of which kind it is: bound or estimate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import msgspec
 
@@ -13,67 +13,98 @@ from orchestrator.run.results import read_figures
 FILE_NAME = "audit.json"
 
 
-class _Stated(msgspec.Struct, frozen=True):
+class Stated(msgspec.Struct, frozen=True):
+    """The epsilon that the accounting states; None where there is no limit."""
+
     one_round: Optional[float]
     run: Optional[float]
+    kind: str = "upper bound"
 
 
-class _OneShot(msgspec.Struct, frozen=True):
+class OneShot(msgspec.Struct, frozen=True):
+    """Andrew's estimate from one release. An epsilon is None above 200, which means no privacy."""
+
     canaries: int
-    epsilon: Optional[float]
+    mean_cosine: float
+    deviation: float  # of the cosines
+    null_deviation: float  # of an unseen canary's cosine: 1 / sqrt(coordinates)
+    epsilon: Optional[float]  # the null's deviation for both: right for Gaussian noise
+    epsilon_fitted: Optional[float]  # both deviations fitted: biased upwards
+    kind: str = "estimate"
 
 
-class _OneRun(msgspec.Struct, frozen=True):
+class OneRun(msgspec.Struct, frozen=True):
+    """A lower bound from one run, or from one release."""
+
     canaries: int
     guesses: int
     right: int
     confidence: float
     epsilon: float
+    kind: str = "lower bound"
 
 
-class _Estimate(msgspec.Struct, frozen=True):
-    epsilon: Optional[float]
-    epsilon_interval: tuple[Optional[float], Optional[float]]
+class Estimate(msgspec.Struct, frozen=True):
+    """What telling apart the canary that took part most amounts to."""
+
+    shift: float  # how far being in moves its score, in standard deviations of the canaries that are out
+    epsilon: Optional[float]  # of a Gaussian release with that shift; None above 200
+    epsilon_interval: tuple[Optional[float], Optional[float]]  # 95 %
+    kind: str = "estimate"
 
 
-class _WholeRun(msgspec.Struct, frozen=True):
-    canaries: int
-    rounds: int
-    all_releases: _Estimate
-    final_model: _Estimate
-    one_run: _OneRun
-    scores_in: tuple[float, ...]
+class WholeRun(msgspec.Struct, frozen=True):
+    """The audit of a training with canary clients that took part in it."""
+
+    canaries: int  # that took part in a released round
+    included: int  # how many of them sent their direction
+    rounds: int  # released
+    all_releases: Estimate  # by all rounds' sums
+    final_model: Estimate  # by the model at the end alone
+    one_run: OneRun  # by all rounds' sums
+    scores_in: tuple[float, ...]  # by all rounds' sums, in standard deviations of those that are out
     scores_out: tuple[float, ...]
 
 
-class _Exposed(msgspec.Struct, frozen=True):
+class Exposed(msgspec.Struct, frozen=True):
+    """The exposure of some planted phrases, in bits."""
+
     phrases: int
     mean: float
     most: float
 
 
-class _Exposure(msgspec.Struct, frozen=True):
-    most_possible: float
-    by_repeats: Mapping[str, Optional[_Exposed]]
-    never_took_part: Optional[_Exposed]
+class Exposure(msgspec.Struct, frozen=True):
+    """How well the model remembers planted phrases; None where there are none of that sort."""
+
+    most_possible: float  # bits
+    by_repeats: Mapping[str, Optional[Exposed]]  # by how often a phrase was typed, people who took part in a round
+    never_took_part: Optional[Exposed]  # phrases of people who took part in no round: the control
+    kind: str = "estimate"
 
 
-class AuditView(msgspec.Struct, frozen=True):
-    """DIR/audit.json, as `fedkeys audit` writes it."""
+class AuditResult(msgspec.Struct, frozen=True):
+    """DIR/audit.json."""
 
+    round_num: int
+    mechanism: str
     noise_multiplier: float
+    clip_norm: float
+    coordinates: int  # of the release that `one_shot` and `one_run` look at
     delta: float
-    stated: _Stated
-    one_shot: _OneShot
-    one_run: _OneRun
-    exposure: Optional[_Exposure]
-    whole_run: Optional[_WholeRun] = None
+    stated: Stated
+    one_shot: OneShot
+    one_run: OneRun
+    exposure: Optional[Exposure]
+    whole_run: Optional[WholeRun] = None
+    whole_run_reason: str = ""  # why there is none
+    exposure_reason: Union[str, msgspec.UnsetType] = msgspec.UNSET
 
 
-def read_audit(path: Path) -> Optional[AuditView]:
-    """The audit of the run in folder `path`, None if there was none yet.
+def read_audit(path: Path) -> Optional[AuditResult]:
+    """Returns the audit of the run in folder `path`, None if there was none yet.
 
     Raises:
       RunFolderError: its file is damaged.
     """
-    return read_figures(path / FILE_NAME, AuditView, "audit")
+    return read_figures(path / FILE_NAME, AuditResult, "audit")

@@ -5,24 +5,12 @@ Source: Steinke, Nasr, Jagielski 2023, https://arxiv.org/abs/2305.08846.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.audit.leakage_results import OneRun
+
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class OneRun:
-    """A lower bound from one run, or from one release."""
-
-    canaries: int
-    guesses: int
-    right: int
-    confidence: float
-    epsilon: float
-    kind: str = "lower bound"
 
 
 def one_run_p_value(num_canaries: int, num_guesses: int, num_right: int, epsilon: float, delta: float) -> float:

@@ -12,13 +12,14 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import BOS, EOS, UNK, Vocabulary
 from models.weights import Weights
+from orchestrator.audit.attack_results import Example, RebuiltMeans
 from orchestrator.audit.updates import AttackedUpdate
 from orchestrator.audit.word_recovery import score_words
 
@@ -185,13 +186,12 @@ def _pairs(sentences: Sequence[Sentence]) -> Counter:
     return Counter(pair for sentence in sentences for pair in zip((BOS, *sentence), sentence))
 
 
-def rebuilding_figures(
+def measure_rebuilding(
     weights: Weights, updates: Sequence[AttackedUpdate], max_words: int, vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """Means over the clients: shares of sentences and of adjacent pairs that came back from their raw updates.
+) -> RebuiltMeans:
+    """Rebuilds the sentences of each raw update, and returns the means over the clients.
 
-    `model_alone` is the share of pairs without the rows: the model and the words only. `examples` are of the first
-    client: what it typed, and the rebuilt sentence that shares most pairs with it.
+    An example is the rebuilt sentence that shares most pairs of words with a sentence that the first client typed.
     """
     step = build_step(weights)
     with_rows: list[Rebuilt] = []
@@ -202,17 +202,17 @@ def rebuilding_figures(
                 weights, step, update.delta[0], update.delta[-1], len(update.sentences), max_words, row_weight
             )
             results.append(compare_sentences(rebuilt, update.sentences))
-    return {
-        "clients": len(updates),
-        "exact": statistics.fmean(result.exact for result in with_rows),
-        "pair_recall": statistics.fmean(result.pair_recall for result in with_rows),
-        "pair_precision": statistics.fmean(result.pair_precision for result in with_rows),
-        "model_alone": statistics.fmean(result.pair_recall for result in without_rows),
-        "examples": [
-            {"typed": _text(real, vocabulary), "rebuilt": _text(_closest(real, with_rows[0].sentences), vocabulary)}
+    return RebuiltMeans(
+        clients=len(updates),
+        exact=statistics.fmean(result.exact for result in with_rows),
+        pair_recall=statistics.fmean(result.pair_recall for result in with_rows),
+        pair_precision=statistics.fmean(result.pair_precision for result in with_rows),
+        model_alone=statistics.fmean(result.pair_recall for result in without_rows),
+        examples=tuple(
+            Example(typed=_text(real, vocabulary), rebuilt=_text(_closest(real, with_rows[0].sentences), vocabulary))
             for real in updates[0].sentences[:_NUM_EXAMPLES]
-        ],
-    }
+        ),
+    )
 
 
 def _closest(real: Sentence, rebuilt: Sequence[Sentence]) -> Sentence:

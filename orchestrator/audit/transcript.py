@@ -1,18 +1,22 @@
-"""What the server saw of one client in a round, next to what a server that adds in the clear would have seen."""
+"""Shows what the server saw of one client in a round, beside what a server that adds in the clear would have seen."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Optional
+from typing import Optional
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from models.client_data import ClientData
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Cohort, DropStage, Vector
-from orchestrator.audit.statistics import FALSE_ALARM_RATE, _bytes_seen, _correlation
+from orchestrator.audit.statistics import FALSE_ALARM_RATE, correlation, uniformity
+from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult, UpdateNorm, Upload
 from orchestrator.audit.witness import Witness, encrypt_upload
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import (
@@ -30,26 +34,23 @@ from orchestrator.run.canary_clients import build_canaries, canary_names, partic
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import AggregationConfig
 
-NUM_SHOWN = 8
+NUM_PICTURED = 4800  # bytes
 
 
 def read_transcript(
     run: Run, round_num: Optional[int], client_id: Optional[str], note: Callable[[str], None]
-) -> dict[str, Any]:
-    """The figures of `fedkeys transcript`: one client's upload in the clear, under masks and encrypted.
+) -> TranscriptResult:
+    """Returns what `fedkeys transcript` shows: one client's upload in the clear, under masks and encrypted.
 
-    The round is computed again from the checkpoint before it, with the run's own functions and all its survivors; its
-    survivors' vectors are summed by secure aggregation, and what the server receives of the client is kept. The
-    client's vector is also encrypted as in the encrypted sum. Keys are fresh: masks and ciphertexts differ each time.
-
-    `uniform_bytes`: chi-square of the bytes against uniform ones. `correlation`: Pearson's r between what the server
-    received and the vector in the clear, slot by slot. `ok` unless p_value is below false_alarm_rate.
-    `byte_counts`: how often each value of a byte occurs. `picture`: the first bytes, in base64.
+    The round is computed again from the checkpoint before it, with the run's own functions and all its survivors. Their
+    vectors are summed by secure aggregation, and what the server receives of the client is kept. The client's vector is
+    also encrypted as in the encrypted sum. Keys are fresh: masks and ciphertexts differ each time.
 
     Args:
-      run: whose checkpoint before the round is still there.
-      round_num: a completed round; None takes the last that can be shown.
+      run: its checkpoint before the round is still there.
+      round_num: a completed round; None takes the last one that can be shown.
       client_id: a survivor of the round; None takes the first.
       note: is told what begins.
 
@@ -64,48 +65,75 @@ def read_transcript(
             "transcript of their vectors without it would show what no server saw"
         )
     report = _find_round(run, round_num)
-    round_num, client = report.round_num, _find_client(report, canary_names(run.config), client_id)
-    state = run.folder.load_checkpoint(round_num - 1)
+    client = _find_client(report, canary_names(run.config), client_id)
+    state = run.folder.load_checkpoint(report.round_num - 1)
     note("reading the text")
     data = _read_text(run, report)
     note("loading TensorFlow")
-    witness = Witness(run.config, (client,))
-    note(f"computing round {round_num} again: {len(report.survivors)} clients train and mask")
+    witness = Witness(run.config.aggregation, (client,))
+    note(f"computing round {report.round_num} again: {len(report.survivors)} clients train and mask")
     again = _run_again(run.config, data, state, report, witness)
     if again.outcome != "completed":
-        raise RunFolderError(f"secure aggregation could not have summed round {round_num}: {again.reason}")
+        raise RunFolderError(f"secure aggregation could not have summed round {report.round_num}: {again.reason}")
     note("encrypting the client's vector")
-    plain, masked = witness.plain[client], witness.masked[client]
-    ciphertexts, slots = encrypt_upload(run.config, client, round_num, plain)
     size, vocabulary = ModelSize.of(state.weights), run.vocabulary
     typed = _typed(data, client, vocabulary, size)
-    views = {"plain": plain.view(np.uint8), "masked": masked.view(np.uint8), "encrypted": ciphertexts}
-    figures: dict[str, Any] = {
-        "round_num": round_num,
-        "client": client,
-        "aggregator": run.config.aggregation.aggregator,
-        "mechanism": run.config.privacy.mechanism,
-        "update_norm": {"of the run": report.metric("update_norm"), "computed again": again.metrics["update_norm"]},
-        "false_alarm_rate": FALSE_ALARM_RATE,
-        "plain": {
-            "first_words": plain[:NUM_SHOWN].tolist(),
-            "loudest": _loudest_words(plain, size, vocabulary),
-        },
-        "masked": {
-            "first_words": masked[:NUM_SHOWN].tolist(),
-            "loudest": _loudest_words(masked, size, vocabulary),
-            "correlation": _correlation(plain, masked.view(np.int32)),
-        },
-        "encrypted": {
-            "first_bytes": ciphertexts[: 4 * NUM_SHOWN].tobytes().hex(),
-            "correlation": _correlation(plain, slots),
-        },
-        "typed": typed,
-        "typed_share": len(typed) / (size.vocabulary_size - NUM_SPECIAL),
-    }
-    for view, octets in views.items():
-        figures[view] = {"bytes": octets.nbytes, **figures[view], **_bytes_seen(octets)}
-    return figures
+    plain, masked, encrypted = _uploads(run.config.aggregation, witness, client, report.round_num, size, vocabulary)
+    return TranscriptResult(
+        round_num=report.round_num,
+        client=client,
+        aggregator=run.config.aggregation.aggregator,
+        mechanism=run.config.privacy.mechanism,
+        update_norm=UpdateNorm(report.metrics.get("update_norm"), again.metrics["update_norm"]),
+        false_alarm_rate=FALSE_ALARM_RATE,
+        plain=plain,
+        masked=masked,
+        encrypted=encrypted,
+        typed=typed,
+        typed_share=len(typed) / (size.vocabulary_size - NUM_SPECIAL),
+    )
+
+
+def _uploads(
+    settings: AggregationConfig,
+    witness: Witness,
+    client: ClientId,
+    round_num: int,
+    size: ModelSize,
+    vocabulary: Vocabulary,
+) -> tuple[Upload, Upload, Upload]:
+    """What a server receives of the client: in the clear, masked, encrypted."""
+    plain, masked = witness.plain[client], witness.masked[client]
+    ciphertexts, slots = encrypt_upload(settings, client, round_num, plain)
+    return (
+        msgspec.structs.replace(
+            upload_of(plain.view(np.uint8)),
+            first_words=tuple(plain[:NUM_SHOWN].tolist()),
+            loudest=_loudest_words(plain, size, vocabulary),
+        ),
+        msgspec.structs.replace(
+            upload_of(masked.view(np.uint8)),
+            first_words=tuple(masked[:NUM_SHOWN].tolist()),
+            loudest=_loudest_words(masked, size, vocabulary),
+            correlation=correlation(plain, masked.view(np.int32)),
+        ),
+        msgspec.structs.replace(
+            upload_of(ciphertexts),
+            first_bytes=ciphertexts[: 4 * NUM_SHOWN].tobytes().hex(),
+            correlation=correlation(plain, slots),
+        ),
+    )
+
+
+def upload_of(octets: NDArray[np.uint8]) -> Upload:
+    """Returns what can be said of any upload, from its bytes."""
+    counts = np.bincount(octets, minlength=256)
+    return Upload(
+        bytes=octets.nbytes,
+        uniform_bytes=uniformity(counts),
+        byte_counts=tuple(counts.tolist()),
+        picture=base64.b64encode(octets[:NUM_PICTURED].tobytes()).decode(),
+    )
 
 
 def _find_round(run: Run, round_num: Optional[int]) -> Round:
@@ -179,18 +207,18 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
     )[1]
 
 
-def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> list[str]:
+def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> tuple[str, ...]:
     """The words whose output bias the update raises most: in the clear, mostly what the client typed.
 
     Source: for the bias of the output layer the gradient is the word's predicted minus its true share.
     """
     biases = words[size.num_weights - size.vocabulary_size : size.num_weights].view(np.int32)
     best = np.argsort(biases[NUM_SPECIAL:], kind="stable")[:NUM_SHOWN] + NUM_SPECIAL  # delta = server's minus client's
-    return [vocabulary.words[i] for i in best]
+    return tuple(vocabulary.words[i] for i in best)
 
 
-def _typed(data: ClientData, client: ClientId, vocabulary: Vocabulary, size: ModelSize) -> list[str]:
+def _typed(data: ClientData, client: ClientId, vocabulary: Vocabulary, size: ModelSize) -> tuple[str, ...]:
     """The client's words that the model knows, the most frequent first."""
     ids = np.concatenate(cut(data.train[client], size.vocabulary_size))
     known, counts = np.unique(ids[ids >= NUM_SPECIAL], return_counts=True)
-    return [vocabulary.words[i] for i in known[np.argsort(-counts, kind="stable")]]
+    return tuple(vocabulary.words[i] for i in known[np.argsort(-counts, kind="stable")])

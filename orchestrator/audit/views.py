@@ -18,8 +18,8 @@ from orchestrator.audit.witness import Witness, encrypt_upload
 from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
-from orchestrator.rounds.types import ServerState
 from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 
 SUMS = (2, 10, 30, 100)
@@ -50,19 +50,30 @@ class Noise:
     clip_norm: float  # 0 stands for the median norm of the targets' updates
 
 
-def noise_of(config: RunConfig, state: ServerState, given: Optional[float] = None) -> Noise:
-    """The noise on one round's sum: as given, or the run's; for a run that adds none, an example of one clip norm."""
-    privacy = config.privacy
+def noise_of(
+    privacy: PrivacyConfig, cohort_size: int, clip_norm: Optional[float], given: Optional[float] = None
+) -> Noise:
+    """Returns the noise on one round's sum: as given, or the run's; an example of one clip norm if the run adds none.
+
+    Args:
+      privacy: the run's settings.
+      cohort_size: how many clients a round sums.
+      clip_norm: where an adaptive clip stands; None takes that of the settings.
+      given: a noise multiplier.
+
+    >>> noise_of(PrivacyConfig(mechanism="local", noise_multiplier=2.0, clip_norm=0.5), cohort_size=9, clip_norm=None)
+    Noise(multiplier=6.0, source='run', clip_norm=0.5)
+    """
     if not privacy.traits.adds_noise:
         return Noise(*((_EXAMPLE, "example") if given is None else (given, "given")), clip_norm=0.0)
-    clip_norm = state.clip_norm or privacy.clip_norm
+    clip_norm = clip_norm or privacy.clip_norm
     if given is not None:
         return Noise(given, "given", clip_norm)
     multiplier = privacy.noise_multiplier
     if privacy.adaptive_clip:
         multiplier = update_noise(multiplier, privacy.count_noise)
     if privacy.traits.releases_uploads:  # each upload carries the whole of it
-        multiplier *= math.sqrt(config.rounds.cohort_size)
+        multiplier *= math.sqrt(cohort_size)
     return Noise(multiplier, "run", clip_norm)
 
 
@@ -114,8 +125,7 @@ class Views:
         if not self.targets:
             raise RunFolderError(
                 "nobody here can be attacked: those with the most sentences type none of the model's words or all of "
-                "them, "
-                "or their training diverged"
+                "them, or their training diverged"
             )
         if not noise.clip_norm:
             noise = replace(noise, clip_norm=float(np.median([target.norm for target in self.targets])))
@@ -199,7 +209,7 @@ class Views:
         sent = [*zip(names, vectors), *self._peers]
         members = tuple(name for name, _ in sent)
         try:
-            witness = Witness(self._config, names)
+            witness = Witness(self._config.aggregation, names)
             witness.sum(sent, Cohort(self._round_num, members, self._config.aggregation.min_survivors), {})
         except OrchestratorError as error:
             return f"secure aggregation refuses a sum of {len(members)}: {error}"
@@ -207,7 +217,7 @@ class Views:
 
     def _encrypted(self, own: _Part, vector: Vector, target: AttackedUpdate) -> View:
         """The coefficients of the ciphertext that stand where a slot's value would."""
-        _, coefficients = encrypt_upload(self._config, target.client_id, self._round_num, vector)
+        _, coefficients = encrypt_upload(self._config.aggregation, target.client_id, self._round_num, vector)
         numbers = self._read(coefficients).astype(np.float64)
         return self._seen(replace(own, slots=numbers - numbers.max() / 2), target)  # centred: the rules look at signs
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId
-from orchestrator.audit.one_run import OneRun, bound_by_guesses
+from orchestrator.audit.leakage_results import Estimate, WholeRun
+from orchestrator.audit.one_run import bound_by_guesses
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
@@ -25,30 +25,6 @@ from orchestrator.settings.privacy import PrivacyConfig
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
 _CAP = 200.0  # epsilons beyond are not told apart
 _FEWEST = 4  # canaries in, and out
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What telling a person apart comes to, for whoever took part most."""
-
-    shift: float  # what being in moves a canary's score by, in standard deviations of those that are out
-    epsilon: Optional[float]  # of a Gaussian release with that shift; None above 200
-    epsilon_interval: tuple[Optional[float], Optional[float]]  # 95 %
-    kind: str = "estimate"
-
-
-@dataclass(frozen=True)
-class WholeRun:
-    """The audit of a training with canary clients that took part in it."""
-
-    canaries: int  # who took part in a round that was released
-    included: int  # of them
-    rounds: int  # released
-    all_releases: Estimate  # by all rounds' sums
-    final_model: Estimate  # by the model at the end alone
-    one_run: OneRun  # by all rounds' sums
-    scores_in: tuple[float, ...]  # by all rounds' sums, in standard deviations of those that are out
-    scores_out: tuple[float, ...]
 
 
 def audit_whole_run(

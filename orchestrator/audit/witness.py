@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, Vector
-from orchestrator.rounds.build import (
-    build_aggregator,
-)
-from orchestrator.settings.run_config import RunConfig
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.settings.sections import AggregationConfig
 
 
 class Witness:
@@ -21,8 +19,8 @@ class Witness:
 
     name = "secagg"
 
-    def __init__(self, config: RunConfig, clients: Collection[ClientId]):
-        secagg = msgspec.structs.replace(config.aggregation, aggregator="secagg")
+    def __init__(self, settings: AggregationConfig, clients: Collection[ClientId]):
+        secagg = msgspec.structs.replace(settings, aggregator="secagg")
         self._inner = build_aggregator(secagg, self._observe)
         self._clients = clients
         self.plain: dict[ClientId, Vector] = {}
@@ -52,7 +50,7 @@ class Witness:
 
 
 def encrypt_upload(
-    config: RunConfig, client: ClientId, round_num: int, vector: Vector
+    settings: AggregationConfig, client: ClientId, round_num: int, vector: Vector
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """(the ciphertexts' bytes, the coefficient of their first polynomials for each slot) of the vector's upload."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,7 +60,7 @@ def encrypt_upload(
     from orchestrator.homomorphic.decryptor import SumDecryptor
     from orchestrator.homomorphic.parameters import BfvParameters
 
-    parameters = BfvParameters(config.aggregation.poly_degree, config.aggregation.coeff_modulus_bits)
+    parameters = BfvParameters(settings.poly_degree, settings.coeff_modulus_bits)
     own, decryptors = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     roster = {client: own.public_key().public_bytes_raw()}
     terms = SumDecryptor(parameters, decryptors, roster, min_contributions=2).open_round(round_num, vector.size)

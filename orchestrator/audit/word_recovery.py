@@ -8,27 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import NUM_SPECIAL
+from orchestrator.audit.attack_results import Recovery
 
 RULES = ("bias_sign", "row_direction", "row_norm")
 _TINY = 1e-30
 _NORM_OUTLIER = 4.0  # robust standard deviations above the median
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """How well a rule found the words; all in 0..1."""
-
-    precision: float
-    recall: float
-    f1: float  # at the rule's own threshold
-    best_f1: float  # at the best threshold, which only who knows the answer can pick
-    auc: float  # probability that a typed word scores above another; 0.5 = no better than chance
 
 
 def score_words(

@@ -49,16 +49,16 @@ def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_m
     run = read_run(RunFolder(run_path))
     from orchestrator.audit.attack import attack_run
     from orchestrator.cli.audit_tables import print_attack
-    from orchestrator.report.attack import write_attack_page
+    from orchestrator.report.attack_page import write_attack_page
 
-    figures = attack_run(run, client_id, num_sentences, noise_multiplier, note)
+    result = attack_run(run, client_id, num_sentences, noise_multiplier, note)
     page = write_attack_page(run)
 
     def show() -> None:
-        print_attack(figures)
+        print_attack(result)
         say(f"the page with pictures: {page}")
 
-    return Output(figures, show)
+    return Output(result, show)
 
 
 @click.command()
@@ -89,8 +89,8 @@ def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
     from orchestrator.audit.leakage import audit_run
     from orchestrator.cli.audit_tables import print_audit
 
-    figures = audit_run(run, noise_multiplier, note)
-    return Output(figures, partial(print_audit, figures))
+    result = audit_run(run, noise_multiplier, note)
+    return Output(result, partial(print_audit, result))
 
 
 @click.command()
@@ -121,13 +121,8 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
     run = read_run(RunFolder(run_path))
     from orchestrator.audit.transcript import read_transcript
     from orchestrator.audit.transcript_results import write_transcript
-    from orchestrator.cli.tables import print_transcript
+    from orchestrator.cli.audit_tables import print_transcript
 
-    figures = read_transcript(run, round_num, client_id, note)
-    write_transcript(run.path, figures)
-    # A picture is thousands of bytes: the file holds it, and standard output does not.
-    views = {
-        name: {key: value for key, value in figures[name].items() if key != "picture"}
-        for name in ("plain", "masked", "encrypted")
-    }
-    return Output({**figures, **views}, partial(print_transcript, figures))
+    result = read_transcript(run, round_num, client_id, note)
+    write_transcript(run.path, result)
+    return Output(result.without_pictures(), partial(print_transcript, result))

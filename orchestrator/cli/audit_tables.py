@@ -1,115 +1,166 @@
-"""Attack and audit for people who read a terminal."""
+"""What `fedkeys attack`, `audit` and `transcript` find, as tables for people who read a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Optional
 
-from orchestrator.audit.attack import HIDDEN_AUC
+from rich.table import Table
 
+from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, Score
+from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun
+from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult
+from orchestrator.cli.output import cell, screen
 
-def print_attack(figures: Mapping[str, Any]) -> None:
-    """Prints what attack_run found, for people."""
+if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console()
-    title = f"What the server of round {figures['round_num'] + 1} could tell about {len(figures['clients'])} clients"
-    table = Table(title=f"{title}, {figures['sentences']} sentences each")
+
+def print_attack(result: AttackResult) -> None:
+    """Prints what the server could tell, view by view, and what noise would hide."""
+    console = screen()
+    title = f"What the server of round {result.round_num + 1} could tell about {len(result.clients)} clients"
+    table = Table(title=f"{title}, {result.sentences} sentences each")
     for column in ("view", "rule", "precision", "recall", "F1", "best F1", "AUC", "guessing F1"):
         table.add_column(column, justify="left" if column in ("view", "rule") else "right")
-    for view, rules in figures["views"].items():
+    for view, rules in result.views.items():
         if rules is None:
-            table.add_row(view, figures["reasons"][view], *[""] * 6, end_section=True)
-            continue
-        for i, (rule, row) in enumerate(rules.items()):
-            table.add_row(
-                "" if i else view,
-                rule,
-                *(f"{row[name]:.3f}" for name in ("precision", "recall", "f1", "best_f1", "auc")),
-                "" if i else f"{figures['baselines'][view]:.3f}",
-                end_section=i == len(rules) - 1,
-            )
+            table.add_row(view, result.reasons[view], *[""] * 6, end_section=True)
+        else:
+            _add_view(table, view, rules, result.baselines[view])
     console.print(table)
     console.print(
-        "Of a sum: words typed by anybody in it. Guessing: naming the most frequent words, as many as were typed."
+        "A sum is scored on the words of everybody in it. Guessing: naming the most frequent words, as many as were "
+        "typed."
     )
-    for view, words in figures["target_only"].items():
+    for view, only in result.target_only.items():
+        console.print(f"{view}: of {only.words} words that only a target typed, {only.readable} can still be read")
+    noise = result.noise
+    if noise.hidden_from is not None:
         console.print(
-            f"{view}: of {words['words']} words that only a target typed, {words['readable']} can still be read"
+            f"noise: AUC stays within {HIDDEN_AUC} from multiplier {noise.hidden_from:g} on (clip norm "
+            f"{noise.clip_norm:.3g}, {noise.clients} clients, one round)"
         )
-    noise = figures["noise"]
-    if noise["hidden_from"] is not None:
+    for count, part in result.rebuilt.items():
         console.print(
-            f"noise: AUC stays within {HIDDEN_AUC} from multiplier {noise['hidden_from']:g} on (clip norm "
-            f"{noise['clip_norm']:.3g}, {noise['clients']} clients, one round)"
+            f"raw update of {count} sentence(s), in order: {part.exact:.0%} rebuilt word for word, "
+            f"{part.pair_recall:.0%} of adjacent pairs ({part.model_alone:.0%} by the model alone)"
         )
-    for count, part in figures["rebuilt"].items():
-        console.print(
-            f"raw update of {count} sentence(s), in order: {part['exact']:.0%} rebuilt word for word, "
-            f"{part['pair_recall']:.0%} of adjacent pairs ({part['model_alone']:.0%} by the model alone)"
-        )
-    for check in figures["checks"]:
-        console.print(f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['value']:.3f}", highlight=False)
+    for check in result.checks:
+        console.print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.value:.3f}")
 
 
-def print_audit(figures: Mapping[str, Any]) -> None:
-    """Prints what audit_run found, for people."""
-    from rich.console import Console
-    from rich.table import Table
+def _add_view(table: Table, view: str, rules: Mapping[str, Score], baseline: float) -> None:
+    """A row a rule; the view's name and baseline stand in the first."""
+    for i, (rule, score) in enumerate(rules.items()):
+        table.add_row(
+            "" if i else view,
+            rule,
+            *(f"{value:.3f}" for value in (score.precision, score.recall, score.f1, score.best_f1, score.auc)),
+            "" if i else f"{baseline:.3f}",
+            end_section=i == len(rules) - 1,
+        )
 
-    console = Console()
-    mechanism = f"{figures['mechanism']}, noise multiplier {figures['noise_multiplier']:.3g}"
-    table = Table(title=f"Audit after round {figures['round_num']}: {mechanism}, delta {figures['delta']:.2g}")
+
+def print_audit(result: AuditResult) -> None:
+    """Prints bounds and estimates of epsilon, and how well the model remembers planted phrases."""
+    console = screen()
+    mechanism = f"{result.mechanism}, noise multiplier {result.noise_multiplier:.3g}"
+    table = Table(title=f"Audit after round {result.round_num}: {mechanism}, delta {result.delta:.2g}")
     for column in ("epsilon", "of", "kind", "how"):
         table.add_column(column)
-    stated, one_shot = figures["stated"], figures["one_shot"]
-    table.add_row(_epsilon(stated["run"], "no limit"), "the run", "upper bound", "the ledger")
-    table.add_row(_epsilon(stated["one_round"], "no limit"), "one round", "upper bound", "the noise multiplier")
-    table.add_row(
-        _epsilon(one_shot["epsilon"], "above 200"),
-        "one round",
-        "estimate",
-        f"{one_shot['canaries']} canary clients; {_epsilon(one_shot['epsilon_fitted'], 'above 200')} with both "
-        "spreads fitted",
-    )
-    whole = figures["whole_run"]
-    for name, seen in (("all_releases", "all rounds' sums"), ("final_model", "the model at the end")) if whole else ():
-        part = whole[name]
-        low, high = (_epsilon(value, "above 200") for value in part["epsilon_interval"])
-        how = f"canary clients in training, by {seen}; {low} to {high} at 95%"
-        table.add_row(_epsilon(part["epsilon"], "above 200"), "the run", part["kind"], how)
-    if whole:
-        table.add_row(*_bound_row(whole["one_run"], "the run"))
-    table.add_row(*_bound_row(figures["one_run"], "one round"))
+    one_shot, whole = result.one_shot, result.whole_run
+    fitted = _epsilon(one_shot.epsilon_fitted, "above 200")
+    how = f"{one_shot.canaries} canary clients; {fitted} with both spreads fitted"
+    table.add_row(_epsilon(result.stated.run, "no limit"), "the run", "upper bound", "the ledger")
+    table.add_row(_epsilon(result.stated.one_round, "no limit"), "one round", "upper bound", "the noise multiplier")
+    table.add_row(_epsilon(one_shot.epsilon, "above 200"), "one round", "estimate", how)
+    if whole is not None:
+        table.add_row(*_estimate_row(whole.all_releases, "all rounds' sums"))
+        table.add_row(*_estimate_row(whole.final_model, "the model at the end"))
+        table.add_row(*_bound_row(whole.one_run, "the run"))
+    table.add_row(*_bound_row(result.one_run, "one round"))
     console.print(table)
     if whole is None:
-        console.print(f"the whole run: {figures['whole_run_reason']}")
-    found = figures["exposure"]
-    if found is None:
-        console.print(f"planted phrases: {figures['exposure_reason']}")
-        return
-    for repeats, part in found["by_repeats"].items():
+        console.print(f"the whole run: {result.whole_run_reason}")
+    if result.exposure is None:
+        console.print(f"planted phrases: {result.exposure_reason}")
+    else:
+        _print_exposure(console, result.exposure)
+
+
+def _print_exposure(console: Console, exposure: Exposure) -> None:
+    for repeats, part in exposure.by_repeats.items():
         if part is not None:
             console.print(
-                f"phrase typed {repeats} times: exposure {part['mean']:.1f} bits on average, at most "
-                f"{part['most']:.1f} of "
-                f"{found['most_possible']:.0f}, {part['phrases']} phrases (estimate)"
+                f"phrase typed {repeats} times: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
+                f"{exposure.most_possible:.0f}, {part.phrases} phrases (estimate)"
             )
-    control = found["never_took_part"]
+    control = exposure.never_took_part
     if control is not None:
-        console.print(f"of people who took part in no round: {control['mean']:.1f} bits, {control['phrases']} phrases")
-    console.print("1.4 bits is what a phrase has that the model never saw.")
+        console.print(f"of people who took part in no round: {control.mean:.1f} bits, {control.phrases} phrases")
+    console.print("A phrase that the model never saw has 1.4 bits on average.")
 
 
-def _bound_row(bound: Mapping[str, Any], of: str) -> tuple[str, ...]:
+def _estimate_row(estimate: Estimate, seen: str) -> tuple[str, ...]:
+    low, high = (_epsilon(value, "above 200") for value in estimate.epsilon_interval)
+    how = f"canary clients in training, by {seen}; {low} to {high} at 95%"
+    return _epsilon(estimate.epsilon, "above 200"), "the run", estimate.kind, how
+
+
+def _bound_row(bound: OneRun, of: str) -> tuple[str, ...]:
     return (
-        _epsilon(bound["epsilon"], ""),
+        _epsilon(bound.epsilon, ""),
         of,
-        f"lower bound, {bound['confidence']:.0%}",
-        f"{bound['right']} of {bound['guesses']} guesses right, {bound['canaries']} coin tosses",
+        f"lower bound, {bound.confidence:.0%}",
+        f"{bound.right} of {bound.guesses} guesses right, {bound.canaries} coin tosses",
     )
 
 
 def _epsilon(value: Optional[float], otherwise: str) -> str:
     return otherwise if value is None else f"{value:.3g}"
+
+
+def print_transcript(result: TranscriptResult) -> None:
+    """Prints one client's upload as a server receives it in the clear, masked and encrypted."""
+    console = screen()
+    uploads = (result.plain, result.masked, result.encrypted)
+    table = Table(title=cell(f"Client {result.client} in round {result.round_num}, as the server sees it"))
+    for column in ("", "plain", "secagg: masked", "encrypted"):
+        table.add_column(column)
+    table.add_row("bytes", *(f"{upload.bytes:,}" for upload in uploads))
+    table.add_row(
+        "it begins with",
+        *("\n".join(map(_signed, upload.first_words)) for upload in (result.plain, result.masked)),
+        "\n".join(result.encrypted.first_bytes[i : i + 8] for i in range(0, 8 * NUM_SHOWN, 8)),
+    )
+    table.add_row("loudest words", *(cell(_words_text(upload.loudest, result.typed)) for upload in uploads))
+    table.add_row("bytes uniform?", *("\n".join(upload.uniform_bytes.in_words) for upload in uploads))
+    correlations = (upload.correlation for upload in uploads)
+    table.add_row(
+        "correlation with plain", *("" if test is None else "\n".join(test.in_words) for test in correlations)
+    )
+    console.print(table)
+    norm, noised = result.update_norm, "" if result.mechanism == "none" else " with its noise"
+    for line in (
+        f"This run's aggregator is {result.aggregator}: that column is what its server received.",
+        "Loudest words: those whose output bias the upload raises most. * = this client typed it; it typed "
+        f"{result.typed_share:.1%} of the model's words.",
+        f"A test fails if p is below {result.false_alarm_rate:g}; an upload that hides everything fails that often.",
+        "Keys are fresh: masks and ciphertexts differ each time, the vector under them is the same.",
+        f"Norm of the round's mean update: {_norm(norm.of_the_run)} in the run{noised}, "
+        f"{_norm(norm.computed_again)} when computed again.",
+    ):
+        console.print(line)
+
+
+def _signed(word: int) -> str:
+    return str(word - (word >> 31 << 32))
+
+
+def _words_text(words: Sequence[str], typed: Sequence[str]) -> str:
+    return "\n".join(f"{word} *" if word in typed else word for word in words)
+
+
+def _norm(value: Optional[float]) -> str:
+    return "unknown" if value is None else f"{value:.9g}"

@@ -72,5 +72,5 @@ def fairness(
 
     options = Options(people, groups_path, min_group, participation)
     with counting("messages to the server of the sums") as observer:
-        figures = measure_fairness(run, options, note, observer)
-    return Output(figures, partial(print_fairness, figures))
+        result = measure_fairness(run, options, note, observer)
+    return Output(result, partial(print_fairness, result))

@@ -8,7 +8,6 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.audit.transcript import NUM_SHOWN
 from orchestrator.evaluation.costs import ROLES, _together
 from orchestrator.evaluation.results import LABELS, Evaluation, Example, Personalised
 from orchestrator.units import duration_text, size_text
@@ -146,50 +145,3 @@ def _cpu_text(seconds: float) -> str:
     if not seconds:
         return ""
     return f"{1000 * seconds:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
-
-
-def print_transcript(figures: Mapping[str, Any]) -> None:
-    """Prints what read_transcript found, for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    plain, masked, encrypted = (figures[view] for view in ("plain", "masked", "encrypted"))
-    table = Table(title=f"Client {figures['client']} in round {figures['round_num']}, as the server sees it")
-    for column in ("", "plain", "secagg: masked", "encrypted"):
-        table.add_column(column)
-    table.add_row("bytes", *(f"{view['bytes']:,}" for view in (plain, masked, encrypted)))
-    table.add_row(
-        "it begins with",
-        "\n".join(str(word - (word >> 31 << 32)) for word in plain["first_words"]),  # signed
-        "\n".join(str(word - (word >> 31 << 32)) for word in masked["first_words"]),
-        "\n".join(encrypted["first_bytes"][i : i + 8] for i in range(0, 8 * NUM_SHOWN, 8)),
-    )
-    typed = set(figures["typed"])
-    table.add_row("loudest words", *(_words_text(view["loudest"], typed) for view in (plain, masked)), "")
-    table.add_row("bytes uniform?", *(_test_text(view["uniform_bytes"]) for view in (plain, masked, encrypted)))
-    correlations = (_test_text(view["correlation"]) for view in (masked, encrypted))
-    table.add_row("correlation with plain", "", *correlations)
-    console.print(table)
-    norms, noised = figures["update_norm"], "" if figures["mechanism"] == "none" else " with its noise"
-    for line in (
-        f"This run's aggregator is {figures['aggregator']}: that column is what its server received.",
-        "Loudest words: those whose output bias the upload raises most. * = this client does type it; it types "
-        f"{figures['typed_share']:.1%} of the model's words.",
-        f"A test fails if p is below {figures['false_alarm_rate']:g}: so often an upload that hides everything would.",
-        "Keys are fresh: masks and ciphertexts are others each time, the vector under them is the same.",
-        f"Norm of the round's mean update: {norms['of the run']:.9g} in the run{noised}, "
-        f"{norms['computed again']:.9g} again.",
-    ):
-        console.print(line, highlight=False)
-
-
-def _words_text(words: list[str], typed: set[str]) -> str:
-    return "\n".join(f"{word} *" if word in typed else word for word in words)
-
-
-def _test_text(test: Mapping[str, Any]) -> str:
-    name, symbol = ("chi_square", "chi²") if "chi_square" in test else ("r", "r")
-    verdict = {"chi_square": ("no", "yes"), "r": ("yes", "no")}[name][test["ok"]]
-    p_value = f"p = {test['p_value']:.2g}" if test["p_value"] > 1e-300 else "p < 1e-300"
-    return f"{verdict}\n{symbol} = {test[name]:,.4g}\nn = {test['n']:,}\n{p_value}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from orchestrator.cli.options import FILE, Named
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
+
+if TYPE_CHECKING:
+    from orchestrator.vocabulary.results import TableRow, VocabularyResult
 
 
 @click.command()
@@ -94,8 +97,7 @@ def vocabulary(
         raise click.UsageError("name where the list goes with --out FILE, or look at --table")
     from orchestrator.rounds.build import build_aggregator
     from orchestrator.settings.files import read_config
-    from orchestrator.vocabulary.measure import Options, find_vocabulary, read_people
-    from orchestrator.vocabulary.measure import table as build_table
+    from orchestrator.vocabulary.measure import Options, find_vocabulary, read_people, tabulate
     from orchestrator.vocabulary.prefix_tree import LETTERS
 
     options = Options(epsilon, delta, k, max_nodes, size, letters or LETTERS, seed)
@@ -103,37 +105,34 @@ def vocabulary(
     note("reading the text")
     people = read_people(config.data, options)
     if as_table:
-        rows = build_table(people, options, note)
+        rows = tabulate(people, options, note)
         return Output({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows}, partial(_print_table, rows))
-    figures = find_vocabulary(people, options, build_aggregator(config.aggregation), out, note)
-    return Output(figures, partial(_print_figures, figures))
+    result = find_vocabulary(people, options, build_aggregator(config.aggregation), out, note)
+    return Output(result, partial(_print_result, result))
 
 
-def _print_figures(figures: Mapping[str, Any]) -> None:
-    covered = figures["coverage"]
-    budget = (
-        "no noise" if figures["epsilon"] is None else f"epsilon {figures['epsilon']:g} at delta {figures['delta']:g}"
-    )
-    say(f"{figures['words']:,} words of {figures['clients']:,} people; {budget}, for {figures['unit']}")
-    say(f"noise in a count: standard deviation {figures['noise_std']:.1f} people")
-    for name, text in (("train", "the training people's"), ("test", "the test people's")):
-        say(
-            f"of {text} words it holds {covered[name]:.2%}, the pooled list {covered[f'{name}_pooled']:.2%}:"
-            f" {covered[f'{name}_ratio']:.2%} of that"
-        )
+def _print_result(result: VocabularyResult) -> None:
+    covered = result.coverage
+    budget = "no noise" if result.epsilon is None else f"epsilon {result.epsilon:g} at delta {result.delta:g}"
+    say(f"{result.words:,} words of {result.clients:,} people; {budget}, for {result.unit}")
+    say(f"noise in a count: standard deviation {result.noise_std:.1f} people")
+    for whose, own, pooled, ratio in (
+        ("training", covered.train, covered.train_pooled, covered.train_ratio),
+        ("test", covered.test, covered.test_pooled, covered.test_ratio),
+    ):
+        say(f"of the {whose} people's words it holds {own:.2%}, the pooled list {pooled:.2%}: {ratio:.2%} of that")
     say(
-        f"a list of all words that {figures['k']} people use, counted without noise:"
-        f" {figures['most_possible_train_ratio']:.2%} of what the pooled list holds"
+        f"a list of all words that {result.k} people use, counted without noise:"
+        f" {result.most_possible_train_ratio:.2%} of what the pooled list holds"
     )
-    say(f"wrote {figures['out']}")
+    say(f"wrote {result.out}")
 
 
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_table(rows: Sequence[TableRow]) -> None:
     say(f"{'people':>9} {'epsilon':>8} {'noise':>7} {'words':>7}  of the pooled list's coverage: train, test")
     for row in rows:
-        epsilon = math.inf if row["epsilon"] is None else row["epsilon"]
-        covered = row["coverage"]
+        epsilon = math.inf if row.epsilon is None else row.epsilon
         say(
-            f"{row['people']:9,} {epsilon:8g} {row['noise_std']:7.1f} {row['words']:7,}"
-            f"  {covered['train_ratio']:.1%} {covered['test_ratio']:.1%}"
+            f"{row.people:9,} {epsilon:8g} {row.noise_std:7.1f} {row.words:7,}"
+            f"  {row.coverage.train_ratio:.1%} {row.coverage.test_ratio:.1%}"
         )

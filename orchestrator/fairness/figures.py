@@ -1,22 +1,23 @@
-"""From sums over people to figures: recall pooled and by person, spread, gaps between groups, a permutation test.
+"""Turns sums over people into figures: recall pooled and by person, spread, gaps between groups, a permutation test.
 
 Everything here is worked out from sums. A client's own recall enters them in three forms: as counts (hits, positions),
-as a fixed-point number with its square, and as a one in a histogram of BINS bins, which gives the worst tenth and lets
-the server permute: whom a bin belongs to it does not know, and does not need to.
+as a fixed-point number with its square, and as a one in a histogram of BINS bins. The histogram gives the worst tenth
+and lets the server permute people without knowing whose recall is in which bin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from models.metrics import ClientSums
+from orchestrator.fairness.results import PerClient, Recall
 
-MIN_POSITIONS = 20  # what a person needs for a recall of their own to say something
+MIN_POSITIONS = 20  # words that a person must have typed for a recall of their own to say something
 BINS = 100  # of a client's recall: one point each
 NUM_PERMUTATIONS = 9999
 _SCALE = 2**16  # of a recall in fixed point: sums of 65,535 people do not wrap
@@ -25,9 +26,10 @@ WIDTH = len(_COUNTS) + BINS
 
 
 def client_values(sums: ClientSums) -> NDArray[np.int64]:
-    """What each client adds to the sums, int64 [num_clients, WIDTH]; whoever has too few positions counts pooled only.
+    """Returns what each client adds to the sums, int64 [num_clients, WIDTH].
 
-    Recall and its square are rounded to whole numbers of 2**-16.
+    A client with fewer than MIN_POSITIONS positions counts in the pooled figures only. Recall and its square are
+    rounded to multiples of 2**-16.
     """
     num_clients = len(sums.positions)
     values = np.zeros((num_clients, WIDTH), np.int64)
@@ -50,46 +52,51 @@ def client_values(sums: ClientSums) -> NDArray[np.int64]:
     return values
 
 
-def pooled_figures(total: NDArray[np.int64]) -> dict[str, Any]:
-    """The figures of a group, or of everybody, from its sums [WIDTH]; None where nobody counts."""
+def pooled_recall(total: NDArray[np.int64]) -> Recall:
+    """Returns the recall of a group, or of everybody, from its sums [WIDTH]."""
     sums = dict(zip(_COUNTS, map(int, total)))
     positions = sums["positions"]
-    return {
-        "clients": sums["clients"],
-        "positions": positions,
-        "top1": sums["hits1"] / positions if positions else None,
-        "top3": sums["hits3"] / positions if positions else None,
-        "oov_rate": sums["oov"] / (sums["oov"] + positions) if positions else None,
-        "per_client": per_client_figures(total),
-    }
+    return Recall(
+        clients=sums["clients"],
+        positions=positions,
+        top1=sums["hits1"] / positions if positions else None,
+        top3=sums["hits3"] / positions if positions else None,
+        oov_rate=sums["oov"] / (sums["oov"] + positions) if positions else None,
+        per_client=recall_per_client(total),
+    )
 
 
-def per_client_figures(total: NDArray[np.int64]) -> dict[str, Any]:
-    """Mean, spread, worst tenth and Jain's index over the counted people, from the sums [WIDTH].
+def recall_per_client(total: NDArray[np.int64]) -> PerClient:
+    """Returns mean, spread, worst tenth and Jain's index over the counted people, from the sums [WIDTH].
 
     Source: Jain, Chiu, Hawe 1984, equation 1: (sum x)^2 / (n sum x^2), 1 = everybody has the same.
     """
     sums = dict(zip(_COUNTS, map(int, total)))
     count, histogram = sums["counted"], total[len(_COUNTS) :]
     if not count:
-        return {"clients": 0, "mean": None, "std": None, "worst_tenth_mean": None, "jain": None}
+        return PerClient(clients=0, mean=None, std=None, worst_tenth_mean=None, jain=None)
     mean, square = sums["recall"] / _SCALE / count, sums["recall_squared"] / _SCALE / count
-    return {
-        "clients": count,
-        "mean": mean,
-        "std": float(np.sqrt(max(0.0, square - mean**2))),
-        "worst_tenth_mean": worst_tenth_mean(histogram),
-        "jain": mean**2 / square if square else None,
-    }
+    return PerClient(
+        clients=count,
+        mean=mean,
+        std=float(np.sqrt(max(0.0, square - mean**2))),
+        worst_tenth_mean=worst_tenth_mean(histogram),
+        jain=mean**2 / square if square else None,
+    )
 
 
-def recall_histogram(total: NDArray[np.int64]) -> list[int]:
-    """How many of the counted people have a recall in each of the BINS bins."""
-    return list(map(int, total[len(_COUNTS) :]))
+def histograms_of(totals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the histograms of recall in sums [num_groups, WIDTH]: [num_groups, BINS]."""
+    return totals[:, len(_COUNTS) :]
+
+
+def recall_histogram(total: NDArray[np.int64]) -> tuple[int, ...]:
+    """Returns how many of the counted people have a recall in each of the BINS bins."""
+    return tuple(map(int, total[len(_COUNTS) :]))
 
 
 def worst_tenth_mean(histogram: NDArray[np.int64]) -> float:
-    """The mean recall of the worst tenth of the people, rounded up to whole people: to half a bin.
+    """Returns the mean recall of the worst tenth of the people, rounded up to whole people, to half a bin.
 
     >>> histogram = np.zeros(BINS, int)
     >>> histogram[[10, 20]] = 1, 10  # of eleven people two: (10.5 + 20.5) / 2 percent
@@ -105,30 +112,35 @@ def _middles() -> NDArray[np.float64]:
     return (np.arange(BINS) + 0.5) / BINS
 
 
-def compare_groups(names: Sequence[str], totals: NDArray[np.int64], seed: int) -> dict[str, Any]:
-    """Gap and ratio of pooled top-1 recall between groups, and whether people's recalls differ by group.
+class Spread(NamedTuple):
+    """How far the shares of groups lie apart; None below two groups."""
+
+    gap: Optional[float]  # the largest minus the smallest
+    ratio: Optional[float]  # the smallest over the largest
+
+
+def recall_spread(names: Sequence[str], totals: NDArray[np.int64]) -> Spread:
+    """Returns how far the groups' pooled top-1 recalls lie apart.
 
     Args:
       names: of the shown groups.
       totals: [num_groups, WIDTH], their sums.
-      seed: of the permutations.
     """
     sums = {name: dict(zip(_COUNTS, map(int, total))) for name, total in zip(names, totals)}
-    between = gap_and_ratio({name: (own["hits1"], own["positions"]) for name, own in sums.items()})
-    return {**between, **permutation_test(totals[:, len(_COUNTS) :], seed)}
+    return spread({name: (own["hits1"], own["positions"]) for name, own in sums.items()})
 
 
-def gap_and_ratio(shares: Mapping[str, tuple[int, int]]) -> dict[str, Optional[float]]:
-    """Largest minus smallest share and smallest over largest, by fairlearn; None below two groups.
+def spread(shares: Mapping[str, tuple[int, int]]) -> Spread:
+    """Returns how far shares lie apart, by fairlearn.
 
     Args:
       shares: {group: (how many, of how many)}.
 
-    >>> gap_and_ratio({"a": (1, 4), "b": (2, 4)})
-    {'gap': 0.25, 'ratio': 0.5}
+    >>> spread({"a": (1, 4), "b": (2, 4)})
+    Spread(gap=0.25, ratio=0.5)
     """
     if len(shares) < 2:
-        return {"gap": None, "ratio": None}
+        return Spread(None, None)
     from fairlearn.metrics import MetricFrame, mean_prediction
 
     # Two rows a group, hits and misses, weighted by how many: the frame needs no row of any one person.
@@ -142,15 +154,23 @@ def gap_and_ratio(shares: Mapping[str, tuple[int, int]]) -> dict[str, Optional[f
         sensitive_features=groups,
         sample_params={"share": {"sample_weight": weights}},
     )
-    return {"gap": float(frame.difference()["share"]), "ratio": float(frame.ratio()["share"])}
+    return Spread(gap=float(frame.difference()["share"]), ratio=float(frame.ratio()["share"]))
 
 
-def permutation_test(histograms: NDArray[np.int64], seed: int) -> dict[str, Any]:
-    """How often shuffling people between the groups gives a gap in mean recall as large as theirs.
+class Permuted(NamedTuple):
+    """The outcome of a permutation test; None below two groups."""
 
-    People keep their recall, to the bin, and swap groups: a test at its level whatever the bins, since each bin
-    depends on one person alone. Sums over shuffled groups, from the clients, would do as well and give everything away:
-    with as many of them as people, each one's figures follow by linear algebra.
+    gap: Optional[float]  # between the groups' mean recalls
+    p_value: Optional[float]
+    permutations: int
+
+
+def permutation_test(histograms: NDArray[np.int64], seed: int) -> Permuted:
+    """Tests how often shuffling people between the groups gives a gap in mean recall as large as theirs.
+
+    People keep their recall, to the bin, and swap groups. The test keeps its level whatever the bins are, since a bin
+    depends on one person alone. Sums over shuffled groups, made by the clients, would do as well, but they would give
+    everything away: from as many sums as there are people, each person's figures follow by linear algebra.
 
     Source: Phipson & Smyth 2010, the p-value's plus one; Edgington & Onghena 2007, chapter 4.
 
@@ -160,7 +180,7 @@ def permutation_test(histograms: NDArray[np.int64], seed: int) -> dict[str, Any]
     """
     samples = [np.repeat(_middles(), histogram) for histogram in histograms]
     if len(samples) < 2:
-        return {"client_mean_gap": None, "p_value": None, "permutations": 0}
+        return Permuted(None, None, 0)
 
     def gap(*groups: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         means = np.stack([group.mean(axis=axis) for group in groups])
@@ -175,8 +195,4 @@ def permutation_test(histograms: NDArray[np.int64], seed: int) -> dict[str, Any]
         alternative="greater",
         random_state=np.random.default_rng(seed),
     )
-    return {
-        "client_mean_gap": float(result.statistic),
-        "p_value": float(result.pvalue),
-        "permutations": len(result.null_distribution),
-    }
+    return Permuted(float(result.statistic), float(result.pvalue), len(result.null_distribution))

@@ -1,4 +1,4 @@
-"""`fedkeys fairness`: how a run's model serves groups of people, by federated evaluation and secure sums."""
+"""Measures how a run's model serves groups of people, by federated evaluation and secure sums."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-import msgspec
-
-from models.client_data import ClientData
+from models.client_data import ClientData, Sentences
 from models.corpus import ClientId
-from models.files import write_atomically
-from models.weights import ModelSize
+from models.metrics import ClientSums
+from models.weights import ModelSize, Weights
 from orchestrator.errors import FairnessError
 from orchestrator.fairness import attributes, figures
-from orchestrator.fairness.attributes import Labels
-from orchestrator.fairness.by_group import PartTaken, participation_figures, recall_figures
+from orchestrator.fairness.attributes import Feature, Labels
+from orchestrator.fairness.by_group import PartTaken, measure_participation, measure_recall
 from orchestrator.fairness.group_sums import Secure
-from orchestrator.fairness.results import FILE_NAME
+from orchestrator.fairness.results import FairnessResult, write_fairness
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.round import weights_digest
+from orchestrator.run.data import Text
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
+from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
 DEVICES_FILE = "fleet_devices.json"
 _NO_DEVICE = "no device is known: train with a fleet, or give --groups FILE"
 _NO_TIME_ZONE = (
-    "the text says when (UTC) somebody typed, not where, and the one does not follow from the other: "
+    "the text says when (UTC) somebody typed, not where, and the place does not follow from the time: "
     "train with a fleet, or give --groups FILE"
 )
 
@@ -52,62 +52,80 @@ def measure_fairness(
     note: Callable[[str], None],
     observer: Optional[Callable] = None,
     runtime: Optional[Runtime] = None,
-) -> dict[str, Any]:
-    """The figures of `fedkeys fairness` (docs/fairness.md); also written to DIR/fairness.json.
+) -> FairnessResult:
+    """Returns what `fedkeys fairness` finds (docs/fairness.md), and writes it to DIR/fairness.json.
 
     Args:
       run: the run.
       options: whom to measure.
       note: is told what begins.
       observer: of secagg, see orchestrator.rounds.build.build_aggregator.
-      runtime: to evaluate in; None starts the run's workers for it.
+      runtime: what to evaluate in; None starts the run's workers for it.
 
     Raises:
-      RunFolderError: no checkpoint, or the text is not the one the run was trained on.
+      RunFolderError: there is no checkpoint, or the text is not the one the run was trained on.
       FairnessError: the groups can't be read, or name strangers.
-      BelowThreshold: fewer people than the smallest group that may show.
+      BelowThreshold: there are fewer people than the smallest group that may show.
     """
     config, state = run.config, run.newest
     note("reading the text")
     corpus, data = run.text
-    scored: Mapping[ClientId, Any] = getattr(data, options.people)
-    everybody = tuple(scored) + tuple(p for p in data.split.train if p not in scored)
+    scored: Mapping[ClientId, Sentences] = getattr(data, options.people)
     given = _given_labels(run.path, options.groups_path, corpus.clients)
     of_scored = [labels for labels in given if labels.says_something(scored)]
     note(f"federated evaluation on {len(scored)} {options.people} people")
     with borrow(runtime, config.runtime.workers) as runtime:
-        evaluation = build_evaluation(ModelSize.of(state.model), config.data.max_words, data.vocabulary.size)
-        batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
-        sums = federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)
+        sums = _evaluate(runtime, config, state.model, data.vocabulary.size, scored)
+    aggregator = config.aggregation.aggregator
     secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)
-    note(f"summing by group, by {config.aggregation.aggregator}")
-    texts = {person: corpus.clients[person] for person in everybody}
-    features = [attributes.activity(texts), attributes.vocabulary_distance(texts, data.vocabulary)]
-    own, cut = recall_figures(tuple(scored), sums, features, of_scored, secure, config.seed)
+    note(f"summing by group, by {aggregator}")
+    measured = measure_recall(tuple(scored), sums, _features(run.text, scored), of_scored, secure, config.seed)
     participation = {}
     if options.participation:
-        note(
-            f"summing who took part over {len(data.split.train):,} training people, by {config.aggregation.aggregator}"
-        )
+        note(f"summing who took part over {len(data.split.train):,} training people, by {aggregator}")
         of_train = [labels for labels in given if labels.says_something(data.split.train)]
-        participation = participation_figures(_parts_taken(run.rounds, data), [*of_train, *cut], secure)
-    result = {
-        "round_num": state.round_num,
-        "weights_sha256": weights_digest(state.model),
-        "people": options.people,
-        "aggregator": config.aggregation.aggregator,
-        "min_group_size": options.min_group_size,
-        "min_positions": figures.MIN_POSITIONS,
-        **own,
-        "participation": participation,
-        "not_measured": _not_measured(given, of_scored),
-    }
-    write_atomically(run.path / FILE_NAME, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+        participation = measure_participation(_parts_taken(run.rounds, data), [*of_train, *measured.thirds], secure)
+    everybody = measured.everybody
+    result = FairnessResult(
+        round_num=state.round_num,
+        weights_sha256=weights_digest(state.model),
+        people=options.people,
+        aggregator=aggregator,
+        min_group_size=options.min_group_size,
+        min_positions=figures.MIN_POSITIONS,
+        clients=everybody.clients,
+        positions=everybody.positions,
+        top1=everybody.top1,
+        top3=everybody.top3,
+        oov_rate=everybody.oov_rate,
+        per_client=everybody.per_client,
+        recall_histogram=measured.histogram,
+        attributes=measured.by_attribute,
+        participation=participation,
+        not_measured=_not_measured(given, of_scored),
+    )
+    write_fairness(run.path, result)
     return result
 
 
+def _evaluate(
+    runtime: Runtime, config: RunConfig, model: Weights, vocabulary_size: int, scored: Mapping[ClientId, Sentences]
+) -> ClientSums:
+    """Scores the model on each person's text by federated evaluation."""
+    evaluation = build_evaluation(ModelSize.of(model), config.data.max_words, vocabulary_size)
+    batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
+    return federated_sums(runtime, evaluation, model, batches, config.runtime.clients_per_call)
+
+
+def _features(text: Text, scored: Collection[ClientId]) -> list[Feature]:
+    """What the people who are scored or train work out from their own text."""
+    everybody = tuple(scored) + tuple(p for p in text.data.split.train if p not in scored)
+    texts = {person: text.corpus.clients[person] for person in everybody}
+    return [attributes.activity(texts), attributes.vocabulary_distance(texts, text.data.vocabulary)]
+
+
 def _given_labels(folder: Path, groups_path: Optional[Path], people: Collection[ClientId]) -> list[Labels]:
-    """The attributes from the fleet and from a file; who is in neither is in the group "not given"."""
+    """The attributes from the fleet and from a file; whoever is in neither is in the group "not given"."""
     labels = []
     if (folder / DEVICES_FILE).exists():
         labels += attributes.read_devices(folder / DEVICES_FILE, people)
@@ -115,7 +133,7 @@ def _given_labels(folder: Path, groups_path: Optional[Path], people: Collection[
         labels += attributes.read_groups(groups_path, people, people)
     for name, count in Counter(own.name for own in labels).items():
         if count > 1:
-            raise FairnessError(f"{groups_path}: {name!r} is given by the fleet, too: rename the column")
+            raise FairnessError(f"{groups_path}: {name!r} is an attribute of the fleet, too: rename the column")
     return labels
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from models.files import write_atomically
 from models.weights import ModelSize
+from orchestrator.audit.attack_results import AttackResult, read_attack
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.privacy import run_privacy
 from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, read_evaluation
@@ -23,7 +24,6 @@ from orchestrator.release.provenance import CARD_FILE, write_statement
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.canary_clients import canary_names
 from orchestrator.run.record import RECORD_FILE, read_record
-from orchestrator.run.results import read_figures
 from orchestrator.run.saved import Run
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.kinds import MECHANISM_TRAITS
@@ -63,8 +63,8 @@ def write_card(run: Run, key: Optional[Path]) -> dict[str, Any]:
             f"round {state.round_num}: run `fedkeys evaluate --run {run.path}` again"
         )
     digest, reports = weights_digest(state.model), [line for line in run.rounds if line.round_num <= state.round_num]
-    fairness, attack = read_fairness(run.path), read_figures(run.path / "attack.json", dict, "attack")
-    is_stale = fairness is not None and fairness["weights_sha256"] != digest
+    fairness, attack = read_fairness(run.path), read_attack(run.path)
+    is_stale = fairness is not None and fairness.weights_sha256 != digest
     if is_stale:
         fairness = None
     has_record = (run.path / RECORD_FILE).exists()
@@ -148,9 +148,9 @@ def _interval(interval: Optional[tuple[float, float]]) -> str:
     return "none with one person" if interval is None else f"{100 * interval[0]:.1f} % to {100 * interval[1]:.1f} %"
 
 
-def _attack_rows(attack: Optional[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _attack_rows(attack: Optional[AttackResult]) -> list[tuple[str, str]]:
     """(view, the best rule's AUC); no word of anybody's is taken over from the attack."""
     rows = []
-    for view, rules in (attack["views"] if attack else {}).items():
-        rows.append((view, "not measured" if rules is None else f"{max(own['auc'] for own in rules.values()):.3f}"))
+    for view, rules in (attack.views if attack else {}).items():
+        rows.append((view, "not measured" if rules is None else f"{max(own.auc for own in rules.values()):.3f}"))
     return rows

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from collections.abc import Iterator
+from typing import Optional
 
-from orchestrator.fairness.results import read_fairness, verdicts
+from orchestrator.fairness.results import FairnessResult, RecallByGroup, read_fairness, verdicts
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import fairness as fairness_plots
 from orchestrator.report.view import RunView
@@ -14,94 +14,91 @@ from orchestrator.units import percent_text, points_text
 
 
 def fairness(run: RunView) -> Section:
-    """Recall by group and who took part, or how to get them."""
-    title, figures = "Whom does it serve well, and whom badly?", read_fairness(run.path)
-    if figures is None:
+    """Returns recall by group and who took part, or how to measure them."""
+    title, result = "Whom does it serve well, and whom badly?", read_fairness(run.path)
+    if result is None:
         return Section(title, (f"Not measured yet: run `fedkeys fairness --run {shlex.quote(str(run.path))}`.",))
     return Section(
         title,
-        tuple(_texts(figures)),
-        tuple(_pictures(figures)),
-        tuple(_recall_table(name, attribute) for name, attribute in figures["attributes"].items()),
-        tuple(f"Not measured: {name}: {reason}." for name, reason in figures["not_measured"].items()),
+        tuple(_texts(result)),
+        tuple(_pictures(result)),
+        tuple(_recall_table(name, attribute) for name, attribute in result.attributes.items()),
+        tuple(f"Not measured: {name}: {reason}." for name, reason in result.not_measured.items()),
     )
 
 
-def _texts(figures: Mapping[str, Any]) -> Iterator[str]:
-    own = figures["per_client"]
+def _texts(result: FairnessResult) -> Iterator[str]:
+    own = result.per_client
     yield (
-        f"After round {figures['round_num']:,}, on {figures['clients']} people, by sums over them alone "
-        f"({figures['aggregator']}); a group of fewer than {figures['min_group_size']} never shows."
+        f"After round {result.round_num:,}, on {result.clients} people, by nothing but sums over them "
+        f"({result.aggregator}). A group of fewer than {result.min_group_size} people never shows."
     )
-    if own["clients"]:
+    if own.std is not None and own.jain is not None:
         yield (
-            f"Top-1 recall of a person: {percent_text(own['mean'])} on average, "
-            f"{percent_text(own['worst_tenth_mean'])} for the worst tenth; standard deviation {100 * own['std']:.2f} "
-            f"points; Jain's index of fairness {own['jain']:.3f} (1: the same for everybody)."
+            f"Top-1 recall of a person: {percent_text(own.mean)} on average, {percent_text(own.worst_tenth_mean)} for "
+            f"the worst tenth; standard deviation {100 * own.std:.2f} points; Jain's index of fairness {own.jain:.3f} "
+            "(1: the same for everybody)."
         )
-    for name, text in verdicts(figures):
+    for name, text in verdicts(result):
         yield f"By {name}: {text}"
-    for name, attribute in figures["participation"].items():
-        if attribute["four_fifths"] is False:
+    for name, attribute in result.participation.items():
+        if attribute.four_fifths is False:
             yield (
-                f"By {name}, the least heard group had {attribute['ratio']:.2f} times the updates per person of the "
-                "most heard: below four fifths, so the model is more of some than of others."
+                f"By {name}, the least heard group had {attribute.ratio:.2f} times as many updates per person as the "
+                "most heard. That is below four fifths: the model learned more from some people than from others."
             )
 
 
-def _pictures(figures: Mapping[str, Any]) -> Iterator[Figure]:
+def _pictures(result: FairnessResult) -> Iterator[Figure]:
     recall = [
-        (name, group, row["top1"], row["per_client"]["mean"])
-        for name, attribute in figures["attributes"].items()
-        for group, row in attribute["groups"].items()
+        (name, group, row.top1, row.per_client.mean)
+        for name, attribute in result.attributes.items()
+        for group, row in attribute.groups.items()
+        if row.top1 is not None and row.per_client.mean is not None
     ]
-    if recall:
-        caption = "Top-1 recall by group. " + "; ".join(_abouts(figures)) + "."
-        yield Figure(fairness_plots.group_dots(recall, figures["top1"]), caption)
+    if recall and result.top1 is not None:
+        abouts = "; ".join(f"{name}: {attribute.about}" for name, attribute in result.attributes.items())
+        yield Figure(fairness_plots.group_dots(recall, result.top1), f"Top-1 recall by group. {abouts}.")
     heard = [
-        (name, group, row["share_of_clients"], row["share_of_summed"] or 0.0)
-        for name, attribute in figures["participation"].items()
-        for group, row in attribute["groups"].items()
+        (name, group, row.share_of_clients, row.share_of_summed or 0.0)
+        for name, attribute in result.participation.items()
+        for group, row in attribute.groups.items()
     ]
     if heard:
-        caption = "Who is there among the training people, and whose updates counted."
+        caption = "Who is among the training people, and whose updates counted."
         yield Figure(fairness_plots.participation_bars(heard), caption)
 
 
-def _abouts(figures: Mapping[str, Any]) -> Iterator[str]:
-    for name, attribute in figures["attributes"].items():
-        yield f"{name}: {attribute['about']}"
-
-
-def _recall_table(name: str, attribute: Mapping[str, Any]) -> Table:
+def _recall_table(name: str, attribute: RecallByGroup) -> Table:
     rows = tuple(
         (
             group,
-            f"{row['clients']:,}",
-            f"{row['positions']:,}",
-            percent_text(row["top1"]),
-            percent_text(row["top3"]),
-            percent_text(row["oov_rate"]),
-            percent_text(row["per_client"]["mean"]),
-            percent_text(row["per_client"]["worst_tenth_mean"]),
+            f"{row.clients:,}",
+            f"{row.positions:,}",
+            percent_text(row.top1),
+            percent_text(row.top3),
+            percent_text(row.oov_rate),
+            percent_text(row.per_client.mean),
+            percent_text(row.per_client.worst_tenth_mean),
         )
-        for group, row in attribute["groups"].items()
+        for group, row in attribute.groups.items()
     )
     columns = (name, "people", "words", "top-1", "top-3", "unknown words", "mean over people", "worst tenth")
-    return Table(columns, rows, f"By {name}: {attribute['about']}", folded=True)
+    return Table(columns, rows, f"By {name}: {attribute.about}", folded=True)
 
 
 def personal(run: RunView) -> Optional[Section]:
-    """What fine-tuning gives each person."""
+    """Returns what fine-tuning gives each person; None if it was not measured."""
     found = None if run.evaluation is None else run.evaluation.fine_tuning
     if found is None or not found.per_person_gain:
         return None
     text = (
-        f"Trained further on the earlier {found.history_share:.0%} of each of {found.clients} people's text, on their "
-        f"own device, top-1 recall on the rest goes from {found.before.top1:.2%} to {found.after.top1:.2%}"
-        f" ({points_text(found.top1_gain)} points; 95% over people: {_points(found.top1_gain_interval)}"
-        f"{_others(found.top1_gain_of_others)}); better for {found.share_better:.0%} of them, worse for "
-        f"{found.share_worse:.0%}. How was chosen on other people: {found.setting}."
+        f"The model is trained further on the earlier {found.history_share:.0%} of each of {found.clients} people's "
+        f"text, on their own device. Top-1 recall on the rest then goes from {found.before.top1:.2%} to "
+        f"{found.after.top1:.2%} ({points_text(found.top1_gain)} points; 95% over people: "
+        f"{_points(found.top1_gain_interval)}{_others(found.top1_gain_of_others)}); better for "
+        f"{found.share_better:.0%} of them, worse for {found.share_worse:.0%}. The fine-tuning was chosen on other "
+        f"people: {found.setting}."
     )
     picture = Figure(
         fairness_plots.gain_bars(found.per_person_gain), "What each person gains or loses, in points of top-1 recall."

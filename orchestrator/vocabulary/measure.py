@@ -1,4 +1,4 @@
-"""`fedkeys vocabulary`: finds a word list and says what it covers, beside the list from everybody's pooled text."""
+"""Finds a word list privately, and measures what it covers, beside the list from everybody's pooled text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from models.corpus import ClientId, load_corpus, split_people
-from models.files import write_atomically
 from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, build_vocabulary
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import BelowThreshold
@@ -23,6 +24,7 @@ from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import DataConfig
 from orchestrator.vocabulary.discover import Discovery, RepeatedTotal, SecureTotal, Total, discover, ranked
 from orchestrator.vocabulary.prefix_tree import LETTERS, Level, choose_nodes
+from orchestrator.vocabulary.results import Coverage, TableRow, VocabularyResult, write_vocabulary
 from orchestrator.vocabulary.skellam import variance_for
 
 TABLE_EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
@@ -31,13 +33,23 @@ TABLE_POPULATIONS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for. max_nodes bounds a person's part: more shows more of their words, and needs more noise."""
+    """What is asked for.
+
+    Attributes:
+      epsilon: the privacy of one person's whole text; infinite for no noise.
+      delta: of that epsilon.
+      k: how many people must use a word.
+      max_nodes: how many nodes of the prefix tree one person fills: more show more of their words, and need more noise.
+      size: the most ids of the list, the four special ones included.
+      letters: what words are made of.
+      seed: of the split by person.
+    """
 
     epsilon: float = 8.0
     delta: float = 1e-6
     k: int = 10
     max_nodes: int = 800
-    size: int = 10_000  # ids, the four special ones included
+    size: int = 10_000
     letters: str = LETTERS
     seed: int = 0
 
@@ -52,7 +64,7 @@ class People:
 
 
 def read_people(data: DataConfig, options: Options) -> People:
-    """The people of a text, split and capped as a run does."""
+    """Returns the people of a text, split and capped as a run does."""
     corpus = load_corpus(data.source)
     split = split_people(corpus.clients, options.seed, data.dev_share, data.test_share)
 
@@ -68,20 +80,23 @@ def read_people(data: DataConfig, options: Options) -> People:
 
 def find_vocabulary(
     people: People, options: Options, aggregator: Aggregator, out: Optional[Path], note: Callable[[str], None]
-) -> dict[str, Any]:
-    """The figures of `fedkeys vocabulary`; writes the list to `out`, if there is one.
+) -> VocabularyResult:
+    """Finds a word list, writes it to `out` if there is one, and returns what it covers.
 
     Raises:
-      BelowThreshold: no word was found, or too few people.
-      VocabularyDiscoveryError: bad letters.
+      BelowThreshold: no word was found, or there are too few people.
+      VocabularyDiscoveryError: the letters are no alphabet.
     """
     variance = variance_for(options.epsilon, options.max_nodes, options.delta)
     nodes = _nodes(people, options)
     if len(nodes) < max(2, options.k):
-        raise BelowThreshold(f"{len(nodes)} training people: no word can have {options.k} of them; take more text")
+        raise BelowThreshold(
+            f"there are {len(nodes)} training people, so no word can have {options.k} of them: take more text, or "
+            "lower --k"
+        )
     secure = SecureTotal(nodes, aggregator, variance)
 
-    def total_of(level: Level) -> Any:
+    def total_of(level: Level) -> NDArray[np.int64]:
         depth = f"{len(level.prefixes):,} open prefixes" if level.prefixes else "the first letters"
         note(f"summing {depth}, {level.num_slots:,} slots, over {len(nodes):,} people by {aggregator.name}")
         return secure(level)
@@ -94,38 +109,44 @@ def find_vocabulary(
         )
     if out is not None:
         Vocabulary(SPECIAL_WORDS + words).write(out)
-    return {
-        "words": len(words),
-        "epsilon": None if math.isinf(options.epsilon) else options.epsilon,
-        "delta": options.delta,
-        "unit": "one person's whole text, added or removed",
-        "k": options.k,
-        "max_nodes": options.max_nodes,
-        "noise_std": math.sqrt(variance),
-        "clients": len(nodes),
-        "aggregator": aggregator.name,
-        "levels": len(found.level_slots),
-        "upload_slots": sum(found.level_slots),
-        "coverage": coverage(people, words),
-        "most_possible_train_ratio": most_possible(people, options.k, options.size),
-        "out": None if out is None else str(out),
-    }
+    return VocabularyResult(
+        words=len(words),
+        epsilon=None if math.isinf(options.epsilon) else options.epsilon,
+        delta=options.delta,
+        unit="one person's whole text, added or removed",
+        k=options.k,
+        max_nodes=options.max_nodes,
+        noise_std=math.sqrt(variance),
+        clients=len(nodes),
+        aggregator=aggregator.name,
+        levels=len(found.level_slots),
+        upload_slots=sum(found.level_slots),
+        coverage=coverage(people, words),
+        most_possible_train_ratio=most_possible(people, options.k, options.size),
+        out=None if out is None else str(out),
+    )
 
 
 def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], None]) -> RunConfig:
-    """The configuration with the word list that was found for it: DIR/vocabulary.txt; DIR/vocabulary.json says how."""
+    """Finds the word list of a run that is about to begin, and returns the configuration that names it.
+
+    The list goes to DIR/vocabulary.txt, and how it was found to DIR/vocabulary.json.
+    """
     path = folder.path.resolve() / "vocabulary.txt"
     options = Options(size=config.data.vocabulary_size, seed=config.seed)
     people = read_people(config.data, options)
     folder.path.mkdir(parents=True, exist_ok=True)
-    figures = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
-    write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
-    note(f"found {figures['words']:,} words, {figures['coverage']['test_ratio']:.1%} of what the pooled list covers")
+    result = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
+    write_vocabulary(folder.path, result)
+    note(f"found {result.words:,} words, {result.coverage.test_ratio:.1%} of what the pooled list covers")
     return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=str(path)))
 
 
-def table(people: People, options: Options, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Coverage by epsilon, and as if each person were 10 or 100 people; summed in the clear, since nothing is kept."""
+def tabulate(people: People, options: Options, note: Callable[[str], None]) -> list[TableRow]:
+    """Returns the coverage by epsilon, and as if each person were 10 or 100 people.
+
+    Nothing is kept, so the sums are made in the clear.
+    """
     rows = []
     for times in TABLE_POPULATIONS:
         for epsilon in TABLE_EPSILONS:
@@ -135,44 +156,48 @@ def table(people: People, options: Options, note: Callable[[str], None]) -> list
             found = _discover(RepeatedTotal(nodes, variance, times), options, variance)
             words = ranked(found.counts, options.size - NUM_SPECIAL)
             rows.append(
-                {
-                    "epsilon": None if math.isinf(epsilon) else epsilon,
-                    "people": times * len(nodes),
-                    "words": len(words),
-                    "noise_std": math.sqrt(variance),
-                    "coverage": coverage(people, words),
-                }
+                TableRow(
+                    epsilon=None if math.isinf(epsilon) else epsilon,
+                    people=times * len(nodes),
+                    words=len(words),
+                    noise_std=math.sqrt(variance),
+                    coverage=coverage(people, words),
+                )
             )
     return rows
 
 
-def coverage(people: People, words: Collection[str]) -> dict[str, float]:
-    """Shares of the running words that the list and the pooled list hold, and the one over the other."""
-    everybody: Counter = Counter()
-    for own in people.train.values():
-        everybody.update(own)
+def coverage(people: People, words: Collection[str]) -> Coverage:
+    """Returns the shares of the running words that the list and the pooled list hold, and one over the other."""
+    everybody = _running_words(people)
     pooled = people.pooled.words[NUM_SPECIAL:]
-    train, of_pooled = _share(everybody, words), _share(everybody, pooled)
-    return {
-        "train": train,
-        "train_pooled": of_pooled,
-        "train_ratio": train / of_pooled,
-        "test": _share(people.test, words),
-        "test_pooled": _share(people.test, pooled),
-        "test_ratio": _share(people.test, words) / _share(people.test, pooled),
-    }
+    train, train_pooled = _share(everybody, words), _share(everybody, pooled)
+    test, test_pooled = _share(people.test, words), _share(people.test, pooled)
+    return Coverage(
+        train=train,
+        train_pooled=train_pooled,
+        train_ratio=train / train_pooled,
+        test=test,
+        test_pooled=test_pooled,
+        test_ratio=test / test_pooled,
+    )
 
 
 def most_possible(people: People, k: int, size: int) -> float:
-    """The ratio to the pooled list's coverage of a list of the words that k people use, counted exactly."""
-    users: Counter = Counter()
-    everybody: Counter = Counter()
-    for own in people.train.values():
-        users.update(own.keys())
-        everybody.update(own)
+    """Returns what a list of the words that k people use, counted exactly, covers of what the pooled list covers."""
+    users = Counter(word for own in people.train.values() for word in own)
+    everybody = _running_words(people)
     used = {word: everybody[word] for word, count in users.items() if count >= k}
     words = ranked(used, size - NUM_SPECIAL)
     return _share(everybody, words) / _share(everybody, people.pooled.words[NUM_SPECIAL:])
+
+
+def _running_words(people: People) -> Counter:
+    """How often the training people together use each word."""
+    total: Counter = Counter()
+    for own in people.train.values():
+        total.update(own)
+    return total
 
 
 def _share(counts: Counter, words: Iterable[str]) -> float:

@@ -12,10 +12,11 @@ from models.cifg_lstm import initial_weights
 from orchestrator.audit.attack import attack_run
 from orchestrator.audit.attack_results import read_attack
 from orchestrator.audit.leakage import audit_run, phrase_losses
+from orchestrator.audit.leakage_results import Stated
 from orchestrator.audit.views import VIEWS
 from orchestrator.cli.audit_tables import print_attack, print_audit
 from orchestrator.errors import RunFolderError
-from orchestrator.report.attack import write_attack_page
+from orchestrator.report.attack_page import write_attack_page
 from orchestrator.rounds.build import model_size
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
@@ -69,57 +70,57 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def figures(run):
+def found(run):
     return attack_run(read_run(run[0]), None, 10, None, lambda text: None)
 
 
-def test_the_raw_update_tells_and_what_is_hidden_does_not(figures):
+def test_the_raw_update_tells_and_what_is_hidden_does_not(found):
     """A false alarm of the AUC checks: 3 standard errors, 6 of them: below 2 %, but for fixed updates and masks that
     are fresh each time; so they are held to 6 standard errors here, below 1e-7."""
-    assert figures["views"]["raw"]["bias_sign"]["f1"] >= 0.9
-    assert figures["views"]["raw"]["bias_sign"]["f1"] > figures["baseline_f1"] + 0.3
-    hidden = [check for check in figures["checks"] if check["name"].startswith(("masked", "encrypted"))]
+    assert found.views["raw"]["bias_sign"].f1 >= 0.9
+    assert found.views["raw"]["bias_sign"].f1 > found.baseline_f1 + 0.3
+    hidden = [check for check in found.checks if check.name.startswith(("masked", "encrypted"))]
     assert len(hidden) == 6
     for check in hidden:
-        assert abs(check["value"] - 0.5) < 6 * check["standard_error"], check
+        assert abs(check.value - 0.5) < 6 * check.standard_error, check
 
 
-def test_a_sum_hides_who_and_not_what(figures):
-    disclosed, attributed = figures["views"]["sum_10"]["bias_sign"], figures["attribution"]["sum_10"]["bias_sign"]
-    assert disclosed["precision"] > 0.95
-    assert attributed["precision"] < 0.5
-    only = figures["target_only"]["sum_2"]
-    assert only["words"] / 2 < only["readable"] <= only["words"]
-    assert figures["target_only_words"] == figures["target_only"]["sum_30"]["words"]
+def test_a_sum_hides_who_and_not_what(found):
+    disclosed, attributed = found.views["sum_10"]["bias_sign"], found.attribution["sum_10"]["bias_sign"]
+    assert disclosed.precision > 0.95
+    assert attributed.precision < 0.5
+    only = found.target_only["sum_2"]
+    assert only.words / 2 < only.readable <= only.words
+    assert found.target_only_words == found.target_only["sum_30"].words
 
 
-def test_enough_noise_hides_what(figures):
-    curve = [point["auc"] for point in figures["noise"]["curve"]]
+def test_enough_noise_hides_what(found):
+    curve = [point.auc for point in found.noise.curve]
     assert curve[0] > 0.9
     assert abs(curve[-1] - 0.5) < 0.1
-    assert 1e-4 < figures["noise"]["hidden_from"] <= 10
+    assert 1e-4 < found.noise.hidden_from <= 10
 
 
-def test_what_too_few_people_cannot_show_is_null_with_its_reason(figures):
-    assert tuple(figures["views"]) == VIEWS
-    assert figures["views"]["sum_100"] is None
-    assert figures["reasons"] == {"sum_100": "fewer than 100 people train in this run"}
+def test_what_too_few_people_cannot_show_is_null_with_its_reason(found):
+    assert tuple(found.views) == VIEWS
+    assert found.views["sum_100"] is None
+    assert found.reasons == {"sum_100": "fewer than 100 people train in this run"}
 
 
-def test_the_order_of_words_is_in_the_update(figures):
+def test_the_order_of_words_is_in_the_update(found):
     """Words here are drawn at random: the model alone knows nothing of their order."""
-    one = figures["rebuilt"]["1"]
-    assert one["pair_recall"] > one["model_alone"] + 0.2
-    assert set(figures["rebuilt"]) == {"1", "10"}
-    assert len(figures["rebuilt"]["10"]["examples"]) == 8
+    one = found.rebuilt["1"]
+    assert one.pair_recall > one.model_alone + 0.2
+    assert set(found.rebuilt) == {"1", "10"}
+    assert len(found.rebuilt["10"].examples) == 8
 
 
-def test_the_page_says_what_is_not_protected(run, figures, capsys):
+def test_the_page_says_what_is_not_protected(run, found, capsys):
     page = write_attack_page(read_run(run[0])).read_text()
     assert "Not protected" in page
     assert page.count("<svg") == 3
-    assert figures["clients"][0] in page
-    print_attack(figures)
+    assert found.clients[0] in page
+    print_attack(found)
     assert "sum_10" in capsys.readouterr().out
 
 
@@ -127,22 +128,22 @@ def test_a_named_client_is_attacked_first(run):
     folder, data = run
     name = list(data.train)[-1]
     again = attack_run(read_run(folder), name, 1, 0.5, lambda text: None)
-    assert again["clients"][0] == name
-    assert again["noise"]["multiplier"] == 0.5
+    assert again.clients[0] == name
+    assert again.noise.multiplier == 0.5
     with pytest.raises(RunFolderError, match="nobody is no training person"):
         attack_run(read_run(folder), "nobody", 1, None, lambda text: None)
 
 
 def test_ten_people_are_enough(tmp_path):
     folder, _ = begin_run(tmp_path / "run", tmp_path / "people.jsonl", num_people=10)
-    figures = attack_run(read_run(folder), None, 5, None, lambda text: None)
-    assert figures["views"]["raw"] is not None
-    assert figures["views"]["sum_2"] is not None
-    assert set(figures["reasons"]) == {"sum_10", "sum_30", "sum_100"}  # 8 of them train
+    found = attack_run(read_run(folder), None, 5, None, lambda text: None)
+    assert found.views["raw"] is not None
+    assert found.views["sum_2"] is not None
+    assert set(found.reasons) == {"sum_10", "sum_30", "sum_100"}  # 8 of them train
     write_attack_page(read_run(folder))
 
 
-def test_a_damaged_file_is_told(run, figures):
+def test_a_damaged_file_is_told(run, found):
     folder = run[0]
     content = (folder.path / "attack.json").read_bytes()
     (folder.path / "attack.json").write_bytes(content[: len(content) // 2])
@@ -153,15 +154,15 @@ def test_a_damaged_file_is_told(run, figures):
 
 def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
     folder, data = begin_run(tmp_path / "run", tmp_path / "people.jsonl", 20, **{"audit.phrases": 2})
-    figures = audit_run(read_run(folder), 1.0, lambda text: None)
-    kinds = [figures[name]["kind"] for name in ("stated", "one_shot", "one_run", "exposure")]
+    found = audit_run(read_run(folder), 1.0, lambda text: None)
+    kinds = [getattr(found, name).kind for name in ("stated", "one_shot", "one_run", "exposure")]
     assert kinds == ["upper bound", "estimate", "lower bound", "estimate"]
-    assert 0 <= figures["one_run"]["epsilon"] <= figures["stated"]["one_round"]
-    assert figures["one_shot"]["epsilon"] == pytest.approx(figures["stated"]["one_round"], rel=0.5)
+    assert 0 <= found.one_run.epsilon <= found.stated.one_round
+    assert found.one_shot.epsilon == pytest.approx(found.stated.one_round, rel=0.5)
     # No round was trained: everybody's phrases are as unknown as the others.
-    assert figures["exposure"]["by_repeats"] == {"1": None, "4": None, "16": None}
-    assert figures["exposure"]["never_took_part"]["phrases"] == 6
-    print_audit(figures)
+    assert found.exposure.by_repeats == {"1": None, "4": None, "16": None}
+    assert found.exposure.never_took_part.phrases == 6
+    print_audit(found)
     assert "took part in no round" in capsys.readouterr().out
 
     words = [phrase.words for phrase in planted_phrases(folder.config(), data)]
@@ -172,8 +173,8 @@ def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
 
 
 def test_an_audit_without_noise_or_phrases_says_so(run):
-    figures = audit_run(read_run(run[0]), None, lambda text: None)
-    assert figures["stated"] == {"kind": "upper bound", "one_round": None, "run": None}
-    assert figures["one_run"]["right"] == figures["one_run"]["guesses"]
-    assert figures["exposure"] is None
-    assert "audit.phrases=8" in figures["exposure_reason"]
+    found = audit_run(read_run(run[0]), None, lambda text: None)
+    assert found.stated == Stated(one_round=None, run=None, kind="upper bound")
+    assert found.one_run.right == found.one_run.guesses
+    assert found.exposure is None
+    assert "audit.phrases=8" in found.exposure_reason

@@ -15,7 +15,7 @@ from models.local_training import build_trainer
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.audit.transcript import read_transcript
 from orchestrator.audit.transcript_results import read_transcript_file, write_transcript
-from orchestrator.cli.tables import print_transcript
+from orchestrator.cli.audit_tables import print_transcript
 from orchestrator.errors import RunFolderError
 from orchestrator.report.report import write_report
 from orchestrator.rounds.build import (
@@ -119,51 +119,52 @@ def shown(run):
 def test_the_vector_in_the_clear_is_the_one_that_the_run_summed(run, shown):
     _, vectors, members = run
     vector = vectors[2, members[1]]
-    assert shown["plain"]["first_words"] == vector[:8].tolist()
-    assert shown["plain"]["bytes"] == vector.nbytes
-    norms = shown["update_norm"]
-    assert norms["computed again"] == pytest.approx(norms["of the run"], rel=1e-6)
+    assert shown.plain.first_words == tuple(vector[:8].tolist())
+    assert shown.plain.bytes == vector.nbytes
+    norm = shown.update_norm
+    assert norm.computed_again == pytest.approx(norm.of_the_run, rel=1e-6)
 
 
 def test_a_plain_server_reads_what_a_masked_or_encrypted_upload_hides(run, shown):
     _, vectors, members = run
-    plain, masked, encrypted = (shown[view] for view in ("plain", "masked", "encrypted"))
-    assert not plain["uniform_bytes"]["ok"]
-    assert plain["uniform_bytes"]["n"] == plain["bytes"] == masked["bytes"]
-    for view in (masked, encrypted):
-        assert view["uniform_bytes"]["ok"]
-        assert view["correlation"]["ok"]
-        assert view["correlation"]["n"] == vectors[2, members[1]].size
-        assert abs(view["correlation"]["r"]) < 0.2
-    assert masked["first_words"] != plain["first_words"]
-    assert len(bytes.fromhex(encrypted["first_bytes"])) == 32
-    assert {"i", "like", "my"} <= set(plain["loudest"])
-    assert {"i", "like", "my"} <= set(shown["typed"])
+    plain, masked, encrypted = shown.plain, shown.masked, shown.encrypted
+    assert not plain.uniform_bytes.ok
+    assert plain.uniform_bytes.n == plain.bytes == masked.bytes
+    for upload in (masked, encrypted):
+        assert upload.uniform_bytes.ok
+        assert upload.correlation.ok
+        assert upload.correlation.n == vectors[2, members[1]].size
+        assert abs(upload.correlation.r) < 0.2
+    assert masked.first_words != plain.first_words
+    assert len(bytes.fromhex(encrypted.first_bytes)) == 32
+    assert {"i", "like", "my"} <= set(plain.loudest)
+    assert {"i", "like", "my"} <= set(shown.typed)
 
 
 def test_masks_are_fresh_and_the_vector_is_the_same(run, shown):
     again = read_transcript(read_run(run[0]), 2, run[2][1], lambda text: None)
-    assert again["plain"] == shown["plain"]
-    assert again["masked"]["first_words"] != shown["masked"]["first_words"]
-    assert again["encrypted"]["first_bytes"] != shown["encrypted"]["first_bytes"]
+    assert again.plain == shown.plain
+    assert again.masked.first_words != shown.masked.first_words
+    assert again.encrypted.first_bytes != shown.encrypted.first_bytes
 
 
 def test_the_first_survivor_is_shown_if_nobody_is_named(run):
-    assert read_transcript(read_run(run[0]), 2, None, lambda text: None)["client"] == run[2][0]
+    assert read_transcript(read_run(run[0]), 2, None, lambda text: None).client == run[2][0]
 
 
 def test_without_a_round_the_last_that_can_be_shown_is(run):
-    assert read_transcript(read_run(run[0]), None, None, lambda text: None)["round_num"] == 2
+    assert read_transcript(read_run(run[0]), None, None, lambda text: None).round_num == 2
 
 
 def test_the_report_shows_it(run, shown):
     folder = run[0]
     assert "What the server saw of one client" not in write_report(read_run(folder)).read_text()
     write_transcript(folder.path, shown)
-    view = read_transcript_file(folder.path)
-    for name, seen in view.views.items():
-        assert sum(seen.byte_counts) == seen.bytes == shown[name]["bytes"]
-        assert len(base64.b64decode(seen.picture)) == min(4800, seen.bytes)
+    kept = read_transcript_file(folder.path)
+    assert kept == shown
+    for upload in kept.uploads.values():
+        assert sum(upload.byte_counts) == upload.bytes
+        assert len(base64.b64decode(upload.picture)) == min(4800, upload.bytes)
     page = write_report(read_run(folder)).read_text()
     assert "What the server saw of one client" in page
     assert "masked or encrypted passes the tests" in page
@@ -176,7 +177,7 @@ def test_the_report_shows_it(run, shown):
 def test_people_can_read_it(shown, capsys):
     print_transcript(shown)
     printed = capsys.readouterr().out
-    for text in (f"Client {shown['client']} in round 2", "p < 1e-300", "like *", "Keys are fresh"):
+    for text in (f"Client {shown.client} in round 2", "p < 1e-300", "like *", "Keys are fresh"):
         assert text in printed, text
 
 

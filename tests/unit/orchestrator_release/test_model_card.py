@@ -18,13 +18,16 @@ from edge.errors import BundleError
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
 from orchestrator.aggregator import CostLedger
+from orchestrator.audit.attack_results import AttackResult, Named, NoiseResult, Score
 from orchestrator.errors import RunFolderError
+from orchestrator.fairness.results import FairnessResult, PerClient, Recall, RecallByGroup, write_fairness
 from orchestrator.release.model_card import write_card
 from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
 from orchestrator.run.record import Recorder
+from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.run.sources import build_provenance
 from orchestrator.settings.files import config_digest, read_config
@@ -87,21 +90,73 @@ def test_the_front_matter_parses_and_holds_the_results(folder):
     assert "ann" not in text.replace("cannot", "").split()
 
 
+def recall(clients, top1):
+    per_client = PerClient(clients=clients, mean=top1, std=0.05, worst_tenth_mean=0.06, jain=0.9)
+    return Recall(clients=clients, positions=400, top1=top1, top3=0.3, oov_rate=0.04, per_client=per_client)
+
+
+def fairness_of(weights_sha256):
+    attribute = RecallByGroup(
+        about="words typed",
+        groups={"few | words": recall(11, 0.25), "many": recall(12, 0.125)},
+        hidden_groups=0,
+        hidden_clients=0,
+        gap=0.125,
+        ratio=0.5,
+        client_mean_gap=0.1,
+        p_value=0.01,
+        permutations=99,
+    )
+    return FairnessResult(
+        round_num=1,
+        weights_sha256=weights_sha256,
+        people="test",
+        aggregator="plain",
+        min_group_size=10,
+        min_positions=20,
+        clients=23,
+        positions=800,
+        top1=0.18,
+        top3=0.3,
+        oov_rate=0.04,
+        per_client=recall(23, 0.18).per_client,
+        recall_histogram=(0,) * 100,
+        attributes={"activity": attribute},
+        participation={},
+        not_measured={"time zone": "none is known"},
+    )
+
+
+def attack_that_names(word):
+    def score(auc):
+        return Score(precision=1.0, recall=0.5, f1=0.6, best_f1=0.7, auc=auc)
+
+    return AttackResult(
+        round_num=1,
+        sentences=20,
+        clients=("ann",),
+        aggregator="plain",
+        words=2,
+        views={"raw": {"bias_sign": score(0.99), "row_norm": score(0.8)}, "sum_100": None},
+        attribution={},
+        per_client={},
+        baselines={"raw": 0.4},
+        typed_words={"raw": 1.0},
+        reasons={"sum_100": "fewer than 100 people train in this run"},
+        baseline_f1=0.4,
+        target_only={},
+        target_only_words=None,
+        target_only_readable=None,
+        named={"raw": (Named(word=word, typed_by="client"),)},
+        noise=NoiseResult(source="example", multiplier=1.0, clip_norm=1.0, clients=1, curve=(), hidden_from=None),
+        rebuilt={},
+        checks=(),
+    )
+
+
 def test_fairness_and_attack_show_if_they_were_measured(folder):
-    groups = {"few | words": {"clients": 11, "top1": 0.25}, "many": {"clients": 12, "top1": 0.125}}
-    attribute = {
-        "groups": groups, "gap": 0.125, "ratio": 0.5, "hidden_groups": 0, "client_mean_gap": 0.1, "p_value": 0.01,
-    }  # fmt: skip
-    fairness = {
-        "weights_sha256": weights_digest(WEIGHTS), "clients": 23, "people": "test", "min_group_size": 10,
-        "attributes": {"activity": attribute}, "not_measured": {"time zone": "none is known"},
-    }  # fmt: skip
-    (folder.path / "fairness.json").write_text(json.dumps(fairness))
-    attack = {
-        "clients": ["ann"], "round_num": 1, "named": {"raw": {"words": ["secretword"]}},
-        "views": {"raw": {"bias_sign": {"auc": 0.99}, "row_norm": {"auc": 0.8}}, "sum_100": None},
-    }  # fmt: skip
-    (folder.path / "attack.json").write_text(json.dumps(attack))
+    write_fairness(folder.path, fairness_of(weights_digest(WEIGHTS)))
+    write_figures(folder.path / "attack.json", attack_that_names("secretword"))
     write_card(read_run(folder), None)
     card = card_of(folder)
     assert "| activity | few \\| words | 11 | 25.0 % |" in card
@@ -109,7 +164,7 @@ def test_fairness_and_attack_show_if_they_were_measured(folder):
     assert "| raw | 0.990 |" in card
     assert "| sum_100 | not measured |" in card
     assert "secretword" not in card
-    (folder.path / "fairness.json").write_text(json.dumps({**fairness, "weights_sha256": "0" * 64}))
+    write_fairness(folder.path, fairness_of("0" * 64))
     write_card(read_run(folder), None)
     assert "Not measured for these weights" in card_of(folder)
 

@@ -1,0 +1,122 @@
+"""What an attack found, in words: the sentences, the labels and the tables that its section and its page share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.audit.attack_results import AttackResult
+from orchestrator.report.parts import Figure, Table
+from orchestrator.report.plots import attack as attack_plots
+
+VIEW_LABELS = {
+    "raw": "as it is",
+    "masked": "masked",
+    "encrypted": "encrypted",
+    "sum_2": "sum of 2",
+    "sum_10": "sum of 10",
+    "sum_30": "sum of 30",
+    "sum_100": "sum of 100",
+    "noised": "sum with noise",
+}
+_NOISE_SOURCES = {
+    "example": "this run adds none, and the view with noise shows what it would do.",
+    "given": "the view with noise shows the level that was asked for.",
+    "run": "the view with noise shows what this run adds to one round's sum.",
+}
+_SHOWN_WORDS = 10
+
+
+def what_was_done(result: AttackResult) -> str:
+    """Returns the question that the attack answers, and on what."""
+    count = len(result.clients)
+    people = f"{count} people's phones" if count > 1 else "one person's phone"
+    return (
+        "The server that trains the model is curious: it follows the protocol, but looks at what it receives. After "
+        f"round {result.round_num}, {people} each trained on {result.sentences} of their own sentences and sent the "
+        "update. Which words can the server read from it?"
+    )
+
+
+def verdicts(result: AttackResult) -> tuple[str, ...]:
+    """Returns what is protected and what is not, each with its figure."""
+    points = [_unprotected(result), *_sentence_points(result)]
+    hidden = [result.shown[name] for name in ("masked", "encrypted") if name in result.shown]
+    if hidden:
+        off = max(abs(score.auc - 0.5) for scores in hidden for score in scores.values())
+        points.append(
+            "Protected: a single person's update, masked or encrypted. From what the server then receives, it ranks "
+            f"words no better than by chance (AUC at most {off:.3f} away from 0.5)."
+        )
+    largest = result.largest_sum
+    if largest is not None:
+        only, scores = result.target_only[largest], result.shown[largest]
+        points.append(
+            "Not protected: that a word was typed by somebody. Secure sums and encryption hide who typed it, not the "
+            f"word. In the {VIEW_LABELS[largest]}, {scores['bias_sign'].precision:.0%} of the words that the server "
+            f"names were typed by somebody in it. Of the {only.words} words that only one person typed, "
+            f"{only.readable} can be read."
+        )
+    if result.noise.hidden_from is not None:
+        points.append(
+            f"Only noise hides the words themselves: here from {result.noise.hidden_from:g} clip norms on. It costs "
+            f"accuracy; {_NOISE_SOURCES[result.noise.source]}"
+        )
+    points += [f"{VIEW_LABELS[name]}: not shown, {reason}." for name, reason in result.reasons.items()]
+    return tuple(points)
+
+
+def _unprotected(result: AttackResult) -> str:
+    best = max(result.shown["raw"].values(), key=lambda score: score.f1)
+    return (
+        f"Without protection, an update tells what was typed: the server names {best.recall:.0%} of the person's "
+        f"words, and {best.precision:.0%} of the words that it names are right. Somebody who sees no update and names "
+        f"as many of the most frequent words finds {result.baselines['raw']:.0%}."
+    )
+
+
+def _sentence_points(result: AttackResult) -> Iterator[str]:
+    for count, part in result.rebuilt.items():
+        sentences = "sentence" if count == "1" else "sentences"
+        yield f"From an update of {count} {sentences}, {part.exact:.0%} are rebuilt word for word."
+
+
+def strips(result: AttackResult) -> Figure:
+    """Returns the picture of the words that the server is surest of, a row a view."""
+    rows = {
+        VIEW_LABELS[name]: [word.typed_by for word in words]
+        for name, words in result.named.items()
+        if words is not None
+    }
+    count = len(next(iter(rows.values())))
+    caption = f"Client {result.clients[0]}: the {count} words that the server is surest of, view by view."
+    return Figure(attack_plots.word_strips(rows), caption)
+
+
+def words_table(result: AttackResult) -> Table:
+    """Returns the first words of the main views, with a mark for who typed each."""
+    marks = {"client": "●", "other": "○", "nobody": "–"}
+    views = ("raw", "masked", "encrypted", result.largest_sum, "noised")
+    named = {name: words for name in views if name and (words := result.named.get(name))}
+    columns = [[f"{marks[word.typed_by]} {word.word}" for word in words[:_SHOWN_WORDS]] for words in named.values()]
+    return Table(
+        tuple(VIEW_LABELS[name] for name in named),
+        tuple(zip(*columns)),
+        f"The server's first {_SHOWN_WORDS} words. ● this client typed it, ○ somebody else in the sum typed it, "
+        "– nobody typed it.",
+        texts=True,
+    )
+
+
+def only_target_table(result: AttackResult) -> Table:
+    """Returns how many words of one person alone can be read in each sum."""
+    rows = [
+        (VIEW_LABELS[name], str(only.words), str(only.readable), ", ".join(only.examples[:8]))
+        for name, only in result.target_only.items()
+    ]
+    return Table(
+        ("", "words that one person alone typed", "of these readable", "some of them"),
+        tuple(rows),
+        f"Added up over the {len(result.clients)} attacked people; the words in the last column are "
+        f"{result.clients[0]}'s.",
+        texts=True,
+    )
