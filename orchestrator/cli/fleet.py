@@ -23,7 +23,7 @@ TRACE = options.SettingFlag(
     "--trace",
     "fleet.trace",
     "Measured phones, or their measured behaviour (docs/fleet.md).",
-    click.Path(dir_okay=False, resolve_path=True),
+    click.Path(resolve_path=True),
     "FILE",
 )
 SEED = options.SettingFlag("--seed", "seed", "Seed of everything that is drawn.", int, "S")

@@ -33,8 +33,16 @@ class Named(click.ParamType):
         return [*names, CompletionItem(incomplete, type="file")] if self._or_file else names
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
+class Folder(click.Path):
+    """A path that the shell completes with folders. The command itself says what is wrong with it."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Leaves the names of folders to the shell."""
+        return [CompletionItem(incomplete, type="dir")]
+
+
+FOLDER = Folder(path_type=Path)
+FILE = click.Path(path_type=Path)
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
 
 RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")

@@ -1,4 +1,4 @@
-"""Figures as tables for people who read a terminal."""
+"""Prints what a run scored and cost as tables for people who read a terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli.output import cell, screen
 from orchestrator.evaluation.costs import ROLES, _together
 from orchestrator.evaluation.results import LABELS, Evaluation, Example, Personalised
 from orchestrator.units import duration_text, size_text
@@ -15,7 +16,7 @@ from orchestrator.units import duration_text, size_text
 
 def print_comparison(figures: Evaluation) -> None:
     """Prints what `fedkeys evaluate` found."""
-    console = Console()
+    console = screen()
     people = f"{figures.clients} people never seen in training, {figures.positions:,} words"
     table = Table(title=f"{people}, after round {figures.round_num}")
     for column in ("", "top-1", "95 %", "top-3", "nats", "per person"):
@@ -66,18 +67,15 @@ def _over_people(interval: Optional[Sequence[float]]) -> str:
 
 def print_predictions(examples: Sequence[Example]) -> None:
     """Prints some contexts with the next words."""
-    console = Console()
+    console = screen()
     for example in examples:
         words = ", ".join(f"{p.word} {p.probability:.0%}" for p in example.predictions)
-        console.print(f"  {example.text} [bold]...[/bold] {words}", highlight=False)
+        console.print(cell(f"  {example.text} ... {words}"))
 
 
 def print_costs(figures: Mapping[str, Any]) -> None:
     """Prints what read_costs found, for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
+    console = screen()
     who = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor"}
     rounds = f"mean of {figures['rounds']:,} completed rounds of {figures['cohort']} clients"
     table = Table(title=f"{figures['aggregator']}: {rounds}")
@@ -96,7 +94,6 @@ def print_costs(figures: Mapping[str, Any]) -> None:
     console.print(
         f"A vector is {size_text(figures['vector_bytes'])}. Not in the bill, and the same for each aggregator: the "
         f"model that a client receives before it trains, {size_text(figures['model_bytes'])}.",
-        highlight=False,
     )
 
     table = Table(title=f"Measured now: {figures['cohort']} random vectors of that length, nobody drops out")
@@ -114,13 +111,11 @@ def print_costs(figures: Mapping[str, Any]) -> None:
     console.print(table)
     for name, bill in figures["same_vector"].items():
         if "error" in bill:
-            console.print(f"{name}: not possible here: {bill['error']}", highlight=False)
+            console.print(f"{name}: not possible here: {bill['error']}")
     _print_on_phones(console, figures["on_phones"], list(bills))
 
 
 def _print_on_phones(console: Console, on_phones: Mapping[str, Any], names: Sequence[str]) -> None:
-    from rich.table import Table
-
     table = Table(title="Estimated on phones: what a client's part of such a sum takes")
     for column in ("", "receive the model", *names):
         table.add_column(column, justify="right" if column else "left")
@@ -136,7 +131,6 @@ def _print_on_phones(console: Console, on_phones: Mapping[str, Any], names: Sequ
         "Transfer at the median speed of each network (China and worldwide, 2020 and 2021). CPU: the time here, times "
         "how much longer that phone took to train Gboard's model than its arithmetic takes here: a bound from far "
         "above, since that training used a slow framework and most phones encrypt by instructions made for it.",
-        highlight=False,
     )
 
 

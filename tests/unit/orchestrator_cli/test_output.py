@@ -19,7 +19,9 @@ from orchestrator.cli import app
 from orchestrator.cli.commands import cli
 from orchestrator.cli.fleet_tables import print_policies
 from orchestrator.cli.output import Output, cell, print_figures, printable, prints, say, say_at_once
+from orchestrator.cli.tables import print_predictions
 from orchestrator.errors import PrivacyStop
+from orchestrator.evaluation.results import Example, Prediction
 
 NASTY = "[bold red]ann[/] :smile: \x1b[31m\x07\u202e"
 SHOWN = r"[bold red]ann[/] :smile: \x1b[31m\x07\u202e"
@@ -114,6 +116,11 @@ def test_the_table_of_policies_shows_a_name_as_it_is(capsys):
     }
     print_policies({"hours": 24, "policies": {NASTY: policy}})
     assert "[bold red]ann[/]" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_context_and_its_suggestions_are_shown_as_they_are(capsys):
+    print_predictions([Example(f"[b]see{NASTY}", (Prediction("[/b]", 0.42),))])
+    assert " ".join(capsys.readouterr().out.split()) == f"[b]see{SHOWN} ... [/b] 42%"
 
 
 def main(monkeypatch, error):
