@@ -84,7 +84,7 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: dict[st
     from orchestrator.settings.files import read_config
 
     config = read_config(path, preset, overrides, FLEET_PRESETS)
-    if config.fleet.policy == "off":
+    if not config.fleet.kind.has_fleet:
         config = read_config(path, preset, {**overrides, "fleet.policy": "sync"}, FLEET_PRESETS)
     require_summable(config)
     return config
