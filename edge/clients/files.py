@@ -14,17 +14,15 @@ not by malice: an attacker on the device writes what it likes.
 
 from __future__ import annotations
 
-import collections
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge.errors import DeviceDataError
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.files import write_atomically
 from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
 
@@ -104,8 +102,8 @@ def _check_batches(path: str, batches: Batches, vocabulary_size: int) -> None:
         raise DeviceDataError(f"{path} holds a mask with a 1 after a 0: padding comes after the words")
 
 
-def update_to_bytes(result: Mapping[str, Any], base: Weights) -> bytes:
-    """The content of an update file: a result as client work gives it, of a training that began at `base`."""
+def update_to_bytes(result: ClientResult, base: Weights) -> bytes:
+    """The content of an update file: the result of a training that began at `base`."""
     delta = weights_to_bytes(result["delta"])
     header = _UPDATE_HEADER.pack(
         UPDATE_MAGIC,
@@ -118,7 +116,7 @@ def update_to_bytes(result: Mapping[str, Any], base: Weights) -> bytes:
     return header + delta
 
 
-def write_update(path: Path, result: Mapping[str, Any], base: Weights) -> None:
+def write_update(path: Path, result: ClientResult, base: Weights) -> None:
     """Writes update_to_bytes to `path`, whole or not at all.
 
     Raises: OSError if it can't be written.
@@ -126,7 +124,7 @@ def write_update(path: Path, result: Mapping[str, Any], base: Weights) -> None:
     write_atomically(path, update_to_bytes(result, base))
 
 
-def read_update(path: Path, base: Weights) -> Mapping[str, Any]:
+def read_update(path: Path, base: Weights) -> ClientResult:
     """update_from_bytes of a file.
 
     Raises:
@@ -135,8 +133,8 @@ def read_update(path: Path, base: Weights) -> Mapping[str, Any]:
     return update_from_bytes(_read(path), base, str(path))
 
 
-def update_from_bytes(raw: bytes, base: Weights, path: str) -> Mapping[str, Any]:
-    """A device's update as the result of a client's work: the keys of tff_pipelines.client_work.build_client_work.
+def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
+    """A device's update as the result of a client's training.
 
     Args:
       raw: a file's content.
@@ -162,18 +160,13 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> Mapping[str, Any]
             f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"
         )
     delta = weights_from_bytes(raw[_UPDATE_HEADER.size :], size)
-    return collections.OrderedDict(
+    return ClientResult(
         delta=delta,
         loss_sum=loss_sum,
         num_tokens=num_tokens,
         num_examples=num_examples,
         is_finite=all(bool(np.isfinite(d).all()) for d in delta),
     )
-
-
-def read_updates(paths: Iterable[Path], base: Weights) -> Iterator[Mapping[str, Any]]:
-    """read_update of each file, one at a time: what a round takes in place of its own clients' training."""
-    return (read_update(path, base) for path in paths)
 
 
 def _read(path: Path) -> bytes:

@@ -12,12 +12,16 @@ import queue
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
 RUNTIMES = ("litert", "tensorflow")
 _GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
@@ -35,7 +39,7 @@ def runtime_version(runtime: str) -> str:
     return metadata.version({"litert": "ai-edge-litert", "tensorflow": "tensorflow"}[runtime])
 
 
-def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int = 1) -> Any:
+def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int = 1) -> Interpreter:
     """An interpreter of a TFLite file's content.
 
     Args:
@@ -50,11 +54,10 @@ def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int 
 
         if not _greeted.is_set():
             _silence_greeting(content)
-    else:
-        import tensorflow as tf
+        return Interpreter(model_content=content, num_threads=num_threads)
+    import tensorflow as tf
 
-        Interpreter = tf.lite.Interpreter
-    return Interpreter(model_content=content, num_threads=num_threads)
+    return tf.lite.Interpreter(model_content=content, num_threads=num_threads)
 
 
 def _silence_greeting(content: bytes) -> None:
@@ -88,9 +91,9 @@ class TrainableModel:
 
     def __init__(self, content: bytes, runtime: str = "litert", num_threads: int = 1):
         self._interpreter = build_interpreter(content, runtime, num_threads)
-        self._runners: dict[str, Any] = {}
+        self._runners: dict[str, SignatureRunner] = {}
 
-    def _run(self, signature: str, **inputs: Any) -> Mapping[str, np.ndarray]:
+    def _run(self, signature: str, **inputs: Union[np.ndarray, np.float32]) -> Mapping[str, np.ndarray]:
         if signature not in self._runners:
             self._runners[signature] = self._interpreter.get_signature_runner(signature)
         return self._runners[signature](**inputs)
@@ -139,12 +142,8 @@ class StatelessModel:
 AnyModel = Union[TrainableModel, StatelessModel]
 
 
-def train_client(model: AnyModel, weights: Weights, learning_rate: float, batches: Batches) -> Mapping[str, Any]:
-    """One client's local SGD by the exported model; a result as tff_pipelines.client_work.build_client_work gives it.
-
-    The ordered dict holds `delta` (weights before minus after), `loss_sum` (nats), `num_tokens`, `num_examples` and
-    `is_finite`.
-    """
+def train_client(model: AnyModel, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
+    """One client's local SGD by the exported model."""
     model.set_weights(weights)
     loss_sum = num_tokens = 0.0
     for tokens, targets, mask in zip(*batches):
@@ -152,7 +151,7 @@ def train_client(model: AnyModel, weights: Weights, learning_rate: float, batche
         loss_sum += loss * count
         num_tokens += count
     delta = tuple(before - after for before, after in zip(weights, model.get_weights()))
-    return collections.OrderedDict(
+    return ClientResult(
         delta=delta,
         loss_sum=loss_sum,
         num_tokens=int(num_tokens),
@@ -171,7 +170,7 @@ class LiteRtClients:
         """content: of train.tflite; num_workers: clients that train at once, >= 1."""
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got num_workers={num_workers}")
-        self._idle: queue.Queue = queue.Queue()
+        self._idle: queue.Queue[TrainableModel] = queue.Queue()
         for _ in range(num_workers):
             self._idle.put(TrainableModel(content))
         self._num_workers = num_workers
@@ -189,14 +188,14 @@ class LiteRtClients:
 
     def train(
         self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[ClientResult]:
         """train_client of each client's batches, in their order; at most two clients ahead per worker.
 
         `seed` has no effect: the exported step has no dropout. It is there so that this is a
         orchestrator.rounds.types.RoundFunctions.train_clients.
         """
         weights = tuple(np.ascontiguousarray(w, np.float32) for w in weights)
-        pending: collections.deque = collections.deque()
+        pending: collections.deque[futures.Future[ClientResult]] = collections.deque()
         for own in batches:
             pending.append(self._threads.submit(self._train_one, weights, learning_rate, own))
             if len(pending) >= 2 * self._num_workers:
@@ -204,7 +203,7 @@ class LiteRtClients:
         while pending:
             yield pending.popleft().result()
 
-    def _train_one(self, weights: Weights, learning_rate: float, batches: Batches) -> Mapping[str, Any]:
+    def _train_one(self, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
         model = self._idle.get()
         try:
             return train_client(model, weights, learning_rate, batches)

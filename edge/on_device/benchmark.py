@@ -6,7 +6,7 @@ that what else the machine does hits all alike: read the ratios first, the milli
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import platform
 import subprocess
@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge.bundle.manifest import read_manifest
@@ -24,8 +24,9 @@ from edge.clients.c_client import run_c_client, why_not
 from edge.clients.files import batches_to_bytes
 from edge.errors import BundleError
 from edge.export.tflite import INFER_FILE, TRAIN_FILE
-from edge.on_device.estimates import SOURCE, estimate_lines, estimate_train_steps
-from edge.on_device.worker import LEARNING_RATE, dense_batch
+from edge.on_device.estimates import SOURCE, estimate_train_steps
+from edge.on_device.figures import Figures, KeyStrokeTime, Machine, PhoneEstimates, Ratio, TrainStep, spread
+from edge.on_device.worker import LEARNING_RATE, Answer, Request, dense_batch
 from models.batches import Batches
 from models.weights import ModelSize, train_step_flops
 
@@ -48,26 +49,39 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
             env=environment,
         )
 
-    def __call__(self, do: str, **arguments: Any) -> Any:
+    def times(self, request: Request) -> list[float]:
+        """The milliseconds of each run."""
+        return self._ask(request).times_ms
+
+    def value(self, request: Request) -> float:
+        """A single figure."""
+        return self._ask(request).value
+
+    def _ask(self, request: Request) -> Answer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.write(msgspec.json.encode(request) + b"\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise BundleError(f"a benchmark process ended while it did {do}: run `fedkeys verify` on the bundle")
-        return json.loads(answer)
+            raise BundleError(f"a benchmark process ended during {request.do}: run `fedkeys verify` on the bundle")
+        return msgspec.json.decode(answer, type=Answer)
 
-    def close(self) -> None:
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+Processes = Mapping[int, _Process]  # by number of threads
 
 
 def benchmark_bundle(
@@ -77,15 +91,15 @@ def benchmark_bundle(
     batches: Sequence[int] = BATCHES,
     runs: int = 30,
     note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> Figures:
     """The figures of `fedkeys benchmark --json`.
 
     Args:
       bundle: the folder.
-      encoded_update_bytes: of an update as the server's aggregators take it; edge does not know the code.
+      encoded_update_bytes: of an update as the server's aggregators take it; edge does not know the encoder.
       batches: sentences a train step.
       runs: timed runs of each train step.
-      note: is told what begins.
+      note: is called with a line about each part as it begins.
 
     Raises:
       BundleError: it can't be read, or a runtime computes another loss than the others.
@@ -94,94 +108,95 @@ def benchmark_bundle(
     manifest, _ = read_manifest(bundle)
     size, time = manifest.model.size, manifest.model.max_words
     note("starting LiteRT and TensorFlow")
-    litert = {threads: _Process(bundle, threads, "litert") for threads in THREADS}
-    tensorflow = {threads: _Process(bundle, threads, "tensorflow") for threads in THREADS}
-    try:
-        train, gemm_flops = [], 0.0
-        for batch in batches:
-            note(f"train steps at batch {batch}")
-            train += _train_steps(litert, tensorflow, batch, runs)
-            # A limit is the best that was ever seen, so it is looked for between the others' turns too.
-            gemm_flops = max(gemm_flops, *(process("gemm", runs=5) for process in (litert[1], tensorflow[1])))
+    with contextlib.ExitStack() as stack:
+        litert = {n: stack.enter_context(_Process(bundle, n, "litert")) for n in THREADS}
+        tensorflow = {n: stack.enter_context(_Process(bundle, n, "tensorflow")) for n in THREADS}
+        train, gemm_flops = _train_all(litert, tensorflow, batches, runs, note)
         note("key strokes and load times")
-        strokes = [
-            {"model": file, "threads": threads, **_percentiles(process("key_stroke", file=file, runs=10 * runs))}
-            for file in (INFER_FILE, TRAIN_FILE)
-            for threads, process in litert.items()
-        ]
-        loads = {file: litert[1]("load", file=file, runs=5) for file in (INFER_FILE, TRAIN_FILE)}
-    finally:
-        for process in (*litert.values(), *tensorflow.values()):
-            process.close()
+        strokes = [_key_stroke(litert, file, n, 10 * runs) for file in (INFER_FILE, TRAIN_FILE) for n in THREADS]
+        loads = {file: _load_ms(litert[1], file) for file in (INFER_FILE, TRAIN_FILE)}
     note("memory")
-    memory = {"litert (Python)": _peak_rss_mib(bundle)}
     c_client, c_memory = _c_client(bundle, size, time, batches, runs)
-    memory.update(c_memory)
-    return {
-        "train_step_ms": train + c_client,
-        "ratio_to_tensorflow": _ratios(train),
-        "key_stroke_ms": strokes,
-        "load_ms": float(np.median(loads[TRAIN_FILE])),
-        "load_ms_by_file": {file: float(np.median(times)) for file, times in loads.items()},
-        "peak_rss_mib": memory.get("c-client", memory["litert (Python)"]),
-        "peak_rss_mib_by_client": memory,
-        "memory_batch": _MEMORY_BATCH,
-        "bytes": {
-            **{name: entry.bytes for name, entry in manifest.files.items() if name.endswith(".tflite")},
-            "update_raw": 4 * size.num_weights,
-            "update_encoded": encoded_update_bytes,
-        },
-        # What the matrix products alone would take on 1 thread, at the rate of a large one in NumPy or TensorFlow.
-        "arithmetic_limit_ms": {
-            str(batch): 1e3 * train_step_flops(size, time, batch) / gemm_flops for batch in batches
-        },
-        "gemm_gflops": gemm_flops / 1e9,
-        "machine": _machine(),
-        "phone_estimates": {"source": SOURCE, "train_step": estimate_train_steps(size, time, batches)},
-    }
+    memory = {"litert (Python)": _peak_rss_mib(bundle), **c_memory}
+    files = {name: entry.bytes for name, entry in manifest.files.items() if name.endswith(".tflite")}
+    return Figures(
+        train_step_ms=train + c_client,
+        ratio_to_tensorflow=_ratios(train),
+        key_stroke_ms=strokes,
+        load_ms=loads[TRAIN_FILE],
+        load_ms_by_file=loads,
+        peak_rss_mib=memory.get("c-client", memory["litert (Python)"]),
+        peak_rss_mib_by_client=memory,
+        memory_batch=_MEMORY_BATCH,
+        bytes={**files, "update_raw": 4 * size.num_weights, "update_encoded": encoded_update_bytes},
+        arithmetic_limit_ms={str(b): 1e3 * train_step_flops(size, time, b) / gemm_flops for b in batches},
+        gemm_gflops=gemm_flops / 1e9,
+        machine=_machine(),
+        phone_estimates=PhoneEstimates(SOURCE, estimate_train_steps(size, time, batches)),
+    )
 
 
-def _train_steps(litert: Mapping, tensorflow: Mapping, batch: int, runs: int) -> list[dict[str, Any]]:
+def _train_all(
+    litert: Processes, tensorflow: Processes, batches: Sequence[int], runs: int, note: Callable[[str], None]
+) -> tuple[list[TrainStep], float]:
+    """Rows of train_step_ms, and FLOP/s of a large matrix product.
+
+    The latter is a limit, the best that was ever seen, so it is looked for between the others' turns too.
+    """
+    rows, gemm_flops = [], 0.0
+    for batch in batches:
+        note(f"train steps at batch {batch}")
+        rows += _train_steps(litert, tensorflow, batch, runs)
+        gemm_flops = max(gemm_flops, *(one[1].value(Request(do="gemm", runs=5)) for one in (litert, tensorflow)))
+    return rows, gemm_flops
+
+
+def _train_steps(litert: Processes, tensorflow: Processes, batch: int, runs: int) -> list[TrainStep]:
     """Rows of train_step_ms at one batch size; all processes take turns."""
-    contenders: list[tuple[str, int, Callable]] = []
-    losses = {}
+    contenders: dict[tuple[str, int], tuple[_Process, str]] = {}  # (runtime, threads) -> its process and kind of step
     for threads in THREADS:
-        contenders.append(("litert", threads, lambda do, p=litert[threads], **a: p(do, batch=batch, **a)))
-        for step, name in (("plain", "tensorflow"), ("own", "tensorflow, own gradient")):
-            contenders.append(
-                (name, threads, lambda do, p=tensorflow[threads], s=step, **a: p(do, batch=batch, step=s, **a))
-            )
-    times: dict[tuple[str, int], list[float]] = {}
-    for name, threads, process in contenders:
-        losses[name, threads] = process("loss")
-        process("train", runs=_WARM_UP)
-        times[name, threads] = []
+        contenders["litert", threads] = litert[threads], ""
+        contenders["tensorflow", threads] = tensorflow[threads], "plain"
+        contenders["tensorflow, own gradient", threads] = tensorflow[threads], "own"
+    times: dict[tuple[str, int], list[float]] = {name: [] for name in contenders}
+    losses = {}
+    for name, (process, step) in contenders.items():
+        losses[name] = process.value(Request(do="loss", batch=batch, step=step))
+        process.times(Request(do="train", batch=batch, step=step, runs=_WARM_UP))
     if not np.ptp(list(losses.values())) <= _LOSS_TOLERANCE:  # so that a NaN does not pass
         raise BundleError(f"the runtimes do not do the same work at batch {batch}: their losses are {losses}")
     for done in range(0, runs, _SLICE):
-        for name, threads, process in contenders:
-            times[name, threads] += process("train", runs=min(_SLICE, runs - done))
-    return [
-        {"runtime": name, "batch": batch, "threads": threads, **_percentiles(times[name, threads])}
-        for name, threads, _ in contenders
-    ]
+        for name, (process, step) in contenders.items():
+            slice_runs = min(_SLICE, runs - done)
+            times[name] += process.times(Request(do="train", batch=batch, step=step, runs=slice_runs))
+    return [_train_row(runtime, batch, threads, own) for (runtime, threads), own in times.items()]
 
 
-def _percentiles(times: Sequence[float]) -> dict[str, Any]:
-    p50, p90, p99 = (float(p) for p in np.percentile(times, (50, 90, 99)))
-    return {"p50": p50, "p90": p90, "p99": p99, "min": float(min(times)), "runs": len(times), "warm_up": _WARM_UP}
+def _train_row(runtime: str, batch: int, threads: int, times: Sequence[float], warm_up: int = _WARM_UP) -> TrainStep:
+    own = msgspec.structs.asdict(spread(times, warm_up))
+    return TrainStep(runtime=runtime, batch=batch, threads=threads, **own)
 
 
-def _ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _key_stroke(litert: Processes, file: str, threads: int, runs: int) -> KeyStrokeTime:
+    times = litert[threads].times(Request(do="key_stroke", file=file, runs=runs))
+    return KeyStrokeTime(model=file, threads=threads, **msgspec.structs.asdict(spread(times, _WARM_UP)))
+
+
+def _load_ms(process: _Process, file: str) -> float:
+    """The median of five loads."""
+    return float(np.median(process.times(Request(do="load", file=file, runs=5))))
+
+
+def _ratios(rows: Sequence[TrainStep]) -> list[Ratio]:
     """LiteRT's median over each TensorFlow's, a row a batch size and number of threads."""
-    p50 = {(row["runtime"], row["batch"], row["threads"]): row["p50"] for row in rows}
+    p50 = {(row.runtime, row.batch, row.threads): row.p50 for row in rows}
     return [
-        {
-            "batch": batch,
-            "threads": threads,
-            "plain": mine / p50["tensorflow", batch, threads],
-            "own_gradient": mine / p50["tensorflow, own gradient", batch, threads],
-        }
+        Ratio(
+            batch=batch,
+            threads=threads,
+            plain=mine / p50["tensorflow", batch, threads],
+            own_gradient=mine / p50["tensorflow, own gradient", batch, threads],
+        )
         for (runtime, batch, threads), mine in p50.items()
         if runtime == "litert"
     ]
@@ -189,22 +204,19 @@ def _ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _peak_rss_mib(bundle: Path) -> float:
     """Of a fresh Python process that only trains."""
-    process = _Process(bundle, 1, "litert")
-    try:
-        process("train", batch=_MEMORY_BATCH, runs=5)
-        return process("peak_rss_mib")
-    finally:
-        process.close()
+    with _Process(bundle, 1, "litert") as process:
+        process.times(Request(do="train", batch=_MEMORY_BATCH, runs=5))
+        return process.value(Request(do="peak_rss_mib"))
 
 
 def _c_client(
     bundle: Path, size: ModelSize, time: int, batches: Sequence[int], runs: int
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
+) -> tuple[list[TrainStep], dict[str, float]]:
     """Rows of train_step_ms by the C client on 1 thread, and its peak memory; nothing where it can't be built.
 
     It prints the mean of a process's steps, its first ones included: a row's percentiles are of such means.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[TrainStep] = []
     if why_not():
         return rows, {}
     memory = {}
@@ -217,90 +229,27 @@ def _c_client(
             train = ["train", bundle, path, Path(folder) / "update", "--learning-rate", LEARNING_RATE, "--stats"]
             printed = [dict(map(str.split, run_c_client(train).stdout.splitlines())) for _ in range(_PROCESSES)]
             if batch in batches:
-                row = _percentiles([float(one_process["ms_per_step"]) for one_process in printed])
-                row.update(warm_up=0, steps_a_run=runs)
-                rows.append({"runtime": "c-client", "batch": batch, "threads": 1, **row})
+                means = [float(one_process["ms_per_step"]) for one_process in printed]
+                row = _train_row("c-client", batch, 1, means, warm_up=0)
+                rows.append(msgspec.structs.replace(row, steps_a_run=runs))
             if batch == _MEMORY_BATCH:
                 memory["c-client"] = max(float(one_process["peak_rss_mib"]) for one_process in printed)
     return rows, memory
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Machine:
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in ("ai-edge-litert", "tensorflow", "numpy")},
-    }
-
-
-def plot_figures(figures: Mapping[str, Any], path: Path) -> None:
-    """Draws the train step by batch size, one line a runtime, with the arithmetic limit, as a picture file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    lines: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for row in figures["train_step_ms"]:
-        lines.setdefault((row["runtime"], row["threads"]), []).append((row["batch"], row["p50"]))
-    for (runtime, threads), points in lines.items():
-        plural = "s" if threads > 1 else ""
-        axes.plot(*zip(*sorted(points)), marker="o", markersize=3, label=f"{runtime}, {threads} thread{plural}")
-    limit = [(int(batch), ms) for batch, ms in figures["arithmetic_limit_ms"].items()]
-    axes.plot(*zip(*sorted(limit)), "k:", label="arithmetic limit, 1 thread")
-    estimates = figures["phone_estimates"]["train_step"]
-    sizes = [row["batch"] for row in estimates]
-    for name, colour in (("low", "tab:red"), ("mid", "tab:orange"), ("high", "tab:olive")):
-        low, high = zip(*(row["tiers_ms"][name] for row in estimates))
-        axes.fill_between(sizes, low, high, color=colour, alpha=0.2, label=f"{name} phones, estimated")
-    axes.set(xscale="log", yscale="log", xlabel="sentences a train step", ylabel="median milliseconds")
-    axes.set_xticks([b for b, _ in sorted(limit)], [str(b) for b, _ in sorted(limit)])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    axes.set_title(f"A train step on {figures['machine']['cpu']}", fontsize=10)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-
-
-def table_lines(figures: Mapping[str, Any]) -> list[str]:
-    """The figures as lines for people."""
-    lines = [f"{'train step, ms':28} threads  batch     p50     p90     p99   runs   of the limit"]
-    limits = figures["arithmetic_limit_ms"]
-    for row in figures["train_step_ms"]:
-        share = f"{limits[str(row['batch'])] / row['p50']:6.0%}" if row["threads"] == 1 else ""
-        lines.append(
-            f"{row['runtime']:28} {row['threads']:7} {row['batch']:6} {row['p50']:7.2f} {row['p90']:7.2f} "
-            f"{row['p99']:7.2f} {row['runs']:6} {share:>14}"
-        )
-    lines.append("LiteRT's median over TensorFlow's (plain; with the model's own gradient)")
-    for row in figures["ratio_to_tensorflow"]:
-        lines.append(
-            f"  batch {row['batch']:3}, {row['threads']} threads: {row['plain']:.2f}; {row['own_gradient']:.2f}"
-        )
-    for row in figures["key_stroke_ms"]:
-        lines.append(
-            f"key stroke, {row['model']}, {row['threads']} threads: {row['p50']:.3f} ms, p99 {row['p99']:.3f} ms"
-        )
-    for file, ms in figures["load_ms_by_file"].items():
-        lines.append(f"load {file}: {ms:.1f} ms")
-    for client, mib in figures["peak_rss_mib_by_client"].items():
-        lines.append(f"peak memory while training at batch {figures['memory_batch']}, {client}: {mib:.1f} MiB")
-    for name, count in figures["bytes"].items():
-        lines.append(f"{name}: {count:,} bytes")
-    lines += estimate_lines(figures["phone_estimates"]["train_step"])
-    machine = figures["machine"]
-    lines.append(
-        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_average']:.1f}, "
-        f"{figures['gemm_gflops']:.0f} GFLOP/s on one; medians of runs that take turns, on this machine, not on a phone"
+    return Machine(
+        cpu=cpu,
+        cores=len(os.sched_getaffinity(0)),
+        load_average=os.getloadavg()[0],
+        python=platform.python_version(),
+        litert=metadata.version("ai-edge-litert"),
+        tensorflow=metadata.version("tensorflow"),
+        numpy=metadata.version("numpy"),
     )
-    return lines

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from edge.fleet import profiles
 from edge.fleet.profiles import Devices
+from edge.on_device.figures import StepEstimate
 from models.weights import ModelSize, train_step_flops
 
 _MEASURED_SIZE, _MEASURED_WORDS = ModelSize(10_000, 96, 670), 10  # of the device table's seconds
@@ -18,7 +18,7 @@ SOURCE = (
 )
 
 
-def estimate_train_steps(size: ModelSize, time: int, batches: Sequence[int]) -> list[dict[str, Any]]:
+def estimate_train_steps(size: ModelSize, time: int, batches: Sequence[int]) -> list[StepEstimate]:
     """Milliseconds of a train step on phones, a row a batch size.
 
     `tiers_ms` gives for low, mid and high the [least, most] among the listed phones of the tier, without the fastest
@@ -31,7 +31,7 @@ def estimate_train_steps(size: ModelSize, time: int, batches: Sequence[int]) -> 
       batches: sentences a step.
 
     >>> row = estimate_train_steps(ModelSize(10_000, 96, 670), 10, [10])[0]
-    >>> [round(ms) for ms in row["tiers_ms"]["mid"]], round(row["phones_ms"]["p50"])
+    >>> [round(ms) for ms in row.tiers_ms["mid"]], round(row.phones_ms["p50"])
     ([1058, 1613], 1371)
     """
     percents = np.arange(5, 96)
@@ -41,21 +41,21 @@ def estimate_train_steps(size: ModelSize, time: int, batches: Sequence[int]) -> 
         scale = train_step_flops(size, time, 1) / train_step_flops(_MEASURED_SIZE, _MEASURED_WORDS, 1)
         ms = 1e3 * scale * profiles.train_s(phones, 1, batch)
         tiers = {
-            name: [float(ms[phones.tier == code].min()), float(ms[phones.tier == code].max())]
+            name: (float(ms[phones.tier == code].min()), float(ms[phones.tier == code].max()))
             for code, name in enumerate(profiles.TIERS)
         }
         spread = {f"p{p}": float(ms[percents == p][0]) for p in (10, 50, 90)}
-        rows.append({"batch": batch, "tiers_ms": tiers, "phones_ms": spread})
+        rows.append(StepEstimate(batch, tiers, spread))
     return rows
 
 
-def estimate_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+def estimate_lines(rows: Sequence[StepEstimate]) -> list[str]:
     """The estimates as lines for people."""
     lines = ["train step on phones, seconds, least to most of a tier's phones (10 % to 90 % of all)"]
     for row in rows:
-        tiers = ", ".join(f"{name} {low / 1e3:.2g}-{high / 1e3:.2g}" for name, (low, high) in row["tiers_ms"].items())
-        spread = row["phones_ms"]
-        lines.append(f"  batch {row['batch']:3}: {tiers} ({spread['p10'] / 1e3:.2g}-{spread['p90'] / 1e3:.2g})")
+        tiers = ", ".join(f"{name} {low / 1e3:.2g}-{high / 1e3:.2g}" for name, (low, high) in row.tiers_ms.items())
+        spread = row.phones_ms
+        lines.append(f"  batch {row.batch:3}: {tiers} ({spread['p10'] / 1e3:.2g}-{spread['p90'] / 1e3:.2g})")
     return [*lines, f"  {SOURCE}"]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -22,6 +23,17 @@ from models.tokeniser import split_sentences
 from models.weights import ModelSize, Weights, weights_from_bytes
 
 
+@dataclass(frozen=True)
+class DeviceUpdate:
+    """What a device's part of a round came to."""
+
+    num_examples: int  # sentences, all epochs
+    num_tokens: int
+    loss_nats_per_token: float
+    update_norm: float  # L2, over all weights
+    bytes: int  # of the update's file
+
+
 def train_on_device(
     bundle: Path,
     data: Path,
@@ -32,7 +44,7 @@ def train_on_device(
     weights_path: Optional[Path] = None,
     seed: Optional[int] = None,
     save_batches: Optional[Path] = None,
-) -> dict[str, Any]:
+) -> DeviceUpdate:
     """The figures of `fedkeys device-update`; writes the update to `out`.
 
     Args:
@@ -71,13 +83,13 @@ def train_on_device(
         if not result["is_finite"]:
             raise DeviceDataError(f"training on {data} went to a number that is not finite: lower the learning rate")
         write_update(out, result, weights)
-    return {
-        "num_examples": int(result["num_examples"]),
-        "num_tokens": int(result["num_tokens"]),
-        "loss_nats_per_token": float(result["loss_sum"]) / max(1, int(result["num_tokens"])),
-        "update_norm": float(np.sqrt(sum(float(np.vdot(d, d)) for d in result["delta"]))),
-        "bytes": out.stat().st_size,
-    }
+    return DeviceUpdate(
+        num_examples=result["num_examples"],
+        num_tokens=result["num_tokens"],
+        loss_nats_per_token=result["loss_sum"] / max(1, result["num_tokens"]),
+        update_norm=float(np.sqrt(sum(float(np.vdot(d, d)) for d in result["delta"]))),
+        bytes=out.stat().st_size,
+    )
 
 
 def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[int]) -> Batches:

@@ -2,20 +2,20 @@
 
     python -m edge.on_device.worker BUNDLE THREADS litert|tensorflow
 
-A process of LiteRT imports no TensorFlow, so that its peak memory is LiteRT's; a process of TensorFlow has so many
-threads and no more. Requests: {"do": name, ...} with a name from _Litert or _Tensorflow, and its arguments.
+A process of LiteRT imports no TensorFlow, so that its peak memory is LiteRT's; a process of TensorFlow has
+THREADS threads and no more. A request is a Request, an answer an Answer.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, Union
 
+import msgspec
 import numpy as np
 
 from edge.bundle.manifest import Manifest, read_manifest
@@ -23,8 +23,28 @@ from edge.clients.litert import TrainableModel, build_interpreter
 from edge.export.tflite import TRAIN_FILE
 from models.vocabulary import NUM_SPECIAL
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 LEARNING_RATE = 0.01
 _GEMM_SIZE = 1536
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do, and with what: each `do` reads the fields that it needs."""
+
+    do: Literal["train", "loss", "key_stroke", "load", "gemm", "peak_rss_mib"]
+    batch: int = 0  # sentences
+    step: str = ""  # TensorFlow's gradient: "plain" or "own"
+    file: str = ""  # of the bundle
+    runs: int = 1
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds of each run, or one figure."""
+
+    times_ms: list[float] = []
+    value: float = 0.0
 
 
 def dense_batch(vocabulary_size: int, time_steps: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,8 +55,8 @@ def dense_batch(vocabulary_size: int, time_steps: int, batch: int) -> tuple[np.n
     return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), mask
 
 
-def _timed(function: Callable[[], Any], runs: int) -> list[float]:
-    """Milliseconds of each of so many calls."""
+def _timed(function: Callable[[], object], runs: int) -> list[float]:
+    """Milliseconds of each of `runs` calls."""
     times = []
     for _ in range(runs):
         started = time.perf_counter()
@@ -49,8 +69,8 @@ def _square() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((_GEMM_SIZE, _GEMM_SIZE)).astype(np.float32)
 
 
-def _gemm_flops(product: Callable[[], Any], runs: int) -> float:
-    """FLOP/s of the best of so many products of two square matrices."""
+def _gemm_flops(product: Callable[[], object], runs: int) -> float:
+    """FLOP/s of the best of `runs` products of two square matrices."""
     return 2.0 * _GEMM_SIZE**3 / (min(_timed(product, runs)) / 1e3)
 
 
@@ -62,27 +82,30 @@ class _Litert:
         self._trainable = TrainableModel((bundle / TRAIN_FILE).read_bytes(), num_threads=threads)
         self._start = self._trainable.get_weights()
 
-    def train(self, batch: int, runs: int) -> list[float]:
+    def answer(self, request: Request) -> Answer:
+        """What the request asks for."""
+        if request.do == "train":
+            return Answer(times_ms=self._train(request.batch, request.runs))
+        if request.do == "loss":
+            return Answer(value=self._loss(request.batch))
+        if request.do == "key_stroke":
+            return Answer(times_ms=_timed(self._open(request.file), request.runs + 20)[20:])  # warm
+        if request.do == "load":  # from the file to its first prediction
+            return Answer(times_ms=_timed(lambda: self._open(request.file)(), request.runs))
+        return Answer(value=self._gemm(request.runs))
+
+    def _train(self, batch: int, runs: int) -> list[float]:
         """Milliseconds of train steps."""
         data = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
         return _timed(lambda: self._trainable.train_step(*data, LEARNING_RATE), runs)
 
-    def loss(self, batch: int) -> float:
+    def _loss(self, batch: int) -> float:
         """Loss of the first step at this batch size, to compare with others'."""
         self._trainable.set_weights(self._start)
         data = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
         return self._trainable.train_step(*data, LEARNING_RATE)[0]
 
-    def key_stroke(self, file: str, runs: int) -> list[float]:
-        """Milliseconds of key strokes, warm."""
-        infer = self._open(file)
-        return _timed(infer, runs + 20)[20:]
-
-    def load(self, file: str, runs: int) -> list[float]:
-        """Milliseconds from the file to its first prediction."""
-        return _timed(lambda: self._open(file)(), runs)
-
-    def _open(self, file: str) -> Callable[[], Any]:
+    def _open(self, file: str) -> Callable[[], object]:
         infer = build_interpreter((self._bundle / file).read_bytes(), "litert", self._threads)
         runner = infer.get_signature_runner("infer")
         token = np.array([NUM_SPECIAL], np.int32)
@@ -90,7 +113,8 @@ class _Litert:
         cell = np.zeros((1, self._model.num_cells), np.float32)
         return lambda: runner(token=token, hidden=hidden, cell=cell)
 
-    def gemm(self, runs: int) -> float:
+    @staticmethod
+    def _gemm(runs: int) -> float:
         """FLOP/s of NumPy's matrix product."""
         square = _square()
         return _gemm_flops(lambda: square @ square, runs)
@@ -132,25 +156,34 @@ class _Tensorflow:
 
         self._steps = {"plain": tf.function(plain), "own": tf.function(own)}
 
-    def train(self, batch: int, runs: int, step: str) -> list[float]:
+    def answer(self, request: Request) -> Answer:
+        """What the request asks for; key strokes and loads are LiteRT's only."""
+        if request.do == "train":
+            return Answer(times_ms=self._train(request.batch, request.runs, request.step))
+        if request.do == "loss":
+            return Answer(value=self._loss(request.batch, request.step))
+        return Answer(value=self._gemm(request.runs))
+
+    def _train(self, batch: int, runs: int, step: str) -> list[float]:
         """Milliseconds of train steps."""
         data = self._data(batch)
         return _timed(lambda: self._steps[step](*data).numpy(), runs)
 
-    def loss(self, batch: int, step: str) -> float:
+    def _loss(self, batch: int, step: str) -> float:
         """Loss of the first step at this batch size."""
         for variable, value in zip(self._weights, self._start):
             variable.assign(value)
         return float(self._steps[step](*self._data(batch)))
 
-    def gemm(self, runs: int) -> float:
+    @staticmethod
+    def _gemm(runs: int) -> float:
         """FLOP/s of TensorFlow's matrix product."""
         import tensorflow as tf
 
         square = tf.constant(_square())
         return _gemm_flops(lambda: tf.matmul(square, square).numpy(), runs)
 
-    def _data(self, batch: int) -> tuple:
+    def _data(self, batch: int) -> tuple[tf.Tensor, ...]:
         import tensorflow as tf
 
         arrays = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
@@ -171,13 +204,15 @@ def main(bundle: str, threads: str, kind: str) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not come between the answers
     manifest, _ = read_manifest(Path(bundle))
-    build = {"litert": _Litert, "tensorflow": _Tensorflow}[kind]
-    worker: Any = build(Path(bundle), manifest, int(threads))
+    builds: dict[str, Callable[[Path, Manifest, int], Union[_Litert, _Tensorflow]]] = {
+        "litert": _Litert,
+        "tensorflow": _Tensorflow,
+    }
+    worker = builds[kind](Path(bundle), manifest, int(threads))
     for line in sys.stdin:
-        request = json.loads(line)
-        name = request.pop("do")
-        answer = peak_rss_mib() if name == "peak_rss_mib" else getattr(worker, name)(**request)
-        print(json.dumps(answer), file=out, flush=True)
+        request = msgspec.json.decode(line, type=Request)
+        answer = Answer(value=peak_rss_mib()) if request.do == "peak_rss_mib" else worker.answer(request)
+        print(msgspec.json.encode(answer).decode(), file=out, flush=True)
 
 
 if __name__ == "__main__":

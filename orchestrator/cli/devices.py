@@ -72,8 +72,8 @@ def device_update(
         save_batches=save_batches,
     )
     line = (
-        f"{figures['num_examples']} sentences, {figures['num_tokens']} tokens, "
-        f"{figures['loss_nats_per_token']:.3f} nats per token; wrote {out} ({figures['bytes']:,} bytes)"
+        f"{figures.num_examples} sentences, {figures.num_tokens} tokens, "
+        f"{figures.loss_nats_per_token:.3f} nats per token; wrote {out} ({figures.bytes:,} bytes)"
     )
     return Output(figures, partial(say, line))
 

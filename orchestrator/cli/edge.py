@@ -159,7 +159,8 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
       fedkeys benchmark bundle --batch 8 --batch 16 --plot times.png
     """
     from edge.bundle.manifest import read_manifest
-    from edge.on_device.benchmark import benchmark_bundle, plot_figures, table_lines
+    from edge.on_device.benchmark import benchmark_bundle
+    from edge.on_device.display import plot_figures, table_lines
     from orchestrator.encoding import Encoder
 
     size = read_manifest(bundle)[0].model.size

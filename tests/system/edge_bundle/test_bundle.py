@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from edge.bundle.manifest import read_manifest
 from edge.bundle.verification import verify_bundle
-from edge.clients.files import BATCHES_MAGIC, read_updates
+from edge.clients.files import BATCHES_MAGIC, read_update
 from edge.clients.litert import TrainableModel
 from edge.errors import BundleError, EdgeError
 from edge.export.flatbuffer import custom_ops, ops_of
@@ -332,13 +332,13 @@ def test_a_device_makes_its_update(exported, run, text_of_one, client, tmp_path)
     assert kept.read_bytes().startswith(BATCHES_MAGIC)
     assert printed["num_examples"] == 40
     weights = run.load_checkpoint().model
-    update = next(read_updates([out], weights))
+    update = read_update(out, weights)
     assert (update["num_examples"], update["num_tokens"]) == (printed["num_examples"], printed["num_tokens"])
     # The same from the kept batches, and from weights that came beside the bundle.
     (tmp_path / "weights").write_bytes(weights_to_bytes(weights))
     again = fedkeys(*args[:3], kept, *args[4:], "--weights", tmp_path / "weights")
     assert again == printed
-    for mine, theirs in zip(next(read_updates([out], weights))["delta"], update["delta"]):
+    for mine, theirs in zip(read_update(out, weights)["delta"], update["delta"]):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -350,7 +350,7 @@ def test_python_and_c_make_the_same_update(exported, run, text_of_one, tmp_path)
     for client in ("python", "c"):
         fedkeys("device-update", exported[0], "--data", text_of_one, "--out", tmp_path / client, "--client", client,
                 "--seed", 5)  # fmt: skip
-    mine, theirs = read_updates([tmp_path / "python", tmp_path / "c"], run.load_checkpoint().model)
+    mine, theirs = (read_update(tmp_path / name, run.load_checkpoint().model) for name in ("python", "c"))
     for a, b in zip(mine["delta"], theirs["delta"]):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -395,7 +395,7 @@ def test_a_round_takes_updates_that_devices_wrote(exported, run, text_of_one, tm
 
     def train_clients(weights, learning_rate, seed, batches):
         # In a round over a network the batches stay on the devices; here they only count the members at work.
-        return (update for _, update in zip(batches, read_updates(paths, weights)))
+        return (read_update(path, weights) for _, path in zip(batches, paths))
 
     from models.batches import build_batches
 
@@ -414,7 +414,7 @@ def test_a_round_takes_updates_that_devices_wrote(exported, run, text_of_one, tm
         seed=0, client_learning_rate=0.5, server_learning_rate=1.0, stopwatch=WallClock(),
     )  # fmt: skip
     assert report.survivors == cohort.members
-    updates = list(read_updates(paths, weights))
+    updates = [read_update(path, weights) for path in paths]
     total = sum(update["num_tokens"] for update in updates)
     assert report.metrics["num_tokens"] == total
     for place, (after, before) in enumerate(zip(state.weights, weights)):

@@ -122,4 +122,4 @@ def test_an_update_of_other_weights_is_refused(weights, tmp_path):
     device_files.write_update(path, result_of(weights), weights)
     others = (weights[0] + 1e-6, *weights[1:])
     with pytest.raises(DeviceDataError, match="began at other weights"):
-        next(device_files.read_updates([path], others))
+        device_files.read_update(path, others)

@@ -88,12 +88,12 @@ def test_estimates_for_phones_are_ranges_around_the_measured_phones_and_name_the
     rows = estimate_train_steps(size, 10, [5, 10, 50])
     table = profiles.load_device_table()["anchors"]
     for row in rows:
-        place = table["batch_sizes"].index(row["batch"])
+        place = table["batch_sizes"].index(row.batch)
         for phone in table["phones"]:
-            low, high = row["tiers_ms"][phone["tier"]]
+            low, high = row.tiers_ms[phone["tier"]]
             assert low < 1e3 * phone["step_s"][place] < high
-        assert row["phones_ms"]["p10"] < row["phones_ms"]["p50"] < row["phones_ms"]["p90"]
-    twice = estimate_train_steps(size, 20, [10])[0]["phones_ms"]["p50"]
-    assert twice == pytest.approx(2 * rows[1]["phones_ms"]["p50"])
+        assert row.phones_ms["p10"] < row.phones_ms["p50"] < row.phones_ms["p90"]
+    twice = estimate_train_steps(size, 20, [10])[0].phones_ms["p50"]
+    assert twice == pytest.approx(2 * rows[1].phones_ms["p50"])
     assert "estimated" in estimate_lines(rows)[-1]
     assert "FLASH" in estimate_lines(rows)[-1]
