@@ -1,8 +1,8 @@
-"""The seam where a cohort's encoded updates become one sum: the Aggregator protocol and the plain sum.
+"""Turns a cohort's encoded updates into one sum: the Aggregator protocol and the plain sum.
 
 Every aggregator sums the same encoded integers modulo 2**32, so that for the same cohort and the same drop-outs each
-gives the same total, bit for bit. Vectors come in one at a time and in the cohort's order: an aggregator must not hold
-them all.
+gives the same total, bit for bit. Vectors come in one at a time and in the cohort's order, so that an aggregator need
+not hold them all.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from models.corpus import ClientId
 from orchestrator.errors import BelowThreshold
 
-Vector = NDArray[np.uint32]  # [dim + 1], modulo 2**32; the last slot is the weight
+Vector = NDArray[np.uint32]  # [num_slots], modulo 2**32; the last slot is the weight
 
 
 class DropStage(enum.Enum):
-    """The last stage before which a client is gone; drop-outs are data, not errors."""
+    """The stage before which a client has vanished; drop-outs are data, not errors."""
 
     NONE = "none"
     BEFORE_SHARES = "before_shares"
@@ -43,7 +43,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a protocol stage costs one role; for `per_client` the mean over the clients that took part."""
+    """The cost of a protocol stage for one role; in `per_client`, the mean over the clients that took part."""
 
     bytes_up: float = 0.0
     bytes_down: float = 0.0
@@ -52,7 +52,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class CostLedger:
-    """The bill of one aggregation, by role and stage. `server` and `decryptor` are totals of the round."""
+    """The costs of one aggregation, by role and stage; those of `server` and `decryptor` are totals of the round."""
 
     per_client: Mapping[str, StageCost] = field(default_factory=dict)
     server: Mapping[str, StageCost] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class CostLedger:
 
 @dataclass(frozen=True)
 class AggregateResult:
-    """The sum of the survivors' vectors, modulo 2**32, and what it cost."""
+    """The sum of the survivors' vectors, modulo 2**32, and its cost."""
 
     total: Vector
     survivors: tuple[ClientId, ...]
@@ -88,12 +88,12 @@ class Aggregator(Protocol):
         cohort: Cohort,
         drops: Mapping[ClientId, DropStage],
     ) -> AggregateResult:
-        """The sum over the survivors.
+        """Returns the sum over the survivors.
 
         Args:
-          vectors: (client, uint32 [dim + 1]) of every member that gets as far as computing one, in cohort order.
-          cohort: who was selected.
-          drops: members that vanish, and when; absent means NONE.
+          vectors: (client, uint32 [num_slots]) of each member that gets as far as computing one, in the cohort's order.
+          cohort: the clients that were selected.
+          drops: the members that vanish, and when; a member that is not in it stays.
 
         Raises:
           BelowThreshold: fewer than cohort.min_survivors vectors can be summed.
@@ -102,7 +102,7 @@ class Aggregator(Protocol):
 
 
 class PlainSum:
-    """Adds the vectors in the clear: the server sees each one. The baseline that the secure sums must equal."""
+    """Adds the vectors in the clear, so that the server sees each one; the secure sums must equal its total."""
 
     name = "plain"
 
@@ -138,10 +138,10 @@ class PlainSum:
 
 
 def require_survivors(survivors: Sequence[ClientId], cohort: Cohort) -> None:
-    """Fails closed when too few vectors are left to hide in.
+    """Passes if enough vectors are left to hide in.
 
     Raises:
-      BelowThreshold: the round must be abandoned.
+      BelowThreshold: fewer are left than the cohort's minimum, so that the round must be abandoned.
     """
     needed = max(1, cohort.min_survivors)
     if len(survivors) < needed:

@@ -284,8 +284,7 @@ def _round_stochastically(
 ) -> None:
     """Writes scale * flat to the int32 `out`, rounded up with the probability of the fraction, else down.
 
-    The random number is compared with the fraction and never added to the coordinate: in float32 the sum of a large
-    coordinate and a random number would round, and so be biased.
+    The random number is compared with the fraction, not added to the coordinate: a float32 sum would round with a bias.
     """
     factor = np.float32(scale)
     uniform = np.empty(_BLOCK, np.float32)

@@ -1,13 +1,13 @@
-"""What orchestrator raises at a user's mistake or to stop a run, each with a message of one line.
+"""The errors that orchestrator raises at a user's mistake or to stop a run, each with a message of one line.
 
 OrchestratorError             exit code 2: bad input or configuration
 ├── ConfigError               a setting is unknown, of the wrong type, out of range or contradicts another
 ├── RunFolderError            a run folder is missing, in use, damaged or of another schema
-├── FairnessError             groups that can't be read, or name people whom the text has not
-├── VocabularyDiscoveryError  a word list can't be found from these settings
-├── BelowThreshold            exit code 3: fewer clients are left in a round than it needs
-├── Diverged                  exit code 3: the model's weights are not finite any more
-└── PrivacyStop               exit code 3: a privacy rule forbids to go on
+├── FairnessError             the groups can't be read, or name people who are not in the text
+├── VocabularyDiscoveryError  these settings can't find a word list
+├── BelowThreshold            exit code 3: a round has fewer clients left than it needs
+├── Diverged                  exit code 3: the model's weights are no longer finite
+└── PrivacyStop               exit code 3: a privacy rule forbids the next step
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ class RunFolderError(OrchestratorError):
 
 
 class FairnessError(OrchestratorError):
-    """Groups that can't be read, or name people whom the text has not."""
+    """The groups can't be read, or name people who are not in the text."""
 
 
 class VocabularyDiscoveryError(OrchestratorError):
-    """A word list can't be found from these settings."""
+    """These settings can't find a word list."""
 
 
 class BelowThreshold(OrchestratorError):
-    """Fewer clients are left in a round than it needs."""
+    """A round has fewer clients left than it needs."""
 
     exit_code = 3
 
 
 class Diverged(OrchestratorError):
-    """The model's weights are not finite any more."""
+    """The model's weights are no longer finite."""
 
     exit_code = 3
 
 
 class PrivacyStop(OrchestratorError):
-    """A privacy rule forbids to go on."""
+    """A privacy rule forbids the next step."""
 
     exit_code = 3

@@ -1,6 +1,6 @@
-"""Where the simulation's randomness comes from: one generator for each purpose, round and client.
+"""Makes the simulation's randomness: one generator for each purpose, round and client.
 
-Nothing here may make a key, a mask or released noise: those come from the operating system.
+Nothing here may make a key, a mask or released noise: their randomness comes from the operating system.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from models.corpus import ClientId
 
 
 class Purpose(enum.IntEnum):
-    """What a generator is for; numbers are part of a run's identity and never reused."""
+    """What a generator is for. The numbers are part of a run's identity, so that no number may be used again."""
 
     INITIAL_WEIGHTS = 0
     COHORT = 1
     BATCHES = 2
     ROUNDING = 3
     FAULTS = 4
-    ROTATION = 5
     DROPOUT = 6  # 5 was the seed of a rotation that is gone
     TURNS = 7  # who may take part in which rounds, under differential privacy
     PHRASES = 15  # secret phrases: which words, and who types them
@@ -34,7 +33,7 @@ class Purpose(enum.IntEnum):
 def seed_sequence(
     seed: int, purpose: Purpose, round_num: int = 0, client_id: Optional[ClientId] = None
 ) -> np.random.SeedSequence:
-    """The seed sequence of one purpose, round and client; equal for equal arguments on every machine."""
+    """Returns the seed sequence of one purpose, round and client; equal arguments give equal seeds on every machine."""
     client = 0
     if client_id is not None:
         client = int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8], "little")
@@ -44,10 +43,10 @@ def seed_sequence(
 def simulation_rng(
     seed: int, purpose: Purpose, round_num: int = 0, client_id: Optional[ClientId] = None
 ) -> np.random.Generator:
-    """A generator seeded by seed_sequence."""
+    """Returns a generator that is seeded by seed_sequence."""
     return np.random.default_rng(seed_sequence(seed, purpose, round_num, client_id))
 
 
 def dropout_seed(seed: int, round_num: int) -> int:
-    """The seed, an int32, that the clients of a round share for what they drop out."""
+    """Returns the seed, an int32, of the neurons that all clients of a round drop out."""
     return int(seed_sequence(seed, Purpose.DROPOUT, round_num).generate_state(1)[0]) >> 1

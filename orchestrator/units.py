@@ -1,4 +1,4 @@
-"""Seconds, bytes and shares as people read them."""
+"""Writes seconds, bytes and shares as people read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Optional
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds in words.
+    """Returns seconds in seconds, minutes or hours, with their units.
 
     >>> duration_text(7.25), duration_text(431), duration_text(6600)
     ('7.25 s', '7 min 11 s', '1 h 50 min')
@@ -18,7 +18,7 @@ def duration_text(seconds: float) -> str:
 
 
 def size_text(num_bytes: float) -> str:
-    """Bytes in decimal units, three digits.
+    """Returns bytes in decimal units, with three digits.
 
     >>> size_text(0), size_text(1_761_828), size_text(31_700_000_000)
     ('0 B', '1.76 MB', '31.7 GB')
@@ -31,7 +31,7 @@ def size_text(num_bytes: float) -> str:
 
 
 def points_text(share: float) -> str:
-    """A difference of shares in percentage points, with its sign.
+    """Returns a difference of shares in percentage points, with its sign.
 
     >>> points_text(-0.00512), points_text(0.2)
     ('−0.51', '+20.00')
@@ -40,7 +40,7 @@ def points_text(share: float) -> str:
 
 
 def percent_text(share: Optional[float]) -> str:
-    """A share in percent; nothing for None.
+    """Returns a share in percent, or nothing for None.
 
     >>> percent_text(0.1894)
     '18.94%'
@@ -49,7 +49,7 @@ def percent_text(share: Optional[float]) -> str:
 
 
 def interval_text(interval: Optional[tuple[float, float]]) -> str:
-    """An interval of shares in percent; nothing for None.
+    """Returns an interval of shares in percent, or nothing for None.
 
     >>> interval_text((0.18, 0.2))
     '18.00% to 20.00%'

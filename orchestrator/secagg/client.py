@@ -1,9 +1,7 @@
-"""A client's half of one session: it masks its vector and helps to unmask the sum, but never one client's
-vector.
+"""A client's half of one session: it masks its vector and helps to unmask the sum, but never one client's vector.
 
-Each method takes the server's next message and returns the answer. Anything else is refused (see
-refusals.py), and a refusal ends the session for this client: its secrets are forgotten, and it can only be
-invited to another one.
+Each method takes the server's next message and returns the answer. The client refuses every other message (see
+refusals.py). A refusal ends the session for this client: it forgets its secrets, and can only join another session.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ M = TypeVar("M", bound=messages.Message)
 
 
 class ClientState(enum.Enum):
-    """What the client waits for."""
+    """The message that the client waits for."""
 
     INVITATION = "an invitation"
     ROSTER = "the roster"
@@ -43,7 +41,7 @@ class ClientState(enum.Enum):
 
 
 class _Neighbour(NamedTuple):
-    """What a client keeps of a neighbour; it holds a secret, so it never shows itself."""
+    """What a client keeps of a neighbour; its repr shows nothing, since one field is secret."""
 
     identity: bytes
     channel_key: bytes
@@ -57,13 +55,13 @@ class Client:
     """One client in one session.
 
     Args:
-      identity: its long-term key, enrolled beforehand.
+      identity: the client's long-term key, enrolled beforehand.
       enrolled: the identities that may take part, as public keys of 32 bytes.
-      policy: what this client insists on, whatever the server says.
-      seen_sessions: of this device; the caller keeps it from session to session, the client adds to it.
-      agreed: what all clients of the session must have been told alike, such as a digest of the weights they train;
-        clients that were told otherwise share no masks. Else a server could send weights that give a zero update to
-        all but one, whose update is then the sum.
+      policy: what this client insists on, whatever the server asks for.
+      seen_sessions: the sessions that this device has joined; the caller keeps the set, the client adds to it.
+      agreed: what all clients of the session must have heard, such as a digest of the weights that they train;
+        clients with different values share no masks. Otherwise a server could send all clients but one weights that
+        give a zero update, and the sum would be that one client's update.
     """
 
     def __init__(
@@ -135,12 +133,12 @@ class Client:
     def mask(self, wire: bytes, vector: NDArray[np.uint32]) -> bytes:
         """r2: the MaskedVector that answers a Delivery.
 
-        A share that does not open counts as withheld: this client then can't help to recover that neighbour,
-        but masks with it all the same, so that a neighbour that lies harms itself only.
+        The client treats a share that it can't decrypt as missing: it can't help to recover that neighbour, but still
+        masks with it, so that a neighbour that lies harms itself only.
 
         Raises:
           SharesRefused: see refusals.checked_senders.
-          TooFewPeers: fewer shares open than the threshold.
+          TooFewPeers: the client can decrypt fewer shares than the threshold.
           ValueError: the vector is not uint32 of the session's length.
         """
         with self._step(ClientState.DELIVERY, then=ClientState.SURVIVORS):

@@ -1,7 +1,7 @@
-"""What the secure aggregation raises. No message ever holds a key, a share, a seed or a vector.
+"""The errors of secure aggregation. No message ever holds a key, a share, a seed or a vector.
 
-SecAggError (an OrchestratorError)   exit code 3: the protocol stopped rather than go on unsafely
-├── WireError                        bytes that are no message of this protocol and version
+SecAggError (an OrchestratorError)   exit code 3: the protocol stopped because going on would be unsafe
+├── WireError                        the bytes are no message of this protocol and version
 ├── UnexpectedMessage                a message that is not the next legal one, or is meant for someone else
 ├── ServerRefused                    a client stops here: going on could expose its update
 │   ├── SessionReplayed              the client has been in this session before
@@ -9,13 +9,13 @@ SecAggError (an OrchestratorError)   exit code 3: the protocol stopped rather th
 │   ├── RosterRefused                a neighbour's keys are forged, repeated or unknown
 │   ├── SharesRefused                shares from someone who is not a neighbour
 │   ├── SurvivorsRefused             survivors without the client itself, or with peers that never shared
-│   ├── SplitView                    peers did not sign the survivors that this client was told
+│   ├── SplitView                    peers did not sign the survivors that this client received
 │   ├── AliveAndDead                 the server asks for both secrets of one peer, or for the wrong one
 │   └── TooFewPeers                  fewer peers than the threshold; also happens to an honest server
 ├── ClientRefused                    the server goes on without this client
 └── RecoveryFailed                   a secret that the total needs cannot be recovered from the shares
 
-Too few clients for the round as a whole is orchestrator.errors.BelowThreshold, and RecoveryFailed is one too: a client
+A round with too few clients raises orchestrator.errors.BelowThreshold. RecoveryFailed is a BelowThreshold, too: a client
 that deals false shares must cost a round and not the run.
 """
 
@@ -25,13 +25,13 @@ from orchestrator.errors import BelowThreshold, OrchestratorError
 
 
 class SecAggError(OrchestratorError):
-    """The root: the protocol stopped rather than go on unsafely."""
+    """The root: the protocol stopped because going on would be unsafe."""
 
     exit_code = 3
 
 
 class WireError(SecAggError):
-    """Bytes that are no message of this protocol and version."""
+    """The bytes are no message of this protocol and version."""
 
 
 class UnexpectedMessage(SecAggError):
@@ -63,7 +63,7 @@ class SurvivorsRefused(ServerRefused):
 
 
 class SplitView(ServerRefused):
-    """Peers did not sign the survivors that this client was told."""
+    """Peers did not sign the survivors that this client received."""
 
 
 class AliveAndDead(ServerRefused):
@@ -82,7 +82,8 @@ class RecoveryFailed(SecAggError, BelowThreshold):
     """A secret that the total needs cannot be recovered from the shares: the round is abandoned.
 
     Attributes:
-      owner: the number of the client that dealt them. Shares that holders changed never come so far: it is to blame.
+      owner: the number of the client that dealt the shares. It is to blame, since shares that holders changed are
+        refused before.
     """
 
     def __init__(self, owner: int, what: str):

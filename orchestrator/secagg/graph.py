@@ -1,10 +1,9 @@
-"""Who masks with whom: the degree and the threshold that a cohort needs, and the random graph itself.
+"""Decides who masks with whom: the degree and threshold that a cohort needs, and the random graph itself.
 
-A client shares its two secrets among its neighbours only; `threshold` of them can recover one. Against a
-server that may lie about who dropped out (semi-malicious: honest until the keys are exchanged, anything
-after) the threshold must be so high that no server, with all the corrupt neighbours of a client, can gather
-threshold shares of both secrets: an honest neighbour gives one or the other, so 2 * threshold > degree +
-corrupt neighbours.
+A client shares its two secrets among its neighbours only; `threshold` of them can recover one secret. A semi-malicious
+server is honest until the keys are exchanged and may then lie about who dropped out. Against it the threshold must be
+so high that the server, helped by all the corrupt neighbours of a client, can't gather `threshold` shares of both
+secrets. An honest neighbour gives a share of one secret or the other, so 2 * threshold > degree + corrupt neighbours.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from orchestrator.secagg.errors import WeakParameters
 
 @dataclass(frozen=True)
 class Policy:
-    """What a party assumes and insists on. Clients and server each compute the parameters from their own.
+    """What a party assumes and insists on. Clients and server each compute the graph's parameters from their policies.
 
     Attributes:
-      corrupt_share: of the cohort that may collude with the server, in 0..1.
-      dropout_share: of the cohort that may vanish and the round still end.
-      security_bits: a wrong graph exposes someone with probability below 2**-security_bits.
-      correctness_bits: it fails to recover a drop-out within dropout_share with probability below
+      corrupt_share: the share of the cohort that may collude with the server, in 0..1.
+      dropout_share: the share of the cohort that may vanish without stopping the round, in 0..1.
+      security_bits: the graph exposes someone with probability below 2**-security_bits.
+      correctness_bits: the graph fails to recover from drop-outs within dropout_share with probability below
         2**-correctness_bits.
-      semi_malicious: False trusts the server to follow the protocol.
+      semi_malicious: whether the server may lie; False trusts it to follow the protocol.
       complete_up_to: cohorts up to this size use the complete graph, where nothing is left to chance.
       min_survivors: the fewest vectors that may be summed.
     """
@@ -60,16 +59,16 @@ class GraphParameters:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everyone is everyone's neighbour."""
+        """Whether all clients are each other's neighbours."""
         return self.degree == self.num_clients - 1
 
 
 @lru_cache(maxsize=256)
 def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
-    """The smallest degree and threshold that hold the policy for a cohort of num_clients.
+    """Returns the smallest degree and threshold with which a cohort of num_clients satisfies the policy.
 
     Raises:
-      WeakParameters: no graph on so few clients holds it.
+      WeakParameters: no graph on num_clients satisfies the policy.
 
     >>> graph_parameters(100, Policy())
     GraphParameters(num_clients=100, degree=99, threshold=53)
@@ -122,7 +121,7 @@ def _regular_threshold(num_clients: int, degree: int, policy: Policy) -> Optiona
 def _log_disconnected(num_clients: int, degree: int, num_gone: int) -> float:
     """The log of a bound on the probability that the honest survivors' graph falls apart.
 
-    To cut a circulant graph, degree / 2 successive clients must be gone at two places of the circle.
+    A circulant graph falls apart only if degree / 2 successive clients are gone at two places of the circle.
     """
     if degree > num_gone:
         return -math.inf
@@ -153,11 +152,9 @@ def _upper_quantile(population: int, num_marked: int, num_drawn: int, log_probab
 
 
 class Graph:
-    """A random circulant graph of the given degree on 0..num_clients-1; complete if degree is num_clients -
-    1.
+    """A random circulant graph on 0..num_clients-1; it is complete if the degree is num_clients - 1.
 
-    The circle's order is drawn by the operating system's randomness: who is whose neighbour must not be a
-    corrupt client's choice.
+    The operating system's randomness draws the circle's order, since no corrupt client may choose its neighbours.
     """
 
     def __init__(self, parameters: GraphParameters):
@@ -167,7 +164,7 @@ class Graph:
         self._degree = parameters.degree
 
     def neighbours(self, index: int) -> list[int]:
-        """The neighbours of a client, sorted."""
+        """Returns the neighbours of a client, sorted."""
         size = len(self._circle)
         if self._degree == size - 1:
             return [other for other in range(size) if other != index]

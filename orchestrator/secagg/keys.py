@@ -1,7 +1,7 @@
-"""The cryptography of the protocol, each primitive from `cryptography`: X25519, HKDF, AES-GCM, Ed25519.
+"""The cryptography of the protocol; every primitive is from `cryptography`: X25519, HKDF, AES-GCM, Ed25519.
 
-Every derived key, sealed share and signature names what it is for, the session, and the parties. So a value
-from one place, session or pair is useless in another.
+Every derived key, sealed share and signature names its purpose, its session and its parties, so that a value from one
+place, session or pair is useless in another.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SmallOrderKey(ValueError):
 
 
 def context(purpose: bytes, session: bytes, *parties: int) -> bytes:
-    """The bytes that bind a value to its purpose, its session and its parties, in order.
+    """Returns the bytes that bind a value to its purpose, its session and its parties, in order.
 
     The session is 32 bytes: its name in an advertisement, from then on messages.bound_session.
     """
@@ -40,13 +40,15 @@ def context(purpose: bytes, session: bytes, *parties: int) -> bytes:
 
 
 def derive(secret: bytes, info: bytes) -> bytes:
-    """32 bytes from a secret, by HKDF-SHA256 (RFC 5869, no salt: the secret is uniform or a Diffie-Hellman
-    value)."""
+    """Returns 32 bytes from a secret, by HKDF-SHA256 (RFC 5869) without salt.
+
+    It needs no salt, since the secret is uniform or a Diffie-Hellman value.
+    """
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
 def agree(private: X25519PrivateKey, public: bytes, info: bytes) -> bytes:
-    """The 32-byte key that two parties derive from each other's public key.
+    """Returns the 32-byte key that two parties derive from each other's public key.
 
     Raises:
       SmallOrderKey: the public key gives a shared value that anyone knows.
@@ -59,7 +61,7 @@ def agree(private: X25519PrivateKey, public: bytes, info: bytes) -> bytes:
 
 
 def is_sound(public: bytes) -> bool:
-    """Whether a public key of 32 bytes can be agreed with."""
+    """Returns whether a key can be agreed on with this public key of 32 bytes."""
     try:
         agree(X25519PrivateKey.generate(), public, b"")
     except SmallOrderKey:
@@ -68,28 +70,27 @@ def is_sound(public: bytes) -> bool:
 
 
 def pair_mask_seed(private: X25519PrivateKey, public: bytes, session: bytes, one: int, other: int) -> bytes:
-    """The seed of the mask between two clients: the same from either side."""
+    """Returns the seed of the mask between two clients; both sides get the same."""
     return agree(private, public, context(b"pair mask", session, min(one, other), max(one, other)))
 
 
 def self_mask_seed(secret: bytes, session: bytes, owner: int) -> bytes:
-    """The seed of a client's own mask."""
+    """Returns the seed of a client's own mask."""
     return derive(secret, context(b"self mask", session, owner))
 
 
 def commitment(secret: bytes, session: bytes, owner: int) -> bytes:
-    """What a client tells the server about its self-mask secret, so that a wrong recovery is noticed."""
+    """Returns a client's commitment to its self-mask secret, by which the server notices a wrong recovery."""
     return derive(secret, context(b"self mask commitment", session, owner))
 
 
 def share_tag(share: bytes, session: bytes, owner: int, holder: int) -> bytes:
-    """16 bytes by which the server tells a true share from a false one. A share is uniform, so they hide
-    it."""
+    """Returns 16 bytes by which the server recognises a true share. A share is uniform, so the tag hides it."""
     return hashlib.sha256(context(b"share tag", session, owner, holder) + share).digest()[:TAG_BYTES]
 
 
 def seal(plain: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int) -> bytes:
-    """nonce | AES-256-GCM ciphertext | tag, under a key of this sender, recipient and session alone."""
+    """Returns nonce | AES-256-GCM ciphertext | tag, under a key of this sender, recipient and session alone."""
     info = context(b"shares", session, sender, to)
     nonce = os.urandom(12)
     return nonce + AESGCM(agree(private, public, info)).encrypt(nonce, plain, info)
@@ -98,7 +99,7 @@ def seal(plain: bytes, private: X25519PrivateKey, public: bytes, session: bytes,
 def unseal(
     sealed: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int
 ) -> Optional[bytes]:
-    """What `seal` sealed, or None if the bytes were changed, or meant for another pair or session."""
+    """Returns what `seal` sealed, or None if the bytes were changed, or sealed for another pair or session."""
     info = context(b"shares", session, sender, to)
     try:
         return AESGCM(agree(private, public, info)).decrypt(sealed[:12], sealed[12:], info)
@@ -107,10 +108,10 @@ def unseal(
 
 
 def sign(identity: Ed25519PrivateKey, purpose: bytes, session: bytes, sender: int, body: bytes) -> bytes:
-    """An Ed25519 signature of 64 bytes over the purpose, session, sender and body."""
+    """Returns an Ed25519 signature of 64 bytes over the purpose, session, sender and body."""
     return identity.sign(context(purpose, session, sender) + body)
 
 
 def is_signed(signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes) -> bool:
-    """Whether the signature is of this identity over just this purpose, session, sender and body."""
+    """Returns whether this identity signed exactly this purpose, session, sender and body."""
     return signatures.is_signed(signature, identity, context(purpose, session, sender) + body)

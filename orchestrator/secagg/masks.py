@@ -1,7 +1,7 @@
-"""Masks: 32-byte seeds expanded to vectors of words by AES-128-CTR, and added modulo 2**32.
+"""Expands 32-byte seeds to masks, vectors of words, by AES-128-CTR, and adds them modulo 2**32.
 
-A seed serves one mask only. Half of it is the AES key and half the first counter block, so that an attacker
-who tries keys gains nothing from the number of masks in use.
+A seed serves one mask only. Half of the seed is the AES key and half the first counter block, so that an attacker who
+tries keys gains nothing from the number of masks in use.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Mask(NamedTuple):
 
 
 def add_masks(vector: NDArray[np.uint32], masks: Iterable[Mask], num_threads: int = 1) -> int:
-    """Adds the masks to the vector in place; returns how many there were.
+    """Adds the masks to the vector in place and returns their number.
 
-    Both AES and the addition release Python's lock, so threads share the vector's length among them.
+    AES and the addition both release Python's lock, so each thread works on a piece of the vector.
 
     Args:
       vector: uint32 [num_slots], contiguous.
       masks: may be lazy; memory does not grow with their number.
-      num_threads: pieces of the vector worked on at a time.
+      num_threads: the number of pieces of the vector.
     """
     remaining, count = iter(masks), 0
     first, *others = _pieces(vector, num_threads)

@@ -1,5 +1,4 @@
-"""The messages and their one wire form: a msgpack array [type/version, field, field, ...] in the order
-written here.
+"""The messages of secure aggregation; their fields travel in the order written here, see orchestrator/wire.py.
 
             client                                     server
                     <- Invitation             the session and its parameters
@@ -11,12 +10,11 @@ written here.
     consistency     <- Survivors              r3: whose vectors arrived
                     Consent ->                    a signature over just that
     unmask          <- UnmaskRequest          r4: the neighbours' consents, and whose shares are needed
-                    Unmasking ->                  one share of each: of the self mask if alive, of the key if
-                    dead
+                    Unmasking ->                  one share of each: of the self mask if alive, of the key if dead
 
-Lengths are part of a message's type: `decode` refuses anything else. Parties are numbered 0..num_clients-1
-by their place in the cohort. The wire is little-endian where it holds words; signatures never cover the
-wire, but bytes of fixed layout made from the fields.
+Lengths are part of a message's type: `decode` refuses all others. Parties are numbered 0..num_clients-1 by their place
+in the cohort. Words on the wire are little-endian. A signature covers bytes of fixed layout that are made from the
+fields, never the wire itself.
 """
 
 from __future__ import annotations
@@ -66,8 +64,7 @@ class Invitation(Message, frozen=True):
 
     @property
     def session(self) -> bytes:
-        """32 bytes that name the session and fix its parameters: clients told different ones share no
-        keys."""
+        """32 bytes that name the session and fix its parameters: clients that hear different ones share no keys."""
         parameters = struct.pack(
             ">6I",
             self.round_num,
@@ -96,17 +93,17 @@ class Credentials(Wire, frozen=True):
 
 
 def bound_session(session: bytes, agreed: bytes, everyone: Iterable[Credentials]) -> bytes:
-    """32 bytes that take the session's place in every context from the shares on.
+    """Returns 32 bytes that take the session's place in every context from the shares on.
 
-    They fix what clients must have been told alike. Those who were told otherwise share no masks, open none of each
-    other's shares and accept none of each other's consents, whatever a server makes of it.
+    They fix what all clients must have heard. Two clients that heard different things share no masks, can't open each
+    other's shares and refuse each other's consents, whatever the server does.
 
     Args:
       session: the session's name.
       agreed: see Client.
-      everyone: on the complete graph all who advertised, in any order: there all rosters are the same. Without it a
-        server that may draw on more people than the cohort could show each client a cohort of its own. On a regular
-        graph nobody.
+      everyone: on the complete graph, where all rosters are the same, all who advertised, in any order; otherwise a
+        server with more enrolled people than the cohort holds could show each client a different cohort. On a regular
+        graph, nobody.
     """
     digest = hashlib.sha256(b"fedkeys secagg 1 bound\0" + session + hashlib.sha256(agreed).digest())
     for peer in sorted(everyone, key=lambda peer: peer.index):
@@ -170,7 +167,7 @@ class MaskedVector(Message, frozen=True):
 
 
 class Survivors(Message, frozen=True):
-    """r3, server to client: bit i (lowest first) tells whether client i's vector is in the sum."""
+    """r3, server to client: bit i (lowest first) says whether client i's vector is in the sum."""
 
     session: Session
     recipient: Index
@@ -178,7 +175,7 @@ class Survivors(Message, frozen=True):
 
 
 class Consent(Message, frozen=True):
-    """r3, client to server: a signature over the bitmap that it was told."""
+    """r3, client to server: a signature over the bitmap that the client received."""
 
     session: Session
     sender: Index
@@ -193,8 +190,7 @@ class PeerConsent(Wire, frozen=True):
 
 
 class UnmaskRequest(Message, frozen=True):
-    """r4, server to client: `alive` neighbours' self-mask shares and `dead` neighbours' key shares are
-    needed."""
+    """r4, server to client: asks for shares of the `alive` neighbours' self masks and of the `dead` ones' keys."""
 
     session: Session
     recipient: Index
@@ -232,7 +228,7 @@ def decode(octets: bytes, message_type: type[M], max_bytes: int) -> M:
 
 
 def to_bitmap(indices: Iterable[int], num_clients: int) -> bytes:
-    """A bitmap of ceil(num_clients / 8) bytes, lowest bit first.
+    """Returns a bitmap of ceil(num_clients / 8) bytes, lowest bit first.
 
     >>> to_bitmap([0, 3, 8], num_clients=9).hex()
     '0901'
@@ -244,10 +240,10 @@ def to_bitmap(indices: Iterable[int], num_clients: int) -> bytes:
 
 
 def from_bitmap(bits: bytes, num_clients: int) -> frozenset[int]:
-    """The indices whose bits are set.
+    """Returns the indices whose bits are set.
 
     Raises:
-      WireError: the length is not that of num_clients, or a bit beyond it is set.
+      WireError: the bitmap has another length than num_clients needs, or a bit beyond num_clients is set.
     """
     indices = frozenset(8 * i + bit for i, byte in enumerate(bits) for bit in range(8) if byte >> bit & 1)
     if len(bits) != -(-num_clients // 8) or max(indices, default=0) >= num_clients:

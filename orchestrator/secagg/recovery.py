@@ -1,6 +1,6 @@
-"""What the server can recover of one client: its self-mask secret if its vector arrived, else its mask key.
+"""Recovers one client's secret for the server: the self-mask secret if its vector arrived, else the mask key.
 
-Never both: together they would unmask the client's vector alone.
+The server never recovers both, since together they would unmask that client's vector alone.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Escrow:
         return self._add(self._key_shares, holder, share, self._tags[holder][keys.TAG_BYTES :])
 
     def num_shares(self) -> int:
-        """The good shares so far."""
+        """Returns the number of good shares so far."""
         return len(self._seed_shares) + len(self._key_shares)
 
     def self_mask_seed(self, threshold: int) -> bytes:
-        """The seed of the owner's own mask.
+        """Returns the seed of the owner's own mask.
 
         Raises:
           RecoveryFailed: the shares give another secret than the owner committed to.
@@ -62,7 +62,7 @@ class Escrow:
         return keys.self_mask_seed(secret, self._session, self._owner)
 
     def mask_private(self, threshold: int) -> X25519PrivateKey:
-        """The owner's mask key.
+        """Returns the owner's mask key.
 
         Raises:
           RecoveryFailed: the shares give another key than the owner advertised.

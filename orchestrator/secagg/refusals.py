@@ -21,10 +21,10 @@ from orchestrator.secagg.graph import GraphParameters, Policy, graph_parameters
 
 
 def checked_parameters(invitation: messages.Invitation, policy: Policy) -> GraphParameters:
-    """The degree and threshold, which the client computes itself: a server can't talk it into laxer ones.
+    """Returns the degree and threshold, which the client computes itself: no server can talk it into laxer ones.
 
     Raises:
-      WeakParameters: the server's differ, or the cohort is too small for the policy (a cohort of one is).
+      WeakParameters: the server's differ, or the cohort is too small for the policy, as a cohort of one is.
     """
     own = graph_parameters(invitation.num_clients, policy)
     if (invitation.degree, invitation.threshold) != (own.degree, own.threshold):
@@ -51,8 +51,8 @@ def check_roster(
     """Checks that the neighbours are different, enrolled people who signed their keys for this session.
 
     Raises:
-      RosterRefused: they are not.
-      TooFewPeers: fewer than the threshold.
+      RosterRefused: a neighbour is forged, repeated, a stranger or one too many.
+      TooFewPeers: the roster names fewer neighbours than the threshold.
     """
     peers = roster.neighbours
     indices = {roster.recipient, *(peer.index for peer in peers)}
@@ -74,10 +74,10 @@ def check_roster(
 
 
 def checked_senders(delivery: messages.Delivery, neighbours: Set[int]) -> frozenset[int]:
-    """The neighbours whose shares arrived.
+    """Returns the neighbours whose shares arrived.
 
     Raises:
-      SharesRefused: one is no neighbour, or appears twice.
+      SharesRefused: a sender is no neighbour, or appears twice.
     """
     senders = frozenset(share.sender for share in delivery.shares)
     if len(senders) != len(delivery.shares) or not senders <= neighbours:
@@ -93,14 +93,14 @@ def checked_survivors(
     parameters: GraphParameters,
     min_survivors: int,
 ) -> frozenset[int]:
-    """The peers that survive.
+    """Returns the peers that survive.
 
-    Towards the minimum count only neighbours whose shares opened: the others may have been shown another roster.
+    Only neighbours whose shares this client could decrypt count towards the minimum: the others may have received
+    another roster.
 
     Raises:
-      SurvivorsRefused: the client itself is missing, or a neighbour is there whose shares were never
-      delivered. TooFewPeers: fewer survivors than the minimum, or fewer neighbours among them than the
-      threshold.
+      SurvivorsRefused: the client itself is missing, or a neighbour survives whose shares were never delivered.
+      TooFewPeers: fewer clients survive than the minimum, or fewer neighbours than the threshold.
     """
     alive = messages.from_bitmap(survivors.alive, parameters.num_clients)
     if parameters.is_complete:
@@ -124,13 +124,20 @@ def check_request(
     dead: frozenset[int],
     parameters: GraphParameters,
 ) -> None:
-    """Checks that enough neighbours signed the same survivors, and that each secret asked for is the right
-    one. `signed` is what this client signed: the session (on the complete graph with its roster) and the bitmap.
+    """Checks that enough neighbours signed the same survivors, and that the server asks for the right secrets.
+
+    Args:
+      request: the message to check.
+      signed: what this client signed: the bound session and the bitmap.
+      identities: {neighbour: its public key}.
+      alive: the peers whose vectors are in the sum.
+      dead: the peers that shared their secrets and whose vectors are not.
+      parameters: the graph's.
 
     Raises:
-      SplitView: a consent is not a surviving neighbour's signature over the bitmap that this client was told.
-      AliveAndDead: a neighbour is named on both lists or on the wrong one.
-      TooFewPeers: fewer consents than the threshold.
+      SplitView: a consent is not a surviving neighbour's signature over the bitmap that this client received.
+      AliveAndDead: a neighbour is on both lists, or on the wrong one.
+      TooFewPeers: fewer neighbours consent than the threshold.
     """
     session, bitmap = signed
     senders = [consent.sender for consent in request.consents]

@@ -5,8 +5,8 @@
     invitations -> receive... -> rosters -> receive... -> deliveries -> receive... -> survivors
                 -> receive... -> requests -> receive... -> total
 
-A client that is silent when a stage closes has dropped out; one that sends anything but its next legal
-message is refused and treated alike. The server holds one running total, never the vectors.
+A client that is silent when a stage closes has dropped out. A client that sends anything but its next legal message is
+refused, and has dropped out, too. The server holds one running total, never the vectors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ M = TypeVar("M", bound=messages.Message)
 
 
 class Stage(enum.Enum):
-    """Whose messages the server takes."""
+    """The messages that the server takes."""
 
     INVITE = "nothing yet"
     ADVERTISE = "advertisements"
@@ -47,13 +47,13 @@ class Server:
     """One session of one cohort.
 
     Args:
-      identities: each member's enrolled public key, 32 bytes; a client's number is its place here.
+      identities: each member's enrolled public key, 32 bytes; a client's number is its place in this sequence.
       num_slots: the length of a vector.
-      policy: what the server assumes; the clients compute the same from theirs.
-      round_num: bound into the session.
-      min_survivors: the fewest vectors that may be summed; the policy's minimum holds too.
-      num_threads: for removing masks.
-      agreed: what all clients have been told alike; see Client.
+      policy: what the server assumes; the clients compute the same parameters from theirs.
+      round_num: the round's number, which the session's name covers.
+      min_survivors: the fewest vectors that may be summed; the policy's minimum also applies.
+      num_threads: the threads with which it removes masks.
+      agreed: what all clients must have heard; see Client.
 
     Raises:
       WeakParameters: the cohort is too small for the policy.
@@ -97,8 +97,8 @@ class Server:
         """Takes the message of a client that the transport has authenticated as `sender`.
 
         Raises:
-          UnexpectedMessage: it is not this client's turn; nothing changes.
-          SecAggError: the message is wrong; the client is left out from here on.
+          UnexpectedMessage: it is not this client's turn; the session stays as it was.
+          SecAggError: the message is wrong; the server goes on without the client.
         """
         if sender not in self._expected:
             raise UnexpectedMessage(f"a message of client {sender}; the server takes {self.stage.value} of others")
@@ -174,7 +174,7 @@ class Server:
         return ((index, encode(request(index))) for index in sorted(consented))
 
     def total(self) -> tuple[Vector, tuple[int, ...]]:
-        """Closes r4: the sum of the survivors' vectors, uint32 [num_slots], and who they are.
+        """Closes r4 and returns the sum of the survivors' vectors, uint32 [num_slots], and the survivors' numbers.
 
         Raises:
           BelowThreshold: a secret that is needed has too few good shares.

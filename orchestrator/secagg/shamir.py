@@ -1,8 +1,7 @@
 """Shamir's secret sharing of 32-byte secrets over the prime field of 2**256 + 297.
 
-The prime is the least above 2**256, so any 32 bytes are a field element. A share is the value of a random
-polynomial at the holder's point; the secret is its value at 0. Fewer than `threshold` shares say nothing
-about the secret.
+The prime is the least above 2**256, so any 32 bytes are a field element. A share is the value of a random polynomial at
+the holder's point; the secret is its value at 0. Fewer than `threshold` shares reveal nothing about the secret.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ SHARE_BYTES = 33
 
 
 def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
-    """A share of 33 bytes for each point, in order; any `threshold` of them give the secret back.
+    """Returns a share of 33 bytes for each point, in order; any `threshold` of them give the secret back.
 
     Raises:
-      ValueError: the secret is not 32 bytes, or the points or the threshold make no sense.
+      ValueError: the secret is not 32 bytes, a point repeats or is below 1, or the threshold is out of range.
     """
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"secret must be {SECRET_BYTES} bytes, got {len(secret)} bytes")
@@ -33,7 +32,7 @@ def split(secret: bytes, threshold: int, points: Sequence[int]) -> list[bytes]:
 
 
 def evaluate(coefficients: Sequence[int], points: Iterable[int]) -> list[bytes]:
-    """The polynomial's values (constant term first) at the points, each as 33 bytes."""
+    """Returns a polynomial's values at the points, each as 33 bytes; its constant term is the first coefficient."""
     shares = []
     for point in points:
         value = 0
@@ -44,12 +43,13 @@ def evaluate(coefficients: Sequence[int], points: Iterable[int]) -> list[bytes]:
 
 
 def combine(shares: Mapping[int, bytes]) -> bytes:
-    """The secret of 32 bytes from exactly `threshold` shares, {point: share}.
+    """Returns the secret of 32 bytes from exactly `threshold` shares, {point: share}.
+
+    Shares that do not belong together may also give a wrong secret: whoever combines them must check it against a
+    commitment.
 
     Raises:
-      ValueError: the shares are not of one polynomial with a 32-byte secret. (They may also give a wrong
-      secret:
-        whoever combines must check it against a commitment.)
+      ValueError: the shares are not of one polynomial with a 32-byte secret.
     """
     points = tuple(shares)
     _check_points(points)
@@ -69,10 +69,10 @@ def _check_points(points: Sequence[int]) -> None:
 
 @lru_cache(maxsize=512)
 def _weights_at_zero(points: tuple[int, ...]) -> list[int]:
-    """Lagrange's weights: the polynomial's value at 0 is their sum with its values at the points.
+    """Lagrange's weights: the polynomial's value at 0 is the sum of its values at the points, each times its weight.
 
-    weight_i = product over j != i of x_j / (x_j - x_i). The points are small, so the products are plain
-    integers, and one inversion serves all the denominators (Montgomery's trick).
+    weight_i = product over j != i of x_j / (x_j - x_i). The points are small, so the products are plain integers, and
+    one inversion serves all the denominators (Montgomery's trick).
     """
     whole = math.prod(points)
     denominators = [x * math.prod(other - x for other in points if other != x) for x in points]

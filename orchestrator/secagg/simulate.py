@@ -1,8 +1,8 @@
-"""Secure aggregation of a whole cohort in one process: the aggregator that training uses.
+"""Runs secure aggregation of a whole cohort in one process: the aggregator that training uses.
 
-The clients and the server are those of client.py and server.py, and every message goes from one to the other
-as bytes, so the sum, the refusals and the bill are those of a run over a network. Vectors are masked and
-handed over one at a time: memory does not grow with the cohort by more than keys and shares.
+The clients and the server are those of client.py and server.py, and every message passes between them as bytes, so the
+sum, the refusals and the costs are those of a run over a network. Vectors are masked and handed over one at a time:
+each client adds only its keys and shares to the memory in use.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 class SecAgg:
     """Sums vectors so that the server learns the sum only.
 
-    A client that drops out BEFORE_SHARES has advertised its keys; BEFORE_UPLOAD it has shared its secrets too;
-    BEFORE_UNMASK its vector has arrived as well, and counts.
+    A client that drops out BEFORE_SHARES has advertised its keys; BEFORE_UPLOAD it has also shared its secrets;
+    BEFORE_UNMASK its vector has arrived and counts.
 
     Args:
-      policy: of server and clients alike; None takes the defaults.
-      num_threads: of the server, for removing masks; None takes one for each CPU.
-      observer: is shown every message that the server receives: what the server saw.
+      policy: the policy of the server and of all clients; None takes the defaults.
+      num_threads: the threads with which the server removes masks; None takes one for each CPU.
+      observer: called with every message that the server receives.
     """
 
     name = "secagg"
@@ -70,10 +70,10 @@ class SecAgg:
         cohort: Cohort,
         drops: Mapping[ClientId, DropStage],
     ) -> AggregateResult:
-        """The sum over the survivors; see orchestrator.aggregator.Aggregator.
+        """Returns the sum over the survivors; see orchestrator.aggregator.Aggregator.
 
         Raises:
-          BelowThreshold: fewer are left than the cohort's minimum or the threshold of the policy.
+          BelowThreshold: fewer clients are left than the cohort's minimum or the policy's threshold.
           WeakParameters: the cohort is too small for the policy.
         """
         remaining = iter(vectors)
@@ -168,7 +168,7 @@ class _Round:
 
 
 class _Meter:
-    """The bill: bytes and CPU seconds by stage and role."""
+    """Counts bytes and CPU seconds by stage and role."""
 
     def __init__(self) -> None:
         self._num_clients: dict[str, int] = defaultdict(int)
@@ -191,17 +191,17 @@ class _Meter:
         self._server_cpu_s[stage] += time.process_time() - started
 
     def sent(self, stage: str, wire: bytes) -> None:
-        """A message left the server; whether the client is still there is another question."""
+        """Counts a message that left the server, whether or not the client is still there."""
         self._sent_bytes[stage] += len(wire)
 
     def answered(self, stage: str, reply: bytes, wire: bytes) -> None:
-        """A client took the message `wire` and answered it."""
+        """Counts the message `wire` that a client took, and its answer."""
         self._num_clients[stage] += 1
         self._bytes_up[stage] += len(reply)
         self._bytes_down[stage] += len(wire)
 
     def ledger(self) -> CostLedger:
-        """For a client the mean over those that answered in the stage; for the server the total."""
+        """Returns the costs: a client's are the mean over those that answered in the stage, the server's the total."""
         per_client, server = {}, {}
         for stage in STAGES:
             count = self._num_clients[stage]
