@@ -11,6 +11,6 @@
         v
     decryptor.py    counts the contributions, decrypts the total, forgets the key
 
-encrypted_sum.py runs the three in one process, as an Aggregator. parameters.py says which numbers are safe,
-keys.py alone calls the library, messages.py is the wire form. Whom one must trust: docs/security.md.
+encrypted_sum.py runs the three roles in one process, as an Aggregator. parameters.py says which numbers are safe,
+messages.py defines the messages, and only keys.py calls the library. docs/security.md says who must be trusted.
 """

@@ -1,4 +1,4 @@
-"""The aggregator's role: it adds ciphertexts. It never holds a secret key and never imports the library."""
+"""The aggregator's role: it adds ciphertexts, holds no secret key and does not import the library."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from orchestrator.wire import encode
 
 @dataclass(frozen=True)
 class CheckedUpload:
-    """An upload that may be added: right length, below the modulus, signed. Made by `check` alone."""
+    """An upload that may be added: of the right length, below the modulus and signed. Only `check` makes one."""
 
     contribution: messages.Contribution
     ciphertexts: memoryview
 
 
 class CiphertextAggregator:
-    """Adds one round's uploads as they come: what it holds does not grow with their number.
+    """Adds one round's uploads as they come; its memory does not grow with their number.
 
     Args:
       terms_wire: RoundTerms.
       decryptor_identity: the decryptor's Ed25519 public key, 32 bytes.
       roster: the clients that may contribute, with their Ed25519 public keys of 32 bytes.
-      agreed: 32 bytes, what all clients have been told alike; see ClientEncryptor.
+      agreed: 32 bytes, a digest of what all clients must have heard; see ClientEncryptor.
 
     Raises:
       BadSignature, MalformedMessage, InsecureParameters: terms that this decryptor never offered, or unsafe ones.
@@ -55,17 +55,18 @@ class CiphertextAggregator:
 
     @property
     def num_contributions(self) -> int:
-        """How many uploads are in the total."""
+        """The number of uploads in the total."""
         return len(self._contributions)
 
     def check(self, wire: bytes) -> CheckedUpload:
-        """The upload, if it may be added.
+        """Returns the upload if it may be added.
 
         Raises:
-          MalformedMessage: not an Upload of this round's length and modulus.
-          ForeignRound: for other terms.
-          UnknownClient, BadSignature: from nobody on the roster, or from one who was told otherwise.
-          DuplicateContribution: from a client that is in the total.
+          MalformedMessage: the bytes are no Upload of this round's length and modulus.
+          ForeignRound: the upload is for other terms.
+          UnknownClient: its client is not on the roster.
+          BadSignature: its client did not sign it, or heard something else than `agreed`.
+          DuplicateContribution: its client is in the total.
         """
         parameters, dim = self._parameters, self._terms.dim
         upload = messages.decode(wire, messages.Upload, parameters.body_bytes(dim) + messages.MAX_ENVELOPE_BYTES)
@@ -84,11 +85,11 @@ class CiphertextAggregator:
         return CheckedUpload(contribution, upload.ciphertexts)
 
     def add(self, upload: CheckedUpload) -> None:
-        """Adds the ciphertexts to the total: coefficient by coefficient, modulo q, which is all that BFV addition is.
+        """Adds the ciphertexts to the total, coefficient by coefficient modulo q: BFV addition is nothing else.
 
         Raises:
           TooManyClients: one more would drown the total in noise.
-          DuplicateContribution: it is in the total.
+          DuplicateContribution: the upload's client is in the total.
         """
         self._parameters.require_room(len(self._contributions) + 1)
         client_id = upload.contribution.client_id
@@ -105,10 +106,10 @@ class CiphertextAggregator:
         self._contributions[client_id] = upload.contribution
 
     def finish(self) -> tuple[bytes, bytes]:
-        """(the total's ciphertexts, the Transcript) for the decryptor.
+        """Returns (the total's ciphertexts, the Transcript) for the decryptor.
 
         Raises:
-          BelowThreshold: fewer contributions than the terms ask for.
+          BelowThreshold: the total has fewer contributions than the terms ask for.
         """
         terms = self._terms
         if self._total is None or self.num_contributions < terms.min_contributions:

@@ -1,4 +1,4 @@
-"""The client's role: it holds the public key and encrypts its vector."""
+"""The client's role: it encrypts its vector under the decryptor's public key."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from orchestrator.wire import encode
 
 
 class ClientEncryptor:
-    """One client.
+    """One client, from round to round.
 
     Args:
-      client_id: its name on the roster.
-      identity: its long-term signing key.
+      client_id: the client's name on the roster.
+      identity: the client's long-term signing key.
       decryptor_identity: the decryptor's Ed25519 public key, 32 bytes, enrolled beforehand.
-      min_contributions: the fewest vectors it lets its own be summed with, itself included.
-      seen_sessions: of this device; kept by the caller from round to round, and added to.
-      agreed: 32 bytes, what all clients of the round must have been told alike, such as a digest of the weights that
-        they train: the decryptor opens no sum of clients that were told otherwise.
+      min_contributions: the fewest vectors in a sum that the client takes part in, with its vector.
+      seen_sessions: the sessions that this device has joined; the caller keeps the set, the client adds to it.
+      agreed: 32 bytes, a digest of what all clients of the round must have heard, such as the weights that they
+        train. The decryptor opens no sum of clients with different values.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class ClientEncryptor:
         return f"ClientEncryptor({self._client_id!r})"
 
     def encrypt(self, terms_wire: bytes, vector: Vector) -> bytes:
-        """The Upload that answers the decryptor's terms.
+        """Returns the Upload that answers the decryptor's terms.
 
         Args:
-          terms_wire: RoundTerms.
+          terms_wire: the bytes of RoundTerms.
           vector: uint32 [dim], any values.
 
         Raises:
           BadSignature, MalformedMessage, InsecureParameters: terms that this decryptor never offered, or unsafe ones.
-          BelowThreshold: the terms open a sum of fewer than min_contributions.
+          BelowThreshold: the terms open a sum of fewer vectors than min_contributions.
           ForeignRound: this device has answered the session before.
           ValueError: the vector is not uint32 [dim].
         """

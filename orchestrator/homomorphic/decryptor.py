@@ -1,4 +1,4 @@
-"""The decryptor's role: it holds the secret key and opens one sum with it."""
+"""The decryptor's role: it holds the secret key of a round and opens one sum with it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _CONTRIBUTION_BYTES = 1024  # the most that one line of a transcript takes
 class SumDecryptor:
     """Makes a key for a round, opens one sum with it and forgets it.
 
-    A key that opens one sum leaves nothing to replay, nothing to learn from a second query, and nothing with which to
-    read recorded uploads later.
+    Since a key opens one sum only, there is nothing to replay, nothing to learn from a second query, and no key to read
+    recorded uploads with later.
 
     Args:
-      parameters: of the cipher.
-      identity: its long-term signing key; clients know the public half.
-      roster: the clients that count, with their Ed25519 public keys of 32 bytes. Its own copy, not the aggregator's.
-      min_contributions: its own rule, whatever a transcript says.
+      parameters: the cipher's parameters.
+      identity: the decryptor's long-term signing key; clients know the public half.
+      roster: the clients that count, with their Ed25519 public keys of 32 bytes; not the aggregator's copy.
+      min_contributions: the fewest contributions in a sum that it opens, whatever a transcript says.
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class SumDecryptor:
         return f"SumDecryptor({'key for one sum' if self._secret_key else 'no key'})"
 
     def open_round(self, round_num: int, dim: int) -> bytes:
-        """The RoundTerms of a fresh key. An earlier key that opened nothing is forgotten.
+        """Returns the RoundTerms of a fresh key; forgets an earlier key that opened nothing.
 
         Args:
-          dim: slots of a vector, the weight's included.
+          round_num: the round's number.
+          dim: the number of slots of a vector.
         """
         self._secret_key, public_key = generate_keys(self._parameters)
         terms = messages.RoundTerms(
@@ -82,23 +83,23 @@ class SumDecryptor:
         return encode(self._terms)
 
     def decrypt(self, total: bytes, transcript_wire: bytes) -> Vector:
-        """The sum, uint32 [dim] modulo 2**32. The key is gone afterwards.
+        """Returns the sum, uint32 [dim] modulo 2**32, and forgets the key.
 
-        A refusal opens nothing and leaves the key, except that of a total which decrypts to no sum.
+        A refusal opens nothing and leaves the key; only SpoiledSum uses it up.
 
         Args:
           total: the summed ciphertexts.
-          transcript_wire: Transcript.
+          transcript_wire: the bytes of the Transcript.
 
         Raises:
           KeySpent: no round is open.
-          MalformedMessage: bytes of another form, length, modulus or digest.
-          SpoiledSum: it decrypts to no sum.
-          ForeignRound: a transcript of another session, round or key.
-          UnknownClient, BadSignature, DuplicateContribution: a contribution that does not count, such as one of a
-            client that was told other things than the transcript says.
-          BelowThreshold: fewer contributions than this decryptor's minimum.
-          TooManyClients: more than the noise leaves room for.
+          MalformedMessage: the bytes are of another form, length, modulus or digest.
+          SpoiledSum: the total decrypts to no sum.
+          ForeignRound: the transcript is of another session, round or key.
+          UnknownClient, BadSignature, DuplicateContribution: a contribution does not count, for example because its
+            client heard something else than the transcript says.
+          BelowThreshold: the transcript shows fewer contributions than this decryptor's minimum.
+          TooManyClients: the noise leaves no room for so many contributions.
         """
         if self._terms is None or self._secret_key is None:
             raise KeySpent("no key is left: it opened its one sum, or no round was opened")

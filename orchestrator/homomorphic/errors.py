@@ -1,18 +1,18 @@
-"""What the encrypted sum raises, each with a message of one line.
+"""The errors of the encrypted sum, each with a message of one line.
 
 OrchestratorError
 └── HomomorphicError            exit code 2
-    ├── InsecureParameters      below 128 bits by the standard's table, or not in it
+    ├── InsecureParameters      the parameters give less than 128 bits by the standard's table, or are not in it
     ├── TooManyClients          more ciphertexts than the noise leaves room for
-    ├── MalformedMessage        bytes that are not the message they should be
-    ├── SpoiledSum              a total that decrypts to no sum: some upload was no encryption of a vector
-    ├── BadSignature            not signed by the one whom the message names
-    ├── UnknownClient           nobody of that name is on the roster
-    ├── ForeignRound            a message of another session, round or key
-    ├── DuplicateContribution   a second contribution of one client
+    ├── MalformedMessage        the bytes are not the expected message
+    ├── SpoiledSum              the total decrypts to no sum: some upload was no encryption of a vector
+    ├── BadSignature            the party that the message names did not sign it
+    ├── UnknownClient           the roster has no client of that name
+    ├── ForeignRound            the message is of another session, round or key
+    ├── DuplicateContribution   a client contributes a second time
     └── KeySpent                exit code 3: this key has opened its one sum, or was never made
 
-Too few contributions is BelowThreshold, as in every aggregator.
+Too few contributions raise BelowThreshold, as in every aggregator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HomomorphicError(OrchestratorError):
 
 
 class InsecureParameters(HomomorphicError):
-    """Below 128 bits by the homomorphic encryption standard's table, or not in it."""
+    """The parameters give less than 128 bits by the homomorphic encryption standard's table, or are not in it."""
 
 
 class TooManyClients(HomomorphicError):
@@ -33,27 +33,27 @@ class TooManyClients(HomomorphicError):
 
 
 class MalformedMessage(HomomorphicError):
-    """Bytes that are not the message they should be: wrong length, form or parameters."""
+    """The bytes are not the expected message: their length, form or parameters are wrong."""
 
 
 class SpoiledSum(HomomorphicError):
-    """A total that decrypts to no sum: some upload was no encryption of a vector, or the total is made up."""
+    """The total decrypts to no sum: some upload was no encryption of a vector, or the total is made up."""
 
 
 class BadSignature(HomomorphicError):
-    """Not signed by the one whom the message names."""
+    """The party that the message names did not sign it."""
 
 
 class UnknownClient(HomomorphicError):
-    """Nobody of that name is on the roster."""
+    """The roster has no client of that name."""
 
 
 class ForeignRound(HomomorphicError):
-    """A message of another session, round or key."""
+    """The message is of another session, round or key."""
 
 
 class DuplicateContribution(HomomorphicError):
-    """A second contribution of one client."""
+    """A client contributes a second time."""
 
 
 class KeySpent(HomomorphicError):

@@ -1,8 +1,8 @@
-"""The keys of the cipher, and all that is done with SEAL: make a key pair, encrypt, decrypt.
+"""The keys of the cipher. Only this module calls SEAL: to make a key pair, to encrypt and to decrypt.
 
-SEAL's own byte form begins with what is the same for all objects of its kind and parameters: sizes, the parameters'
-hash. `_library` takes that prefix from an object it made. Only the words after it are sent, and bytes from outside
-reach the native parser behind that prefix alone: its metadata is never an outsider's.
+SEAL's byte form of an object begins with a prefix that is the same for all objects of that kind and those parameters:
+sizes and the parameters' hash. `_library` takes the prefix from an object that it made. Only the words after the prefix
+travel, and SEAL parses received words behind our prefix, so that nobody outside can choose the metadata.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def _library(parameters: BfvParameters) -> _Library:
 
 
 class PublicKey:
-    """Encrypts. Holds nothing secret.
+    """Encrypts; holds nothing secret.
 
     Args:
-      packed: as `to_bytes` returned.
+      packed: the bytes that `to_bytes` returned.
 
     Raises:
-      MalformedMessage: not a public key of these parameters.
+      MalformedMessage: the bytes are no public key of these parameters.
     """
 
     def __init__(self, parameters: BfvParameters, packed: bytes) -> None:
@@ -69,14 +69,14 @@ class PublicKey:
         self._encryptor = seal.Encryptor(library.context, key)
 
     def to_bytes(self) -> bytes:
-        """The key's bytes."""
+        """Returns the key's bytes."""
         return self._packed
 
     def encrypt(self, slots: NDArray[np.uint32]) -> bytes:
-        """One ciphertext's bytes on the wire.
+        """Returns one ciphertext's bytes on the wire.
 
         Args:
-          slots: uint32 [at most poly_degree]; the rest is zero.
+          slots: uint32 [at most poly_degree]; zeros fill the rest.
         """
         library = _library(self.parameters)
         coefficients = np.zeros(self.parameters.poly_degree, "<u8")
@@ -111,7 +111,7 @@ class SecretKey:
         raise TypeError("a secret key is neither pickled nor copied")
 
     def decrypt(self, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
-        """The slots, uint32 [poly_degree], of one ciphertext.
+        """Returns the slots, uint32 [poly_degree], of one ciphertext.
 
         Args:
           words: uint64 [2 * poly_degree], below the modulus.
@@ -128,7 +128,7 @@ class SecretKey:
 
 
 def generate_keys(parameters: BfvParameters) -> tuple[SecretKey, PublicKey]:
-    """A fresh key pair; SEAL seeds itself from the operating system."""
+    """Returns a fresh key pair; SEAL takes its seed from the operating system."""
     library = _library(parameters)
     generator = seal.KeyGenerator(library.context)
     secret = _strip(generator.secret_key().to_string(), library.secret_key_prefix, parameters)

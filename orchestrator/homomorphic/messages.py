@@ -1,13 +1,13 @@
-"""The messages and their one wire form: a msgpack array [type/version, field, field, ...] in the order written here.
+"""The messages of the encrypted sum; their fields travel in the order written here, see orchestrator/wire.py.
 
-    decryptor -> clients, aggregator    RoundTerms    the public key and what it is for, signed
+    decryptor -> clients, aggregator    RoundTerms    the public key and its conditions, signed
     client -> aggregator                Upload        its vector under that key, signed
     aggregator -> decryptor             Transcript    who contributed what, and the total's digest
                                         the total     ciphertexts alone: bytes of the length that the terms fix
 
-Lengths are part of a message's type: `decode` refuses anything else. A ciphertext is 2 * poly_degree words, each the
-fewest whole bytes that hold the modulus, little-endian: 7 of a machine word's 8 with the default parameters.
-Signatures never cover the wire, but bytes of fixed layout made from the fields.
+Lengths are part of a message's type: `decode` refuses all others. A ciphertext is 2 * poly_degree little-endian words,
+each of the fewest whole bytes that hold the modulus: 7 bytes with the default parameters, where a machine word has 8.
+A signature covers bytes of fixed layout that are made from the fields, never the wire itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Message(Wire, frozen=True, tag=lambda name: f"encrypted-sum/{VERSION}/{nam
 
 
 class RoundTerms(Message, frozen=True):
-    """What the decryptor offers for one round, and signs: this key opens one sum under these conditions."""
+    """The decryptor's signed offer for one round: this key opens one sum under these conditions."""
 
     session: Session
     round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -61,11 +61,11 @@ class RoundTerms(Message, frozen=True):
 
     @property
     def parameters(self) -> BfvParameters:
-        """Of the cipher.
+        """The cipher's parameters.
 
         Raises:
-          InsecureParameters: below 128 bits.
-          MalformedMessage: no parameters of this cipher.
+          InsecureParameters: they give less than 128 bits of security.
+          MalformedMessage: the cipher has no such parameters.
         """
         try:
             return BfvParameters(self.poly_degree, self.coeff_modulus_bits)
@@ -96,7 +96,7 @@ class Upload(Message, frozen=True):
 
 
 class Contribution(Wire, frozen=True):
-    """One line of the transcript: a client, the digest of what it sent, and its signature over both."""
+    """An entry of the transcript: a client, the digest of what it sent, and its signature over both."""
 
     client_id: Name
     ciphertexts_sha256: Digest
@@ -104,7 +104,7 @@ class Contribution(Wire, frozen=True):
 
 
 class Transcript(Message, frozen=True):
-    """What the aggregator claims to have added."""
+    """The aggregator's claim of what it added."""
 
     session: Session
     round_num: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -127,20 +127,20 @@ def decode(octets: bytes, message_type: type[M], max_bytes: int) -> M:
 
 
 def sign_terms(terms: RoundTerms, identity: Ed25519PrivateKey) -> RoundTerms:
-    """The same terms with the decryptor's signature."""
+    """Returns the terms with the decryptor's signature."""
     return msgspec.structs.replace(terms, signature=identity.sign(terms.digest))
 
 
 def read_terms(octets: bytes, decryptor_identity: bytes) -> RoundTerms:
-    """The terms that this decryptor signed.
+    """Returns the terms that this decryptor signed.
 
     Args:
-      decryptor_identity: its Ed25519 public key, 32 bytes, known beforehand: whoever may choose it can read
-        everything.
+      decryptor_identity: its Ed25519 public key, 32 bytes, known beforehand, since whoever chooses it can
+        read everything.
 
     Raises:
-      MalformedMessage, InsecureParameters: not terms, or not safe ones.
-      BadSignature: someone else's terms.
+      MalformedMessage, InsecureParameters: the bytes are no terms, or unsafe ones.
+      BadSignature: another party signed the terms.
     """
     terms = decode(octets, RoundTerms, MAX_TERMS_BYTES)
     _ = terms.parameters
@@ -151,31 +151,31 @@ def read_terms(octets: bytes, decryptor_identity: bytes) -> RoundTerms:
 def contribution_bytes(
     terms: bytes, client_id: str, ciphertexts_sha256: bytes, agreed: bytes = NOTHING_AGREED
 ) -> bytes:
-    """What a client signs. The name comes last: all before it is of fixed length.
+    """Returns the bytes that a client signs. The name comes last, since all before it is of fixed length.
 
     Args:
-      agreed: 32 bytes, what all clients of the round must have been told alike; see ClientEncryptor.
+      agreed: 32 bytes, a digest of what all clients of the round must have heard; see ClientEncryptor.
     """
     return _PREFIX + b"upload\0" + terms + agreed + ciphertexts_sha256 + client_id.encode()
 
 
 def require_signature(signature: bytes, identity: bytes, signed: bytes, who: str) -> None:
-    """Passes if the signature is of this identity over just these bytes.
+    """Passes if the holder of this identity signed exactly these bytes.
 
     Raises:
-      BadSignature: it is not.
+      BadSignature: the holder did not.
     """
     if not is_signed(signature, identity, signed):
         raise BadSignature(f"{who} did not sign this")
 
 
 def pack_words(words: NDArray[np.uint64], parameters: BfvParameters) -> bytes:
-    """The words' bytes on the wire: the high bytes, which are zero, are left out."""
+    """Returns the words' bytes on the wire, without the high bytes, which are zero."""
     return words.astype("<u8", copy=False).view("V8").astype(f"V{parameters.word_bytes}").tobytes()
 
 
 def unpack_words(packed: Buffer, parameters: BfvParameters) -> NDArray[np.uint64]:
-    """The words that `pack_words` packed; without a check that they are below the modulus.
+    """Returns the words that `pack_words` packed; does not check that they are below the modulus.
 
     >>> parameters = BfvParameters()
     >>> unpack_words(pack_words(np.array([1, 2**55], np.uint64), parameters), parameters).tolist()
@@ -190,7 +190,7 @@ def unpack_words(packed: Buffer, parameters: BfvParameters) -> NDArray[np.uint64
 
 
 def split_ciphertexts(packed: Buffer, parameters: BfvParameters) -> Iterator[NDArray[np.uint64]]:
-    """The words [2 * poly_degree] of one ciphertext after the other."""
+    """Yields the words, uint64 [2 * poly_degree], of one ciphertext after the other."""
     size = parameters.ciphertext_bytes
     view = memoryview(packed)
     return (unpack_words(view[start : start + size], parameters) for start in range(0, len(view), size))
@@ -200,7 +200,7 @@ def require_ciphertexts(packed: Buffer, parameters: BfvParameters, dim: int, wha
     """Passes if the bytes are ciphertexts of these parameters for `dim` slots.
 
     Raises:
-      MalformedMessage: another length, or a word that is not below the modulus.
+      MalformedMessage: the length is another, or a word is not below the modulus.
     """
     expected = parameters.body_bytes(dim)
     if len(packed) != expected:

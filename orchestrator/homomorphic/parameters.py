@@ -1,4 +1,4 @@
-"""The numbers of the encrypted sum: which are secure, what fits in a ciphertext, how many may be added."""
+"""The parameters of the encrypted sum: which are secure, what fits in a ciphertext, how many may be added."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BfvParameters:
       coeff_modulus_bits: of the prime q; the largest one of that size that is 1 modulo 2 N.
 
     Raises:
-      InsecureParameters: below 128 bits by the standard's table, or a degree that it does not list.
+      InsecureParameters: the parameters give less than 128 bits by the standard's table, or the table lacks the degree.
       ValueError: q is too small to hold a plaintext or too large for one machine word.
 
     >>> parameters = BfvParameters()
@@ -78,7 +78,7 @@ class BfvParameters:
 
     @property
     def max_clients(self) -> int:
-        """The most ciphertexts whose sum decrypts; see the class."""
+        """The largest number of ciphertexts whose sum decrypts; see the class."""
         radius = self.coeff_modulus / (4 * PLAIN_MODULUS)
         proxy = self.poly_degree * (_ERROR_BOUND**2 + _ERROR_PROXY) + _ERROR_PROXY
         spread = math.sqrt(2 * proxy * math.log(2) * (1 + _MAX_LOG2_SLOTS - _LOG2_FAILURE))
@@ -96,15 +96,15 @@ class BfvParameters:
         return 2 * self.poly_degree * self.word_bytes
 
     def num_ciphertexts(self, dim: int) -> int:
-        """How many ciphertexts hold a vector of `dim` slots."""
+        """Returns the number of ciphertexts that hold a vector of `dim` slots."""
         return -(-dim // self.poly_degree)
 
     def body_bytes(self, dim: int) -> int:
-        """Bytes on the wire for an encrypted vector of `dim` slots."""
+        """Returns the bytes on the wire of an encrypted vector of `dim` slots."""
         return self.num_ciphertexts(dim) * self.ciphertext_bytes
 
     def require_room(self, num_clients: int) -> None:
-        """Fails before the round what would decrypt to garbage after it.
+        """Passes if the sum of num_clients ciphertexts decrypts; called before a round that could end in garbage.
 
         Raises:
           TooManyClients: num_clients > max_clients.
@@ -123,7 +123,7 @@ DEFAULT_PARAMETERS = BfvParameters()
 def _largest_prime(bits: int, step: int) -> int:
     """The largest prime below 2**bits that is 1 modulo step.
 
-    Both sides compute it, so that the modulus does not hang on a library's version.
+    Both sides compute it, so that the modulus does not depend on a library's version.
     """
     candidate = (2**bits - 2) // step * step + 1
     while not _is_prime(candidate):

@@ -15,8 +15,8 @@ SecAggError (an OrchestratorError)   exit code 3: the protocol stopped because g
 ├── ClientRefused                    the server goes on without this client
 └── RecoveryFailed                   a secret that the total needs cannot be recovered from the shares
 
-A round with too few clients raises orchestrator.errors.BelowThreshold. RecoveryFailed is a BelowThreshold, too: a client
-that deals false shares must cost a round and not the run.
+A round with too few clients raises orchestrator.errors.BelowThreshold. RecoveryFailed is a BelowThreshold, too, since a
+client that deals false shares must cost a round and not the run.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, DropStage
+from orchestrator.audit.witness import Witness
 from orchestrator.errors import BelowThreshold
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
@@ -20,8 +21,11 @@ MEMBERS = tuple(ClientId(f"client-{i}") for i in range(NUM_CLIENTS))
 COHORT = Cohort(round_num=4, members=MEMBERS, min_survivors=3)
 
 
-@pytest.fixture(params=SUMS)
+@pytest.fixture(params=[*SUMS, "witness"])
 def aggregator(request):
+    """Each kind of sum, and secure aggregation with an audit's witness, who must change nothing."""
+    if request.param == "witness":
+        return Witness(AggregationConfig(), MEMBERS[::2])
     return build_aggregator(AggregationConfig(aggregator=request.param))
 
 
