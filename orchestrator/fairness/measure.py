@@ -18,6 +18,7 @@ from orchestrator.fairness.attributes import Feature, Labels
 from orchestrator.fairness.by_group import PartTaken, measure_participation, measure_recall
 from orchestrator.fairness.group_sums import Secure
 from orchestrator.fairness.results import FairnessResult, write_fairness
+from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.round import weights_digest
@@ -28,7 +29,6 @@ from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
-DEVICES_FILE = "fleet_devices.json"
 _NO_DEVICE = "no device is known: train with a fleet, or give --groups FILE"
 _NO_TIME_ZONE = (
     "the text says when (UTC) somebody typed, not where, and the place does not follow from the time: "
