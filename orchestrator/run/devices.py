@@ -18,7 +18,7 @@ from models.files import write_atomically
 from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
-from orchestrator.errors import BelowThreshold, ConfigError, Diverged
+from orchestrator.errors import BelowThreshold, ConfigError, Diverged, RunFolderError
 from orchestrator.rounds.build import build_aggregator, build_encoder, client_weight, learning_rates
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
@@ -79,12 +79,14 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     """
     config = read_run(folder).config
     _require_possible(config, len(paths))
-    folder.lock()
     state = folder.load_checkpoint()
     encoder = build_encoder(config, ModelSize.of(state.weights))
     updates = read_device_updates(paths, state.weights)
     for update in updates:
         _require_weight(update, config.client, encoder)
+    folder.lock()
+    if folder.load_checkpoint().round_num != state.round_num:
+        raise RunFolderError(f"{folder.path} has gone on meanwhile: let the devices begin at its newest weights")
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer
 
@@ -141,7 +143,8 @@ def _require_possible(config: RunConfig, num_files: int) -> None:
     least, most = config.aggregation.min_survivors, config.rounds.cohort_size
     if num_files > most:
         raise ConfigError(
-            f"{num_files} updates, but rounds.cohort_size = {most} is the most that the encoder has room for"
+            f"{num_files} updates, but rounds.cohort_size = {most} is all that the encoder has room for: "
+            f"give at most {most}"
         )
     if num_files < least:
         raise BelowThreshold(f"{num_files} updates, aggregation.min_survivors = {least}: wait for more devices")
