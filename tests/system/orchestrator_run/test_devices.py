@@ -194,7 +194,7 @@ def test_bad_files_change_nothing(build_run, tmp_path):
         assert message in str(error), (message, error)
         assert error.exit_code == (3 if "wait" in message else 2)
     assert folder.checkpoints() == [7]
-    assert folder.rounds() == []
+    assert folder.rounds() == ()
 
 
 def test_a_run_under_differential_privacy_takes_no_files(build_run, tmp_path):
