@@ -19,7 +19,7 @@ setup: ## install everything into .venv (once; again when its lock changes)
 setup-lint: setup
 	@scripts/setup.sh lint
 
-demo: setup ## train the small model by federated learning and show it beside the n-gram bars
+demo: setup ## train the small model by federated learning and show it beside the n-gram baselines
 	.venv/bin/fedkeys demo $(ARGS)
 
 test: setup ## every test and every doctest, two at a time

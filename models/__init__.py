@@ -1,1 +1,1 @@
-"""The keyboard model and its text: corpus, vocabulary, batches, network, n-gram bars, metrics."""
+"""The keyboard model and its text: corpus, vocabulary, batches, network, n-gram baselines, metrics."""

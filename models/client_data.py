@@ -24,7 +24,7 @@ class ClientData:
     train: Mapping[ClientId, Sentences]  # those with enough sentences to train on
     dev: Mapping[ClientId, Sentences]
     test: Mapping[ClientId, Sentences]
-    bars: tuple[np.ndarray, ...]  # all sentences of all training people: what the n-gram bars see, pooled
+    pooled: tuple[np.ndarray, ...]  # all sentences of all training people: what the n-gram baselines count
 
 
 def build_client_data(
@@ -41,7 +41,7 @@ def build_client_data(
 ) -> ClientData:
     """The corpus split by person, its vocabulary, and everybody's capped sentences as ids.
 
-    The vocabulary, unless one is given, and the bars come from all training people; only those with at least
+    The vocabulary, unless one is given, and the baselines' text come from all training people; only those with at least
     `min_sentences` train.
 
     Raises:
@@ -79,7 +79,7 @@ def build_client_data(
         train=train,
         dev=encode(split.dev),
         test=encode(split.test),
-        bars=tuple(sentence for own in everybody.values() for sentence in own),
+        pooled=tuple(sentence for own in everybody.values() for sentence in own),
     )
 
 

@@ -1,4 +1,4 @@
-"""Returns a Corpus, {client id: sentences in time order}; splits it by person, and each person by time."""
+"""Returns a Corpus, {client id: sentences in time order} and splits it by person."""
 
 from __future__ import annotations
 
@@ -240,18 +240,3 @@ def split_people(
             f"{len(test)} for test: take at least {needed} people"
         )
     return PeopleSplit(tuple(train), tuple(dev), tuple(test))
-
-
-def split_personal(text: ClientText, held_out_share: float = 0.2) -> tuple[ClientText, ClientText]:
-    """Returns a person's (history, held_out): held_out is the last `held_out_share` in time, rounded up.
-
-    Someone with a single sentence has an empty history.
-
-    >>> history, held_out = split_personal(ClientText(ClientId("u"), ("a", "b", "c"), (1.0, 2.0, 3.0)))
-    >>> history.sentences, held_out.sentences
-    (('a', 'b'), ('c',))
-    """
-    if not 0 < held_out_share < 1:
-        raise ValueError(f"held_out_share must be between 0 and 1, got held_out_share={held_out_share}")
-    num_history = int((1 - held_out_share) * len(text.sentences))
-    return text.part(0, num_history), text.part(num_history, None)

@@ -11,7 +11,7 @@ which brings home only sums per person. Both end in `ClientSums`, from which all
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,18 +139,6 @@ def target_ranks(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> 
     return np.where(targets < NUM_SPECIAL, len(ids), np.count_nonzero(ahead, axis=1))
 
 
-def top_k_hits(scores: NDArray[np.floating], targets: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
-    """Returns whether each target is among the first k proposals, bool [n]; see `target_ranks` for the rules.
-
-    Raises:
-        ValueError: k below 1, or what `target_ranks` refuses.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got k={k}")
-    # A special target ranks behind all words, yet a k beyond the number of words must not reach it.
-    return (target_ranks(scores, targets) < k) & (np.asarray(targets) >= NUM_SPECIAL)
-
-
 def score_positions(
     probabilities: NDArray[np.floating], targets: NDArray[np.integer], person: NDArray[np.integer]
 ) -> PositionScores:
@@ -181,38 +169,6 @@ def score_positions(
     with np.errstate(divide="ignore"):
         nll_nats = -np.log(np.minimum(of_target, 1.0))
     return PositionScores(ranks < 1, ranks < 3, nll_nats, person.astype(np.int64))
-
-
-def score_in_chunks(
-    predict_fn: Callable[[slice], NDArray[np.floating]],
-    targets: NDArray[np.integer],
-    person: NDArray[np.integer],
-    chunk_size: int = 1024,
-) -> PositionScores:
-    """Returns how each position went, asking for the probabilities of `chunk_size` positions at a time.
-
-    Args:
-        predict_fn: takes a slice of the positions, gives their probabilities [length, vocabulary_size].
-        targets, person: as in `score_positions`.
-        chunk_size: positions at once; memory is a few times 4 * chunk_size * vocabulary_size bytes.
-
-    Raises:
-        ValueError: no positions, chunk_size below 1, or what `score_positions` refuses.
-    """
-    if len(targets) == 0:
-        raise ValueError("targets must hold at least one position, got 0")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got chunk_size={chunk_size}")
-    parts: list[PositionScores] = []
-    for start in range(0, len(targets), chunk_size):
-        rows = slice(start, start + chunk_size)
-        parts.append(score_positions(predict_fn(rows), targets[rows], person[rows]))
-    return PositionScores(
-        np.concatenate([part.hit1 for part in parts]),
-        np.concatenate([part.hit3 for part in parts]),
-        np.concatenate([part.nll_nats for part in parts]),
-        np.concatenate([part.person for part in parts]),
-    )
 
 
 def top1_per_client(sums: ClientSums, min_positions: int = 20) -> NDArray[np.float64]:

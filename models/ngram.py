@@ -1,4 +1,4 @@
-"""The honest bar: interpolated Kneser-Ney uni-, bi- and trigrams over one vocabulary, as dense probabilities.
+"""The honest baselines: interpolated Kneser-Ney uni-, bi- and trigrams over one vocabulary, as dense probabilities.
 
 An event is what may come next: a word (id >= 4), UNK or EOS. A context is the two ids before it, BOS before
 the first word. With one discount D, c the count of an n-gram, h its context, h' that without its first id:

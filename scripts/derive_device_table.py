@@ -154,10 +154,6 @@ def main(folder: Path) -> None:
             "source": "assumed, not measured",
             "by_access": {"4G": 0.15, "5G": 0.05, "WiFi4": 0.3, "WiFi5": 0.4, "WiFi6": 0.1},
         },
-        "energy_error_factor": {
-            "source": "arXiv 2605.27601: approximate models of phones' CPU power err by up to 959 %",
-            "value": 10.59,
-        },
     }
     path = Path(__file__).resolve().parents[1] / "edge/fleet/device_table.json"
     path.write_text(json.dumps(table, indent=1) + "\n")

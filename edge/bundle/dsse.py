@@ -14,7 +14,7 @@ from typing import Optional
 import msgspec
 
 from edge.bundle.manifest import to_json
-from edge.bundle.signing import raw_public, read_key
+from edge.bundle.signing import raw_public, read_private_key, read_public_key
 from edge.errors import BundleError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -51,7 +51,7 @@ def seal(payload: bytes, key_path: Optional[Path]) -> bytes:
     """
     signatures: tuple[_Signature, ...] = ()
     if key_path is not None:
-        key = read_key(key_path, private=True)
+        key = read_private_key(key_path)
         signature = key.sign(pre_auth_encoding(PAYLOAD_TYPE, payload))
         key_id = hashlib.sha256(raw_public(key.public_key())).hexdigest()
         signatures = (_Signature(key_id, base64.b64encode(signature).decode()),)
@@ -82,7 +82,7 @@ def open_envelope(path: Path, public_key: Optional[Path] = None) -> tuple[bytes,
         raise BundleError(f"{path} is damaged ({error}): get it again") from None
     if public_key is None:
         return payload, "signed, but by whom was NOT checked (--public-key)" if signatures else "UNSIGNED"
-    public = read_key(public_key, private=False)
+    public = read_public_key(public_key)
     for signature in signatures:
         try:
             public.verify(signature, pre_auth_encoding(envelope.payload_type, payload))

@@ -8,7 +8,6 @@ where it is above 1), and a loss a step. The two other files are as edge.clients
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -39,11 +38,11 @@ def golden_batches(vocabulary_size: int, time: int) -> Batches:
 
 def golden_files(weights: Weights, time: int, clip_norm: float, learning_rate: float) -> dict[str, bytes]:
     """The golden batch's files: what TensorFlow, not TFLite, makes of it. Imports TensorFlow."""
-    from models.cifg_lstm import sgd_step
+    from models.cifg_lstm import Tensors, sgd_step
 
     batches = golden_batches(ModelSize.of(weights).vocabulary_size, time)
     expected = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}"]
-    after: Any = weights
+    after: Tensors = weights
     for tokens, targets, mask in zip(*batches):
         after, loss_sum, num_tokens = sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
         expected.append(f"loss {float(loss_sum / num_tokens):.8f}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -188,7 +187,7 @@ def _signature_entry(signature: Signature) -> SignatureEntry:
     return SignatureEntry(inputs=entries(signature.inputs), outputs=entries(signature.outputs))
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: object) -> bytes:
     """A value as indented JSON; the same bytes for the same value."""
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
 

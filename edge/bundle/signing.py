@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import msgspec
 
 from edge.bundle.manifest import MANIFEST_FILE, to_json
 from edge.errors import BundleError
 from models.files import write_atomically
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE_FILE = "SIGNATURE"
 
@@ -48,30 +52,48 @@ def generate_key(path: Path) -> Path:
     return public_path
 
 
-def read_key(path: Path, private: bool) -> Any:
-    """The Ed25519 key in a PEM file.
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """The Ed25519 private key in a PEM file.
 
     Raises:
       BundleError: there is none that can be used.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    kind = "private" if private else "public"
+    key = _load(path, "private", lambda raw: serialization.load_pem_private_key(raw, None))
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BundleError(f"{path} holds a private key that is not Ed25519: make one with `fedkeys keygen`")
+    return key
+
+
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """The Ed25519 public key in a PEM file.
+
+    Raises:
+      BundleError: there is none that can be used.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    key = _load(path, "public", serialization.load_pem_public_key)
+    if not isinstance(key, Ed25519PublicKey):
+        raise BundleError(f"{path} holds a public key that is not Ed25519: make one with `fedkeys keygen`")
+    return key
+
+
+def _load(path: Path, kind: str, load: Callable[[bytes], object]) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
-        raw = Path(path).read_bytes()
-        key: Any = serialization.load_pem_private_key(raw, None) if private else serialization.load_pem_public_key(raw)
+        return load(Path(path).read_bytes())
     except OSError as error:
         raise BundleError(f"{path}: can't be read: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BundleError(f"{path} holds no {kind} key that can be read: make one with `fedkeys keygen`") from None
-    if not isinstance(key, ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey):
-        raise BundleError(f"{path} holds a {kind} key that is not Ed25519: make one with `fedkeys keygen`")
-    return key
 
 
-def raw_public(key: Any) -> bytes:
+def raw_public(key: Ed25519PublicKey) -> bytes:
     """A public key's 32 bytes."""
     from cryptography.hazmat.primitives import serialization
 
@@ -84,7 +106,7 @@ def sign(manifest: bytes, key_path: Path) -> bytes:
     Raises:
       BundleError: the file holds no Ed25519 private key.
     """
-    key = read_key(key_path, private=True)
+    key = read_private_key(key_path)
     signature = SignatureFile(public_key=raw_public(key.public_key()).hex(), signature=key.sign(manifest).hex())
     return to_json(signature)
 
@@ -94,7 +116,7 @@ def check_signature(bundle: Path, manifest: bytes, public_key: Optional[Path]) -
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     path = bundle / SIGNATURE_FILE
-    wanted = raw_public(read_key(public_key, private=False)) if public_key is not None else None
+    wanted = raw_public(read_public_key(public_key)) if public_key is not None else None
     if not path.exists():
         if wanted is not None:
             raise BundleError(f"{bundle} is not signed: export it with --key, or leave --public-key out")
@@ -124,4 +146,4 @@ def check_key(path: Path) -> None:
     Raises:
       BundleError: it holds none that can be used.
     """
-    read_key(path, private=True)
+    read_private_key(path)

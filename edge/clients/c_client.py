@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from edge.errors import ClientError
 from models.files import CACHE_DIR_VARIABLE, cache_folder
@@ -92,7 +92,7 @@ def build_folder() -> Path:
     return folder
 
 
-def run_c_client(args: Sequence[Any], client: Optional[Path] = None) -> subprocess.CompletedProcess:
+def run_c_client(args: Sequence[object], client: Optional[Path] = None) -> subprocess.CompletedProcess[str]:
     """The ended client, whose `stdout` is text; `args` are its command, files and options (see client.c).
 
     Args:

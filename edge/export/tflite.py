@@ -13,9 +13,9 @@ tools that only read files must not need it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,12 @@ from models.weights import WEIGHT_NAMES, ModelSize, Weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from models.cifg_lstm import Tensors
+    from models.inference import KeyStroke
+
+    Outputs = dict[str, tf.Tensor]  # by the names of a signature
+    Body = Callable[..., Outputs]
 
 TRAIN_FILE = "train.tflite"
 STATELESS_FILE = "train_stateless.tflite"
@@ -149,24 +155,24 @@ def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
     module = tf.Module()
     module.weights = [tf.Variable(w, name=name) for name, w in zip(WEIGHT_NAMES, weights)]
 
-    def read() -> tuple:
+    def read() -> Tensors:
         return tuple(variable.read_value() for variable in module.weights)
 
-    def assign(values: Sequence) -> None:
+    def assign(values: Tensors) -> None:
         for variable, value in zip(module.weights, values):
             variable.assign(value)
 
-    def train(**batch: tf.Tensor) -> dict:
+    def train(**batch: tf.Tensor) -> Outputs:
         after, outputs = _train(read(), clip_norm, **batch)
         assign(after)
         return outputs
 
-    def set_weights(**values: tf.Tensor) -> dict:
+    def set_weights(**values: tf.Tensor) -> Outputs:
         assign([values[name] for name in WEIGHT_NAMES])
         return {"ok": tf.constant(1)}
 
     size = ModelSize.of(weights)
-    bodies: dict[str, Callable] = {
+    bodies: dict[str, Body] = {
         "train": train,
         "eval": lambda **batch: _score(read(), **batch),
         "infer": lambda **inputs: _infer(read(), **inputs),
@@ -180,11 +186,11 @@ def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
 def _build_stateless_file(size: ModelSize, time: int, clip_norm: float) -> bytes:
     import tensorflow as tf
 
-    def train(**inputs: tf.Tensor) -> dict:
+    def train(**inputs: tf.Tensor) -> Outputs:
         after, outputs = _train(_take_weights(inputs), clip_norm, **inputs)
         return {**outputs, **{f"new_{name}": value for name, value in zip(WEIGHT_NAMES, after)}}
 
-    bodies: dict[str, Callable] = {
+    bodies: dict[str, Body] = {
         "train": train,
         "eval": lambda **inputs: _score(_take_weights(inputs), **inputs),
         "infer": lambda **inputs: _infer(_take_weights(inputs), **inputs),
@@ -193,11 +199,18 @@ def _build_stateless_file(size: ModelSize, time: int, clip_norm: float) -> bytes
     return _convert(tf.Module(), {name: _traced(specs[name], body) for name, body in bodies.items()})
 
 
-def _take_weights(inputs: dict) -> tuple:
+def _take_weights(inputs: dict[str, tf.Tensor]) -> Tensors:
     return tuple(inputs.pop(name) for name in WEIGHT_NAMES)
 
 
-def _train(weights: tuple, clip_norm: float, tokens: Any, targets: Any, mask: Any, learning_rate: Any) -> tuple:
+def _train(
+    weights: Tensors,
+    clip_norm: float,
+    tokens: tf.Tensor,
+    targets: tf.Tensor,
+    mask: tf.Tensor,
+    learning_rate: tf.Tensor,
+) -> tuple[Tensors, Outputs]:
     import tensorflow as tf
 
     from models import cifg_lstm
@@ -208,19 +221,19 @@ def _train(weights: tuple, clip_norm: float, tokens: Any, targets: Any, mask: An
     return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
 
 
-def _score(weights: tuple, **batch: Any) -> dict:
+def _score(weights: Tensors, **batch: tf.Tensor) -> Outputs:
     from models import inference
 
     return inference.recall_sums(weights, **batch, vocabulary_size=int(weights[0].shape[0]), padded=True)._asdict()
 
 
-def _infer(weights: tuple, **inputs: Any) -> dict:
+def _infer(weights: Tensors, **inputs: tf.Tensor) -> Outputs:
     from models import inference
 
     return _stroke(inference.key_stroke(weights, **inputs))
 
 
-def _stroke(stroke: Any) -> dict:
+def _stroke(stroke: KeyStroke) -> Outputs:
     return {
         "ids": stroke.ids,
         "probabilities": stroke.probabilities,
@@ -229,7 +242,7 @@ def _stroke(stroke: Any) -> dict:
     }
 
 
-def _traced(signature: Signature, body: Callable) -> Any:
+def _traced(signature: Signature, body: Body) -> tf.types.experimental.ConcreteFunction:
     """The concrete function of `body`, which takes the signature's inputs by name."""
     import tensorflow as tf
 
@@ -239,13 +252,13 @@ def _traced(signature: Signature, body: Callable) -> Any:
     ]
 
     @tf.function(input_signature=specs, autograph=False)
-    def traced(*inputs: tf.Tensor) -> Any:
+    def traced(*inputs: tf.Tensor) -> Outputs:
         return body(**dict(zip(names, inputs)))
 
     return traced.get_concrete_function()
 
 
-def _convert(module: Any, functions: Mapping[str, Any]) -> bytes:
+def _convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.ConcreteFunction]) -> bytes:
     """One TFLite file with a signature for each function."""
     import tensorflow as tf
 

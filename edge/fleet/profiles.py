@@ -179,18 +179,6 @@ def slowness_quantiles(percents: Sequence[float]) -> NDArray[np.float64]:
     return np.interp(percents, np.linspace(0, 100, len(edges)), edges)
 
 
-def energy_band_j(seconds: float, power_w: float) -> tuple[float, float]:
-    """(least, most) joules of `seconds` at a power that an approximate model gives; never a point.
-
-    Source: approximate models err by up to 959 % (arXiv 2605.27601).
-
-    >>> energy_band_j(60.0, 2.0)
-    (11.3, 1270.8)
-    """
-    factor = load_device_table()["energy_error_factor"]["value"]
-    return round(seconds * power_w / factor, 1), round(seconds * power_w * factor, 1)
-
-
 def _batch_sizes() -> list[int]:
     return load_device_table()["anchors"]["batch_sizes"]
 

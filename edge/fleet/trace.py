@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def read_trace(path: Path) -> Trace:
     return _from_entries(path, entries)
 
 
-def _from_entries(path: Path, entries: Mapping[str, Any]) -> Trace:
+def _from_entries(path: Path, entries: Mapping[str, object]) -> Trace:
     if not entries:
         raise FleetError(f"fleet.trace = {path}: holds no device")
     names = tuple(sorted(entries))
@@ -101,34 +101,38 @@ def _from_entries(path: Path, entries: Mapping[str, Any]) -> Trace:
     return Trace(names, sessions, speeds, links)
 
 
-def _field(path: Path, name: str, entry: Any, field: str) -> Any:
+def _field(path: Path, name: str, entry: object, field: str) -> object:
     if not isinstance(entry, dict) or field not in entry:
         raise FleetError(f"fleet.trace = {path}: device {name} has no {field}")
     return entry[field]
 
 
-def _number(path: Path, name: str, entry: Any, field: str) -> float:
+def _number(path: Path, name: str, entry: object, field: str) -> float:
     value = _field(path, name, entry, field)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise FleetError(f"fleet.trace = {path}: device {name} has {field} = {value!r}, must be a number above 0")
     return float(value)
 
 
-def _behaviour(path: Path, name: str, entry: Any) -> tuple[list[Interval], float]:
+def _times(path: Path, name: str, entry: object, field: str) -> list[float]:
+    values = _field(path, name, entry, field)
+    if not isinstance(values, list):
+        raise FleetError(f"fleet.trace = {path}: device {name} has {field} = {values!r}, must be a list of seconds")
+    return [_require_time(path, name, field, value) for value in values]
+
+
+def _behaviour(path: Path, name: str, entry: object) -> tuple[list[Interval], float]:
     """A FedScale entry. The stop that comes first after each start ends it; the last may lie in the next period."""
     period = _number(path, name, entry, "finish_time")
-    starts, stops = _field(path, name, entry, "active"), _field(path, name, entry, "inactive")
-    for field, times in (("active", starts), ("inactive", stops)):
-        for value in times:
-            _require_time(path, name, field, value)
+    starts, stops = _times(path, name, entry, "active"), _times(path, name, entry, "inactive")
     intervals = []
     for start in sorted(starts):
         later = [stop for stop in stops if stop > start]
-        intervals.append((float(start), float(min(later, default=min(stops, default=0) + period))))
+        intervals.append((start, min(later, default=min(stops, default=0.0) + period)))
     return intervals, period
 
 
-def _states(path: Path, name: str, entry: Any) -> tuple[list[Interval], float]:
+def _states(path: Path, name: str, entry: object) -> tuple[list[Interval], float]:
     """A FLASH entry: eligible while charging, on Wi-Fi and with the screen off."""
     charging, unmetered, idle = False, False, True
     intervals: list[Interval] = []
@@ -189,7 +193,7 @@ def _csv_intervals(path: Path, text: str) -> tuple[dict[str, list[Interval]], di
     return intervals, periods
 
 
-def _require_time(path: Path, name: str, field: str, value: Any) -> float:
+def _require_time(path: Path, name: str, field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise FleetError(f"fleet.trace = {path}: device {name} has {field} = {value!r}, must be a number of seconds")
     if value < 0:

@@ -80,7 +80,7 @@ def evaluate_run(
     if not sums["model"].positions.sum():
         raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
     note("counting the n-gram baselines")
-    trigram = build_kneser_ney(data.bars, data.vocabulary.size)
+    trigram = build_kneser_ney(data.pooled, data.vocabulary.size)
     scorer = _Scorer(state.model, trigram, config.data.max_words)
     note("choosing the mixing weight on the dev people")
     mixing_weight = scorer.best_mixing_weight(data.dev)
@@ -144,7 +144,7 @@ class _Chunk:
 
 
 class _Scorer:
-    """Scores model, bars and mixture on the same positions."""
+    """Scores model, baselines and mixture on the same positions."""
 
     def __init__(self, weights: Weights, trigram: KneserNey, time_steps: int):
         self._weights = tuple(map(tf.constant, weights))
@@ -184,7 +184,7 @@ class _Scorer:
         return _MIXING_WEIGHTS[int(hits.argmax())]
 
     def score(self, people: Mapping[ClientId, Sentences], mixing_weight: float) -> dict[str, ClientSums]:
-        """Sums per person of the bars and of the mixture."""
+        """Sums per person of the baselines and of the mixture."""
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)

@@ -80,7 +80,7 @@ def recall_per_client(total: NDArray[np.int64]) -> PerClient:
         clients=count,
         mean=mean,
         std=float(np.sqrt(max(0.0, square - mean**2))),
-        worst_tenth_mean=worst_tenth_mean(histogram),
+        worst_tenth_mean=worst_tenth_in(histogram),
         jain=mean**2 / square if square else None,
     )
 
@@ -95,12 +95,12 @@ def recall_histogram(total: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(map(int, total[len(_COUNTS) :]))
 
 
-def worst_tenth_mean(histogram: NDArray[np.int64]) -> float:
+def worst_tenth_in(histogram: NDArray[np.int64]) -> float:
     """Returns the mean recall of the worst tenth of the people, rounded up to whole people, to half a bin.
 
     >>> histogram = np.zeros(BINS, int)
     >>> histogram[[10, 20]] = 1, 10  # of eleven people two: (10.5 + 20.5) / 2 percent
-    >>> worst_tenth_mean(histogram)
+    >>> worst_tenth_in(histogram)
     0.155
     """
     worst = -(-int(histogram.sum()) // 10)

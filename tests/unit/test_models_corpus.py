@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from models import corpus as corpus_module
 from models.corpus import (
     ClientId,
-    ClientText,
     load_corpus,
     split_people,
-    split_personal,
 )
 from models.errors import CorpusError
 from models.tokeniser import scrub, split_sentences, tokenise
@@ -440,18 +438,3 @@ def test_shares_that_leave_a_part_out(dev_share, test_share):
 def test_nobody_is_given_twice():
     with pytest.raises(ValueError, match="1 repeated"):
         split_people(people(20) + people(1), seed=0)
-
-
-@pytest.mark.parametrize(("count", "num_history"), [(1, 0), (2, 1), (5, 4), (10, 8), (11, 8)])
-def test_split_personal_holds_out_the_last(count, num_history):
-    text = ClientText(ClientId("ann"), tuple(f"s{n}" for n in range(count)), tuple(map(float, range(count))))
-    history, held_out = split_personal(text)
-    assert len(history.sentences) == num_history
-    assert history.sentences + held_out.sentences == text.sentences
-    assert history.timestamps + held_out.timestamps == text.timestamps
-    assert history.client_id == held_out.client_id == "ann"
-
-
-def test_split_personal_refuses_a_share_of_one():
-    with pytest.raises(ValueError, match="held_out_share=1"):
-        split_personal(ClientText(ClientId("ann"), ("a",), (None,)), held_out_share=1)

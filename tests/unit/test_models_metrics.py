@@ -9,12 +9,10 @@ from models.metrics import (
     ClientSums,
     PositionScores,
     difference_interval,
-    score_in_chunks,
     score_positions,
     summarise,
     target_ranks,
     top1_per_client,
-    top_k_hits,
     worst_tenth_mean,
 )
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
@@ -38,7 +36,7 @@ def sums_of(hits1, positions, hits3=None, nll=None, oov=None) -> ClientSums:
 def test_hits_of_a_hand_written_row():
     scores = np.array([[0.0, 0.0, 0.0, 0.0, 0.1, 0.4, 0.3, 0.2]])  # proposals: 5, 6, 7, 4
     for k, hit_words in [(1, [5]), (2, [5, 6]), (3, [5, 6, 7]), (4, [4, 5, 6, 7])]:
-        hits = [word for word in (4, 5, 6, 7) if top_k_hits(scores, np.array([word]), k)[0]]
+        hits = [word for word in (4, 5, 6, 7) if target_ranks(scores, np.array([word]))[0] < k]
         assert hits == hit_words
 
 
@@ -47,15 +45,13 @@ def test_special_ids_are_never_proposed(special):
     scores = np.zeros((1, 7))
     scores[0, special] = 9.0
     scores[0, 4] = 1.0
-    assert top_k_hits(scores, np.array([4]), 1).tolist() == [True]  # in spite of the higher score
-    for k in (1, 3, 7):  # 7: more proposals than there are words
-        assert top_k_hits(scores, np.array([special]), k).tolist() == [False]
+    # The word comes first in spite of its lower score; the special id comes after all three words.
+    assert target_ranks(np.repeat(scores, 2, 0), np.array([4, special])).tolist() == [0, 3]
 
 
 def test_ties_go_to_the_smaller_id():
     scores = np.ones((4, 8))
     assert target_ranks(scores, np.array([4, 5, 6, 7])).tolist() == [0, 1, 2, 3]
-    assert top_k_hits(scores, np.array([4, 5, 6, 7]), 3).tolist() == [True, True, True, False]
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,25 +64,25 @@ def test_hits_equal_sorting(seed, num_words, k):
     for row, target in zip(scores.tolist(), targets.tolist()):
         proposals = sorted(range(NUM_SPECIAL, len(row)), key=lambda word: (-row[word], word))
         expected.append(target in proposals[:k])
-    assert top_k_hits(scores, targets, k).tolist() == expected
+    words = targets >= NUM_SPECIAL
+    assert ((target_ranks(scores, targets) < k) & words).tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("scores", "targets", "k", "message"),
+    ("scores", "targets", "message"),
     [
-        (np.zeros((0, 6)), [], 1, r"scores must have the shape .*, got shape \(0, 6\)"),
-        (np.zeros((1, 4)), [0], 1, r"got shape \(1, 4\)"),
-        (np.zeros(6), [4], 1, r"got shape \(6,\)"),
-        (np.zeros((2, 6)), [4], 1, r"targets must have the shape \(2,\), got shape \(1,\)"),
-        (np.zeros((1, 6)), [6], 1, r"targets must be ids in 0\.\.5, got 6"),
-        (np.zeros((1, 6)), [-1], 1, r"targets must be ids in 0\.\.5, got -1"),
-        (np.zeros((1, 6)), [4], 0, "k must be at least 1, got k=0"),
-        (np.array([[0, 0, 0, 0, 0, np.nan]]), [4], 1, r"scores must not be NaN, got scores\[0, 5\]=nan"),
+        (np.zeros((0, 6)), [], r"scores must have the shape .*, got shape \(0, 6\)"),
+        (np.zeros((1, 4)), [0], r"got shape \(1, 4\)"),
+        (np.zeros(6), [4], r"got shape \(6,\)"),
+        (np.zeros((2, 6)), [4], r"targets must have the shape \(2,\), got shape \(1,\)"),
+        (np.zeros((1, 6)), [6], r"targets must be ids in 0\.\.5, got 6"),
+        (np.zeros((1, 6)), [-1], r"targets must be ids in 0\.\.5, got -1"),
+        (np.array([[0, 0, 0, 0, 0, np.nan]]), [4], r"scores must not be NaN, got scores\[0, 5\]=nan"),
     ],
 )
-def test_bad_scores(scores, targets, k, message):
+def test_bad_scores(scores, targets, message):
     with pytest.raises(ValueError, match=message):
-        top_k_hits(scores, np.array(targets, np.int64), k)
+        target_ranks(scores, np.array(targets, np.int64))
 
 
 # Positions and sums
@@ -131,15 +127,6 @@ def test_hand_computed_case():
     assert (summary.positions, summary.oov, summary.oov_rate) == (5, 5, 0.5)
 
 
-def test_chunks_give_the_same():
-    probabilities, targets, person = hand_computed()
-    whole = score_positions(probabilities, targets, person)
-    for chunk_size in (1, 2, 5, 100):
-        parts = score_in_chunks(lambda rows: probabilities[rows], targets, person, chunk_size)
-        for name in ("hit1", "hit3", "nll_nats", "person"):
-            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
-
-
 def test_target_of_probability_zero_is_an_infinite_loss():
     scores = score_positions(np.array([[0, 0, 0, 0, 0.0, 1.0]]), np.array([4]), np.array([0]))
     assert scores.nll_nats.tolist() == [np.inf]
@@ -158,14 +145,6 @@ def test_target_of_probability_zero_is_an_infinite_loss():
 def test_bad_positions(probabilities, target, person, message):
     with pytest.raises(ValueError, match=message):
         score_positions(np.array(probabilities, float), np.array(target), np.array(person))
-
-
-def test_bad_chunks():
-    probabilities, targets, person = hand_computed()
-    with pytest.raises(ValueError, match="chunk_size must be at least 1, got chunk_size=0"):
-        score_in_chunks(lambda rows: probabilities[rows], targets, person, 0)
-    with pytest.raises(ValueError, match="targets must hold at least one position, got 0"):
-        score_in_chunks(lambda rows: probabilities[rows], targets[:0], person[:0])
 
 
 def test_bad_sums():
