@@ -1,13 +1,13 @@
 """Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party.
 
     certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
-    messages.py      what is said besides the protocol's own messages
-    hub.py           the server's connections: who is there, who answered in time
-    session.py       one round's conversations, with deadlines and the bill
+    messages.py      the messages besides those of the protocols
+    hub.py           the server's connections: who is there and who answered in time
+    session.py       one round's conversations, with deadlines and costs
     network_sum.py   the sum of one round: the server's side of both protocols
     server.py        the server's rounds
-    serve.py         what `fedkeys serve` does around them
-    channel.py       the calling side: TLS, the stream, what can go wrong
+    serve.py         the work of `fedkeys serve` around the rounds
+    channel.py       the calling side: TLS, the stream, and an error for each failure
     client.py        a client: its text, its training, its half of the protocol
     decryptor.py     the third party of the encrypted sum
 

@@ -41,12 +41,12 @@ class _Roster(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> None:
-    """Makes what `folder` lacks, and enrols the clients.
+    """Makes the keys that `folder` lacks, and enrols the clients.
 
     Args:
-      folder: new, empty, or made by this function before: then clients are added.
+      folder: a new or empty folder, or one that this function made, to which clients are added.
       clients: ids to enrol.
-      hosts: names and addresses that the server and the decryptor are reached by, besides this machine's loopback.
+      hosts: the names and addresses by which clients reach the server and the decryptor, besides the loopback.
 
     Raises:
       KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files.
@@ -77,7 +77,7 @@ def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -
 
 
 def read_roster(folder: Path) -> dict[ClientId, bytes]:
-    """Who may take part, with their Ed25519 public keys of 32 bytes.
+    """Returns the clients that may take part, with their Ed25519 public keys of 32 bytes.
 
     Raises:
       KeysError: there is no roster, or it is damaged.
@@ -94,10 +94,10 @@ def read_roster(folder: Path) -> dict[ClientId, bytes]:
 
 
 def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
-    """A client's identity.
+    """Returns a client's identity.
 
     Raises:
-      KeysError: it has none here.
+      KeysError: the folder has none for this client.
     """
     if not _CLIENT_NAME.fullmatch(client_id):
         raise KeysError(f"client id {client_id!r} is none that `fedkeys keygen` makes")
@@ -105,10 +105,10 @@ def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The Ed25519 key that a file holds.
+    """Returns the Ed25519 key that a file holds.
 
     Raises:
-      KeysError: it holds none.
+      KeysError: the file holds none.
     """
     try:
         key = serialization.load_pem_private_key(read_key_file(path), password=None)
@@ -120,7 +120,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def read_decryptor(folder: Path) -> Optional[bytes]:
-    """The decryptor's Ed25519 public key of 32 bytes; None if the folder has none.
+    """Returns the decryptor's Ed25519 public key of 32 bytes, or None if the folder has none.
 
     Raises:
       KeysError: the file is damaged.
@@ -138,7 +138,7 @@ def read_decryptor(folder: Path) -> Optional[bytes]:
 
 
 def read_key_file(path: Path) -> bytes:
-    """The bytes of a file that `fedkeys keygen` makes.
+    """Returns the bytes of a file that `fedkeys keygen` makes.
 
     Raises:
       KeysError: it can't be read.

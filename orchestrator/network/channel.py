@@ -1,4 +1,4 @@
-"""The calling side of a connection: TLS, the stream to a server, and each thing that goes wrong as its own error."""
+"""The calling side of a connection: TLS, the stream to a server, and an error for each thing that can go wrong."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Link:
         self._call.cancel()
 
     def __iter__(self) -> Iterator[bytes]:
-        """The server's messages.
+        """Yields the server's messages.
 
         Raises:
           UnknownClient: the server does not let this client in.
@@ -58,16 +58,16 @@ class Link:
 
 
 def open_channel(server: str, ca: bytes) -> grpc.Channel:
-    """A channel to whoever has a certificate of this CA for that name."""
+    """Returns a channel to a server that has a certificate of this CA for its name."""
     options = [("grpc.max_receive_message_length", messages.MAX_BYTES), ("grpc.max_send_message_length", -1)]
     return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca), options)
 
 
 def check_server(server: str, ca: bytes, wait_s: float) -> None:
-    """Shakes hands once, since gRPC gives one error for every reason why it can't.
+    """Makes one TLS handshake, since gRPC reports every failed one by the same error.
 
     Raises:
-      ServerGone: nobody listens there, after wait_s either.
+      ServerGone: nobody listens there within wait_s.
       BadCertificate: the certificate is not of this CA, not for this name, or expired.
       NetworkError: `server` is not HOST:PORT.
     """
@@ -94,7 +94,7 @@ def check_server(server: str, ca: bytes, wait_s: float) -> None:
 
 
 def explained(server: str, error: grpc.RpcError) -> NetworkError:
-    """What a failed call means."""
+    """Returns the error that says what a failed call means."""
     code, details = error.code(), (error.details() or "").splitlines()[:1]
     reason = details[0] if details else code.name
     if code is grpc.StatusCode.UNAUTHENTICATED:

@@ -1,6 +1,7 @@
-"""One client in a process of its own: its text, its training, its half of the protocol. Loads no TFF.
+"""Runs one client in a separate process: its text, its training, its half of the protocol. Loads no TFF.
 
-Its text, its update and its keys stay here. What leaves is what the protocol sends: masked or encrypted words.
+The client's text, update and keys stay in the process. Only what the protocol sends leaves it: masked or encrypted
+words.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
-    """A client's tokenised sentences: all of a .txt file, or those of `client_id` in any other source of text.
+    """Returns a client's tokenised sentences: all of a .txt file, or those of `client_id` in another source of text.
 
     Raises:
       CorpusError: the text can't be read, is empty, or has no such client.
@@ -60,16 +61,16 @@ def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
 
 
 class Participant:
-    """What a client answers to each message; knows nothing of connections.
+    """Answers the server's messages as one client; knows nothing of connections.
 
     Args:
-      client_id: its name on the roster.
-      identity: its long-term key.
-      enrolled: the identities that may take part, as public keys of 32 bytes: the client's own copy.
+      client_id: the client's name on the roster.
+      identity: the client's long-term key.
+      enrolled: the identities that may take part, as public keys of 32 bytes; not the server's copy.
       policy: what the client insists on, whatever the server says.
-      sentences: its text, tokenised.
+      sentences: the client's text, tokenised.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
-      build_trainer: None takes the one in TensorFlow, which is loaded once the server has let the client in.
+      build_trainer: builds the trainer; None takes TensorFlow's, which is loaded once the server lets the client in.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class Participant:
         self.goodbye: Optional[str] = None  # why the server let it go
 
     def answer(self, message: bytes) -> Optional[bytes]:
-        """The answer to the server's message; None where none is wanted.
+        """Returns the answer to the server's message, or None if the message wants none.
 
         Raises:
-          WireError: it is no message.
-          RunChanged: the server takes back what it said before.
+          WireError: the bytes are no message, or come out of turn.
+          RunChanged: the server sends other settings or words than before.
           SecAggError, HomomorphicError: the server asks for something that could expose the client.
         """
         found = messages.decode(message, messages.TO_CLIENT)
@@ -135,7 +136,7 @@ class Participant:
         self._config, self._setup = config, message
 
     def _train(self, plan: messages.Plan) -> bytes:
-        """Trains, encodes the update, and begins anew with the protocol."""
+        """Trains, encodes the update and resets the protocol."""
         config, round_num = self._config, plan.round_num
         if config is None:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
@@ -204,18 +205,19 @@ class Participant:
 
 
 def run_client(server: str, keys: Path, client_id: str, source: str, policy: Policy, wait_s: float) -> str:
-    """Takes part in a server's rounds until it says goodbye; what it said.
+    """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
     Args:
       server: HOST:PORT.
       keys: a folder with ca.pem, roster.json and clients/ID.key.
       client_id: the client's name on the roster.
-      source: its text; see read_own_sentences.
+      source: the client's text; see read_own_sentences.
       policy: what the client insists on, whatever the server says.
-      wait_s: how long to try again while nobody listens there.
+      wait_s: how long to retry while nobody listens there, in seconds.
 
     Raises:
-      NetworkError, CorpusError: see there.
+      NetworkError: a key is missing, or the connection fails or ends.
+      CorpusError: the text can't be read.
       SecAggError, HomomorphicError: the server asks for something that could expose the client.
     """
     identity, roster, ca = read_identity(keys, client_id), read_roster(keys), read_key_file(keys / "ca.pem")

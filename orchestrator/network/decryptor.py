@@ -1,7 +1,8 @@
-"""The decryptor of the encrypted sum as a process of its own, and how the server reaches it.
+"""Runs the decryptor of the encrypted sum in a separate process, and calls it from the server.
 
-Two calls: Open(round) gives the terms of a fresh key; Decrypt(total, transcript) gives the sum and forgets the key. It
-decides by its own roster, minimum and parameters, whatever the server says. See orchestrator/homomorphic.
+It has two calls: Open(round) returns the terms of a fresh key; Decrypt(total, transcript) returns the sum and forgets
+the key. It decides by the roster, minimum and parameters on its machine, whatever the server says. See
+orchestrator/homomorphic.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class DecryptorService:
 
     Args:
       keys: a folder with decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
-      parameters: of the cipher.
+      parameters: the cipher's parameters.
       min_contributions: the fewest vectors in a sum that it opens.
-      note: is told what it opened.
+      note: called with a line for each sum that it opened or refused.
     """
 
     def __init__(self, keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]):
@@ -53,11 +54,11 @@ class DecryptorService:
         add_handlers(self._server, handlers)
 
     def listen(self, address: str) -> int:
-        """Begins to listen; the port. Raises PortInUse."""
+        """Begins to listen and returns the port; raises PortInUse."""
         return listen(self._server, address, self._key, self._chain)
 
     def wait(self) -> None:
-        """Returns when the service is stopped."""
+        """Blocks until the service is stopped."""
         self._server.wait_for_termination()
 
     def stop(self) -> None:
@@ -92,10 +93,10 @@ class DecryptorService:
 
 
 class RemoteDecryptor:
-    """The server's view of the decryptor.
+    """The server's connection to the decryptor.
 
     Raises:
-      NetworkError: nobody answers there, or with another certificate; no decryptor_identity.pub among the keys.
+      NetworkError: nobody answers there, the certificate is another, or the keys lack decryptor_identity.pub.
     """
 
     def __init__(self, address: str, keys: Path):

@@ -1,4 +1,4 @@
-"""What goes wrong between processes, each with a message of one line.
+"""The errors between processes, each with a message of one line.
 
 OrchestratorError
 └── NetworkError            exit code 2
@@ -7,7 +7,7 @@ OrchestratorError
     ├── BadCertificate      whoever listens there has no certificate of our CA for that name
     ├── UnknownClient       the server has no such client enrolled, or not with this key
     ├── ServerGone          nobody listens there, or the connection was lost
-    ├── WireError           bytes that are no message of this version
+    ├── WireError           the bytes are no message of this version
     └── RunChanged          exit code 3: the server goes on with other settings or words than it began with
 """
 
@@ -17,7 +17,7 @@ from orchestrator.errors import OrchestratorError
 
 
 class NetworkError(OrchestratorError):
-    """The root: something between processes."""
+    """The root: something went wrong between processes."""
 
 
 class KeysError(NetworkError):
@@ -41,7 +41,7 @@ class ServerGone(NetworkError):
 
 
 class WireError(NetworkError):
-    """Bytes that are no message of this version."""
+    """The bytes are no message of this version."""
 
 
 class RunChanged(NetworkError):

@@ -1,7 +1,7 @@
-"""The server's connections: who is there, and who answered in time.
+"""Keeps the server's connections: knows who is there and who answered in time.
 
-gRPC's threads carry the messages; all that decides anything happens in the server's one thread, which asks connections
-and collects their answers from one queue.
+gRPC's threads only carry messages. All decisions are made in the server's one thread, which asks connections and
+collects their answers from one queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_NONCES = 10_000
 
 
 class Connection:
-    """One client's stream. It is asked one thing at a time."""
+    """One client's stream. The client has one question to answer at a time."""
 
     def __init__(self, client_id: ClientId, inbox: queue.Queue, hang_up: Callable[[], object]):
         self.client_id = client_id
@@ -44,7 +44,7 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can be asked: it is there and has answered what it was asked before, in time or late."""
+        """Whether it can be asked: it is open, and every earlier question was answered, in time or late."""
         return self._is_open and not self._is_busy
 
     def ask(self, ticket: Ticket, message: bytes) -> bool:
@@ -57,7 +57,7 @@ class Connection:
             return True
 
     def close(self) -> None:
-        """Notes that the client is gone; its thread ends."""
+        """Marks the client as gone and ends its thread."""
         with self._lock:
             if self._is_open:
                 self._is_open = False
@@ -66,7 +66,7 @@ class Connection:
                 self._hang_up()
 
     def talk(self, answers: Iterator[bytes]) -> Iterator[bytes]:
-        """What gRPC's thread does: sends each question, waits for its answer, hands it over."""
+        """Sends each question, waits for its answer and hands it over; runs in gRPC's thread."""
         while True:
             question = self._questions.get()
             if question is None:
@@ -86,9 +86,9 @@ class Hub:
     """Listens, lets enrolled clients in, and keeps their connections.
 
     Args:
-      roster: who may connect.
-      setup: what each is sent first.
-      max_bytes: the longest message of a client.
+      roster: the clients that may connect, with their public keys.
+      setup: the bytes that each client receives first.
+      max_bytes: the most bytes of a client's message.
     """
 
     def __init__(self, roster: Mapping[ClientId, bytes], setup: bytes, max_bytes: int):
@@ -107,15 +107,15 @@ class Hub:
         add_handlers(self._server, handlers)
 
     def listen(self, address: str, key: bytes, chain: bytes) -> int:
-        """Begins to listen; the port.
+        """Begins to listen and returns the port.
 
         Raises:
-          PortInUse: it can't.
+          PortInUse: it can't listen there.
         """
         return listen(self._server, address, key, chain)
 
     def wait_for_clients(self, wanted: int, least: int, timeout_s: float) -> list[Connection]:
-        """The idle connections, as soon as `wanted` are there; after the timeout at least `least`, or none."""
+        """Returns the idle connections once `wanted` are there; after the timeout, at least `least` of them or none."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
@@ -128,7 +128,7 @@ class Hub:
     def collect(
         self, asked: Collection[Connection], ticket: Ticket, timeout_s: float
     ) -> Iterator[tuple[ClientId, Reply]]:
-        """The answers of those asked, as they come; ends when all have answered or are gone, or at the deadline."""
+        """Yields the answers as they come; ends when all have answered or are gone, or at the deadline."""
         deadline, waiting = time.monotonic() + timeout_s, set(asked)
         while waiting:
             try:
@@ -148,7 +148,7 @@ class Hub:
                 yield connection.client_id, reply
 
     def stop(self, reason: str) -> None:
-        """Tells all clients that it is over, and closes the port."""
+        """Says goodbye to all clients and closes the port."""
         goodbye = encode(messages.Goodbye(reason))
         with self._changed:
             asked = [c for c in self._connections.values() if c.ask((0, "goodbye"), goodbye)]
@@ -195,7 +195,7 @@ class Hub:
 
 
 def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
-    """A gRPC server that has its port to itself."""
+    """Returns a gRPC server that shares its port with no other process."""
     return grpc.server(
         futures.ThreadPoolExecutor(num_threads, thread_name_prefix="connection"),
         options=[
@@ -219,10 +219,10 @@ def add_handlers(server: grpc.Server, handlers: Mapping[str, grpc.RpcMethodHandl
 
 
 def listen(server: grpc.Server, address: str, key: bytes, chain: bytes) -> int:
-    """Begins to listen with TLS; the port.
+    """Begins to listen with TLS and returns the port.
 
     Raises:
-      PortInUse: it can't.
+      PortInUse: it can't listen there.
     """
     try:
         port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))

@@ -1,4 +1,4 @@
-"""What server and client say around the protocol's own messages, as msgpack arrays [type/version, field, ...].
+"""The messages of server and client around those of the protocols; see orchestrator/wire.py for their bytes.
 
     client: Challenge()                         server: a nonce
     client: Join(), with its name and a         server: Setup      the configuration and the words, once
@@ -7,7 +7,7 @@
             Answer(stage)  or  Decline                  ...
                                                         Goodbye    after the last round
 
-A client answers every Plan and Step, and nothing else. A Plan can come at any time: what was under way is over then.
+A client answers each Plan and each Step, and nothing else. A Plan can come at any time and ends what was under way.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def decode(octets: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
 
 
 def agreed_digest(setup: bytes, plan: bytes) -> bytes:
-    """32 bytes over all that a client was told for a round: configuration, words, round, learning rate, weights.
+    """Returns 32 bytes over all that a client hears for a round: configuration, words, round, learning rate, weights.
 
     Args:
       setup: the bytes of the Setup.
@@ -136,5 +136,5 @@ def agreed_digest(setup: bytes, plan: bytes) -> bytes:
 
 
 def proof_bytes(nonce: bytes, client_id: str) -> bytes:
-    """What a client signs to show who it is."""
+    """Returns the bytes that a client signs to prove its identity."""
     return b"fedkeys network 1 join\0" + nonce + client_id.encode()

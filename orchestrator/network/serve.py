@@ -1,10 +1,10 @@
-"""What `fedkeys serve` does: begins or goes on with a run, opens the door, runs the rounds."""
+"""Does the work of `fedkeys serve`: begins or resumes a run, listens for clients, runs the rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from models.corpus import Corpus
 from models.vocabulary import Vocabulary
@@ -22,7 +22,9 @@ from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.kinds import one_of_words
+from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import ServerConfig
 
@@ -37,32 +39,24 @@ def serve(
     decryptor_address: Optional[str] = None,
     build_optimizer: Optional[Callable[[ServerConfig, ModelSize], Optimizer]] = None,
 ) -> ServerState:
-    """Serves a run's rounds until the last is done; the state after it.
+    """Serves a run's rounds until the last is done and returns the state after it.
 
     Args:
-      folder: of a run to go on with, or a free one.
-      config: the run's; of a run that exists, its own.
+      folder: the folder of a run to resume, or a free one.
+      config: the run's configuration; to resume a run, the one that its folder holds.
       keys: a folder with server.key, server.pem and roster.json.
       address: HOST:PORT to listen on.
       deadlines: how long it waits for clients.
-      note: is told what goes on.
+      note: called with a line for each event.
       decryptor_address: HOST:PORT of the decryptor, for the encrypted sum.
-      build_optimizer: of the server; None takes the one that the configuration names, from TFF.
+      build_optimizer: builds the server's optimiser; None takes the one that the configuration names, from TFF.
 
     Raises:
       ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
-      RunFolderError, NetworkError: see there.
+      RunFolderError: the folder can't be resumed or is not free.
+      NetworkError: a key is missing, the port is in use, or the decryptor can't be reached.
     """
-    if config.privacy.traits.adds_noise or config.privacy.adaptive_clip:
-        raise ConfigError(
-            f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: "
-            "network rounds have neither yet; use fedkeys train, or set 'none' and false"
-        )
-    if config.audit.phrases or config.audit.canaries:
-        raise ConfigError(
-            f"audit.phrases = {config.audit.phrases}, audit.canaries = {config.audit.canaries}: nobody can plant them "
-            "in other machines' text and updates; set both to 0"
-        )
+    _require_network_settings(config.privacy, config.audit)
     roster = read_roster(keys)
     key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")
     _check(config, len(roster), keys, decryptor_address)
@@ -96,6 +90,20 @@ def serve(
         hub.stop(reason)
 
 
+def _require_network_settings(privacy: PrivacyConfig, audit: AuditConfig) -> None:
+    """Refuses what clients in other processes can't do."""
+    if privacy.traits.adds_noise or privacy.adaptive_clip:
+        raise ConfigError(
+            f"privacy.mechanism = {privacy.mechanism!r}, adaptive_clip = {privacy.adaptive_clip}: "
+            "network rounds have neither yet; use fedkeys train, or set 'none' and false"
+        )
+    if audit.phrases or audit.canaries:
+        raise ConfigError(
+            f"audit.phrases = {audit.phrases}, audit.canaries = {audit.canaries}: nobody can plant them "
+            "in other machines' text and updates; set both to 0"
+        )
+
+
 def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: Optional[str]) -> None:
     name, cohort = config.aggregation.aggregator, config.rounds.cohort_size
     if name not in PROTOCOLS:
@@ -126,9 +134,9 @@ def _begin(
     corpus: Corpus,
     vocabulary: Vocabulary,
     size: ModelSize,
-    first_state: Callable[[], Any],
+    first_state: Callable[[], object],
 ) -> ServerState:
-    """The state before the first round. No word counts: nobody has told this server any."""
+    """The state before the first round. It uses no word counts, since this server knows none."""
     folder.create(config, vocabulary, build_identity(config, corpus, vocabulary, size.num_weights))
     state = ServerState(0, first_weights(config, size, None), first_state())
     folder.save_checkpoint(state, config.rounds.keep_checkpoints)

@@ -1,4 +1,4 @@
-"""The rounds of a server whose clients are other processes: the same road as orchestrator/rounds/round.py."""
+"""Runs the rounds of a server whose clients are other processes, by orchestrator/rounds/round.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -31,12 +31,12 @@ UpdateServer = Callable[[Any, Weights, Weights, float], tuple[Any, Weights]]  # 
 
 
 def setup_message(config: RunConfig, vocabulary: Vocabulary) -> bytes:
-    """What each client is sent first."""
+    """Returns the bytes of the Setup, which each client receives first."""
     return encode(messages.Setup(msgspec.json.encode(config), list(vocabulary.words)))
 
 
 def max_client_bytes(config: RunConfig, size: ModelSize) -> int:
-    """The longest message that a client of the run may send."""
+    """Returns the most bytes that a client of the run may send in one message."""
     num_slots = build_encoder(config, size).num_slots
     vector_bytes = SUMS[config.aggregation.aggregator].upload_bytes(config.aggregation, num_slots)
     return max(vector_bytes, 512 * config.rounds.cohort_size) + messages.ENVELOPE_BYTES
@@ -49,14 +49,14 @@ def serve_rounds(
     update_server: UpdateServer,
     party: Party,
 ) -> ServerState:
-    """Runs the rounds that are left, with whoever is connected; the state after the last one.
+    """Runs the rounds that are left, with the clients that are connected, and returns the state after the last one.
 
     Args:
-      folder: of a run that was begun; each round is added to it.
-      config: of the run.
-      state: where it stands.
+      folder: the folder of a run that was begun; each round is added to it.
+      config: the run's configuration.
+      state: the state after the last round that was done.
       update_server: as in orchestrator.rounds.types.RoundFunctions.
-      party: connections, deadlines.
+      party: the connections, the deadlines and the decryptor.
 
     Raises:
       BelowThreshold: round after round is abandoned.
@@ -103,7 +103,7 @@ class _Rounds:
             server_learning_rate=server_rate,
             stopwatch=NoStopwatch(),
         )
-        report = _told_by_server(report, session)
+        report = _as_server_sees(report, session)
         self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
         if keeps_checkpoint(config.rounds, round_num):
             self._folder.save_checkpoint(state, config.rounds.keep_checkpoints)
@@ -111,16 +111,17 @@ class _Rounds:
         return state, report
 
 
-def _elsewhere(*_: Any) -> Any:
+def _elsewhere(*_: object) -> NoReturn:
     raise AssertionError("clients train in their own processes")
 
 
 def _gather(
     config: RunConfig, party: Party, round_num: int, expected: int, suspects: Suspects
 ) -> tuple[list[Connection], int]:
-    """A cohort of those who are there, drawn by the operating system's randomness; waits for as many as expected.
+    """Waits for clients; returns a cohort of them, and how many to wait for the next time.
 
-    Beside it how many to wait for the next time: who was waited for in vain is not waited for again.
+    The operating system's randomness draws the cohort. The next round does not wait for clients that this round waited
+    for in vain.
     """
     cohort_size = config.rounds.cohort_size
     least = max(SUMS[config.aggregation.aggregator].least_cohort, config.aggregation.min_survivors)
@@ -134,8 +135,8 @@ def _gather(
         party.note(f"round {round_num} waits for clients: {least} are needed, {cohort_size} wanted")
 
 
-def _told_by_server(report: RoundReport, session: Session) -> RoundReport:
-    """The report without the figures that only clients know, with the times that only this server knows."""
+def _as_server_sees(report: RoundReport, session: Session) -> RoundReport:
+    """The report without the figures that only clients know, and with the times that only this server knows."""
     metrics = {name: value for name, value in report.metrics.items() if name == "update_norm"}
     return dataclasses.replace(report, metrics=metrics, stage_s=session.stage_s)
 

@@ -1,4 +1,4 @@
-"""One round's conversations of the server with its clients."""
+"""Holds the server's conversations with its clients in one round."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long the server waits, in seconds. Who is later has dropped out of the round, not of the run."""
+    """How long the server waits, in seconds. A client that is later has dropped out of the round, not of the run."""
 
-    clients_s: float = 60.0  # for a full cohort; then rounds begin with those who are there, if they are enough
+    clients_s: float = 60.0  # for a full cohort; then a round begins with those who are there, if they are enough
     train_s: float = 600.0
     stage_s: float = 30.0  # of each message of the protocol
 
 
 class Decryptor(Protocol):
-    """The third party of the encrypted sum; orchestrator.network.decryptor has it in another process."""
+    """The third party of the encrypted sum; orchestrator.network.decryptor reaches it in another process."""
 
     identity: bytes  # Ed25519 public key
 
@@ -46,7 +46,7 @@ class Decryptor(Protocol):
 
 @dataclass(frozen=True)
 class Party:
-    """What the server needs besides a run: who may come, how long it waits, whom it tells."""
+    """What the server needs besides a run: connections, roster, deadlines, a log and the decryptor."""
 
     hub: Hub
     roster: Mapping[ClientId, bytes]
@@ -56,9 +56,9 @@ class Party:
 
 
 class Session:
-    """One round's conversations: asks, collects until the deadline, meters.
+    """One round's conversations: asks clients, collects answers until the deadline, and meters both.
 
-    The bill holds what this process can see: of the clients their bytes, not their CPU seconds.
+    Its costs hold what this process can see: the clients' bytes, not their CPU seconds.
     """
 
     def __init__(self, party: Party, connections: Sequence[Connection], round_num: int):
@@ -70,7 +70,7 @@ class Session:
         self._server: dict[str, StageCost] = {}
 
     def train(self, plan: bytes) -> list[ClientId]:
-        """Has the members train; who did."""
+        """Has the members train and returns those that did, in the cohort's order."""
         with self.metered("train"):
             return self._exchange("train", dict.fromkeys(self.members, plan), None)[0]
 
@@ -91,7 +91,7 @@ class Session:
 
     @contextlib.contextmanager
     def metered(self, stage: str) -> Iterator[None]:
-        """Counts the time within for a stage."""
+        """Adds the time of its block to a stage."""
         started, cpu_started = time.perf_counter(), time.process_time()
         try:
             yield
@@ -100,14 +100,14 @@ class Session:
             self._cpu_s[stage] += time.process_time() - cpu_started
 
     def ledger(self, decryptor: Mapping[str, StageCost]) -> CostLedger:
-        """The round's bill."""
+        """Returns the round's costs; those of the decryptor are given."""
         server = {stage: dataclasses.replace(cost, cpu_s=self._cpu_s[stage]) for stage, cost in self._server.items()}
         return CostLedger(self._per_client, server, decryptor)
 
     def _exchange(
         self, stage: str, sent: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]
     ) -> tuple[list[ClientId], int]:
-        """(who answered well, in the cohort's order; how many bytes they sent)."""
+        """(the clients whose answers were taken, in the cohort's order; the bytes that they sent)."""
         ticket, received = (self._round_num, stage), 0
         answered, refused = set(), set()
         deadlines = self._party.deadlines

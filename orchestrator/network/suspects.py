@@ -1,10 +1,10 @@
-"""Who spoils encrypted sums, found by rounds with ever fewer of those who might: no single upload is ever opened.
+"""Finds out who spoils encrypted sums, by rounds with fewer and fewer suspects; no single upload is ever opened.
 
-A ciphertext that is no encryption of a vector looks like any other. It shows when the sum is opened, which gives
-nothing then and does not say whose it was. So after such a round those who were in it are halved, and a round takes one
-of the halves, with whoever is known to be good (group testing by binary splitting). A half that sums well is good; one
-that does not is halved again; a single one is struck off. Every round has fresh keys and at least its minimum of
-contributions: what is opened is a sum like any other.
+A ciphertext that is no encryption of a vector looks like any other. It shows only when the sum is opened: the sum is
+lost, and nothing says whose ciphertext it was. After such a round its clients are split into two halves, and the next
+round takes one half with the clients that are known to be good (group testing by binary splitting). A half that sums
+well is good; a half that does not is split again; a single client that spoils its sum is struck off. Every round has
+fresh keys and at least its minimum of contributions, so what is opened is a sum like any other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from models.corpus import ClientId
 
 
 class Suspects:
-    """What a server knows about who spoils its sums; forgotten when its process ends.
+    """What a server knows about who spoils its sums; it ends with the server's process.
 
-    `struck` may be added to: a client that another proof names.
+    Callers may add to `struck` the clients that another proof names.
 
     >>> suspects = Suspects()
     >>> suspects.spoiled(["ann", "bob", "eve"])  # a sum of these could not be opened
@@ -40,9 +40,9 @@ class Suspects:
         self._groups: list[list[ClientId]] = []  # each to be tried without the others
 
     def candidates(self, present: Sequence[ClientId], least: int) -> list[ClientId]:
-        """Those of the clients present whom the next round may take: at least `least`, if so many are allowed.
+        """Returns the clients present that the next round may take: at least `least`, if that many are allowed.
 
-        While somebody is looked for it must take all of them whom it can.
+        While a spoiler is searched for, the round must take as many of them as it can.
         """
         waiting = {client for group in self._groups for client in group}
         allowed = [client for client in present if client not in waiting and client not in self.struck]
@@ -56,12 +56,12 @@ class Suspects:
         return [client for client in present if client in allowed]
 
     def summed(self, members: Collection[ClientId]) -> None:
-        """Notes that a sum of these was opened well."""
+        """Records that a sum of these clients was opened."""
         self._good.update(members)
         self._forget(members)
 
     def spoiled(self, members: Sequence[ClientId]) -> None:
-        """Notes that a sum of these could not be opened."""
+        """Records that a sum of these clients could not be opened."""
         doubtful = [client for client in members if client not in self._good]
         if not doubtful:  # one who was good before has begun to spoil
             self._good.clear()

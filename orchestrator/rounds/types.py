@@ -106,7 +106,7 @@ class Canaries(Protocol):
 
 @dataclass(frozen=True)
 class RoundFunctions:
-    """The arrows of the road, bound to a run: data, the two TFF halves, the code and the sum between them."""
+    """The arrows of the road, bound to a run: data, the two TFF halves, the encoder and the sum between them."""
 
     batches_of: Callable[[ClientId, np.random.Generator], Batches]
     train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[Mapping[str, Any]]]

@@ -1,8 +1,8 @@
 """Canary clients that take part in a whole training, among its people: each sends a random direction, or zeros.
 
-They are selected like anybody, keep their turns, go through the code, the sum and the noise, and the ledger charges for
-them. A coin decides for each whether it is in: whoever is out sends zeros, which is what the ledger's neighbouring runs
-differ by.
+They are selected like anybody, keep their turns, go through the encoder, the sum and the noise, and the ledger charges
+for them. A coin decides for each whether it is in: whoever is out sends zeros, which is what the ledger's neighbouring
+runs differ by.
 """
 
 from __future__ import annotations
