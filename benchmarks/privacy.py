@@ -22,7 +22,7 @@ import click
 import msgspec
 import numpy as np
 
-MECHANISMS = ("central", "tree", "matrix", "distributed", "local")
+from orchestrator.privacy.mechanisms import MECHANISMS
 
 
 def measure(mechanism: str, num_weights: int, cohort_size: int, num_rounds: int) -> dict[str, Any]:
@@ -87,7 +87,9 @@ def measure_ledger(num_rounds: int, cohort_size: int) -> dict[str, float]:
 
     seconds = {}
     for mechanism in MECHANISMS:
-        head = LedgerHead(mechanism, 7.0, 1.0, 800, 1e-4, 100.0, 80, 64 if mechanism == "matrix" else 1, "-")
+        head = LedgerHead(
+            mechanism, 7.0, 1.0, 800, 1e-4, 100.0, 80, 64 if MECHANISMS[mechanism].traits.has_bands else 1, "-"
+        )
         with tempfile.TemporaryDirectory() as directory:
             started, started_cpu = time.perf_counter(), time.process_time()
             ledger = Ledger(Path(directory), head)
