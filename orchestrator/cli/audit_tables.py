@@ -11,6 +11,7 @@ from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, Score
 from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun
 from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult
 from orchestrator.cli.output import cell, screen
+from orchestrator.settings.kinds import MECHANISM_TRAITS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +142,7 @@ def print_transcript(result: TranscriptResult) -> None:
         "correlation with plain", *("" if test is None else "\n".join(test.in_words) for test in correlations)
     )
     console.print(table)
-    norm, noised = result.update_norm, "" if result.mechanism == "none" else " with its noise"
+    norm, noised = result.update_norm, " with its noise" if MECHANISM_TRAITS[result.mechanism].adds_noise else ""
     for line in (
         f"This run's aggregator is {result.aggregator}: that column is what its server received.",
         "Loudest words: those whose output bias the upload raises most. * = this client typed it; it typed "
