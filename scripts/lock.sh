@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Remakes the hashed locks from requirements/*.in, with uv in a venv that is deleted afterwards.
 #   scripts/lock.sh runtime [--upgrade]   requirements/py3.9.lock, py3.10.lock, py3.11.lock
-#   scripts/lock.sh lint [--upgrade]      requirements/lint.lock
+#   scripts/lock.sh tools [--upgrade]     requirements/lint.lock, docs.lock, mutants.lock, uv.lock
 # Without --upgrade a version that still fits the .in files stays as it is.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
@@ -10,13 +10,13 @@ python=$(scripts/setup.sh python)
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install -q uv==0.13.9
+"$venv/bin/python" -m pip install -q --no-deps --require-hashes -r requirements/uv.lock
 
 compile() {
   "$venv/bin/uv" pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate "$@"
 }
 
-what=${1:?say what to lock: runtime or lint}
+what=${1:?say what to lock: runtime or tools}
 shift
 cd requirements
 case $what in
@@ -26,6 +26,9 @@ case $what in
       compile --python-version "$version" --override overrides.txt --no-emit-package backports-strenum \
         runtime.in dev.in -o "py$version.lock" "$@"
     done ;;
-  lint) compile --universal --python-version 3.9 lint.in -o lint.lock "$@" ;;
-  *) echo "scripts/lock.sh: runtime or lint, not $what" >&2; exit 2 ;;
+  tools)
+    for tools in lint docs mutants uv; do
+      compile --universal --python-version 3.9 "$tools.in" -o "$tools.lock" "$@"
+    done ;;
+  *) echo "scripts/lock.sh: runtime or tools, not $what" >&2; exit 2 ;;
 esac

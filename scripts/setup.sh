@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Sets up the two environments. Each step is done once, and again only when what it installs from has changed.
+# Sets up the environments. Each step is done once, and again only when what it installs from has changed.
 #   scripts/setup.sh runtime   .venv: fedkeys and all it runs on, from requirements/py3.N.lock
-#   scripts/setup.sh lint      .venv-lint: ruff, mypy and import-linter, from requirements/lint.lock
+#   scripts/setup.sh packages  .venv without fedkeys itself: the part that takes long and seldom changes
+#   scripts/setup.sh lint      .venv-lint: ruff, mypy, import-linter and build, from requirements/lint.lock
+#   scripts/setup.sh docs      .venv-docs: what makes the site, from requirements/docs.lock
+#   scripts/setup.sh mutants   .venv-mutants: cosmic-ray, from requirements/mutants.lock
 #   scripts/setup.sh python    prints the Python that a new environment would be made with
-# PYTHON=... names that Python; else it is the first of python3.11 python3.10 python3.9 python3 that can work.
+# PYTHON=... names that Python; else it is the first of python3.11 python3.10 python3.9 python3 that can work, and
+# where there is none, a Python 3.11 that uv gets into .uv/.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 
@@ -23,7 +27,7 @@ probe() {
   echo "$version"
 }
 
-# choose_python: prints the first Python that can work; else says in one line what was found and how to get one.
+# choose_python: prints the first Python that can work, or one from uv; else says in one line what to do.
 choose_python() {
   local candidate reason found=""
   local candidates=(python3.11 python3.10 python3.9 python3)
@@ -35,9 +39,66 @@ choose_python() {
     fi
     [ -z "${PYTHON:-}" ] && [ "$reason" = "is not there" ] || found+="${found:+, }$candidate $reason"
   done
-  die "needs Python 3.11 (or 3.10, 3.9) with venv, but ${found:-there is no Python on the PATH}." \
+  found=${found:-there is no Python on the PATH}
+  # A Python that was asked for is never replaced by another one.
+  if [ -z "${PYTHON:-}" ]; then
+    if python_from_uv "$found"; then return; fi
+    found+=", and uv could not get one (see above; it can where uv, or python3 with venv or pip, is installed)"
+  fi
+  die "needs Python 3.11 (or 3.10, 3.9) with venv, but $found." \
     "Get it with 'apt install python3.11 python3.11-venv' or 'pyenv install 3.11'," \
     "then 'make setup PYTHON=/path/to/python3.11'."
+}
+
+# python_from_uv FOUND: prints a Python 3.11 in .uv/, got there if need be; fails if it can't be had. FOUND says why.
+python_from_uv() {
+  local uv
+  if ! uv_python; then
+    echo "setup: needs Python 3.9 to 3.11, but $1: getting Python 3.11 with uv into .uv (some 100 MB, once)" >&2
+    uv=$(find_uv) || return
+    UV_CACHE_DIR=.uv/cache UV_PYTHON_INSTALL_DIR=.uv/python "$uv" python install --no-bin 3.11 >&2 || return
+    uv_python
+  fi
+}
+
+# uv_python: prints the Python that uv has put into .uv/; fails if there is none that works.
+uv_python() {
+  local python
+  for python in "$PWD"/.uv/python/cpython-3.11.*/bin/python3.11; do
+    if probe "$python" >/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+# find_uv: prints the uv of the PATH, or else one that any Python 3 with venv or pip installs into .uv/.
+find_uv() {
+  local python
+  if uv --version >/dev/null 2>&1; then
+    echo uv
+    return
+  fi
+  for python in python3 python3.14 python3.13 python3.12 python; do
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue
+    rm -rf .uv/tool
+    # Debian's python3 has neither venv nor pip before python3-venv or python3-pip is installed; each is enough.
+    if "$python" -m venv .uv/tool 2>/dev/null >&2; then
+      install_uv .uv/tool/bin/python && echo .uv/tool/bin/uv && return
+    else
+      install_uv "$python" --target .uv/tool && echo .uv/tool/bin/uv && return
+    fi
+  done
+  return 1
+}
+
+# install_uv PYTHON [PIP-ARGUMENT...]: the pinned uv, by the pip of PYTHON.
+install_uv() {
+  local python=$1
+  shift
+  "$python" -m pip install -q --disable-pip-version-check --no-input --no-deps --require-hashes \
+    -r requirements/uv.lock "$@" >&2
 }
 
 # ensure_venv DIR: keeps DIR if it is whole, was made in this folder and has the asked version; else makes it anew.
@@ -71,6 +132,26 @@ install() {
   rm "$dir/.unfinished"
 }
 
+# set_up_packages: .venv with all that its lock pins.
+set_up_packages() {
+  local lock
+  [ "$(uname -sm)" = "Linux x86_64" ] ||
+    die "TensorFlow Federated 0.87 comes for Linux on x86-64 only, and this is $(uname -sm): use a Linux machine or container"
+  ensure_venv .venv
+  lock=requirements/py$(probe .venv/bin/python).lock
+  install .venv .lock-stamp "$(digest "$lock")" "$lock (a minute or more, 3 GB)" --require-hashes -r "$lock"
+}
+
+# set_up_fedkeys: fedkeys itself, in .venv, and the C client.
+set_up_fedkeys() {
+  # compat puts this folder on the path; the default's import hook loses to any other folder called models/.
+  install .venv .fedkeys-stamp "$(digest setup.cfg pyproject.toml requirements/*.in)" "fedkeys itself" \
+    --no-index --no-build-isolation --config-settings editable_mode=compat -e .
+  # Where there is no C compiler everything but the C client works.
+  make -s -C edge/clients/c PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
+    echo "setup: the C client was not built, all else works: it takes a C compiler and Python 3.10 or newer" >&2
+}
+
 only_one_at_a_time() {
   exec 9< .
   flock -n 9 || { echo "setup: waiting for another set-up of this folder" >&2; flock 9; }
@@ -80,23 +161,17 @@ case ${1:-} in
   python)
     choose_python ;;
   runtime)
-    [ "$(uname -sm)" = "Linux x86_64" ] ||
-      die "TensorFlow Federated 0.87 comes for Linux on x86-64 only, and this is $(uname -sm): use a Linux machine or container"
     only_one_at_a_time
-    ensure_venv .venv
-    lock=requirements/py$(probe .venv/bin/python).lock
-    install .venv .lock-stamp "$(digest "$lock")" "$lock (a minute or more, 3 GB)" --require-hashes -r "$lock"
-    # compat puts this folder on the path; the default's import hook loses to any other folder called models/.
-    install .venv .fedkeys-stamp "$(digest setup.cfg pyproject.toml requirements/*.in)" "fedkeys itself" \
-      --no-index --no-build-isolation --config-settings editable_mode=compat -e .
-    # Where there is no C compiler everything but the C client works.
-    make -s -C edge/clients/c PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
-      echo "setup: the C client was not built, all else works: it takes a C compiler and Python 3.10 or newer" >&2 ;;
-  lint)
+    set_up_packages
+    set_up_fedkeys ;;
+  packages)
     only_one_at_a_time
-    ensure_venv .venv-lint
-    install .venv-lint .lock-stamp "$(digest requirements/lint.lock)" requirements/lint.lock \
-      --require-hashes -r requirements/lint.lock ;;
+    set_up_packages ;;
+  lint | docs | mutants)
+    only_one_at_a_time
+    ensure_venv ".venv-$1"
+    install ".venv-$1" .lock-stamp "$(digest "requirements/$1.lock")" "requirements/$1.lock" \
+      --require-hashes -r "requirements/$1.lock" ;;
   *)
-    die "scripts/setup.sh takes runtime, lint or python, not '${1:-}'" ;;
+    die "scripts/setup.sh takes runtime, packages, lint, docs, mutants or python, not '${1:-}'" ;;
 esac
