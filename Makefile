@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each sets up what it needs, once (scripts/setup.sh); PYTHON=... picks the Python.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lint demo test test-fast check bench docs lock lint-lock clean
+.PHONY: help setup setup-lint demo test test-fast check coverage dist check-dist bench docs mutants lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -9,6 +9,10 @@ PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Unit tests first: they are fast, and what they find explains much of what fails after them.
 TESTS = $(wildcard tests/unit tests/contract tests/system)
+# By name of the packages, and so of the installed wheel where that is what is tested.
+COVERAGE := $(PACKAGES:%=--cov=%) --cov-report=term:skip-covered
+# Where `make check-dist` installs the wheel.
+WHEEL := build/wheel
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -16,7 +20,7 @@ help: ## list the targets
 setup: ## install everything into .venv (once; again when its lock changes)
 	@scripts/setup.sh runtime
 
-setup-lint: setup
+setup-lint: setup ## install the tools of `make check` and `make dist` into .venv-lint
 	@scripts/setup.sh lint
 
 demo: setup ## train the small model by federated learning and show it beside the n-gram baselines
@@ -25,29 +29,54 @@ demo: setup ## train the small model by federated learning and show it beside th
 test: setup ## every test and every doctest, two at a time
 	$(PYTEST) $(PARALLEL) --doctest-modules $(TESTS) $(PACKAGES) $(ARGS) < /dev/null
 
-test-fast: setup ## the tests that need no TFF, under a minute
+test-fast: setup ## the tests that need no TFF, in two minutes
 	$(PYTEST) -m "not slow" $(TESTS) $(ARGS) < /dev/null
 
 # mypy reads the types of numpy, msgspec and click where they are installed: in .venv.
-check: setup-lint ## ruff, mypy and import-linter
+check: setup-lint ## ruff, mypy, import-linter, and hadolint for the Containerfile
 	.venv-lint/bin/ruff check .
 	.venv-lint/bin/ruff format --check .
 	.venv-lint/bin/mypy --python-executable .venv/bin/python $(PACKAGES)
 	.venv-lint/bin/lint-imports
+	.venv-lint/bin/hadolint Containerfile
+
+coverage: setup ## the share of the four packages' lines that the fast tests run; fails below pyproject.toml's floor
+	$(PYTEST) $(PARALLEL) -m "not slow" $(COVERAGE) $(TESTS) $(ARGS) < /dev/null
+
+# The date of the last commit in place of today's: the same commit makes the same files.
+dist: setup-lint ## build a wheel and an sdist into dist/
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-lint/bin/python -m build --no-isolation --outdir dist .
+
+# Beside the installed wheel stands all of the project but its packages, so that nothing can import the checkout's.
+check-dist: dist ## check the wheel's files, and run the fast tests on it with the floor of `make coverage`
+	.venv/bin/python scripts/check_wheel.py dist/*.whl
+	rm -rf $(WHEEL)
+	mkdir -p $(WHEEL)
+	git ls-files -z | grep -zvE '^($(subst $() ,|,$(PACKAGES)))/' | xargs -0 cp --parents -t $(WHEEL)
+	.venv/bin/python -m pip install -q --no-deps --no-index --no-compile --target $(WHEEL) dist/*.whl
+	cd $(WHEEL) && ../../$(PYTEST) $(PARALLEL) -m "not slow" $(COVERAGE) $(TESTS) $(ARGS) < /dev/null
 
 bench: setup ## run every benchmark (on a quiet machine)
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; .venv/bin/python $$file; done
 
-docs: setup ## check links and commands of README.md and docs/, and run all doctests
+docs: setup ## check links and commands of the pages, run all doctests, and build the site into build/site
 	.venv/bin/python scripts/check_docs.py
-	$(PYTEST) -q --doctest-modules --doctest-glob='*.md' $(wildcard README.md) docs scripts $(PACKAGES) < /dev/null
+	$(PYTEST) -q --doctest-modules --doctest-glob='*.md' --ignore=scripts/mutants.py \
+	  $(wildcard README.md) docs scripts $(PACKAGES) < /dev/null
+	@scripts/setup.sh docs
+	.venv-docs/bin/python scripts/build_site.py build/site
+
+mutants: setup ## mutation tests of the parts whose mistakes would not show (ARGS="--sample N --seed S" for some of them)
+	@scripts/setup.sh mutants
+	.venv-mutants/bin/python scripts/mutants.py $(ARGS)
 
 lock: ## remake requirements/py3.*.lock (LOCK=--upgrade takes newer versions)
 	scripts/lock.sh runtime $(LOCK)
 
-lint-lock: ## remake requirements/lint.lock (LOCK=--upgrade takes newer versions)
-	scripts/lock.sh lint $(LOCK)
+tools-lock: ## remake the locks of the tools: lint, docs, mutants, uv (LOCK=--upgrade takes newer versions)
+	scripts/lock.sh tools $(LOCK)
 
 clean: ## remove caches and build leftovers; the environments stay
-	rm -rf build edge/clients/c/build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist edge/clients/c/build *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests scripts -name __pycache__ -prune -exec rm -rf {} +

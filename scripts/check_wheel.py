@@ -1,6 +1,6 @@
 """Checks that a wheel holds every file of the four packages that git tracks, and nothing else.
 
-    python scripts/check_wheel.py dist/fedkeys-0.1.0-py3-none-any.whl
+python scripts/check_wheel.py dist/fedkeys-0.1.0-py3-none-any.whl
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from models.files import cache_folder
 _MIN_MEMORY_GIB = 4.0
 _MIN_DISK_GIB = 2.0
 _PROBE_TIMEOUT_S = 120.0  # a slow machine may take a minute to import TFF
-_INSTALLERS = {"pip", "setuptools", "wheel"}  # pinned for the set-up; newer ones do no harm afterwards
+_INSTALLERS = {"pip", "wheel"}  # pinned for the set-up; newer ones do no harm afterwards
 _HOME = Path(__file__).resolve().parents[2]  # where the four packages are
 
 

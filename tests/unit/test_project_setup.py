@@ -97,7 +97,7 @@ def test_a_wheel_holds_every_file_of_the_packages() -> None:
 
 @pytest.mark.slow
 def test_tensorboard_reads_event_files(tmp_path: Path) -> None:
-    """It imports pkg_resources, which setuptools 81 and newer do not have."""
+    """It imports pkg_resources, which newer versions of setuptools do not have."""
     import tensorflow as tf
 
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
@@ -318,12 +318,48 @@ def test_set_up_is_done_once_and_again_when_its_lock_changes_or_it_was_cut_off(p
     assert _installed(moved) == "3.0"
 
 
+# --- the container
+
+
+def test_the_container_is_built_and_run_without_rights_and_by_targets_that_exist() -> None:
+    """What hadolint does not know: `make check` runs that too."""
+    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    words = [word for word, _ in steps]
+    assert [rest for word, rest in steps if word == "ARG"] == ["BASE=python:3.11-slim-bookworm"]
+    assert [rest for word, rest in steps if word == "USER"] == ["1000:1000"]
+    assert words.index("USER") < words.index("COPY")  # nothing of the project is root's
+    assert all("--chown=fedkeys:fedkeys" in rest for word, rest in steps if word == "COPY")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    made = [
+        target for word, rest in steps if word in ("RUN", "CMD") for target in re.findall(r"\bmake\W+([a-z-]+)", rest)
+    ]
+    assert {"setup", "demo"} <= set(made)
+    assert [target for word, rest in steps if word == "CMD" for target in re.findall(r"[a-z-]+", rest)] == [
+        "make",
+        "demo",
+    ]
+    assert set(made) - {"util-linux"} <= set(targets)
+
+
+def test_the_container_gets_no_environment_of_this_machine() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {".git", ".venv*", ".uv", "runs", "build", "dist"} <= set(ignored)
+
+
 # --- make and the docs
 
 
 def test_make_help_lists_the_targets() -> None:
     listed = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
-    targets = ["setup", "demo", "test", "test-fast", "check", "bench", "docs", "lock", "lint-lock", "clean"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    targets = phony[1].split()
+    assert {"setup", "demo", "test", "test-fast", "check", "coverage", "dist", "docs", "mutants", "lock"} <= set(
+        targets
+    )
+    assert set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) == set(targets)
     for target in targets:
         assert re.search(rf"^make {target} +\w", listed, re.MULTILINE), target
 
