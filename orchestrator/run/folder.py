@@ -18,6 +18,7 @@ import fcntl
 import io
 import os
 import re
+import weakref
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ class RunFolder:
 
     def __init__(self, path: os.PathLike):
         self.path = Path(path)
-        self._lock: Optional[io.TextIOWrapper] = None
+        self._unlock: Optional[weakref.finalize] = None
 
     @property
     def config_path(self) -> Path:
@@ -105,14 +106,17 @@ class RunFolder:
         write_config(config, self.config_path)
 
     def lock(self) -> None:
-        """Keeps a second process from writing this run; let go when the process ends.
+        """Keeps a second process from writing this run, until this object or the process ends.
 
         Raises:
           RunFolderError: another process has it.
         """
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  (held until the process ends)
+        if self._unlock is not None:
+            self._unlock()
+        descriptor = os.open(self.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o666)
+        self._unlock = weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
@@ -204,7 +208,8 @@ class RunFolder:
         rounds = self.checkpoints() if round_num is None else [round_num]
         for candidate in reversed(rounds):
             try:
-                with np.load(self.checkpoint_path(candidate)) as arrays:
+                # Opened here, since np.load leaves a damaged file open.
+                with self.checkpoint_path(candidate).open("rb") as file, np.load(file) as arrays:
                     parts = _unflatten({name: arrays[name] for name in arrays.files})
                 clip_norm = parts.get("clip_norm")
                 return ServerState(
