@@ -57,10 +57,10 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
     yield "gigabytes", "By what the phones sent, all of them together.", [p.uploaded_bytes / 1e9 for p in dev]
 
 
-def _baseline_lines(evaluation: Evaluation) -> list[plots.Bar]:
+def _baseline_lines(evaluation: Evaluation) -> list[plots.Baseline]:
     lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BASELINES]
     lines.append(("trigram", evaluation.trigram.top3, TOP3))
-    return [plots.Bar(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
+    return [plots.Baseline(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
 
 
 def _dev_table(dev: Sequence[DevPoint]) -> tuple[Table, ...]:

@@ -6,7 +6,7 @@ from typing import Optional
 
 from orchestrator.evaluation.privacy import RunPrivacy, measured_run, run_privacy
 from orchestrator.report.parts import Figure, Section, Table
-from orchestrator.report.plots import run as plots
+from orchestrator.report.plots import privacy as plots
 from orchestrator.report.view import RunView
 
 
@@ -17,7 +17,7 @@ def privacy(run: RunView) -> Optional[Section]:
     result = run_privacy(run.run)
     figures = [
         Figure(
-            plots.running_noise({cost.name: cost.by_round.tolist() for cost in result.costs}, result.mechanism),
+            plots.running_noise(result),
             f"Noise in the sum of all rounds so far, at epsilon {result.target:.3g}: what this run's mechanism adds "
             "(strong), and what the others would.",
         )

@@ -1,4 +1,4 @@
-"""The report's figures of training, evaluation and privacy, as SVG."""
+"""The report's figures of training and evaluation, as SVG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from orchestrator.report.plots.style import (
 )
 
 
-class Bar(NamedTuple):
+class Baseline(NamedTuple):
     """A horizontal line to compare a curve with."""
 
     label: str
@@ -34,18 +34,18 @@ class Bar(NamedTuple):
 
 
 def recall_curve(
-    x: Sequence[float], top1: Sequence[float], top3: Sequence[float], x_label: str, bars: Sequence[Bar]
+    x: Sequence[float], top1: Sequence[float], top3: Sequence[float], x_label: str, baselines: Sequence[Baseline]
 ) -> Markup:
-    """Top-1 and top-3 recall (fractions) against x, with dashed bars labelled at the right."""
+    """Top-1 and top-3 recall (fractions) against x, with dashed baselines labelled at the right."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
         for y, label, colour in ((top3, "among three", TOP3), (top1, "first suggestion", TOP1)):
             axes.plot(x, y, color=colour, label=label, marker="o" if len(x) < 30 else None)
-        for bar in bars:
-            axes.axhline(bar.value, color=bar.colour, linewidth=1.2, linestyle=(0, (4, 3)))
+        for baseline in baselines:
+            axes.axhline(baseline.value, color=baseline.colour, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.annotate(
-                bar.label,
-                (1.0, bar.value),
+                baseline.label,
+                (1.0, baseline.value),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -110,7 +110,7 @@ def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(PERCENT)
         axes.set_xlim(0, 1.12 * max(max(v, i[1] if i else v) for _, v, i, _ in rows))
-        return to_svg(figure, "comparison", "Top-1 recall of the model and of the n-gram bars on the test people")
+        return to_svg(figure, "comparison", "Top-1 recall of the model and of the n-gram baselines on the test people")
 
 
 def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup:
@@ -147,30 +147,3 @@ def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
         axes.set_xlabel("seconds")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, columnspacing=1.2, handlelength=1, borderpad=0.2)
         return to_svg(figure, "stages", "Seconds of a round by stage")
-
-
-def running_noise(by_round: Mapping[str, Sequence[float]], own: str) -> Markup:
-    """Noise in the running sum of mean updates after each round, a line a mechanism; the run's own is strong."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(SMALL)
-        for (name, noise), colour in zip(by_round.items(), STAGES):
-            style = {"color": TOP1, "linewidth": 2.6} if name == own else {"color": colour, "linewidth": 1.2}
-            axes.semilogy(np.arange(1, len(noise) + 1), noise, label=name, **style)
-        axes.set_xlabel("rounds")
-        axes.set_ylabel("clip norms a coordinate")
-        axes.grid(visible=False, axis="y", which="minor")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.2)
-        return to_svg(figure, "running-noise", "Noise in the running sum of mean updates, by privacy mechanism")
-
-
-def recall_by_epsilon(points: Sequence[tuple[float, float]]) -> Markup:
-    """Top-1 recall (fractions) against the epsilon that had been spent by then."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(SMALL)
-        axes.plot(*zip(*points), color=TOP1, marker="o")
-        axes.set_xlim(0, None)
-        axes.set_ylim(0, None)
-        axes.set_xlabel("epsilon spent")
-        axes.set_ylabel("first suggestion, dev people")
-        axes.yaxis.set_major_formatter(PERCENT)
-        return to_svg(figure, "recall-epsilon", "Top-1 recall against the epsilon spent")
