@@ -83,7 +83,7 @@ def attack_run(
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
     note("telling words from what the server has")
-    scores, only_target = _score_views(seen), _only_the_target(seen, vocabulary)
+    scores, only_target = score_views(seen), only_the_target(seen, vocabulary)
     noise_result = _measure_noise(views)
     note("putting the words of the raw updates in order")
     one_sentence = tuple(maker.updates(people.targets, num_sentences=1))
@@ -109,14 +109,14 @@ def attack_run(
         named={view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in VIEWS},
         noise=noise_result,
         rebuilt=rebuilt,
-        checks=tuple(_check(scores, num_words, len(views.targets))),
+        checks=tuple(check_scores(scores, num_words, len(views.targets))),
     )
     write_figures(run.path / FILE_NAME, result)
     return result
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
     """The fields of AttackResult that say how well the rules do in each view."""
 
     views: dict[str, Optional[Mapping[str, Score]]] = field(default_factory=dict)
@@ -127,8 +127,8 @@ class _Scores:
     reasons: dict[str, Reason] = field(default_factory=dict)
 
 
-def _score_views(seen: Sequence[Mapping[str, View]]) -> _Scores:
-    scores = _Scores()
+def score_views(seen: Sequence[Mapping[str, View]]) -> Scores:
+    scores = Scores()
     for view in VIEWS:
         parts = _of_all_targets(seen, view)
         if isinstance(parts, Reason):
@@ -187,7 +187,7 @@ def mean_score(of_clients: Sequence[Recovery]) -> Score:
     )
 
 
-def _only_the_target(seen: Sequence[Mapping[str, View]], vocabulary: Vocabulary) -> dict[str, OnlyTarget]:
+def only_the_target(seen: Sequence[Mapping[str, View]], vocabulary: Vocabulary) -> dict[str, OnlyTarget]:
     """{sum: the words that nobody but a target typed, and those of them that can still be read}, small sums first."""
     of_view = {}
     for view in VIEWS:
@@ -256,7 +256,7 @@ def hidden_from(curve: Sequence[NoisePoint]) -> Optional[float]:
     return hidden
 
 
-def _check(scores: _Scores, num_words: int, num_targets: int) -> list[Check]:
+def check_scores(scores: Scores, num_words: int, num_targets: int) -> list[Check]:
     """Does the attack work where it must, and fail where it must? A view that can't be had is not checked."""
     raw, checks = scores.views["raw"], []
     assert raw is not None  # an unprotected update can always be had

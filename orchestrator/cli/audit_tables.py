@@ -26,7 +26,7 @@ def print_attack(result: AttackResult) -> None:
         table.add_column(column, justify="left" if column in ("view", "rule") else "right")
     for view, rules in result.views.items():
         if rules is None:
-            table.add_row(view, result.reasons[view], *[""] * 6, end_section=True)
+            table.add_row(view, "not shown", *[""] * 6, end_section=True)
         else:
             _add_view(table, view, rules, result.baselines[view])
     console.print(table)
@@ -34,6 +34,8 @@ def print_attack(result: AttackResult) -> None:
         "A sum is scored on the words of everybody in it. Guessing: naming the most frequent words, as many as were "
         "typed."
     )
+    for view, reason in result.reasons.items():
+        console.print(f"{view} is not shown: {reason}")
     for view, only in result.target_only.items():
         console.print(f"{view}: of {only.words} words that only a target typed, {only.readable} can still be read")
     noise = result.noise

@@ -1,70 +1,22 @@
-"""The attack on and the audit of a small run, made here without TFF: every view, few people, the page."""
+"""The attack: its scores by hand, and on a small run that is made here without TFF every view, few people, the page."""
 
 from __future__ import annotations
-
-import json
-import random
 
 import numpy as np
 import pytest
 
-from models.cifg_lstm import initial_weights
-from orchestrator.audit.attack import attack_run
-from orchestrator.audit.attack_results import read_attack
-from orchestrator.audit.leakage import audit_run, phrase_losses
-from orchestrator.audit.leakage_results import Stated
-from orchestrator.audit.views import VIEWS
-from orchestrator.cli.audit_tables import print_attack, print_audit
+from models.vocabulary import SPECIAL_WORDS, Vocabulary
+from orchestrator.audit.attack import Scores, attack_run, check_scores, only_the_target, score_views
+from orchestrator.audit.attack_results import OnlyTarget, Score, read_attack
+from orchestrator.audit.views import VIEWS, Seen
+from orchestrator.cli.audit_tables import print_attack
 from orchestrator.errors import RunFolderError
 from orchestrator.report.attack_page import write_attack_page
-from orchestrator.rounds.build import model_size
-from orchestrator.rounds.types import ServerState
-from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
-from orchestrator.run.planted import planted_phrases
 from orchestrator.run.saved import read_run
-from orchestrator.settings.files import read_config
-
-pytestmark = pytest.mark.slow  # TensorFlow: ten seconds
-
-NUM_WORDS = 400
-
-
-def begin_run(folder_path, text_path, num_people, **overrides):
-    """A run's folder whose only checkpoint is the first weights; everybody types words of one vocabulary."""
-    rng = random.Random(1)
-    lines = [
-        {
-            "client_id": f"p{person:02}",
-            "text": " ".join(f"word{rng.randrange(NUM_WORDS)}" for _ in range(4)),
-            "timestamp": i,
-        }
-        for person in range(num_people)
-        for i in range(12)
-    ]
-    text_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = read_config(
-        overrides={
-            "data.source": str(text_path),
-            "data.vocabulary_size": NUM_WORDS + 4,
-            "model.vocabulary_size": NUM_WORDS + 4,
-            "model.embedding_size": 12,
-            "model.num_cells": 16,
-            "rounds.cohort_size": 5,
-            "rounds.count": 2,
-            **overrides,
-        }
-    )
-    corpus, data = load_client_data(config)
-    size = model_size(config.model, data.vocabulary.size)
-    folder = RunFolder(folder_path)
-    folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
-    folder.save_checkpoint(ServerState(0, initial_weights(size, seed=0), {"step": np.int32(0)}), keep=2)
-    return folder, data
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, begin_run):
     path = tmp_path_factory.mktemp("attack")
     return begin_run(path / "run", path / "people.jsonl", num_people=40)
 
@@ -74,6 +26,7 @@ def found(run):
     return attack_run(read_run(run[0]), None, 10, None, lambda text: None)
 
 
+@pytest.mark.slow
 def test_the_raw_update_tells_and_what_is_hidden_does_not(found):
     """A false alarm of the AUC checks: 3 standard errors, 6 of them: below 2 %, but for fixed updates and masks that
     are fresh each time; so they are held to 6 standard errors here, below 1e-7."""
@@ -85,6 +38,7 @@ def test_the_raw_update_tells_and_what_is_hidden_does_not(found):
         assert abs(check.value - 0.5) < 6 * check.standard_error, check
 
 
+@pytest.mark.slow
 def test_a_sum_hides_who_and_not_what(found):
     disclosed, attributed = found.views["sum_10"]["bias_sign"], found.attribution["sum_10"]["bias_sign"]
     assert disclosed.precision > 0.95
@@ -94,6 +48,7 @@ def test_a_sum_hides_who_and_not_what(found):
     assert found.target_only_words == found.target_only["sum_30"].words
 
 
+@pytest.mark.slow
 def test_enough_noise_hides_what(found):
     curve = [point.auc for point in found.noise.curve]
     assert curve[0] > 0.9
@@ -101,12 +56,14 @@ def test_enough_noise_hides_what(found):
     assert 1e-4 < found.noise.hidden_from <= 10
 
 
+@pytest.mark.slow
 def test_what_too_few_people_cannot_show_is_null_with_its_reason(found):
     assert tuple(found.views) == VIEWS
     assert found.views["sum_100"] is None
     assert found.reasons == {"sum_100": "fewer than 100 people train in this run"}
 
 
+@pytest.mark.slow
 def test_the_order_of_words_is_in_the_update(found):
     """Words here are drawn at random: the model alone knows nothing of their order."""
     one = found.rebuilt["1"]
@@ -115,6 +72,7 @@ def test_the_order_of_words_is_in_the_update(found):
     assert len(found.rebuilt["10"].examples) == 8
 
 
+@pytest.mark.slow
 def test_the_page_says_what_is_not_protected(run, found, capsys):
     page = write_attack_page(read_run(run[0])).read_text()
     assert "Not protected" in page
@@ -124,6 +82,7 @@ def test_the_page_says_what_is_not_protected(run, found, capsys):
     assert "sum_10" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_named_client_is_attacked_first(run):
     folder, data = run
     name = list(data.train)[-1]
@@ -134,7 +93,8 @@ def test_a_named_client_is_attacked_first(run):
         attack_run(read_run(folder), "nobody", 1, None, lambda text: None)
 
 
-def test_ten_people_are_enough(tmp_path):
+@pytest.mark.slow
+def test_ten_people_are_enough(tmp_path, begin_run):
     folder, _ = begin_run(tmp_path / "run", tmp_path / "people.jsonl", num_people=10)
     found = attack_run(read_run(folder), None, 5, None, lambda text: None)
     assert found.views["raw"] is not None
@@ -143,6 +103,7 @@ def test_ten_people_are_enough(tmp_path):
     write_attack_page(read_run(folder))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_told(run, found):
     folder = run[0]
     content = (folder.path / "attack.json").read_bytes()
@@ -152,29 +113,58 @@ def test_a_damaged_file_is_told(run, found):
     (folder.path / "attack.json").write_bytes(content)
 
 
-def test_an_audit_names_its_bounds_and_estimates(tmp_path, capsys):
-    folder, data = begin_run(tmp_path / "run", tmp_path / "people.jsonl", 20, **{"audit.phrases": 2})
-    found = audit_run(read_run(folder), 1.0, lambda text: None)
-    kinds = [getattr(found, name).kind for name in ("stated", "one_shot", "one_run", "exposure")]
-    assert kinds == ["upper bound", "estimate", "lower bound", "estimate"]
-    assert 0 <= found.one_run.epsilon <= found.stated.one_round
-    assert found.one_shot.epsilon == pytest.approx(found.stated.one_round, rel=0.5)
-    # No round was trained: everybody's phrases are as unknown as the others.
-    assert found.exposure.by_repeats == {"1": None, "4": None, "16": None}
-    assert found.exposure.never_took_part.phrases == 6
-    print_audit(found)
-    assert "took part in no round" in capsys.readouterr().out
-
-    words = [phrase.words for phrase in planted_phrases(folder.config(), data)]
-    weights = folder.load_checkpoint().weights
-    losses = phrase_losses(weights, words, 20)
-    assert losses == pytest.approx([phrase_losses(weights, [one], 20)[0] for one in words], rel=1e-5)
-    assert np.all(losses > 6 * np.log(200))  # five words and the end, each about as likely as any of 404
+WORDS = Vocabulary((*SPECIAL_WORDS, "see", "you", "there", "soon", "my", "dog"))  # ids 4 to 9
 
 
-def test_an_audit_without_noise_or_phrases_says_so(run):
-    found = audit_run(read_run(run[0]), None, lambda text: None)
-    assert found.stated == Stated(one_round=None, run=None, kind="upper bound")
-    assert found.one_run.right == found.one_run.guesses
-    assert found.exposure is None
-    assert "audit.phrases=8" in found.exposure_reason
+def seen_of(bias, typed, only_target=()):
+    """What a server has if the update of each word's output bias is this; words are given by their ids."""
+    marks = [np.isin(np.arange(10), list(ids)) for ids in (typed, only_target)]
+    embedding = np.random.default_rng(0).normal(size=(10, 3))
+    return Seen(embedding, np.array([0, 0, 0, 0, *bias], float), *marks)
+
+
+def two_targets():
+    """The first types ids 4 to 6, the second 7 alone; of the views there are the raw updates and the sum of the two."""
+    nothing = dict.fromkeys(VIEWS, "not here")
+    both = [-2, -1, 1, -3, 1, 1]
+    return [
+        {**nothing, "raw": seen_of([-1, -1, 1, -1, 1, 1], {4, 5, 6}), "sum_2": seen_of(both, {4, 5, 6, 7}, {4, 5, 6})},
+        {**nothing, "raw": seen_of([1, 1, 1, -1, 1, 1], {7}), "sum_2": seen_of(both, {4, 5, 6, 7}, {7})},
+    ]
+
+
+def test_scores_of_two_targets_by_hand():
+    """The sign rule names 4, 5 and 7 of the first, two of three right, and 7 of the second; of the sum 4, 5 and 7."""
+    scores = score_views(two_targets())
+    raw, summed, own = scores.views["raw"]["bias_sign"], scores.views["sum_2"]["bias_sign"], scores.attribution["sum_2"]
+    assert (raw.precision, raw.recall, raw.f1) == pytest.approx((5 / 6, 5 / 6, 5 / 6))
+    assert raw.f1_sd == pytest.approx(np.sqrt(2) / 6)
+    assert (summed.precision, summed.recall) == (1.0, 0.75)
+    assert own["bias_sign"].precision == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert scores.baselines["raw"] == 0.5  # three frequent words are all of the first's, one frequent word is none of 7
+    assert scores.typed_words["raw"] == 2.0
+    assert set(scores.reasons) == set(VIEWS) - {"raw", "sum_2"}
+    assert set(scores.attribution) == {"sum_2"}
+
+
+def test_words_of_one_target_alone_by_hand():
+    assert only_the_target(two_targets(), WORDS) == {"sum_2": OnlyTarget(words=4, readable=3, examples=("see", "you"))}
+
+
+@pytest.mark.parametrize(("auc", "ok"), [(0.5, True), (0.66, True), (0.68, False), (0.32, False)])
+def test_a_hidden_view_must_be_near_chance(auc, ok):
+    """4 of 100 words typed: the standard error is sqrt(101 / (12 * 4 * 96)) = 0.148, over 7 targets 0.056."""
+    perfect = Score(precision=1.0, recall=1.0, f1=1.0, best_f1=1.0, auc=1.0)
+    scores = Scores(
+        views={
+            **dict.fromkeys(VIEWS),
+            "raw": {"bias_sign": perfect},
+            "masked": {"bias_sign": Score(precision=0.0, recall=0.0, f1=0.0, best_f1=0.1, auc=auc)},
+        },
+        typed_words={"raw": 4.0, "masked": 4.0},
+    )
+    raw, masked = check_scores(scores, num_words=100, num_targets=7)
+    assert raw.ok
+    assert raw.standard_error is None
+    assert masked.ok is ok
+    assert masked.standard_error == pytest.approx(0.0560, abs=1e-4)

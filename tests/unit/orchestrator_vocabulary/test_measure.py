@@ -1,0 +1,108 @@
+"""The command, and a run that finds its word list itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from models.client_data import build_client_data
+from models.corpus import ClientText, Corpus
+from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
+from orchestrator.cli.commands import cli
+from orchestrator.errors import BelowThreshold, ConfigError
+from orchestrator.run.data import load_client_data
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.vocabulary.measure import find_for_run
+
+ODD = ("friend", "friends")
+
+
+def corpus_of(num_people=40):
+    clients = {}
+    for i in range(num_people):
+        sentences = tuple(f"see you there {ODD[i % 2]} {chr(97 + i // 26)}{chr(97 + i % 26)}x" for _ in range(12))
+        clients[f"p{i:02}"] = ClientText(f"p{i:02}", sentences, (None,) * 12)
+    return Corpus("c", clients, "0" * 64)
+
+
+def write_corpus(path):
+    with open(path, "w") as file:
+        for person, text in corpus_of().clients.items():
+            for sentence in text.sentences:
+                file.write(json.dumps({"client_id": person, "text": sentence}) + "\n")
+    return path
+
+
+def test_a_given_vocabulary_is_the_runs():
+    vocabulary = Vocabulary(SPECIAL_WORDS + ("you", "see"))
+    data = build_client_data(corpus_of(), seed=0, vocabulary=vocabulary)
+    assert data.vocabulary == vocabulary
+    assert next(iter(data.train.values()))[0].tolist() == [5, 4, 3, 3, 3]
+    assert build_client_data(corpus_of(), seed=0, vocabulary=vocabulary, vocabulary_size=5).vocabulary.size == 5
+
+
+def test_the_command_writes_a_list_that_a_run_reads(tmp_path):
+    source, out = write_corpus(tmp_path / "text.jsonl"), tmp_path / "words.txt"
+    arguments = [
+        "vocabulary",
+        "--data",
+        source,
+        "--out",
+        out,
+        "--epsilon",
+        "inf",
+        "--aggregator",
+        "encrypted",
+        "--json",
+    ]
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+    figures = json.loads(result.stdout[result.stdout.index("{") :])
+    words = Vocabulary.read(out).words[NUM_SPECIAL:]
+    assert set(words) == {"see", "you", "there", *ODD}
+    assert figures["words"] == 5
+    assert figures["epsilon"] is None
+    assert figures["coverage"]["train"] == pytest.approx(0.8)
+    assert figures["coverage"]["train_ratio"] == pytest.approx(figures["most_possible_train_ratio"])
+    config = read_config(overrides={"data.source": str(source), "data.vocabulary": str(out)})
+    assert load_client_data(config)[1].vocabulary.words[NUM_SPECIAL:] == words
+
+
+def test_too_few_people_are_refused_and_nothing_written(tmp_path):
+    source, out = write_corpus(tmp_path / "text.jsonl"), tmp_path / "words.txt"
+    arguments = ["vocabulary", "--data", source, "--out", out, "--k", 100, "--aggregator", "plain"]
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert isinstance(result.exception, BelowThreshold)
+    assert result.exception.exit_code == 3
+    assert not out.exists()
+
+
+def test_federated_words_are_found_only_by_training():
+    with pytest.raises(ConfigError, match="only `fedkeys train` finds the words itself"):
+        load_client_data(read_config(overrides={"data.vocabulary": "federated"}))
+
+
+def test_a_federated_run_finds_its_words_and_keeps_them_wherever_it_goes(tmp_path):
+    source = tmp_path / "text.jsonl"
+    with open(source, "w") as file:
+        for i in range(400):
+            file.write(json.dumps({"client_id": f"p{i:03}", "text": "see you there. see my dogs"}) + "\n")
+    overrides = {"data.source": str(source), "data.vocabulary": "federated", "aggregation.aggregator": "plain"}
+    config, folder = read_config(overrides=overrides), RunFolder(tmp_path / "run")
+    found = find_for_run(folder, config, lambda text: None)
+    path = tmp_path / "run" / "vocabulary.txt"
+    assert found.data.vocabulary == str(path)
+    assert {"see", "you", "there", "my", "dogs"} <= set(Vocabulary.read(path).words)
+    assert json.loads((tmp_path / "run" / "vocabulary.json").read_text())["epsilon"] == 8.0
+    folder.create(found, Vocabulary.read(path), RunIdentity(SCHEMA, "0", "c", "0", "0", 1, {}))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    moved = RunFolder(tmp_path / "moved")
+    for begun in (moved.config(), moved.with_own_vocabulary(config)):
+        assert begun.data.vocabulary == str(tmp_path / "moved" / "vocabulary.txt")
+
+
+def test_pooled_stays_the_default():
+    assert RunConfig().data.vocabulary == "pooled"
