@@ -63,6 +63,7 @@ def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
     >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5)["train.tflite"]["train"].inputs]
     ['tokens', 'targets', 'mask', 'learning_rate']
     """
+    # More than 40 lines, since it is one table, to be read from top to bottom.
     width, cells = size.embedding_size, size.num_cells
     batch = (
         TensorSpec("tokens", "int32", (-1, time), "word id; each sentence starts with <bos>, then <pad> fills"),
