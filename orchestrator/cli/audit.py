@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from orchestrator.cli.options import RUN
 from orchestrator.cli.output import Output, note, prints, say
+
+if TYPE_CHECKING:
+    from orchestrator.run.saved import Run
+
+DEFAULT_SENTENCES = 20  # of a client that is attacked
 
 
 @click.command()
@@ -19,7 +24,7 @@ from orchestrator.cli.output import Output, note, prints, say
     "--sentences",
     "num_sentences",
     type=click.IntRange(1),
-    default=20,
+    default=DEFAULT_SENTENCES,
     show_default=True,
     metavar="N",
     help="Number of sentences that a client trains on; never more than the run allows.",
@@ -46,7 +51,11 @@ def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_m
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
-    run = read_run(RunFolder(run_path))
+    return attack_output(read_run(RunFolder(run_path)), client_id, num_sentences, noise_multiplier)
+
+
+def attack_output(run: Run, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float]) -> Output:
+    """What `fedkeys attack` finds of a run; writes its files."""
     from orchestrator.audit.attack import attack_run
     from orchestrator.cli.audit_tables import print_attack
     from orchestrator.report.attack_page import write_attack_page
@@ -118,7 +127,11 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
-    run = read_run(RunFolder(run_path))
+    return transcript_output(read_run(RunFolder(run_path)), round_num, client_id)
+
+
+def transcript_output(run: Run, round_num: Optional[int], client_id: Optional[str]) -> Output:
+    """What `fedkeys transcript` finds of a run; writes its file."""
     from orchestrator.audit.transcript import read_transcript
     from orchestrator.audit.transcript_results import write_transcript
     from orchestrator.cli.audit_tables import print_transcript

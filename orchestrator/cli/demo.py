@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
@@ -13,14 +15,44 @@ from orchestrator.cli.output import note, say
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import Run
+    from orchestrator.settings.run_config import RunConfig
+    from tff_pipelines.runtime import Runtime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Demo:
-    """What the steps of a demo share. preset: what to train, if the folder holds no run yet."""
+    """What the steps of a demo share: the run, read once after the training, and one set of TFF workers.
+
+    preset: what to train, if the folder holds no run yet.
+    stack: ends the workers with the demo.
+    """
 
     folder: RunFolder
     preset: Optional[str]
+    stack: contextlib.ExitStack
+
+    @functools.cached_property
+    def config(self) -> RunConfig:
+        """The settings to train with: the run's, if it was begun."""
+        from orchestrator.run.saved import read_run
+        from orchestrator.settings.files import read_config
+
+        return read_run(self.folder).config if self.folder.exists() else read_config(preset=self.preset)
+
+    @functools.cached_property
+    def runtime(self) -> Runtime:
+        """The workers, started when first asked for."""
+        from tff_pipelines.runtime import Runtime
+
+        return self.stack.enter_context(Runtime(self.config.runtime.workers))
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The trained run."""
+        from orchestrator.run.saved import read_run
+
+        return read_run(self.folder)
 
     @property
     def bundle(self) -> Path:
@@ -64,29 +96,26 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
         raise click.UsageError(
             f"{run_path} already holds a run: leave --preset out to go on with it, or name another --run"
         )
-    for step in STEPS:
-        if step.title:
-            note(step.title)
-        step.do(Demo(folder, preset))
+    with contextlib.ExitStack() as stack:
+        shared = Demo(folder, preset, stack)
+        for step in STEPS:
+            if step.title:
+                note(step.title)
+            step.do(shared)
 
 
 def _train(demo: Demo) -> None:
     from orchestrator.cli.training import train_with_progress
-    from orchestrator.run.saved import read_run
-    from orchestrator.settings.files import read_config
 
-    folder = demo.folder
-    run_config = read_run(folder).config if folder.exists() else read_config(preset=demo.preset)
-    trained = train_with_progress(folder, run_config, resume=True)
-    note(f"{trained.rounds} rounds are in {folder.path}; evaluating")
+    trained = train_with_progress(demo.folder, demo.config, resume=True, runtime=lambda: demo.runtime)
+    note(f"{trained.rounds} rounds are in {demo.folder.path}; evaluating")
 
 
 def _evaluate(demo: Demo) -> None:
     from orchestrator.cli.tables import print_comparison, print_predictions
     from orchestrator.evaluation.comparison import evaluate_run
-    from orchestrator.run.saved import read_run
 
-    figures = evaluate_run(read_run(demo.folder), True, note)
+    figures = evaluate_run(demo.run, True, note, demo.runtime)
     print_comparison(figures)
     print_predictions(figures.examples)
 
@@ -94,40 +123,40 @@ def _evaluate(demo: Demo) -> None:
 def _measure_fairness(demo: Demo) -> None:
     from orchestrator.fairness.measure import Options, measure_fairness
     from orchestrator.fairness.results import verdicts
-    from orchestrator.run.saved import read_run
 
-    for name, text in verdicts(measure_fairness(read_run(demo.folder), Options(participation=False), note)):
+    found = measure_fairness(demo.run, Options(participation=False), note, runtime=demo.runtime)
+    for name, text in verdicts(found):
         say(f"By {name}: {text}")
 
 
 def _show_transcript(demo: Demo) -> None:
-    from orchestrator.cli.audit import transcript
+    from orchestrator.cli.audit import transcript_output
     from orchestrator.errors import RunFolderError
 
     try:
-        click.get_current_context().invoke(transcript, run_path=demo.folder.path)
+        transcript_output(demo.run, None, None).show()
     except RunFolderError as error:  # some settings of a run leave nothing to show
         note(str(error))
 
 
 def _attack(demo: Demo) -> None:
-    from orchestrator.cli.audit import attack
+    from orchestrator.cli.audit import DEFAULT_SENTENCES, attack_output
 
-    click.get_current_context().invoke(attack, run_path=demo.folder.path)
+    attack_output(demo.run, None, DEFAULT_SENTENCES, None).show()
 
 
 def _write_card(demo: Demo) -> None:
-    from orchestrator.cli.record import card
+    from orchestrator.cli.record import card_output
 
-    click.get_current_context().invoke(card, run_path=demo.folder.path)
+    card_output(demo.run, None).show()
 
 
 def _export(demo: Demo) -> None:
-    from orchestrator.cli.edge import export, verify
+    from orchestrator.cli.edge import export_output, verify
+    from orchestrator.release.export import ExportOptions
 
-    context = click.get_current_context()
-    context.invoke(export, run_path=demo.folder.path, out=demo.bundle, force=True)
-    context.invoke(verify, bundle=demo.bundle)
+    export_output(demo.run, demo.bundle, ExportOptions(force=True), demo.runtime).show()
+    click.get_current_context().invoke(verify, bundle=demo.bundle)
 
 
 def _benchmark(demo: Demo) -> None:
@@ -138,13 +167,12 @@ def _benchmark(demo: Demo) -> None:
 
 def _name_files(demo: Demo) -> None:
     from orchestrator.report.report import write_report
-    from orchestrator.run.saved import read_run
 
     run = demo.folder.path
     say(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
     say(f"the phone bundle: {demo.bundle}")
     say(f"what a curious server could read: {run / 'attack.html'}")
-    say(f"the report: {write_report(read_run(demo.folder))}")
+    say(f"the report: {write_report(demo.run)}")
 
 
 STEPS = (

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from orchestrator.cli.options import FILE, FOLDER, RUN
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
+
+if TYPE_CHECKING:
+    from orchestrator.release.export import ExportFigures, ExportOptions
+    from orchestrator.run.saved import Run
+    from tff_pipelines.runtime import Runtime
 
 BUNDLE = click.argument("bundle", type=FOLDER)
 
@@ -46,38 +50,37 @@ def export(
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
-    from orchestrator.settings.audit import what_is_hidden
 
     run = read_run(RunFolder(run_path))
-    hidden = what_is_hidden(run.config.audit)
-    from orchestrator.release.export import export_run
+    from orchestrator.release.export import ExportOptions
 
-    figures = export_run(
-        run,
-        out,
-        round_num=round_num,
-        force=force,
-        archive=archive,
-        parity=not no_parity,
-        key=key,
-        note=note,
-    )
+    options = ExportOptions(round_num, force, archive, parity=not no_parity, key=key)
+    return export_output(run, out, options)
+
+
+def export_output(run: Run, out: Path, options: ExportOptions, runtime: Optional[Runtime] = None) -> Output:
+    """What `fedkeys export` writes for a run, with its warnings; see orchestrator.release.export.export_run."""
+    from orchestrator.release.export import export_run
+    from orchestrator.settings.audit import what_is_hidden
+
+    figures = export_run(run, out, options, note, runtime)
+    hidden = what_is_hidden(run.config.audit)
     if hidden:
         warn(hidden)
-    if key is None:
+    if not figures.signed:
         warn("UNSIGNED: anybody could pass another bundle off as this one: `fedkeys keygen` makes a key for --key")
-    if no_parity:
+    if not options.parity:
         warn("UNPROVEN: nobody checked that this bundle trains as TFF does")
     return Output(figures, partial(_show_export, figures, out))
 
 
-def _show_export(figures: Mapping[str, Any], out: Path) -> None:
-    for name, entry in figures["files"].items():
-        say(f"{entry['bytes']:12,}  {name}")
-    if figures["parity_max_abs_diff"] is not None:
+def _show_export(figures: ExportFigures, out: Path) -> None:
+    for name, entry in figures.files.items():
+        say(f"{entry.bytes:12,}  {name}")
+    if figures.parity_max_abs_diff is not None:
         say(
-            f"trains within {figures['parity_max_abs_diff']:.1e} of TFF; int8 proposes the same word at "
-            f"{figures['int8_top1_agreement']:.2%} of held-out positions"
+            f"trains within {figures.parity_max_abs_diff:.1e} of TFF; int8 proposes the same word at "
+            f"{figures.int8_top1_agreement:.2%} of held-out positions"
         )
     say(f"wrote {out}")
 

@@ -38,7 +38,7 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
       fedkeys train --run runs/private --preset private
       fedkeys privacy --run runs/private --compare runs/first
     """
-    from orchestrator.evaluation.privacy import figures, measured_run, run_privacy
+    from orchestrator.evaluation.privacy import measured_run, privacy_figures, run_privacy
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
@@ -50,12 +50,7 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
 
     draw_privacy(result, runs, picture)
     wrote(picture)
-    measured = [
-        {"run": run.name, "mechanism": run.mechanism, "epsilon": run.points[-1][1], "dev_top1": run.points[-1][2]}
-        for run in runs
-        if run.points
-    ]
-    return Output({**figures(result), "measured": measured}, partial(_show, result))
+    return Output(privacy_figures(result, runs), partial(_show, result))
 
 
 def _show(result: RunPrivacy) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
@@ -12,6 +12,7 @@ from orchestrator.cli.options import FILE, RUN, WORKERS
 from orchestrator.cli.output import Output, note, prints, say, warn
 
 if TYPE_CHECKING:
+    from orchestrator.run.replay import Replay
     from orchestrator.run.saved import Run
 
 
@@ -38,16 +39,16 @@ def replay(run_path: Path, round_num: int, workers: Optional[str]) -> Output:
     from orchestrator.run.replay import replay_round
 
     figures = replay_round(run, round_num, note)
-    return Output(figures, lambda: say(_replay_line(figures)), exit_code=0 if figures["ok"] else 2)
+    return Output(figures, lambda: say(_replay_line(figures)), exit_code=0 if figures.ok else 2)
 
 
-def _replay_line(figures: dict[str, Any]) -> str:
-    where = f"round {figures['round_num']}, computed again from round {figures['from_round']}"
-    if not figures["ok"]:
-        return f"{where}: NOT what the record says, in {', '.join(figures['differs'])}"
-    if figures["up_to_noise"]:
+def _replay_line(figures: Replay) -> str:
+    where = f"round {figures.round_num}, computed again from round {figures.from_round}"
+    if not figures.ok:
+        return f"{where}: NOT what the record says, in {', '.join(figures.differs)}"
+    if figures.up_to_noise:
         return f"{where}: the same sum. NOT compared: the noise and the weights after it (the noise seed is not here)"
-    return f"{where}: the same, weights {figures['weights_sha256']}"
+    return f"{where}: the same, weights {figures.weights_sha256}"
 
 
 @click.command()
@@ -75,7 +76,7 @@ def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[
     if public_key is not None and not check:
         raise click.UsageError("--public-key is for --check: add it")
     run = read_run(RunFolder(run_path))
-    return _check(run, public_key) if check else _write(run, key)
+    return _check(run, public_key) if check else card_output(run, key)
 
 
 def _check(run: Run, public_key: Optional[Path]) -> Output:
@@ -86,10 +87,11 @@ def _check(run: Run, public_key: Optional[Path]) -> Output:
     return Output({"ok": True, "signer": signer}, partial(say, line))
 
 
-def _write(run: Run, key: Optional[Path]) -> Output:
+def card_output(run: Run, key: Optional[Path]) -> Output:
+    """What `fedkeys card` writes for a run."""
     from orchestrator.release.model_card import write_card
 
     figures = write_card(run, key)
-    if not figures["signed"]:
+    if not figures.signed:
         warn("UNSIGNED: anybody could have written this statement: `fedkeys keygen FILE` makes a key for --key")
-    return Output(figures, partial(say, f"wrote {figures['card']} and {figures['statement']}"))
+    return Output(figures, partial(say, f"wrote {figures.card} and {figures.statement}"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Optional
 
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.cli.output import cell, screen
-from orchestrator.evaluation.costs import ROLES, _together
+from orchestrator.evaluation.costs import ROLES, Costs, NotSummed, together
+from orchestrator.evaluation.device_costs import OnPhones
 from orchestrator.evaluation.results import LABELS, Evaluation, Example, Personalised
 from orchestrator.units import duration_text, size_text
 
@@ -73,58 +74,63 @@ def print_predictions(examples: Sequence[Example]) -> None:
         console.print(cell(f"  {example.text} ... {words}"))
 
 
-def print_costs(figures: Mapping[str, Any]) -> None:
+_WHO = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor"}
+
+
+def print_costs(costs: Costs) -> None:
     """Prints what read_costs found, for people."""
     console = screen()
-    who = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor"}
-    rounds = f"mean of {figures['rounds']:,} completed rounds of {figures['cohort']} clients"
-    table = Table(title=f"{figures['aggregator']}: {rounds}")
+    rounds = f"mean of {costs.rounds:,} completed rounds of {costs.cohort} clients"
+    table = Table(title=f"{costs.aggregator}: {rounds}")
     for column in ("", "stage", "sent", "received", "CPU"):
         table.add_column(column, justify="left" if column in ("", "stage") else "right")
     for role in ROLES:
-        stages = figures[role]
+        stages = getattr(costs, role)
         if stages:
-            stages = {**stages, "together": _together(stages)}
+            stages = {**stages, "together": together(stages)}
         for place, (stage, cost) in enumerate(stages.items()):
             last = stage == "together"
-            row = (size_text(cost["bytes_up"]), size_text(cost["bytes_down"]), _cpu_text(cost["cpu_s"]))
-            label = "" if place else who[role]
+            row = (size_text(cost.bytes_up), size_text(cost.bytes_down), _cpu_text(cost.cpu_s))
+            label = "" if place else _WHO[role]
             table.add_row(label, stage.replace("_", " "), *row, style="bold" if last else None, end_section=last)
     console.print(table)
     console.print(
-        f"A vector is {size_text(figures['vector_bytes'])}. Not in the bill, and the same for each aggregator: the "
-        f"model that a client receives before it trains, {size_text(figures['model_bytes'])}.",
+        f"A vector is {size_text(costs.vector_bytes)}. Not in the bill, and the same for each aggregator: the "
+        f"model that a client receives before it trains, {size_text(costs.model_bytes)}.",
     )
+    _print_same_vector(console, costs)
+    _print_on_phones(console, costs.on_phones, list(costs.measured))
 
-    table = Table(title=f"Measured now: {figures['cohort']} random vectors of that length, nobody drops out")
+
+def _print_same_vector(console: Console, costs: Costs) -> None:
+    table = Table(title=f"Measured now: {costs.cohort} random vectors of that length, nobody drops out")
     table.add_column()
-    bills = {name: bill for name, bill in figures["same_vector"].items() if "error" not in bill}
-    for name in bills:
+    for name in costs.measured:
         table.add_column(name, justify="right")
-    together = [{role: _together(bill[role]) for role in ROLES} for bill in bills.values()]
-    sent = [t["per_client"]["bytes_up"] for t in together]
-    table.add_row("a client sends", *map(size_text, sent))
-    table.add_row("  times the vector", *(f"{num / figures['vector_bytes']:.4f}" for num in sent))
-    table.add_row("a client receives", *(size_text(t["per_client"]["bytes_down"]) for t in together))
+    bills = list(costs.measured.values())
+    clients = [together(bill.per_client) for bill in bills]
+    table.add_row("a client sends", *(size_text(client.bytes_up) for client in clients))
+    table.add_row("  times the vector", *(f"{client.bytes_up / costs.vector_bytes:.4f}" for client in clients))
+    table.add_row("a client receives", *(size_text(client.bytes_down) for client in clients))
     for role in ROLES:
-        table.add_row(f"CPU of {who[role]}", *(_cpu_text(t[role]["cpu_s"]) for t in together))
+        seconds = (together(getattr(bill, role)).cpu_s for bill in bills)
+        table.add_row(f"CPU of {_WHO[role]}", *map(_cpu_text, seconds))
     console.print(table)
-    for name, bill in figures["same_vector"].items():
-        if "error" in bill:
-            console.print(f"{name}: not possible here: {bill['error']}")
-    _print_on_phones(console, figures["on_phones"], list(bills))
+    for name, bill in costs.same_vector.items():
+        if isinstance(bill, NotSummed):
+            console.print(f"{name}: not possible here: {bill.error}")
 
 
-def _print_on_phones(console: Console, on_phones: Mapping[str, Any], names: Sequence[str]) -> None:
+def _print_on_phones(console: Console, on_phones: OnPhones, names: Sequence[str]) -> None:
     table = Table(title="Estimated on phones: what a client's part of such a sum takes")
     for column in ("", "receive the model", *names):
         table.add_column(column, justify="right" if column else "left")
-    for access, seconds in on_phones["model_s"].items():
-        own = (duration_text(on_phones["transfer_s"][name][access]) for name in names)
+    for access, seconds in on_phones.model_s.items():
+        own = (duration_text(on_phones.transfer_s[name][access]) for name in names)
         table.add_row(f"transfer over {access}", duration_text(seconds), *own)
     table.add_section()
-    for tier in on_phones["slowdown"]:
-        own = (duration_text(on_phones["cpu_s_at_most"][name][tier]) for name in names)
+    for tier in on_phones.slowdown:
+        own = (duration_text(on_phones.cpu_s_at_most[name][tier]) for name in names)
         table.add_row(f"CPU at most, {tier}", "", *own)
     console.print(table)
     console.print(

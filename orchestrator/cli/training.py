@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
     from orchestrator.settings.run_config import RunConfig
     from orchestrator.settings.types import Setting
+    from tff_pipelines.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,13 @@ def train(
     return Output(figures, partial(print_figures, figures))
 
 
-def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) -> TrainingFigures:
-    """Trains with a progress bar on standard error, and returns what it came to."""
+def train_with_progress(
+    folder: RunFolder, run_config: RunConfig, resume: bool, runtime: Optional[Callable[[], Runtime]] = None
+) -> TrainingFigures:
+    """Trains with a progress bar on standard error, and returns what it came to.
+
+    runtime: gives workers that stay open, once the text is read; None starts the run's workers and ends them.
+    """
     from orchestrator.cli.console import ProgressObserver
     from orchestrator.rounds.build import require_summable
     from orchestrator.run.data import load_client_data
@@ -108,9 +114,10 @@ def train_with_progress(folder: RunFolder, run_config: RunConfig, resume: bool) 
             run_config = resolve_privacy(run_config, len(participants(run_config, text.data)))
         observer.stage("loading TensorFlow Federated")
         from orchestrator.rounds.round import weights_digest
+        from orchestrator.run.training import Parts
         from orchestrator.run.training import train as train_run
 
-        result = train_run(folder, run_config, text, observer, resume)
+        result = train_run(folder, run_config, text, observer, resume, Parts(runtime=runtime() if runtime else None))
     return TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
 import numpy as np
@@ -221,36 +222,64 @@ def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float
     return np.sqrt(variances) / cohort_size
 
 
-def figures(result: RunPrivacy) -> dict[str, Any]:
-    """The object that `fedkeys privacy --json` prints; what is infinite is null."""
+class MechanismFigures(msgspec.Struct, frozen=True):
+    """See MechanismCost; None is infinite, or without noise."""
+
+    mechanism: str
+    epsilon_at_the_runs_noise: Optional[float]
+    noise_multiplier: float
+    running_sum_noise: float
+
+
+class LastPoint(msgspec.Struct, frozen=True):
+    """The last evaluation of a run on its dev people."""
+
+    run: str
+    mechanism: str
+    epsilon: Optional[float]
+    dev_top1: float
+
+
+class PrivacyFigures(msgspec.Struct, frozen=True):
+    """What `fedkeys privacy` prints: see RunPrivacy. None is infinite, or without differential privacy."""
+
+    epsilon: Mapping[str, Optional[float]]  # by delta, with three digits
+    zcdp: Optional[float]
+    mechanism: str
+    assumptions: tuple[str, ...]
+    delta: float
+    noise_multiplier: float
+    clip_norm: float
+    population: int
+    separation: int
+    budget: float
+    rounds_charged: int
+    most_participations: int
+    compared_at_epsilon: Optional[float]
+    mechanisms: tuple[MechanismFigures, ...]
+    measured: tuple[LastPoint, ...]
+
+
+def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyFigures:
+    """The figures of a run's privacy, beside the accuracy of some runs."""
 
     def finite(value: Optional[float]) -> Optional[float]:
         return value if value is not None and math.isfinite(value) else None
 
-    return {
-        "epsilon": {f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
-        "zcdp": finite(result.zcdp),
-        "mechanism": result.mechanism,
-        "assumptions": list(result.assumptions),
-        "delta": result.delta,
-        "noise_multiplier": result.noise_multiplier,
-        "clip_norm": result.clip_norm,
-        "population": result.population,
-        "separation": result.separation,
-        "budget": result.budget,
-        "rounds_charged": result.rounds_charged,
-        "most_participations": result.most_participations,
-        "compared_at_epsilon": finite(result.target),
-        "mechanisms": [
-            {
-                "mechanism": cost.name,
-                "epsilon_at_the_runs_noise": finite(cost.epsilon),
-                "noise_multiplier": cost.noise_multiplier,
-                "running_sum_noise": cost.prefix_noise,
-            }
+    same = ("mechanism", "assumptions", "delta", "noise_multiplier", "clip_norm", "population", "separation", "budget")
+    return PrivacyFigures(
+        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations")},
+        epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
+        zcdp=finite(result.zcdp),
+        compared_at_epsilon=finite(result.target),
+        mechanisms=tuple(
+            MechanismFigures(cost.name, finite(cost.epsilon), cost.noise_multiplier, cost.prefix_noise)
             for cost in result.costs
-        ],
-    }
+        ),
+        measured=tuple(
+            LastPoint(run.name, run.mechanism, run.points[-1][1], run.points[-1][2]) for run in runs if run.points
+        ),
+    )
 
 
 @dataclass(frozen=True)

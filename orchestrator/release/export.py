@@ -1,12 +1,15 @@
-"""A run -> a phone bundle; and the TFF side of parity, which is handed to edge here."""
+"""Exports a run as a phone bundle, with the certificate that the bundle trains as TFF does."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional
+
+import msgspec
 
 from edge.bundle.folder import VOCABULARY_FILE, check_target, file_entries, write_bundle
 from edge.bundle.golden import golden_files
@@ -33,71 +36,102 @@ from edge.errors import ExportError
 from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
 from models.vocabulary import Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize
-from orchestrator.release.parity import _certify, _require_passed
+from orchestrator.release.parity import certify_in_tff, require_passed
 from orchestrator.release.provenance import bundle_files
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
-from orchestrator.run.folder import RunIdentity
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from tff_pipelines.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+      round_num: whose checkpoint; None takes the newest.
+      force: replace a bundle that is there.
+      archive: also write the bundle as a .zip.
+      parity: prove that the export trains as TFF does; False writes it marked as unproven.
+      key: a private key to sign with; None leaves the bundle unsigned.
+    """
+
+    round_num: Optional[int] = None
+    force: bool = False
+    archive: bool = False
+    parity: bool = True
+    key: Optional[Path] = None
+
+
+class ExportFigures(msgspec.Struct, frozen=True):
+    """What `fedkeys export` prints; None in place of what an unproven bundle does not know."""
+
+    files: Mapping[str, FileEntry]
+    parity_max_abs_diff: Optional[float]
+    int8_top1_agreement: Optional[float]
+    int8_top3_agreement: Optional[float]
+    signed: bool
+    round_num: int
 
 
 def export_run(
     run: Run,
     out: Path,
-    *,
-    round_num: Optional[int] = None,
-    force: bool = False,
-    archive: bool = False,
-    parity: bool = True,
-    key: Optional[Path] = None,
+    options: ExportOptions = ExportOptions(),
     note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
-    """The figures of `fedkeys export`; writes the bundle of a run's newest checkpoint, or of `round_num`'s.
+    runtime: Optional[Runtime] = None,
+) -> ExportFigures:
+    """Writes the phone bundle of a run, and returns what is in it.
 
     Args:
       run: the run.
       out: the bundle's folder.
-      force: replace a bundle that is there.
-      archive: also write `out`.zip.
-      parity: prove that the export trains as TFF does; False writes it marked as unproven.
-      key: a private key to sign with; None leaves the bundle unsigned.
+      options: how.
       note: is told what begins.
+      runtime: to compare with TFF in; None starts a worker for it.
 
     Raises:
       EdgeError, OrchestratorError: see there. Nothing is written then.
     """
-    check_target(out, force)
-    if key is not None:
-        check_key(key)
-    config, identity = run.config, run.identity
-    state = run.newest if round_num is None else run.state_after(round_num)
-    require_exportable(config)
-    weights, time = state.model, config.data.max_words
-    size = ModelSize.of(weights)
-    data = run.text.data if parity else None
-    note("converting the model to TFLite")
-    files = build_files(weights, time, config.client.clip_norm)
-    files[VOCABULARY_FILE] = _vocabulary_bytes(run.vocabulary, size)
-    files.update(golden_files(weights, time, config.client.clip_norm, config.client.learning_rate))
+    check_target(out, options.force)
+    if options.key is not None:
+        check_key(options.key)
+    state = run.newest if options.round_num is None else run.state_after(options.round_num)
+    require_exportable(run.config)
+    data = run.text.data if options.parity else None
+    files = _model_files(run, state, note)
     certificate = None
     if data is not None:
-        unproven = to_json(_manifest(config, identity, state, None, file_entries(files)))
-        certificate = _certify(config, data, {**files, MANIFEST_FILE: unproven}, weights, note)
-        _require_passed(certificate)
+        unproven = to_json(_manifest(run, state, None, file_entries(files)))
+        files_to_prove = {**files, MANIFEST_FILE: unproven}
+        certificate = certify_in_tff(run.config, data, files_to_prove, state.model, note, runtime)
+        require_passed(certificate)
         files[PARITY_FILE] = to_json(certificate)
-    files.update(bundle_files(run.path, weights_digest(weights)))
-    manifest = _manifest(config, identity, state, certificate, file_entries(files))
-    write_bundle(out, files, manifest, key, force, archive)
-    return {
-        "files": {name: {"bytes": e.bytes, "sha256": e.sha256} for name, e in manifest.files.items()},
-        "parity_max_abs_diff": certificate.max_abs_diff if certificate else None,
-        "int8_top1_agreement": certificate.int8.top1 if certificate else None,
-        "int8_top3_agreement": certificate.int8.top3 if certificate else None,
-        "signed": key is not None,
-        "round_num": state.round_num,
-    }
+    files.update(bundle_files(run.path, weights_digest(state.model)))
+    manifest = _manifest(run, state, certificate, file_entries(files))
+    write_bundle(out, files, manifest, options.key, options.force, options.archive)
+    return ExportFigures(
+        files=manifest.files,
+        parity_max_abs_diff=certificate.max_abs_diff if certificate else None,
+        int8_top1_agreement=certificate.int8.top1 if certificate else None,
+        int8_top3_agreement=certificate.int8.top3 if certificate else None,
+        signed=options.key is not None,
+        round_num=state.round_num,
+    )
+
+
+def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> dict[str, bytes]:
+    """{name: content} of the model's files, the words and the golden batch."""
+    note("converting the model to TFLite")
+    weights, time, client = state.model, run.config.data.max_words, run.config.client
+    files = build_files(weights, time, client.clip_norm)
+    files[VOCABULARY_FILE] = _vocabulary_bytes(run.vocabulary, ModelSize.of(weights))
+    files.update(golden_files(weights, time, client.clip_norm, client.learning_rate))
+    return files
 
 
 def require_exportable(config: RunConfig) -> None:
@@ -122,12 +156,12 @@ def _vocabulary_bytes(vocabulary: Vocabulary, size: ModelSize) -> bytes:
 
 
 def _manifest(
-    config: RunConfig,
-    identity: RunIdentity,
+    run: Run,
     state: ServerState,
     certificate: Optional[Certificate],
     files: Mapping[str, FileEntry],
 ) -> Manifest:
+    config, identity = run.config, run.identity
     size, time, client = ModelSize.of(state.model), config.data.max_words, config.client
     aggregation = Aggregation(
         kind=SUMS[config.aggregation.aggregator].manifest_name,

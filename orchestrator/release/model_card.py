@@ -6,20 +6,21 @@ https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import jinja2
+import msgspec
 import yaml
 
 from models.files import write_atomically
 from models.weights import ModelSize
 from orchestrator.audit.attack_results import AttackResult, read_attack
 from orchestrator.errors import RunFolderError
-from orchestrator.evaluation.privacy import run_privacy
-from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, read_evaluation
-from orchestrator.fairness.results import read_fairness, verdicts
+from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
+from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, Evaluation, read_evaluation
+from orchestrator.fairness.results import FairnessResult, read_fairness, verdicts
 from orchestrator.release.provenance import CARD_FILE, write_statement
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.canary_clients import canary_names
@@ -39,8 +40,28 @@ _GIVEN = (
 )
 
 
-def write_card(run: Run, key: Optional[Path]) -> dict[str, Any]:
-    """The figures of `fedkeys card`; writes DIR/MODEL_CARD.md and the statement about it.
+class CardFigures(msgspec.Struct, frozen=True):
+    """What `fedkeys card` wrote: the paths of the card and of the statement about it."""
+
+    card: str
+    statement: str
+    signed: bool
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the commands found of the weights that a card is about; None if a command was not run."""
+
+    evaluation: Evaluation
+    fairness: Optional[FairnessResult]
+    fairness_is_stale: bool  # there is one, of other weights
+    attack: Optional[AttackResult]
+    privacy: RunPrivacy
+
+
+def write_card(run: Run, key: Optional[Path]) -> CardFigures:
+    """Writes DIR/MODEL_CARD.md and the statement about it.
 
     Args:
       run: evaluated at its newest checkpoint.
@@ -50,88 +71,32 @@ def write_card(run: Run, key: Optional[Path]) -> dict[str, Any]:
       RunFolderError: the run has no evaluation, or one of another round; a file is damaged.
       EdgeError: the key can't be used.
     """
-    config, identity, state = run.config, run.identity, run.newest
-    evaluation = read_evaluation(run.path)
+    digest = weights_digest(run.newest.model)
+    path = run.path / CARD_FILE
+    write_atomically(path, _render(run, digest, _find(run, digest)).encode())
+    statement = write_statement(run, digest, run.newest.round_num, key)
+    return CardFigures(str(path), str(statement), key is not None, digest)
+
+
+def _find(run: Run, digest: str) -> _Found:
+    evaluation, round_num = read_evaluation(run.path), run.newest.round_num
     if evaluation is None:
         raise RunFolderError(
             f"{run.path} has no evaluation, and a card without results says nothing: run `fedkeys evaluate --run "
             f"{run.path}` first"
         )
-    if evaluation.round_num != state.round_num:
+    if evaluation.round_num != round_num:
         raise RunFolderError(
             f"{run.path / EVALUATION_FILE} is of round {evaluation.round_num}, the newest checkpoint of "
-            f"round {state.round_num}: run `fedkeys evaluate --run {run.path}` again"
+            f"round {round_num}: run `fedkeys evaluate --run {run.path}` again"
         )
-    digest, reports = weights_digest(state.model), [line for line in run.rounds if line.round_num <= state.round_num]
-    fairness, attack = read_fairness(run.path), read_attack(run.path)
+    fairness = read_fairness(run.path)
     is_stale = fairness is not None and fairness.weights_sha256 != digest
-    if is_stale:
-        fairness = None
-    has_record = (run.path / RECORD_FILE).exists()
-    values = {
-        "name": f"fedkeys {identity.corpus_name}",
-        "num_weights": f"{identity.num_weights:,}",
-        "round_num": state.round_num,
-        "weights_sha256": digest,
-        "data_text": _BUILT_IN if config.data.source == "chitchat" else _GIVEN,
-        "corpus_name": identity.corpus_name,
-        "corpus_sha256": identity.corpus_sha256,
-        "took_part": len({name for report in reports for name in report.survivors} - set(canary_names(config))),
-        "hidden": what_is_hidden(config.audit),
-        "completed": sum(report.outcome == "completed" for report in reports),
-        "abandoned": sum(report.outcome == "abandoned" for report in reports),
-        "cohort_size": config.rounds.cohort_size,
-        "aggregator": config.aggregation.aggregator,
-        "evaluation": evaluation,
-        "scores": [(LABELS[name], score) for name, score in evaluation.scores.items()],
-        "interval": _interval(evaluation.model.top1_interval),
-        "fairness": fairness,
-        "fairness_why": " for these weights" if is_stale else "",
-        "verdicts": verdicts(fairness) if fairness else [],
-        "privacy": run_privacy(run),
-        "attack": attack,
-        "attack_rows": _attack_rows(attack),
-        "vocabulary_size": f"{ModelSize.of(state.model).vocabulary_size:,}",
-        "record": len(read_record(run.path)) if has_record else 0,
-    }
-    front_matter = yaml.safe_dump(_front_matter(values), sort_keys=False, allow_unicode=True)
-    card = _render({**values, "front_matter": front_matter})
-    path = run.path / CARD_FILE
-    write_atomically(path, card.encode())
-    statement = write_statement(run, digest, state.round_num, key)
-    return {"card": str(path), "statement": str(statement), "signed": key is not None, "weights_sha256": digest}
+    return _Found(evaluation, None if is_stale else fairness, is_stale, read_attack(run.path), run_privacy(run))
 
 
-def _front_matter(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a hub reads: what the model does, and the results as its leaderboards take them."""
-    model = values["evaluation"].model
-    metrics = [
-        {"type": "accuracy", "name": name, "value": round(getattr(model, field), 6)}
-        for name, field in (("top-1 recall of the next word", "top1"), ("top-3 recall of the next word", "top3"))
-    ]
-    private = MECHANISM_TRAITS[values["privacy"].mechanism].adds_noise
-    return {
-        **({"language": ["en"]} if values["data_text"] is _BUILT_IN else {}),
-        "library_name": "fedkeys",
-        "pipeline_tag": "text-generation",
-        "tags": ["federated-learning", "next-word-prediction", *(["differential-privacy"] if private else [])],
-        "metrics": ["accuracy"],
-        "model-index": [
-            {
-                "name": values["name"],
-                "results": [
-                    {
-                        "task": {"type": "text-generation", "name": "next word"},
-                        "dataset": {"type": values["corpus_name"], "name": f"{values['corpus_name']}, test people"},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ],
-    }
-
-
-def _render(values: Mapping[str, Any]) -> str:
+def _render(run: Run, digest: str, found: _Found) -> str:
+    """The card: the template, filled."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -141,7 +106,74 @@ def _render(values: Mapping[str, Any]) -> str:
     )
     environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
-    return environment.get_template("model_card.md.j2").render(values)
+    state, fairness = run.newest, found.fairness
+    lines = [line for line in run.rounds if line.round_num <= state.round_num]
+    has_record = (run.path / RECORD_FILE).exists()
+    return environment.get_template("model_card.md.j2").render(
+        front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
+        name=_name(run),
+        num_weights=f"{run.identity.num_weights:,}",
+        round_num=state.round_num,
+        weights_sha256=digest,
+        data_text=_BUILT_IN if _is_built_in(run) else _GIVEN,
+        identity=run.identity,
+        config=run.config,
+        took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config))),
+        hidden=what_is_hidden(run.config.audit),
+        completed=sum(line.outcome == "completed" for line in lines),
+        abandoned=sum(line.outcome == "abandoned" for line in lines),
+        evaluation=found.evaluation,
+        scores=[(LABELS[name], score) for name, score in found.evaluation.scores.items()],
+        interval=_interval(found.evaluation.model.top1_interval),
+        fairness=fairness,
+        fairness_why=" for these weights" if found.fairness_is_stale else "",
+        verdicts=verdicts(fairness) if fairness else [],
+        privacy=found.privacy,
+        attack=found.attack,
+        attack_rows=_attack_rows(found.attack),
+        vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
+        record=len(read_record(run.path)) if has_record else 0,
+    )
+
+
+def _name(run: Run) -> str:
+    return f"fedkeys {run.identity.corpus_name}"
+
+
+def _is_built_in(run: Run) -> bool:
+    return run.config.data.source == "chitchat"
+
+
+def _front_matter(run: Run, found: _Found) -> dict[str, object]:
+    """What a hub reads: what the model does, and the results as its leaderboards take them."""
+    model, text = found.evaluation.model, run.identity.corpus_name
+    metrics = [
+        {"type": "accuracy", "name": name, "value": round(value, 6)}
+        for name, value in (
+            ("top-1 recall of the next word", model.top1),
+            ("top-3 recall of the next word", model.top3),
+        )
+    ]
+    private = MECHANISM_TRAITS[found.privacy.mechanism].adds_noise
+    return {
+        **({"language": ["en"]} if _is_built_in(run) else {}),
+        "library_name": "fedkeys",
+        "pipeline_tag": "text-generation",
+        "tags": ["federated-learning", "next-word-prediction", *(["differential-privacy"] if private else [])],
+        "metrics": ["accuracy"],
+        "model-index": [
+            {
+                "name": _name(run),
+                "results": [
+                    {
+                        "task": {"type": "text-generation", "name": "next word"},
+                        "dataset": {"type": text, "name": f"{text}, test people"},
+                        "metrics": metrics,
+                    }
+                ],
+            }
+        ],
+    }
 
 
 def _interval(interval: Optional[tuple[float, float]]) -> str:

@@ -6,16 +6,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
+import msgspec
 import numpy as np
 
 from edge.bundle.folder import read_file
-from edge.bundle.manifest import (
-    MANIFEST_FILE,
-    read_manifest,
-)
-from edge.bundle.parity import RATE, STEPS, Certificate, Reference, certify
+from edge.bundle.manifest import MANIFEST_FILE, read_manifest
+from edge.bundle.parity import RATE, STEPS, Certificate, Int8Agreement, Reference, RuntimeParity, certify
 from edge.clients.litert import TrainableModel
 from edge.errors import BundleError, ExportError
 from edge.export.tflite import TRAIN_FILE
@@ -26,6 +24,9 @@ from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from tff_pipelines.runtime import Runtime
 
 _HELD_OUT_SENTENCES = 400
 
@@ -43,10 +44,15 @@ def run_parity(run: Run, bundle: Path, note: Callable[[str], None] = lambda text
     weights = TrainableModel(files[TRAIN_FILE]).get_weights()
     if weights_digest(weights) != manifest.run.weights_sha256:
         raise BundleError(f"{bundle / TRAIN_FILE} holds other weights than the manifest names: export the run again")
-    return _certify(run.config, run.text.data, files, weights, note)
+    return certify_in_tff(run.config, run.text.data, files, weights, note)
 
 
-def _require_passed(certificate: Certificate) -> None:
+def require_passed(certificate: Certificate) -> None:
+    """Refuses to export what does not train as TFF does.
+
+    Raises:
+      ExportError: which runtime is off, in which tensor, and by how much.
+    """
     if certificate.passed:
         return
     worst = max(certificate.runtimes, key=lambda name: certificate.runtimes[name].max_abs_diff)
@@ -59,10 +65,19 @@ def _require_passed(certificate: Certificate) -> None:
     )
 
 
-def _certify(
-    config: RunConfig, data: ClientData, files: Mapping[str, bytes], weights: Weights, note: Callable[[str], None]
+def certify_in_tff(
+    config: RunConfig,
+    data: ClientData,
+    files: Mapping[str, bytes],
+    weights: Weights,
+    note: Callable[[str], None],
+    runtime: Optional[Runtime] = None,
 ) -> Certificate:
-    """The certificate of files, on the text of the first training people; int8 on that of the dev people."""
+    """The certificate of files, on the text of the first training people; int8 on that of the dev people.
+
+    Args:
+      runtime: to train in; None starts a worker for it.
+    """
     num_rows, time = ModelSize.of(weights).vocabulary_size, config.data.max_words
     batch_size, rate = config.client.batch_size, min(RATE, config.client.learning_rate)
     theirs = itertools.chain.from_iterable(cut(own, num_rows) for own in data.train.values())
@@ -72,21 +87,23 @@ def _certify(
     unseen = itertools.chain.from_iterable(cut(own, num_rows) for own in data.dev.values())
     held_out = [sentence[:time] for sentence in itertools.islice(unseen, _HELD_OUT_SENTENCES)]
     note(f"{STEPS} steps in TFF")
-    reference = _train_in_tff(config, weights, batches, rate)
+    reference = _train_in_tff(config, weights, batches, rate, runtime)
     note("the same steps in the exported files")
     return certify(files, weights, weights_digest(weights), batches, rate, reference, held_out)
 
 
-def _train_in_tff(config: RunConfig, weights: Weights, batches: Batches, rate: float) -> Reference:
+def _train_in_tff(
+    config: RunConfig, weights: Weights, batches: Batches, rate: float, runtime: Optional[Runtime]
+) -> Reference:
     """What the TFF client work makes of the batches: one client that has them all, and its losses step by step."""
     from tff_pipelines.client_work import build_client_work
-    from tff_pipelines.runtime import Runtime
+    from tff_pipelines.runtime import borrow
 
     client_work = build_client_work(ModelSize.of(weights), config.data.max_words, config.client.clip_norm)
-    with Runtime("1") as runtime:
+    with borrow(runtime, "1") as opened:
 
         def train(start: Weights, own: Batches) -> Mapping[str, Any]:
-            return next(runtime.map_clients(client_work, (start, np.float32(rate), np.int32(0)), [own], 1))
+            return next(opened.map_clients(client_work, (start, np.float32(rate), np.int32(0)), [own], 1))
 
         whole = train(weights, batches)
         turned = train(weights, Batches(*(np.ascontiguousarray(part[:, ::-1]) for part in batches)))
@@ -103,23 +120,27 @@ def _train_in_tff(config: RunConfig, weights: Weights, batches: Batches, rate: f
     )
 
 
-def parity_figures(certificate: Certificate) -> dict[str, Any]:
-    """The fields of `fedkeys parity --json`."""
-    return {
-        "steps": certificate.steps,
-        "gate": certificate.gate,
-        "passed": certificate.passed,
-        "learning_rate": certificate.learning_rate,
-        "reference": certificate.reference,
-        "reference_self_diff": certificate.reference_self_diff,
-        "runtimes": certificate.runtimes,
-        "skipped": certificate.skipped,
-        "int8": certificate.int8,
-    }
+class ParityFigures(msgspec.Struct, frozen=True):
+    """What `fedkeys parity` prints. See edge.bundle.parity.Certificate."""
+
+    steps: int
+    gate: float
+    passed: bool
+    learning_rate: float
+    reference: str
+    reference_self_diff: float
+    runtimes: Mapping[str, RuntimeParity]
+    skipped: Mapping[str, str]
+    int8: Int8Agreement
+
+
+def parity_figures(certificate: Certificate) -> ParityFigures:
+    """The figures of a certificate."""
+    return ParityFigures(**{name: getattr(certificate, name) for name in ParityFigures.__struct_fields__})
 
 
 def parity_lines(certificate: Certificate) -> Sequence[str]:
-    """The same for people."""
+    """The lines that tell people the same."""
     lines = [
         f"{certificate.steps} steps of {certificate.batch_size} sentences, learning rate {certificate.learning_rate:g}",
         f"{certificate.reference}, against itself with its sentences in another order: "

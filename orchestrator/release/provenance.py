@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
 
@@ -31,6 +31,58 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 
 
+class Digest(msgspec.Struct, frozen=True):
+    """SHA-256, in hex."""
+
+    sha256: str
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A thing that a statement is about."""
+
+    name: str
+    digest: Digest
+
+
+class Dependency(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A thing that a build was made from."""
+
+    uri: str
+    digest: Optional[Digest] = None
+
+
+class BuildDefinition(msgspec.Struct, frozen=True, rename="camel"):
+    """What was built, and from what."""
+
+    build_type: str
+    external_parameters: Mapping[str, object]
+    internal_parameters: Mapping[str, str]
+    resolved_dependencies: tuple[Dependency, ...]
+
+
+class RunDetails(msgspec.Struct, frozen=True):
+    """Who built it, and in which run."""
+
+    builder: Mapping[str, object]
+    metadata: Mapping[str, str]
+
+
+class Predicate(msgspec.Struct, frozen=True, rename="camel"):
+    """SLSA provenance v1."""
+
+    build_definition: BuildDefinition
+    run_details: RunDetails
+
+
+class Statement(msgspec.Struct, frozen=True, rename={"kind": "_type", "predicate_type": "predicateType"}):
+    """In-toto Statement v1."""
+
+    kind: str
+    subject: tuple[Subject, ...]
+    predicate_type: str
+    predicate: Predicate
+
+
 def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional[Path]) -> Path:
     """The path of DIR/provenance.intoto.json: a statement about weights, card and record, in a DSSE envelope.
 
@@ -45,10 +97,9 @@ def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional
     Raises:
       EdgeError, RunFolderError: the key can't be used, or the record is damaged.
     """
-    config, identity, folder = run.config, run.identity, run.path
+    folder = run.path
     subjects = {WEIGHTS: weights_sha256, CARD_FILE: _digest(folder / CARD_FILE)}
-    made_from = build_provenance(identity, "")
-    run_id = identity.config_sha256
+    made_from, run_id = build_provenance(run.identity, ""), run.identity.config_sha256
     if (folder / RECORD_FILE).exists():
         entries = read_record(folder)
         if round_num >= len(entries) or entries[round_num].weights_sha256 != weights_sha256:
@@ -59,12 +110,12 @@ def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional
         run_id = entries[0].entry_sha256
         own = entries[round_num]
         made_from = msgspec.structs.replace(made_from, code_sha256=own.code_sha256, lock_sha256=own.lock_sha256)
-    statement = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects.items()],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": _predicate(config, identity, made_from, round_num, run_id),
-    }
+    statement = Statement(
+        kind=STATEMENT_TYPE,
+        subject=tuple(Subject(name, Digest(digest)) for name, digest in subjects.items()),
+        predicate_type=PREDICATE_TYPE,
+        predicate=_predicate(run.config, run.identity, made_from, round_num, run_id),
+    )
     path = folder / STATEMENT_FILE
     write_atomically(path, seal(to_json(statement), key))
     return path
@@ -72,7 +123,7 @@ def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional
 
 def _predicate(
     config: RunConfig, identity: RunIdentity, made_from: Provenance, round_num: int, run_id: str
-) -> dict[str, Any]:
+) -> Predicate:
     settings = msgspec.to_builtins(config)
     del settings["runtime"]  # where it was computed changes nothing in what comes out
     settings["data"] = {**settings["data"], "source": identity.corpus_name, "vocabulary": identity.vocabulary_sha256}
@@ -82,21 +133,22 @@ def _predicate(
         "urn:fedkeys:text": made_from.corpus_sha256,
         "urn:fedkeys:vocabulary": made_from.vocabulary_sha256,
     }
-    return {
-        "buildDefinition": {
-            "buildType": "urn:fedkeys:train:v1",
-            "externalParameters": {"config": settings, "round": round_num},
-            "internalParameters": {"config_sha256": made_from.config_sha256},
-            "resolvedDependencies": [
-                *({"uri": uri, "digest": {"sha256": digest}} for uri, digest in sources.items()),
-                *({"uri": f"pkg:pypi/{name}@{v}"} for name, v in sorted(identity.versions.items()) if name != "python"),
-            ],
-        },
-        "runDetails": {
-            "builder": {"id": "urn:fedkeys:local", "version": {"fedkeys": metadata.version("fedkeys")}},
-            "metadata": {"invocationId": run_id},
-        },
-    }
+    packages = (f"pkg:pypi/{name}@{v}" for name, v in sorted(identity.versions.items()) if name != "python")
+    return Predicate(
+        BuildDefinition(
+            build_type="urn:fedkeys:train:v1",
+            external_parameters={"config": settings, "round": round_num},
+            internal_parameters={"config_sha256": made_from.config_sha256},
+            resolved_dependencies=(
+                *(Dependency(uri, Digest(digest)) for uri, digest in sources.items()),
+                *map(Dependency, packages),
+            ),
+        ),
+        RunDetails(
+            builder={"id": "urn:fedkeys:local", "version": {"fedkeys": metadata.version("fedkeys")}},
+            metadata={"invocationId": run_id},
+        ),
+    )
 
 
 def check_statement(folder: Path, public_key: Optional[Path]) -> str:
@@ -120,12 +172,12 @@ def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
       BundleError: it is no statement of ours.
     """
     try:
-        statement = msgspec.json.decode(payload)
-        if (statement["_type"], statement["predicateType"]) != (STATEMENT_TYPE, PREDICATE_TYPE):
+        statement = msgspec.json.decode(payload, type=Statement)
+        if (statement.kind, statement.predicate_type) != (STATEMENT_TYPE, PREDICATE_TYPE):
             raise ValueError("another type of statement")
-        subjects = {own["name"]: own["digest"]["sha256"] for own in statement["subject"]}
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:  # msgspec's are, too
         raise BundleError(f"{path} holds no statement that can be read ({error}): write it again") from None
+    subjects = {own.name: own.digest.sha256 for own in statement.subject}
     if not set(subjects) <= {WEIGHTS, CARD_FILE, RECORD_FILE}:
         raise BundleError(f"{path} names files that no run has: do not trust it")
     return subjects

@@ -1,9 +1,11 @@
-"""A round computed again from a run's record, and compared with it bit for bit."""
+"""Computes a round again from a run's record, and compares the two bit for bit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+import msgspec
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, Vector, total_digest
@@ -19,8 +21,30 @@ from orchestrator.run.saved import Run
 from orchestrator.run.sources import build_provenance
 
 
-def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[str, Any]:
-    """The figures of `fedkeys replay`: what a round comes to when it is computed again.
+class Replay(msgspec.Struct, frozen=True):
+    """What a round came to when it was computed again.
+
+    Attributes:
+      ok: it is what the record says.
+      round_num: the round, or the first on the way to it that differs.
+      from_round: whose state it began at.
+      weights_sha256: what was found; None if only the sum was compared.
+      recorded_sha256: what the record says.
+      up_to_noise: only the sum before the noise was compared.
+      differs: the fields of the record's entry that differ.
+    """
+
+    ok: bool
+    round_num: int
+    from_round: int
+    weights_sha256: Optional[str]
+    recorded_sha256: str
+    up_to_noise: bool
+    differs: tuple[str, ...]
+
+
+def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> Replay:
+    """Computes a round again, and compares it with the record.
 
     Begins at the newest checkpoint before the round, or at the initial state, and compares each round on the way.
     Without the sealed seed of the noise, under differential privacy, it compares up to the noise: `up_to_noise`.
@@ -64,25 +88,17 @@ def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> dict[
             except _Summed as summed:
                 found = record.aggregate_commitment(salt, number, summed.sha256)
                 differs = [] if found == entries[number].aggregate_commitment else ["aggregate_commitment"]
-                return _figures(round_num, start, entries[round_num], None, differs, up_to_noise=True)
+                return _compared(round_num, start, entries[round_num], None, differs, up_to_noise=True)
             differs = _differences(salt, entries[number], report)
             if differs:
-                return _figures(number, start, entries[number], report.weights_sha256, differs)
-    return _figures(round_num, start, entries[round_num], report.weights_sha256, [])
+                return _compared(number, start, entries[number], report.weights_sha256, differs)
+    return _compared(round_num, start, entries[round_num], report.weights_sha256, [])
 
 
-def _figures(
+def _compared(
     round_num: int, start: int, entry: Entry, found: Optional[str], differs: Sequence[str], up_to_noise: bool = False
-) -> dict[str, Any]:
-    return {
-        "ok": not differs,
-        "round_num": round_num,  # the first that differs, if one does
-        "from_round": start,
-        "weights_sha256": found,
-        "recorded_sha256": entry.weights_sha256,
-        "up_to_noise": up_to_noise,
-        "differs": list(differs),
-    }
+) -> Replay:
+    return Replay(not differs, round_num, start, found, entry.weights_sha256, up_to_noise, tuple(differs))
 
 
 def _check_round(run: Run, entries: Sequence[Entry], round_num: int) -> None:
@@ -165,7 +181,7 @@ def _start_state(
 
 def _differences(salt: bytes, entry: Entry, report: RoundReport) -> list[str]:
     """The fields in which a round computed again is not the recorded one; epsilon is the ledger's, not the round's."""
-    found: Mapping[str, Any] = {
+    found = {
         "outcome": report.outcome,
         "cohort_commitment": record.cohort_commitment(salt, entry.round_num, report.selected, report.survivors),
         "aggregate_commitment": record.aggregate_commitment(salt, entry.round_num, report.aggregate_sha256),

@@ -152,8 +152,10 @@ def test_no_file_has_an_op_beyond_the_builtins(exported):
 def test_the_same_run_exports_to_the_same_bytes_in_another_process(exported, run, keys, tmp_path):
     code = (
         "import sys; from pathlib import Path; from orchestrator.release.export import export_run;"
+        "from orchestrator.release.export import ExportOptions;"
         "from orchestrator.run.folder import RunFolder; from orchestrator.run.saved import read_run;"
-        "export_run(read_run(RunFolder(Path(sys.argv[1]))), Path(sys.argv[2]), key=Path(sys.argv[3]), archive=True)"
+        "options = ExportOptions(archive=True, key=Path(sys.argv[3]));"
+        "export_run(read_run(RunFolder(Path(sys.argv[1]))), Path(sys.argv[2]), options)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(run.path), str(tmp_path / "again"), str(keys)],

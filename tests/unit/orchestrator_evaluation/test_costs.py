@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
@@ -59,46 +62,48 @@ def billed(tmp_path_factory):
 
 def test_the_bill_is_the_mean_of_the_completed_rounds(billed):
     figures, _ = billed
-    assert figures["per_client"] == {
+    printed = json.loads(msgspec.json.encode(figures))
+    assert printed["per_client"] == {
         "shares": {"bytes_up": 50, "bytes_down": 25, "cpu_s": 0.0005},
         "upload": {"bytes_up": 5000, "bytes_down": 10, "cpu_s": 0.6},
     }
-    assert figures["server"] == {"upload": {"bytes_up": 0, "bytes_down": 30_000, "cpu_s": 0.5}}
-    assert figures["decryptor"] == {"decrypt": {"bytes_up": 4, "bytes_down": 8, "cpu_s": 0.25}}
-    assert (figures["rounds"], figures["cohort"]) == (2, 6)
-    assert figures["vector_bytes"] == 4 * (NUM_WEIGHTS + 1)
+    assert printed["server"] == {"upload": {"bytes_up": 0, "bytes_down": 30_000, "cpu_s": 0.5}}
+    assert printed["decryptor"] == {"decrypt": {"bytes_up": 4, "bytes_down": 8, "cpu_s": 0.25}}
+    assert (figures.rounds, figures.cohort) == (2, 6)
+    assert figures.vector_bytes == 4 * (NUM_WEIGHTS + 1)
 
 
 def test_each_aggregator_sums_the_same_vectors_once(billed):
     figures, notes = billed
-    assert list(figures["same_vector"]) == ["plain", "secagg", "encrypted"]
+    assert list(figures.same_vector) == ["plain", "secagg", "encrypted"]
     assert len(notes) == 3
     uploads = {
-        name: sum(cost["bytes_up"] for cost in bill["per_client"].values())
-        for name, bill in figures["same_vector"].items()
+        name: sum(cost.bytes_up for cost in bill.per_client.values()) for name, bill in figures.same_vector.items()
     }
-    vector_bytes = figures["vector_bytes"]
+    vector_bytes = figures.vector_bytes
     assert uploads["plain"] == vector_bytes
     assert vector_bytes < uploads["secagg"] < vector_bytes + 3000
     assert 3.5 * vector_bytes < uploads["encrypted"] < 6 * vector_bytes
-    for name, bill in figures["same_vector"].items():
-        assert sum(cost["cpu_s"] for cost in bill["server"].values()) > 0, name
-        assert bool(bill["decryptor"]) == (name == "encrypted")
+    for name, bill in figures.same_vector.items():
+        assert sum(cost.cpu_s for cost in bill.server.values()) > 0, name
+        assert bool(bill.decryptor) == (name == "encrypted")
 
 
 def test_the_time_on_phones_follows_bytes_and_cpu(billed):
     figures, _ = billed
-    phones = figures["on_phones"]
-    for name, bill in figures["same_vector"].items():
-        up, down, cpu_s = (sum(c[f] for c in bill["per_client"].values()) for f in ("bytes_up", "bytes_down", "cpu_s"))
-        for access, speed in phones["networks"].items():
-            expected = 8 * up / (1e3 * speed["uplink_kbit_per_s"]) + 8 * down / (1e3 * speed["downlink_kbit_per_s"])
-            assert phones["transfer_s"][name][access] == pytest.approx(expected)
-        for tier, factor in phones["slowdown"].items():
-            assert phones["cpu_s_at_most"][name][tier] == pytest.approx(cpu_s * factor)
-    factors = [factor for _, factor in sorted(phones["slowdown"].items())]  # high, low, mid
+    phones = figures.on_phones
+    for name, bill in figures.same_vector.items():
+        up, down, cpu_s = (
+            sum(getattr(c, f) for c in bill.per_client.values()) for f in ("bytes_up", "bytes_down", "cpu_s")
+        )
+        for access, speed in phones.networks.items():
+            expected = 8 * up / (1e3 * speed.uplink_kbit_per_s) + 8 * down / (1e3 * speed.downlink_kbit_per_s)
+            assert phones.transfer_s[name][access] == pytest.approx(expected)
+        for tier, factor in phones.slowdown.items():
+            assert phones.cpu_s_at_most[name][tier] == pytest.approx(cpu_s * factor)
+    factors = [factor for _, factor in sorted(phones.slowdown.items())]  # high, low, mid
     assert factors[0] < factors[2] < factors[1]
-    assert all(phones["transfer_s"]["encrypted"][a] > phones["transfer_s"]["plain"][a] for a in phones["networks"])
+    assert all(phones.transfer_s["encrypted"][a] > phones.transfer_s["plain"][a] for a in phones.networks)
 
 
 def test_people_can_read_it(billed, capsys):
@@ -121,7 +126,7 @@ def test_an_aggregator_that_can_t_serve_the_cohort_says_why(tmp_path, capsys):
     folder = begin_run(tmp_path / "run", **{"rounds.cohort_size": 2, "aggregation.aggregator": "plain"})
     add_round(folder, 1, CostLedger(per_client={"upload": StageCost(4000)}))
     figures = read_costs(read_run(folder), lambda text: None)
-    assert "a cohort of 2" in figures["same_vector"]["secagg"]["error"]
+    assert "a cohort of 2" in figures.same_vector["secagg"].error
     print_costs(figures)
     assert "secagg: not possible here: a cohort of 2" in capsys.readouterr().out
 

@@ -74,7 +74,7 @@ def card_of(folder):
 
 
 def test_the_front_matter_parses_and_holds_the_results(folder):
-    assert not write_card(read_run(folder), None)["signed"]
+    assert not write_card(read_run(folder), None).signed
     _, front, text = card_of(folder).split("---\n", 2)
     fields = yaml.safe_load(front)
     assert fields["language"] == ["en"]
