@@ -61,7 +61,7 @@ def attack_output(run: Run, client_id: Optional[str], num_sentences: int, noise_
     from orchestrator.report.attack_page import write_attack_page
 
     result = attack_run(run, client_id, num_sentences, noise_multiplier, note)
-    page = write_attack_page(run)
+    page = write_attack_page(run, result)
 
     def show() -> None:
         print_attack(result)

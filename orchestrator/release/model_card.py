@@ -24,7 +24,6 @@ from orchestrator.fairness.results import FairnessResult, read_fairness, verdict
 from orchestrator.release.provenance import CARD_FILE, write_statement
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.canary_clients import canary_names
-from orchestrator.run.record import RECORD_FILE, read_record
 from orchestrator.run.saved import Run
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.kinds import MECHANISM_TRAITS
@@ -108,7 +107,6 @@ def _render(run: Run, digest: str, found: _Found) -> str:
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
     state, fairness = run.newest, found.fairness
     lines = [line for line in run.rounds if line.round_num <= state.round_num]
-    has_record = (run.path / RECORD_FILE).exists()
     return environment.get_template("model_card.md.j2").render(
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
         name=_name(run),
@@ -132,7 +130,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         attack=found.attack,
         attack_rows=_attack_rows(found.attack),
         vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
-        record=len(read_record(run.path)) if has_record else 0,
+        record=len(run.record) if run.has_record else 0,
     )
 
 

@@ -19,7 +19,7 @@ from edge.errors import BundleError
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
 from orchestrator.run.folder import RunIdentity
-from orchestrator.run.record import RECORD_FILE, read_record
+from orchestrator.run.record import RECORD_FILE
 from orchestrator.run.saved import Run
 from orchestrator.run.sources import Provenance, build_provenance
 from orchestrator.settings.run_config import RunConfig
@@ -100,8 +100,8 @@ def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional
     folder = run.path
     subjects = {WEIGHTS: weights_sha256, CARD_FILE: _digest(folder / CARD_FILE)}
     made_from, run_id = build_provenance(run.identity, ""), run.identity.config_sha256
-    if (folder / RECORD_FILE).exists():
-        entries = read_record(folder)
+    if run.has_record:
+        entries = run.record
         if round_num >= len(entries) or entries[round_num].weights_sha256 != weights_sha256:
             raise RunFolderError(
                 f"{folder / RECORD_FILE} has other weights for round {round_num} than the checkpoint: restore them"

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from models.files import write_atomically
-from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, read_attack
-from orchestrator.errors import RunFolderError
+from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult
 from orchestrator.report.attack_parts import (
     VIEW_LABELS,
     only_target_table,
@@ -39,15 +38,8 @@ _LIMITS = (
 )
 
 
-def write_attack_page(run: Run) -> Path:
-    """Writes DIR/attack.html from DIR/attack.json, and returns its path.
-
-    Raises:
-      RunFolderError: there was no attack, or its file is damaged.
-    """
-    result = read_attack(run.path)
-    if result is None:
-        raise RunFolderError(f"{run.path} holds no attack: run `fedkeys attack --run {run.path}`")
+def write_attack_page(run: Run, result: AttackResult) -> Path:
+    """Writes DIR/attack.html from what an attack on the run found, and returns its path."""
     page = render_page(
         kind="attack on a run",
         name=run.name,

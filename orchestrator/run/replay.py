@@ -57,7 +57,7 @@ def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> Repla
     Raises:
       RunFolderError: the record, text, code or lock file is not what the round was made from, or it can't be replayed.
     """
-    entries = record.read_record(run.path)
+    entries = run.record
     record.check_against_reports(run.path, entries, run.rounds)
     _check_round(run, entries, round_num)
     from_elsewhere = {line.round_num: line.clients for line in run.rounds if line.clients}

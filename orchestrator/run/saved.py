@@ -14,12 +14,14 @@ from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder, RunIdentity
 from orchestrator.run.lines import Round
+from orchestrator.run.record import RECORD_FILE, Entry, read_record
 from orchestrator.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run at the moment that it was read. Vocabulary, text and newest state are read when first asked for, then kept.
+    """A run at the moment that it was read. Words, text, record and newest state are read when first
+    asked for, then kept.
 
     Attributes:
       folder: where it lies.
@@ -63,6 +65,16 @@ class Run:
                 f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it"
             )
         return text
+
+    @property
+    def has_record(self) -> bool:
+        """False for a run that `fedkeys serve` began, or that is older than records."""
+        return (self.path / RECORD_FILE).exists()
+
+    @functools.cached_property
+    def record(self) -> tuple[Entry, ...]:
+        """The entries of the run's record, oldest first; raises as orchestrator.run.record.read_record."""
+        return tuple(read_record(self.path))
 
     @functools.cached_property
     def newest(self) -> ServerState:

@@ -23,7 +23,7 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     assert done.returncode == 0, done.stderr
     figures = json.loads((run / "evaluation.json").read_text())
     assert figures["clients"] == 131
-    # Seeded, so the same figure on every machine but for the last bits; the bars are the text's own.
+    # Seeded, so the same figure on every machine but for the last bits; the baselines are the text's own.
     assert figures["model"]["top1"] > 0.165
     assert figures["model"]["top1"] > figures["bigram"]["top1"]
     assert figures["trigram"]["top1"] == pytest.approx(0.1949, abs=0.0005)

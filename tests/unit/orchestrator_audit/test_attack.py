@@ -74,7 +74,7 @@ def test_the_order_of_words_is_in_the_update(found):
 
 @pytest.mark.slow
 def test_the_page_says_what_is_not_protected(run, found, capsys):
-    page = write_attack_page(read_run(run[0])).read_text()
+    page = write_attack_page(read_run(run[0]), found).read_text()
     assert "Not protected" in page
     assert page.count("<svg") == 3
     assert found.clients[0] in page
@@ -100,7 +100,7 @@ def test_ten_people_are_enough(tmp_path, begin_run):
     assert found.views["raw"] is not None
     assert found.views["sum_2"] is not None
     assert set(found.reasons) == {"sum_10", "sum_30", "sum_100"}  # 8 of them train
-    write_attack_page(read_run(folder))
+    write_attack_page(read_run(folder), found)
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ from orchestrator.audit.attack_results import (
     Score,
 )
 from orchestrator.cli.audit_tables import print_attack
-from orchestrator.errors import RunFolderError
 from orchestrator.report.attack import attack
 from orchestrator.report.attack_page import write_attack_page
 from orchestrator.report.attack_parts import verdicts
@@ -89,7 +88,7 @@ def test_the_section_shows_words_with_who_typed_them(run):
 
 
 def test_the_page_escapes_what_people_typed(run):
-    page = write_attack_page(run).read_text()
+    page = write_attack_page(run, result()).read_text()
     assert "zebra, &lt;i&gt;" in page
     assert "<i>" not in page
     assert page.count("<svg") == 3
@@ -106,16 +105,13 @@ def test_a_page_of_few_people_leaves_out_what_it_can_not_show(tmp_path):
         named={"raw": (Named("see", "client"),), "sum_2": None},
         reasons={"sum_2": "fewer than 2 people train in this run"},
     )
-    write_figures(tmp_path / FILE_NAME, few)
-    page = write_attack_page(Run(tmp_path)).read_text()
+    page = write_attack_page(Run(tmp_path), few).read_text()
     assert "There are too few people for a sum." in page
     assert "sum of 2: not shown, fewer than 2 people" in page
 
 
-def test_without_an_attack_there_is_no_section_and_no_page(tmp_path):
+def test_without_an_attack_there_is_no_section(tmp_path):
     assert attack(Run(tmp_path)) is None
-    with pytest.raises(RunFolderError, match="holds no attack: run `fedkeys attack --run"):
-        write_attack_page(Run(tmp_path))
 
 
 def test_a_terminal_shows_the_same_figures(capsys):
