@@ -38,7 +38,8 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
       fedkeys train --run runs/private --preset private
       fedkeys privacy --run runs/private --compare runs/first
     """
-    from orchestrator.evaluation.privacy import measured_run, privacy_figures, run_privacy
+    from orchestrator.evaluation.privacy import run_privacy
+    from orchestrator.evaluation.privacy_results import measured_run, privacy_figures
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 

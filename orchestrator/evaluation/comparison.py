@@ -177,9 +177,9 @@ class _Scorer:
         """The model's share in the mixture that gives the highest pooled top-1 recall on these people."""
         hits = np.zeros(len(_MIXING_WEIGHTS), np.int64)
         for chunk in self._chunks(people):
-            bar = self._trigram.probabilities(chunk.contexts)
+            counted = self._trigram.probabilities(chunk.contexts)
             for i, weight in enumerate(_MIXING_WEIGHTS):
-                mixed = np.float32(weight) * chunk.probabilities + np.float32(1 - weight) * bar
+                mixed = np.float32(weight) * chunk.probabilities + np.float32(1 - weight) * counted
                 hits[i] += np.count_nonzero(mixed[:, NUM_SPECIAL:].argmax(1) + NUM_SPECIAL == chunk.targets)
         return _MIXING_WEIGHTS[int(hits.argmax())]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -220,93 +218,3 @@ def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float
     elif privacy.traits.releases_uploads:
         variances = variances * cohort_size
     return np.sqrt(variances) / cohort_size
-
-
-class MechanismFigures(msgspec.Struct, frozen=True):
-    """See MechanismCost; None is infinite, or without noise."""
-
-    mechanism: str
-    epsilon_at_the_runs_noise: Optional[float]
-    noise_multiplier: float
-    running_sum_noise: float
-
-
-class LastPoint(msgspec.Struct, frozen=True):
-    """The last evaluation of a run on its dev people."""
-
-    run: str
-    mechanism: str
-    epsilon: Optional[float]
-    dev_top1: float
-
-
-class PrivacyFigures(msgspec.Struct, frozen=True):
-    """What `fedkeys privacy` prints: see RunPrivacy. None is infinite, or without differential privacy."""
-
-    epsilon: Mapping[str, Optional[float]]  # by delta, with three digits
-    zcdp: Optional[float]
-    mechanism: str
-    assumptions: tuple[str, ...]
-    delta: float
-    noise_multiplier: float
-    clip_norm: float
-    population: int
-    separation: int
-    budget: float
-    rounds_charged: int
-    most_participations: int
-    compared_at_epsilon: Optional[float]
-    mechanisms: tuple[MechanismFigures, ...]
-    measured: tuple[LastPoint, ...]
-
-
-def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyFigures:
-    """The figures of a run's privacy, beside the accuracy of some runs."""
-
-    def finite(value: Optional[float]) -> Optional[float]:
-        return value if value is not None and math.isfinite(value) else None
-
-    same = ("mechanism", "assumptions", "delta", "noise_multiplier", "clip_norm", "population", "separation", "budget")
-    return PrivacyFigures(
-        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations")},
-        epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
-        zcdp=finite(result.zcdp),
-        compared_at_epsilon=finite(result.target),
-        mechanisms=tuple(
-            MechanismFigures(cost.name, finite(cost.epsilon), cost.noise_multiplier, cost.prefix_noise)
-            for cost in result.costs
-        ),
-        measured=tuple(
-            LastPoint(run.name, run.mechanism, run.points[-1][1], run.points[-1][2]) for run in runs if run.points
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class MeasuredRun:
-    """A run's accuracy as it was trained.
-
-    Attributes:
-      name: of its folder.
-      mechanism: its mechanism, or "none".
-      noise_multiplier: 0 without differential privacy.
-      points: (round, epsilon or None, dev top-1) of each evaluation.
-    """
-
-    name: str
-    mechanism: str
-    noise_multiplier: float
-    points: tuple[tuple[int, Optional[float], float], ...]
-
-
-def measured_run(run: Run) -> MeasuredRun:
-    """The dev people's top-1 recall of a run, with the epsilon that had been spent by then."""
-    privacy = run.config.privacy
-    points: list[tuple[int, Optional[float], float]] = []
-    epsilon: Optional[float] = None
-    for line in run.rounds:
-        epsilon = line.epsilon or epsilon
-        top1 = line.metrics.get("dev_top1")
-        if top1 is not None:
-            points.append((line.round_num, epsilon, top1))
-    return MeasuredRun(run.path.name, privacy.mechanism, privacy.noise_multiplier, tuple(points))

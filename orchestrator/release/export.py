@@ -162,11 +162,7 @@ def _manifest(
     files: Mapping[str, FileEntry],
 ) -> Manifest:
     config, identity = run.config, run.identity
-    size, time, client = ModelSize.of(state.model), config.data.max_words, config.client
-    aggregation = Aggregation(
-        kind=SUMS[config.aggregation.aggregator].manifest_name,
-        l2_norm_clip_over_all=config.aggregation.clip_norm,
-    )
+    size, time = ModelSize.of(state.model), config.data.max_words
     return Manifest(
         fedkeys_version=metadata.version("fedkeys"),
         run=RunEntry(
@@ -185,27 +181,35 @@ def _manifest(
             weights=weight_entries(size),
         ),
         special_ids=SPECIAL_IDS,
-        phase=(
-            Phase(
-                name="training",
-                spec=TensorflowSpec(tflite_graph=TRAIN_FILE, signature="train", stateless_tflite_graph=STATELESS_FILE),
-                io_router=IoRouter(
-                    input="token batches, FKBATCH1",
-                    output="update, FKUPDAT1: weights before minus weights after, float32",
-                    aggregations=dict.fromkeys(WEIGHT_NAMES, aggregation),
-                ),
-                plan=TrainingPlan(
-                    epochs=client.epochs,
-                    batch_size=client.batch_size,
-                    learning_rate=client.learning_rate,
-                    clip_norm=client.clip_norm,
-                    max_sentences=client.max_sentences,
-                    max_words=time,
-                ),
-            ),
-        ),
+        phase=(_training_phase(run.config),),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},
         signatures=signature_entries(size, time),
         files=files,
+    )
+
+
+def _training_phase(config: RunConfig) -> Phase:
+    """How a phone trains, and how its update is to be summed."""
+    client = config.client
+    aggregation = Aggregation(
+        kind=SUMS[config.aggregation.aggregator].manifest_name,
+        l2_norm_clip_over_all=config.aggregation.clip_norm,
+    )
+    return Phase(
+        name="training",
+        spec=TensorflowSpec(tflite_graph=TRAIN_FILE, signature="train", stateless_tflite_graph=STATELESS_FILE),
+        io_router=IoRouter(
+            input="token batches, FKBATCH1",
+            output="update, FKUPDAT1: weights before minus weights after, float32",
+            aggregations=dict.fromkeys(WEIGHT_NAMES, aggregation),
+        ),
+        plan=TrainingPlan(
+            epochs=client.epochs,
+            batch_size=client.batch_size,
+            learning_rate=client.learning_rate,
+            clip_norm=client.clip_norm,
+            max_sentences=client.max_sentences,
+            max_words=config.data.max_words,
+        ),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from orchestrator.evaluation.privacy import RunPrivacy, measured_run, run_privacy
+from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
+from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import privacy as plots
 from orchestrator.report.view import RunView

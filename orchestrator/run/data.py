@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
@@ -12,6 +12,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import select_cohort
 from orchestrator.run.planted import plant_phrases
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import DataConfig
 
 POOLED, FEDERATED = "pooled", "federated"  # as data.vocabulary; anything else is a file
 
@@ -31,15 +32,31 @@ def load_client_data(config: RunConfig) -> Text:
       VocabularyError: the file that data.vocabulary names is no word list.
       ConfigError: fewer people can train than a cohort needs.
     """
-    vocabulary = None
-    if config.data.vocabulary == FEDERATED:
+    vocabulary = _given_words(config.data)  # before the text: a mistake in it shows at once
+    return _encoded(load_corpus(config.data.source), config, vocabulary)
+
+
+def text_of(corpus: Corpus, config: RunConfig) -> Text:
+    """The text of a corpus that did not come from a file, as load_client_data reads it; data.source is not looked at.
+
+    models.corpus.corpus_of makes a corpus of messages. The settings name the words: pooled, or a file.
+
+    Raises: as load_client_data.
+    """
+    return _encoded(corpus, config, _given_words(config.data))
+
+
+def _given_words(data: DataConfig) -> Optional[Vocabulary]:
+    """The word list that the settings name; None if the words come from the text."""
+    if data.vocabulary == FEDERATED:
         raise ConfigError(
             f"data.vocabulary = {FEDERATED!r}: only `fedkeys train` finds the words itself; write them with "
             "`fedkeys vocabulary --out FILE` and name the file"
         )
-    if config.data.vocabulary != POOLED:
-        vocabulary = Vocabulary.read(Path(config.data.vocabulary))
-    corpus = load_corpus(config.data.source)
+    return None if data.vocabulary == POOLED else Vocabulary.read(Path(data.vocabulary))
+
+
+def _encoded(corpus: Corpus, config: RunConfig, vocabulary: Optional[Vocabulary]) -> Text:
     data = build_client_data(
         corpus,
         seed=config.seed,

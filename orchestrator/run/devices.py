@@ -27,7 +27,7 @@ from orchestrator.run.loop import WallClock
 from orchestrator.run.record import RECORD_FILE, open_record
 from orchestrator.run.saved import read_run
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import ClientConfig
+from orchestrator.settings.sections import ClientConfig, RoundsConfig
 
 _ID_DIGITS = 16
 
@@ -115,16 +115,20 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
         raise BelowThreshold(f"{report.reason}; nothing was written")
     if not all(np.isfinite(tensor).all() for tensor in after.weights):
         raise Diverged(f"round {round_num} leads to weights that are not finite; nothing was written")
-    stage_s = clock.take()
-    report = replace(report, stage_s=stage_s)
+    report = replace(report, stage_s=clock.take())
+    _keep(folder, state, after, report, config.rounds)
+    return after, report
+
+
+def _keep(folder: RunFolder, state: ServerState, after: ServerState, report: RoundReport, rounds: RoundsConfig) -> None:
+    """Adds the round after `state` to the run: its entry, its line, its checkpoint."""
     if (folder.path / RECORD_FILE).exists():  # a run begun by fedkeys serve has none
         recorder = open_record(folder.path, folder.identity(), "", state)
         assert recorder is not None
         recorder.append(report, sync=True)
     folder.forget_rounds_after(state.round_num)
-    folder.append_round(report, wall_s=round(sum(stage_s.values()), 4), clients="device files")
-    folder.save_checkpoint(after, config.rounds.keep_checkpoints)
-    return after, report
+    folder.append_round(report, wall_s=round(sum(report.stage_s.values()), 4), clients="device files")
+    folder.save_checkpoint(after, rounds.keep_checkpoints)
 
 
 def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,10 @@ from orchestrator.run.lines import Round
 from orchestrator.settings.kinds import FLEET_POLICIES
 from orchestrator.settings.run_config import RunConfig
 
-Observing = Callable[[], AbstractContextManager[Any]]  # of an orchestrator.run.training.Observer
+if TYPE_CHECKING:
+    from orchestrator.run.training import Observer
+
+Observing = Callable[[], "AbstractContextManager[Observer]"]
 POLICIES = tuple(name for name, policy in FLEET_POLICIES.items() if policy.has_fleet)
 
 

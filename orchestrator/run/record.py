@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
 
@@ -144,17 +144,17 @@ def open_record(path: Path, identity: RunIdentity, noise_commitment: str, state:
     return recorder
 
 
-def build_entry(values: Mapping[str, Any]) -> Entry:
+def build_entry(values: Mapping[str, object]) -> Entry:
     """The entry with these fields, and the hashes over them."""
     checks = {name: _field_check(name, values[name]) for name in _CHECKED}
-    return Entry(**values, field_checks=checks, entry_sha256=_entry_digest(values))
+    return msgspec.convert({**values, "field_checks": checks, "entry_sha256": _entry_digest(values)}, Entry)
 
 
-def _field_check(name: str, value: Any) -> str:
+def _field_check(name: str, value: object) -> str:
     return hashlib.sha256(msgspec.json.encode([name, value])).hexdigest()[:8]
 
 
-def _entry_digest(values: Mapping[str, Any]) -> str:
+def _entry_digest(values: Mapping[str, object]) -> str:
     return hashlib.sha256(msgspec.json.encode([[name, values[name]] for name in _CHECKED])).hexdigest()
 
 
@@ -172,7 +172,7 @@ def aggregate_commitment(salt: bytes, round_num: int, aggregate_sha256: str) -> 
     return _commit(salt, "aggregate", [round_num, aggregate_sha256]) if aggregate_sha256 else ""
 
 
-def _commit(salt: bytes, purpose: str, value: Any) -> str:
+def _commit(salt: bytes, purpose: str, value: object) -> str:
     return hmac.new(salt, msgspec.json.encode([purpose, value]), hashlib.sha256).hexdigest()
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from models.files import write_atomically
-from orchestrator.evaluation.privacy import MeasuredRun, RunPrivacy
+from orchestrator.evaluation.privacy import RunPrivacy
+from orchestrator.evaluation.privacy_results import MeasuredRun
 from orchestrator.report.plots.style import SMALL, STAGES, STYLE, TOP1, new_axes, to_svg
 from orchestrator.settings.kinds import MECHANISM_TRAITS
 

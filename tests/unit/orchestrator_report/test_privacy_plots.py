@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from orchestrator.evaluation.privacy import MeasuredRun
+from orchestrator.evaluation.privacy_results import MeasuredRun
 from orchestrator.report.plots.privacy import draw_privacy, recall_by_epsilon, running_noise
 
 PRIVATE = MeasuredRun("private", "tree", 1.5, ((10, 2.0, 0.1), (20, 4.0, 0.15)))
