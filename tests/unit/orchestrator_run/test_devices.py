@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,18 +23,20 @@ def content(value):
     return update_to_bytes({"delta": delta, "num_examples": 3, "num_tokens": 9, "loss_sum": 2.5}, WEIGHTS)
 
 
-def test_a_file_that_changes_between_two_reads_is_named_by_what_is_summed(tmp_path):
-    """The path gives another update to whoever opens it a second time."""
-    path = tmp_path / "update"
-    os.mkfifo(path)
+class Changing(type(Path())):
+    """A file that holds another update as soon as it was read."""
 
-    def feed():
-        for value in (1.0, 2.0):
-            with open(path, "wb") as pipe:  # waits for a reader
-                pipe.write(content(value))
+    def read_bytes(self):
+        read = super().read_bytes()
+        self.write_bytes(content(2.0))
+        return read
 
-    threading.Thread(target=feed, daemon=True).start()
+
+def test_a_file_that_changes_after_it_was_read_is_named_by_what_is_summed(tmp_path):
+    path = Changing(tmp_path / "update")
+    path.write_bytes(content(1.0))
     (update,) = read_device_updates([path], WEIGHTS)
+    assert (tmp_path / "update").read_bytes() == content(2.0)  # it did change
     assert update.client_id == f"device-{hashlib.sha256(content(1.0)).hexdigest()[:16]}"
     assert all((part == 1.0).all() for part in update.result["delta"])
 
