@@ -1,1 +1,1 @@
-"""Whom a model serves well and whom badly, worked out from sums over people that no one person can be read from."""
+"""Measures whom a model serves well and whom badly, from sums over people in which no one person can be read."""

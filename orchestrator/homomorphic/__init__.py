@@ -12,5 +12,6 @@
     decryptor.py    counts the contributions, decrypts the total, forgets the key
 
 encrypted_sum.py runs the three roles in one process, as an Aggregator. parameters.py says which numbers are safe,
-messages.py defines the messages, and only keys.py calls the library. docs/security.md says who must be trusted.
+messages.py defines the messages, and only keys.py calls the library. docs/security_encrypted_sum.md says who
+must be trusted.
 """

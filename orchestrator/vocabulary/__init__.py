@@ -1,1 +1,1 @@
-"""A word list from nobody's text: words that many people use, found letter by letter through noisy secure sums."""
+"""Finds the word list privately: words that many people use, letter by letter, through noisy secure sums."""
