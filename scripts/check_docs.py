@@ -1,6 +1,7 @@
 """Checks README.md, CONTRIBUTING.md and docs/*.md against the project: a line a mistake, and exit code 1.
 
 - A relative link leads to a file, and its #anchor to a heading of that file.
+- A path between backticks that begins with one of the project's folders leads to a file or a folder.
 - In a fenced block every `fedkeys` command and each of its options exists, and so does every `make` target.
 """
 
@@ -16,6 +17,7 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)")
+PATH = re.compile(r"`((?:models|tff_pipelines|edge|orchestrator|tests|scripts|benchmarks|docs|requirements)/[\w./-]*)`")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,6 +42,17 @@ def broken_links(page: Path, markdown: str) -> Iterator[str]:
             yield f"the link {target} leads nowhere"
         elif anchor and linked.suffix == ".md" and anchor not in anchors(linked.read_text(encoding="utf-8")):
             yield f"the link {target} leads to a page without that heading"
+
+
+def missing_paths(markdown: str) -> Iterator[str]:
+    """Yields the paths of the text that lead nowhere.
+
+    >>> list(missing_paths("see `models/weights.py`, `edge/` and `edge/nothing.py`"))
+    ['there is no edge/nothing.py']
+    """
+    for path in PATH.findall(FENCE.sub("", markdown)):
+        if not (ROOT / path).exists() and not (ROOT / f"{path}.py").exists():
+            yield f"there is no {path}"
 
 
 def commands(markdown: str) -> Iterator[list[str]]:
@@ -90,7 +103,7 @@ def main() -> int:
     mistakes = 0
     for page in pages:
         markdown = page.read_text(encoding="utf-8")
-        found = list(broken_links(page, markdown))
+        found = [*broken_links(page, markdown), *missing_paths(markdown)]
         for words in commands(markdown):
             found += wrong_fedkeys(words) if words[0] == "fedkeys" else wrong_make(words)
         for mistake in found:
