@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from models.weights import Weights
 from orchestrator.aggregator import Vector
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import Diverged, ImplausibleSum, OrchestratorError
 
-Number = TypeVar("Number", np.int32, np.int64, np.float64)
+Number = TypeVar("Number", np.int32, np.int64, np.float32, np.float64)
 
 _MODULUS_BITS = 32
 _ROUNDING_SLACK = 1.0 - 2.0**-20  # keeps float32's own rounding of a scaled coordinate inside the grid
+_NOISE_SLACK = 10.0  # standard deviations: the noise is longer with probability below exp(-50)
 _BLOCK = 1 << 16  # coordinates rounded at a time; the temporaries stay in the cache
 
 
@@ -52,6 +53,7 @@ class Encoder:
       shapes: the shapes of the model's tensors, in order.
       bits: the bits of a coordinate, sign included; None takes all the headroom, 32 - ceil(log2(num_clients)).
       count_under_clip: whether a vector has the slot that AdaptiveClip reads.
+      least_weight: the least weight of a client whose training did not diverge; check_sum refuses less.
 
     Raises:
       ValueError: an attribute is out of range, or bits + ceil(log2(num_clients)) > 32.
@@ -74,12 +76,15 @@ class Encoder:
     shapes: tuple[tuple[int, ...], ...]
     bits: Optional[int] = None
     count_under_clip: bool = False
+    least_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("clip_norm", "max_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {name}={value}")
+        if not 0.0 <= self.least_weight <= self.max_weight:
+            raise ValueError(f"least_weight must lie in 0..{self.max_weight}, got least_weight={self.least_weight}")
         if self.num_clients < 1:
             raise ValueError(f"num_clients must be at least 1, got num_clients={self.num_clients}")
         if self.dim < 1:
@@ -157,13 +162,50 @@ class Encoder:
           num_summed: the number of vectors in the sum, in 1..num_clients.
 
         Raises:
-          ValueError: num_summed is out of range, the length is wrong, or the weights sum to zero.
+          ImplausibleSum: see check_sum.
+          Diverged: all of the summed clients sent zeros with weight 0, as who diverges does.
+          ValueError: num_summed is out of range, or the length is wrong.
+        """
+        self.check_sum(total, num_summed)
+        if not total[-1]:
+            raise Diverged(f"the training of all {num_summed} clients diverged: lower client.learning_rate")
+        weight_sum = float(total[-1]) / self._weight_scale
+        return self.mean(total[: self.dim].view(np.int32), weight_sum), weight_sum
+
+    def check_sum(self, total: Vector, num_summed: int, noise_stddev: float = 0.0) -> None:
+        """Refuses a sum that num_summed honest vectors can't give, so that the mean is at most clip_norm long.
+
+        A sum hides its vectors, so a vector that no update encodes to shows here or nowhere. An honest sum always
+        passes: the bounds hold for the longest updates and the worst rounding.
+
+        Args:
+          total: uint32 [num_slots], the sum of num_summed vectors modulo 2**32.
+          num_summed: the number of vectors in the sum, in 1..num_clients.
+          noise_stddev: in grid steps, of the noise that the sum holds in each coordinate.
+
+        Raises:
+          ImplausibleSum: the weights sum to less than least_weight (but not to 0) or to more than num_summed *
+            max_weight, or the coordinates are longer than updates of these weights.
+          ValueError: num_summed is out of range, or the length is wrong.
         """
         self._check_total(total, num_summed)
-        weight_sum = float(total[-1]) / self._weight_scale
-        if weight_sum <= 0.0:
-            raise ValueError(f"the sum of {num_summed} weights must be positive, got weight_sum={weight_sum}")
-        return self.mean(total[: self.dim].view(np.int32), weight_sum), weight_sum
+        weight_steps, most_steps = int(total[-1]), num_summed * math.ceil(self.max_weight * self._weight_scale)
+        is_below_least = 0 < weight_steps < math.floor(self.least_weight * self._weight_scale)
+        if is_below_least or weight_steps > most_steps:
+            raise ImplausibleSum(
+                f"the weights of {num_summed} clients sum to {weight_steps / self._weight_scale:.6g}, honest ones to 0 "
+                f"or {self.least_weight:g} to {num_summed} * {self.max_weight:g}"
+            )
+        norm = _norm_of(total[: self.dim].view(np.int32))
+        longest = noise_stddev * (math.sqrt(self.dim) + _NOISE_SLACK)
+        if weight_steps:  # a weight of zero is not rounded, nor are its coordinates
+            full = min(weight_steps + num_summed, most_steps) / (self.max_weight * self._weight_scale)
+            longest += full * self.clip_norm / self.step * (1.0 + 2.0**-20) + num_summed * math.sqrt(self.dim)
+        if norm > longest:
+            raise ImplausibleSum(
+                f"the sum of {num_summed} updates is {norm * self.step:.3g} long, honest ones of these weights give at "
+                f"most {longest * self.step:.3g}"
+            )
 
     def mean(self, coordinates: NDArray[Number], weight_sum: float) -> Weights:
         """Divides a sum of coordinates by a weight_sum that the caller chooses; returns it in the model's shapes.
@@ -270,7 +312,12 @@ def _flatten(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return flat
 
 
-def _norm_of(flat: NDArray[np.float32]) -> float:
+def zeros_like(tensors: Sequence[NDArray[np.float32]]) -> Weights:
+    """Returns zeros of the tensors' shapes: the delta, of weight 0, that a client sends whose own is not finite."""
+    return tuple(np.zeros_like(tensor) for tensor in tensors)
+
+
+def _norm_of(flat: NDArray[Number]) -> float:
     """The L2 norm, summed in float64: a float32 sum drifts over a million terms and can overflow."""
     squares = 0.0
     for start in range(0, flat.size, _BLOCK):

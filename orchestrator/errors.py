@@ -6,7 +6,8 @@ OrchestratorError             exit code 2: bad input or configuration
 ├── FairnessError             the groups can't be read, or name people who are not in the text
 ├── VocabularyDiscoveryError  these settings can't find a word list
 ├── BelowThreshold            exit code 3: a round has fewer clients left than it needs
-├── Diverged                  exit code 3: the model's weights are no longer finite
+├── ImplausibleSum            exit code 3: no honest clients can give this sum
+├── Diverged                  exit code 3: updates or the model's weights are no longer finite
 └── PrivacyStop               exit code 3: a privacy rule forbids the next step
 """
 
@@ -41,8 +42,14 @@ class BelowThreshold(OrchestratorError):
     exit_code = 3
 
 
+class ImplausibleSum(OrchestratorError):
+    """No honest clients can give this sum: somebody sent a vector that no update encodes to."""
+
+    exit_code = 3
+
+
 class Diverged(OrchestratorError):
-    """The model's weights are no longer finite."""
+    """The updates or the model's weights are no longer finite."""
 
     exit_code = 3
 

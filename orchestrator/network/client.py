@@ -6,6 +6,7 @@ words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
@@ -20,7 +21,7 @@ from models.tokeniser import scrub, split_sentences
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, weights_from_bytes
 from orchestrator.aggregator import Vector
-from orchestrator.encoding import NonFiniteUpdate
+from orchestrator.encoding import l2_norm, zeros_like
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
@@ -115,7 +116,7 @@ class Participant:
         stage = found.stage if isinstance(found, messages.Step) else "train"
         try:
             body = self._step(found) if isinstance(found, messages.Step) else self._train(found)
-        except (TooFewPeers, NonFiniteUpdate) as error:  # happens to an honest server too: not this round
+        except TooFewPeers as error:  # happens to an honest server too: not this round
             self._secagg = self._vector = None
             return encode(messages.Decline(found.round_num, stage, str(error)))
         return encode(messages.Answer(found.round_num, stage, memoryview(body)))
@@ -153,11 +154,13 @@ class Participant:
         )
         seed = dropout_seed(config.seed, round_num)
         result = self._trainer(weights, plan.learning_rate, seed, batches)
-        if not result["is_finite"]:
-            raise NonFiniteUpdate("the update holds a NaN or an infinity")
+        delta = tuple(result["delta"])
         weight = client_weight(config.client, int(result["num_tokens"]), int(result["num_examples"]))
+        if not (result["is_finite"] and math.isfinite(l2_norm(delta))):
+            # A server may send weights that overflow for one word only: nothing that leaves here tells whether.
+            delta, weight = zeros_like(delta), 0.0
         rounding = simulation_rng(config.seed, Purpose.ROUNDING, round_num, self.client_id)
-        self._vector = self._encoder.encode(tuple(result["delta"]), weight, rounding)
+        self._vector = self._encoder.encode(delta, weight, rounding)
         return b""
 
     def _step(self, step: messages.Step) -> bytes:

@@ -77,6 +77,10 @@ class Mechanism:
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
         """See orchestrator.rounds.types.Privacy.release: checked, charged on disk, only then noised and let out."""
+        num_summed, stddev = len(cohort.members), 0.0
+        if self._kind.traits.from_clients:
+            stddev = math.sqrt(num_summed) * (client_stddev(self._config, encoder) + 1.0)  # rounded to the grid
+        encoder.check_sum(total, num_summed, stddev)
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
         if self._ledger is not None and not (
             self._kind.traits.releases_uploads or self._ledger.is_charged(cohort.round_num, digest)

@@ -88,7 +88,7 @@ def outcomes(run: RunView) -> Section:
         *((f"rounds {kind}", f"{n:,}") for kind, n in sorted(kinds.items())),
         ("clients selected, all rounds", f"{selected:,}"),
         ("updates summed", f"{survivors:,} ({survivors / max(1, selected):.1%})"),
-        ("updates dropped for a NaN or an infinity", f"{non_finite:,}"),
+        ("updates sent as zeros for a NaN or an infinity", f"{non_finite:,}"),
         ("updates clipped", f"{clipped:,} ({clipped / max(1, selected):.1%})"),
         ("positions trained on: words and sentence ends", f"{tokens:,}"),
         ("batches trained on", f"{batches:,}"),

@@ -71,6 +71,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
         shapes=size.shapes,
         bits=_bits_under_noise(config),
         count_under_clip=config.privacy.adaptive_clip,
+        least_weight=1.0,  # everybody has a sentence, with a word or its end
     )
 
 

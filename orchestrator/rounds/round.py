@@ -7,6 +7,7 @@ its time is taken by the stopwatch that it is handed.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -17,8 +18,8 @@ from models.batches import Batches
 from models.corpus import ClientId
 from models.weights import Weights
 from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, Vector, total_digest
-from orchestrator.encoding import AdaptiveClip, Encoder, l2_norm
-from orchestrator.errors import BelowThreshold
+from orchestrator.encoding import AdaptiveClip, Encoder, l2_norm, zeros_like
+from orchestrator.errors import BelowThreshold, Diverged, ImplausibleSum
 from orchestrator.rounds.types import Canaries, ClientUpdate, RoundFunctions, RoundReport, ServerState, Stopwatch
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
@@ -47,8 +48,9 @@ def run_round(
 ) -> tuple[ServerState, RoundReport]:
     """Returns the state after a round, and its report.
 
-    A client whose update holds a NaN or an infinity is dropped and counted. A round with too few survivors is
-    abandoned: the weights stay, the report says why.
+    A client whose update holds a NaN or an infinity sends zeros with weight 0, so that nothing it sends tells of its
+    text; the report's count of them is the simulator's own figure. A round is abandoned if too few survive, if all of
+    them diverged, or if no honest clients can give its sum: the weights stay, the report says why.
 
     Source: McMahan et al. 2017, algorithm 1; the server's step: Reddi et al. 2021, algorithm 1.
     """
@@ -65,10 +67,13 @@ def run_round(
     try:
         with stopwatch.stage("aggregate"):
             result = functions.aggregator.sum(vectors, cohort, drops)
+        with stopwatch.stage("server_update"):
+            mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions, stopwatch)
     except BelowThreshold as error:
         return _abandoned(state, cohort, tally, str(error))
+    except (Diverged, ImplausibleSum) as error:
+        return _abandoned(state, cohort, tally, f"round {cohort.round_num}: {error}")
     with stopwatch.stage("server_update"):
-        mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions, stopwatch)
         optimizer_state, weights = functions.update_server(
             state.optimizer_state, state.weights, mean_delta, server_learning_rate
         )
@@ -196,22 +201,23 @@ def _encoded(
     tally: _Tally,
     stopwatch: Stopwatch,
 ) -> Iterator[tuple[ClientId, Vector]]:
-    """The finite updates as vectors of integers, one at a time."""
+    """The updates as vectors of integers, one at a time."""
     for update in updates:
-        if not update.is_finite:
-            tally.add(non_finite_clients=1)
-            if functions.privacy is None:
-                continue
-            # Who is missing from the sum would tell of somebody's data: under differential privacy zeros are sent.
-            update = replace(update, delta=tuple(np.zeros_like(tensor) for tensor in update.delta), loss_sum=0.0)
         with stopwatch.stage("encode"):
             rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
-            norm = l2_norm(update.delta)
-            vector = encoder.encode(update.delta, functions.weight_of(update), rng)
+            norm = l2_norm(update.delta) if update.is_finite else math.inf
+            is_finite = math.isfinite(norm)
+            # Who is missing from the sum would tell of somebody's text: zeros are sent instead.
+            delta = update.delta if is_finite else zeros_like(update.delta)
+            vector = encoder.encode(delta, functions.weight_of(update) if is_finite else 0.0, rng)
         if functions.privacy is not None:
             with stopwatch.stage("noise"):
                 vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)
         if functions.canaries is not None and update.client_id in functions.canaries.members:
+            yield update.client_id, vector
+            continue
+        if not is_finite:
+            tally.add(non_finite_clients=1)
             yield update.client_id, vector
             continue
         tally.add(

@@ -82,6 +82,7 @@ class Privacy(Protocol):
         """The noised mean of a sum, once the ledger is charged for it.
 
         Raises:
+          ImplausibleSum: no honest clients can give the sum.
           PrivacyStop: it may not be released.
         """
         ...

@@ -73,7 +73,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     Raises:
       DeviceDataError: a file can't be used, is there twice, began at other weights or claims impossible counts.
       ConfigError: the run's settings forbid such a round, or there are more files than its cohort has members.
-      BelowThreshold: fewer than aggregation.min_survivors updates are finite.
+      BelowThreshold: the round is abandoned: too few files, all diverged, or a sum that honest ones can't give.
       Diverged: the server's step leads to weights that are not finite.
       RunFolderError: see there.
     """

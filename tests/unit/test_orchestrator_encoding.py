@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.encoding import AdaptiveClip, Encoder, NonFiniteUpdate, l2_norm
+from orchestrator.errors import Diverged, ImplausibleSum
 
 SHAPES = ((3, 4), (5,), ())
 
@@ -194,8 +195,47 @@ def test_refuses_another_shape_and_a_wrong_total():
         encoder.decode(np.ones(encoder.num_slots, np.uint32), 8)
     with pytest.raises(ValueError, match=r"uint32 \[19\]"):
         encoder.decode(np.ones(encoder.num_slots + 1, np.uint32), 2)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(Diverged, match="all 2 clients diverged"):
         encoder.decode(np.zeros(encoder.num_slots, np.uint32), 2)
+
+
+@pytest.mark.parametrize("bits", [4, 12, None])
+@pytest.mark.parametrize("weight", [1.0, 99.5, 100.0])
+def test_the_longest_honest_sum_passes_and_its_mean_is_one_clip_norm_long(bits, weight):
+    encoder, rng = _encoder(bits=bits, least_weight=1.0), np.random.default_rng(0)
+    delta = tuple(1e3 * tensor for tensor in _delta(rng))  # all go the same way, far beyond the clip norm
+    total = sum(encoder.encode(delta, weight, rng) for _ in range(7)).astype(np.uint32)
+    encoder.check_sum(total, 7)
+    if bits is None:
+        assert l2_norm(encoder.decode(total, 7)[0]) == pytest.approx(encoder.clip_norm, rel=1e-5)
+
+
+def test_a_liar_s_mean_is_one_clip_norm_long_at_most():
+    """Found on honest sums: the weights cancelled gave a traceback, one unit left of them a mean of 1.5e7 norms."""
+    encoder, rng = _encoder(least_weight=1.0), np.random.default_rng(0)
+    vectors = [encoder.encode(_delta(rng), 100.0, rng) for _ in range(7)]
+    honest = sum(vectors).astype(np.uint32)
+    for words, refused in (
+        ({-1: -int(honest[-1])}, "updates is .* long"),  # no weight, but coordinates
+        ({-1: 1 - int(honest[-1])}, "the weights of 7 clients sum to"),
+        ({-1: int(encoder._weight_scale) - int(honest[-1])}, "updates is .* long"),  # the least of one client
+        ({-1: 1}, "the weights of 7 clients sum to 700"),
+        ({0: 2**31 - int(honest[0])}, "updates is .* long"),
+    ):
+        total = honest.copy()
+        for slot, amount in words.items():
+            total[slot] += np.uint32(amount % 2**32)
+        with pytest.raises(ImplausibleSum, match=refused):
+            encoder.decode(total, 7)
+
+
+def test_the_noise_in_a_sum_widens_its_bound():
+    encoder, rng = _encoder(bits=12, max_weight=1.0), np.random.default_rng(0)
+    total = encoder.encode(_delta(rng), 1.0, rng)
+    total[: encoder.dim] += np.int64(np.rint(rng.normal(0, 5000, encoder.dim))).astype(np.uint32)
+    with pytest.raises(ImplausibleSum, match="long"):
+        encoder.check_sum(total, 1)
+    encoder.check_sum(total, 1, noise_stddev=5000)
 
 
 def test_clip_count_travels_in_its_own_slot():

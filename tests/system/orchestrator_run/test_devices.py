@@ -154,14 +154,14 @@ def test_the_record_goes_on(build_run, tmp_path):
     check_against_reports(folder.path, entries, folder.rounds())
 
 
-def test_a_non_finite_update_is_left_out(build_run, tmp_path):
+def test_a_non_finite_update_counts_as_zeros(build_run, tmp_path):
     folder = build_run(aggregation__aggregator="plain")
     paths = write_updates(folder, tmp_path, 4)
     broken = tuple(np.full_like(w, np.nan) for w in folder.load_checkpoint().weights)
     result = {"delta": broken, "num_examples": 1, "num_tokens": 1, "loss_sum": 1.0}
     write_update(paths[0], result, folder.load_checkpoint().weights)
     printed = fedkeys("aggregate", "--run", folder.path, *paths, "--json")
-    assert (printed["num_survivors"], printed["metrics"]["non_finite_clients"]) == (3, 1)
+    assert (printed["num_survivors"], printed["metrics"]["non_finite_clients"]) == (4, 1)
 
 
 def test_bad_files_change_nothing(build_run, tmp_path):

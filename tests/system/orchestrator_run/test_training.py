@@ -335,7 +335,9 @@ def test_a_run_that_diverges_stops_with_its_reason(text, tmp_path):
     wild = ["--set", "client.learning_rate=1e30", "--set", "client.clip_norm=0.0"]
     done = fedkeys("train", "--run", tmp_path / "wild", "--data", text, "--rounds", 20, *SMALL, *wild)
     assert done.returncode == 3, done.stderr
-    assert "10 rounds in a row were abandoned, the last because: round 10:" in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    assert "10 rounds in a row were abandoned, the last because: round 10: the training of all 6 clients" in last
+    assert "diverged" in last
     rounds = RunFolder(tmp_path / "wild").rounds()
     assert [r.outcome for r in rounds] == ["abandoned"] * 10
     assert rounds[0].metric("non_finite_clients") == 6

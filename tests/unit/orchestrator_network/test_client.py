@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import msgspec
+import numpy as np
 import pytest
-from loopback import NAMES, WORDS, config_of, participant, plan_of
+from loopback import NAMES, WORDS, config_of, participant, plan_of, text_trainer
 
 from models.errors import CorpusError
 from models.vocabulary import Vocabulary
@@ -101,3 +102,22 @@ def test_the_text_of_one_client(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(CorpusError, match="can't be read as UTF-8"):
         read_own_sentences(str(tmp_path / "latin.txt"), "anyone")
+
+
+@pytest.mark.parametrize("how", ["flagged", "overflows in the difference"])
+def test_no_answer_tells_whether_training_diverged(keys, how):
+    """A server can make weights that overflow for one word only, and would read the word in a refusal."""
+
+    def overflowing(config, size):
+        good = text_trainer(config, size)
+        bad = tuple(np.full(shape, np.inf, np.float32) for shape in size.shapes)
+        return lambda *args: {**good(*args), "delta": bad, "is_finite": how != "flagged"}
+
+    answers = []
+    for trainer in (text_trainer, overflowing):
+        client = participant(keys, NAMES[0], load_trainer=trainer)
+        client.answer(setup_message(config_of(), WORDS))
+        answers.append(client.answer(plan_of(config_of())))
+        vector = client._vector
+    assert answers[0] == answers[1]
+    assert not vector.any(), "zeros, and a weight of 0"

@@ -124,20 +124,68 @@ def test_who_vanishes_first_trains_nothing():
     assert report.metrics["num_examples"] == 10
 
 
-def test_a_non_finite_update_is_dropped_and_counted():
+@pytest.mark.parametrize("says_so", [True, False], ids=["flagged", "overflows in the difference"])
+def test_a_non_finite_update_is_sent_as_zeros_of_weight_zero(says_so):
     def diverge(weights, learning_rate, seed, all_batches):
         for number, result in enumerate(train_clients(weights, learning_rate, seed, all_batches)):
             if number == 2:
                 result["delta"][0][0, 0] = np.nan
-                result["is_finite"] = False
+                result["is_finite"] = not says_so
             yield result
 
-    after, report = one_round(train_clients=diverge)
-    people = ("p0", "p1", "p3", "p4")
-    assert report.survivors == people
+    sent = Recorded()
+    after, report = one_round(train_clients=diverge, aggregator=sent)
+    assert report.survivors == MEMBERS, "who is missing would tell of a text"
+    assert [name for name, vector in sent.vectors.items() if not vector.any()] == ["p2"]
     assert report.metrics["non_finite_clients"] == 1
-    for got, wanted in zip(after.weights, expected_weights(people)):
+    assert report.metrics["num_examples"] == 15 - 3
+    for got, wanted in zip(after.weights, expected_weights(("p0", "p1", "p3", "p4"))):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+class Recorded(PlainSum):
+    """A plain sum that keeps what it was handed, and can add a liar's words to it."""
+
+    def __init__(self, lie=None):
+        self.vectors, self.lie = {}, lie or {}
+
+    def sum(self, vectors, cohort, drops):
+        def kept():
+            for name, vector in vectors:
+                self.vectors[name] = vector.copy()
+                yield name, vector
+
+        result = super().sum(kept(), cohort, drops)
+        for slot, amount in self.lie.items():
+            result.total[slot] += np.uint32(amount % 2**32)
+        return result
+
+
+def test_a_round_in_which_all_diverge_is_abandoned():
+    def diverge(*args):
+        for result in train_clients(*args):
+            yield {**result, "is_finite": False}
+
+    after, report = one_round(train_clients=diverge)
+    assert (report.outcome, after.weights) == ("abandoned", START)
+    assert report.reason == "round 1: the training of all 5 clients diverged: lower client.learning_rate"
+    assert report.metrics["non_finite_clients"] == 5
+
+
+@pytest.mark.parametrize("lie", ["weights cancel", "weights beyond all", "one weight left", "a long update"])
+def test_a_sum_that_no_honest_clients_give_is_abandoned(lie):
+    honest = Recorded()
+    one_round(aggregator=honest)
+    weights = int(sum(int(vector[-1]) for vector in honest.vectors.values()))
+    words = {
+        "weights cancel": {-1: -weights},
+        "weights beyond all": {-1: -weights - 1},
+        "one weight left": {-1: 1 - weights},
+        "a long update": {0: 2**30},
+    }
+    after, report = one_round(aggregator=Recorded(words[lie]))
+    assert (report.outcome, after.weights) == ("abandoned", START)
+    assert "honest ones" in report.reason
 
 
 def test_too_few_survivors_abandon_the_round_and_keep_the_weights():
