@@ -83,8 +83,7 @@ def attack_run(
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
     note("telling words from what the server has")
-    scores, only_target = score_views(seen), only_the_target(seen, vocabulary)
-    noise_result = _measure_noise(views)
+    scores, only_target, noise_result = score_views(seen), only_the_target(seen, vocabulary), _measure_noise(views)
     note("putting the words of the raw updates in order")
     one_sentence = tuple(maker.updates(people.targets, num_sentences=1))
     rebuilt = _rebuild({1: one_sentence, num_sentences: views.targets}, state.weights, config.data, vocabulary)
@@ -128,6 +127,7 @@ class Scores:
 
 
 def score_views(seen: Sequence[Mapping[str, View]]) -> Scores:
+    """Scores every rule in every view; seen: the views of each target."""
     scores = Scores()
     for view in VIEWS:
         parts = _of_all_targets(seen, view)
@@ -188,7 +188,7 @@ def mean_score(of_clients: Sequence[Recovery]) -> Score:
 
 
 def only_the_target(seen: Sequence[Mapping[str, View]], vocabulary: Vocabulary) -> dict[str, OnlyTarget]:
-    """{sum: the words that nobody but a target typed, and those of them that can still be read}, small sums first."""
+    """Returns {sum: the words that only a target typed, and how many of them can still be read}, small sums first."""
     of_view = {}
     for view in VIEWS:
         parts = _of_all_targets(seen, view)
@@ -243,7 +243,7 @@ def _rebuild(
 
 
 def hidden_from(curve: Sequence[NoisePoint]) -> Optional[float]:
-    """Returns the lowest multiplier from which on the AUC stays within HIDDEN_AUC; None if it does not at the highest.
+    """Returns the lowest multiplier from which on the AUC stays within HIDDEN_AUC, None if there is none.
 
     >>> hidden_from([NoisePoint(0.1, 0.54), NoisePoint(1.0, 0.8), NoisePoint(3.0, 0.53), NoisePoint(10.0, 0.5)])
     3.0
@@ -257,7 +257,7 @@ def hidden_from(curve: Sequence[NoisePoint]) -> Optional[float]:
 
 
 def check_scores(scores: Scores, num_words: int, num_targets: int) -> list[Check]:
-    """Does the attack work where it must, and fail where it must? A view that can't be had is not checked."""
+    """Checks that the attack works where it must and fails where it must, in all views that can be had."""
     raw, checks = scores.views["raw"], []
     assert raw is not None  # an unprotected update can always be had
     best = max(score.f1 for score in raw.values())

@@ -1,7 +1,7 @@
-"""Canary clients: random updates of the clip norm put into a noised sum, and what the released sum tells of them.
+"""Puts canaries, random updates of the clip norm, into one noised sum, and measures what the release tells of them.
 
-A canary is a random direction, so that its inner product with anything that does not hold it is normal with a known
-variance. One release holds all of them: no training has to be repeated.
+A canary is a random direction, so its inner product with anything that does not hold it is normal with a known
+variance. One release holds all canaries: no training has to be repeated.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from orchestrator.audit.leakage_results import OneRun, OneShot
 from orchestrator.audit.one_run import CONFIDENCE, bound_by_guesses
 from orchestrator.run.canary_clients import inner_products, unit_directions
 
-_CAP = 200.0  # epsilons beyond are not told apart
+_CAP = 200.0  # the largest epsilon that is worked out
 
 
 def one_shot_estimate(
     release: NDArray[np.floating], noise_stddev: float, clip_norm: float, num_canaries: int, delta: float, seed: int
 ) -> OneShot:
-    """An estimate of the epsilon of one release into which all canaries go. No bound.
+    """Estimates the epsilon of one release into which all canaries go. The estimate is no bound.
 
     Args:
       release: [n], the sum without canaries and without noise.
@@ -58,9 +58,9 @@ def one_run_bound(
     seed: int,
     confidence: float = CONFIDENCE,
 ) -> OneRun:
-    """A lower bound on the epsilon of one release, into which each canary goes by the toss of a coin.
+    """Bounds the epsilon of one release from below. A coin decides for each canary whether it goes into the release.
 
-    Args: as of one_shot_estimate; num_guesses is fixed before anything is drawn.
+    Args: those of one_shot_estimate; num_guesses is fixed before anything is drawn.
     """
     included = np.random.default_rng([seed, 1]).random(num_canaries) < 0.5
     scores = _cosines(release, noise_stddev, clip_norm, included, seed)
@@ -81,7 +81,7 @@ def _cosines(
 def two_normals_epsilon(
     mean_in: float, deviation_in: float, mean_out: float, deviation_out: float, delta: float
 ) -> Optional[float]:
-    """The epsilon at delta of telling one normal variable from another by a threshold; None above 200.
+    """Returns the epsilon, at delta, of telling one normal variable from another by a threshold; None above 200.
 
     >>> round(two_normals_epsilon(1.0, 1.0, 0.0, 1.0, 1e-5), 2)  # a Gaussian release of noise multiplier 1
     4.38

@@ -1,7 +1,7 @@
-"""Secret phrases planted in people's text, and how well the finished model remembers them.
+"""Measures how well a finished model remembers secret phrases that were planted in people's text.
 
-A phrase is random words of the model's vocabulary; nothing but having seen it makes it likelier than another such
-phrase. Its exposure is how far it ranks up among so many others that nobody typed.
+A phrase is random words of the model's vocabulary: only a model that has seen it finds it likelier than another such
+phrase. Its exposure says how high it ranks among phrases that nobody typed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 
 def exposure(loss: float, reference_losses: Sequence[float]) -> float:
-    """How far a phrase ranks up, in bits: log2(phrases) - log2(its rank among them).
+    """Returns how high a phrase ranks, in bits: log2(number of phrases) - log2(its rank among them).
 
-    0 is the last place, log2(len(reference_losses) + 1) the first, and the mean over phrases that nobody typed 1.44.
-    Ties rank behind.
+    The last place has 0 bits and the first log2(len(reference_losses) + 1). Phrases that nobody typed have 1.44 bits on
+    average. A phrase ranks behind those with an equal loss.
 
     Args:
       loss: of the planted phrase.

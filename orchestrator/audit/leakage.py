@@ -62,7 +62,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
     privacy, delta = config.privacy, config.privacy.delta or default_delta(len(data.train))
     noise = noise_of(privacy, config.rounds.cohort_size, state.clip_norm, noise_multiplier)
     multiplier = 0.0 if noise.source == "example" else noise.multiplier
-    # An adaptive clip's count has noise of its own, and the round costs what both tell together.
+    # An adaptive clip also releases a noised count; the ledger charges a round for the sum and the count together.
     charged = privacy.noise_multiplier if privacy.adaptive_clip and noise.source == "run" else multiplier
     note(f"loading TensorFlow, training {config.rounds.cohort_size} clients")
     release, clip_norm = _clipped_sum(config, data, state, noise.clip_norm)

@@ -1,4 +1,4 @@
-"""A lower bound on epsilon from a single run: many canaries, each in by the toss of a coin, and guesses at which were.
+"""Bounds epsilon from below by one run: a coin puts each of many canaries in or not, and an attacker guesses which.
 
 Source: Steinke, Nasr, Jagielski 2023, https://arxiv.org/abs/2305.08846.
 """
@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 
 
 def one_run_p_value(num_canaries: int, num_guesses: int, num_right: int, epsilon: float, delta: float) -> float:
-    """The probability that an (epsilon, delta)-private mechanism lets at least so many guesses be right, at most.
+    """Returns the highest probability of num_right or more right guesses under an (epsilon, delta)-private mechanism.
 
     Args:
       num_canaries: each of which was in with probability 1/2.
@@ -49,7 +49,7 @@ def one_run_p_value(num_canaries: int, num_guesses: int, num_right: int, epsilon
 def epsilon_lower_bound(
     num_canaries: int, num_guesses: int, num_right: int, delta: float, confidence: float = CONFIDENCE
 ) -> float:
-    """The largest epsilon that so many right guesses rule out, at a confidence; 0 if they rule out none.
+    """Returns the largest epsilon that this many right guesses rule out, at a confidence; 0 if they rule out none.
 
     >>> round(epsilon_lower_bound(100, 100, 100, 0.0), 3), epsilon_lower_bound(1000, 1000, 500, 0.0)
     (3.493, 0.0)
@@ -78,7 +78,7 @@ def bound_by_guesses(
     delta: float,
     confidence: float = CONFIDENCE,
 ) -> OneRun:
-    """The bound from the guesses that the highest scores are in and the lowest out.
+    """Returns the bound from guessing that canaries with the highest scores are in and those with the lowest are out.
 
     Args:
       scores: of the canaries.
@@ -93,7 +93,7 @@ def bound_by_guesses(
 
 
 def count_right(scores: NDArray[np.floating], included: NDArray[np.bool_], num_guesses: int) -> int:
-    """How many guesses are right that call the highest half of `num_guesses` scores in and the lowest half out.
+    """Returns how many guesses are right, if half of them call the highest scores in and half call the lowest out.
 
     >>> count_right(np.array([3.0, 2.0, 1.0, 0.0]), np.array([True, False, True, False]), 2)
     2

@@ -1,4 +1,4 @@
-"""What was typed in order, rebuilt from a raw update: beam search with the attacked model itself.
+"""Rebuilds typed sentences from a raw update, by beam search with the attacked model itself.
 
 The update names the words (word_recovery). Their order is in it, too: with tied embeddings a typed word's row moves
 against the hidden states of the contexts in which it was typed, and the server, who has the model, can compute the
@@ -45,7 +45,7 @@ class Rebuilt:
 
 
 def build_step(weights: Weights) -> Step:
-    """One step of the model's recurrence, on arrays; loads TensorFlow."""
+    """Returns one step of the model's recurrence, on arrays; loads TensorFlow."""
     import tensorflow as tf
 
     from models.inference import recurrent_step
@@ -68,7 +68,7 @@ def rebuild_sentences(
     max_words: int,
     row_weight: float = ROW_WEIGHT,
 ) -> tuple[Sentence, ...]:
-    """The sentences that the update seems to be of, the surest first.
+    """Returns the sentences that the update seems to come from, the surest first.
 
     Args:
       weights: of the server, from which the client trained.
@@ -94,10 +94,10 @@ def rebuild_sentences(
 
 
 def candidate_words(embedding: NDArray[np.floating], output_bias: NDArray[np.floating]) -> NDArray[np.int_]:
-    """The ids that sentences are built of.
+    """Returns the ids that sentences are built of.
 
-    The sign rule hardly ever names a word wrongly, but misses frequent ones, which the model expected to see more often
-    than they came. So whatever row is as long as those of the named words is taken, too.
+    The sign rule hardly ever names a wrong word, but it misses frequent ones, which the model expected more often than
+    they came. So words whose rows are as long as those of the named words are taken, too.
     """
     scores = score_words(embedding, output_bias)
     named, _ = scores["bias_sign"]
@@ -165,7 +165,7 @@ def _without(vectors: NDArray[np.float64], direction: NDArray[np.float64]) -> ND
 
 
 def compare_sentences(rebuilt: Sequence[Sentence], real: Sequence[Sentence]) -> Rebuilt:
-    """How much of the real sentences came back.
+    """Returns how much of the real sentences came back.
 
     >>> result = compare_sentences([(7, 8, EOS), (9, EOS)], [(7, 8, EOS), (8, 9, EOS)])
     >>> result.exact, round(result.pair_recall, 2), result.pair_precision

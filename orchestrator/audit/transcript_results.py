@@ -26,9 +26,9 @@ class Uniformity(msgspec.Struct, frozen=True):
         """The verdict on "are the bytes uniform?" and the test's figures.
 
         >>> Uniformity(n=9000, chi_square=250.25, p_value=0.5711, ok=True).in_words
-        ('yes', 'chi² = 250.2', 'n = 9,000', 'p = 0.57')
+        ('yes', 'chi² = 250', 'n = 9,000', 'p = 0.57')
         """
-        return ("yes" if self.ok else "no", f"chi² = {self.chi_square:,.4g}", *_size_and_p(self.n, self.p_value))
+        return ("yes" if self.ok else "no", f"chi² = {self.chi_square:,.0f}", *_size_and_p(self.n, self.p_value))
 
 
 class Correlation(msgspec.Struct, frozen=True):

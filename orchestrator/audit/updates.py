@@ -1,4 +1,4 @@
-"""Real updates of a run's clients, made again in this process, and the sums of them."""
+"""Makes real updates of a run's clients again in this process."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class AttackedUpdate:
 
 @dataclass(frozen=True)
 class People:
-    """Whom the attack plays against."""
+    """The clients that are attacked, and those with whom they are summed."""
 
     targets: tuple[ClientId, ...]
-    crowd: tuple[ClientId, ...]  # with whom targets are summed
+    crowd: tuple[ClientId, ...]
 
 
 def choose_people(
     data: ClientData, seed: int, round_num: int, client: Optional[str], num_sentences: int, num_targets: int
 ) -> People:
-    """Targets who have enough sentences, `client` first if one is named, and everybody else in random order.
+    """Draws targets who have enough sentences, `client` first if one is named; everybody else is the crowd.
 
     Raises:
       RunFolderError: `client` is no training person.
@@ -54,7 +54,7 @@ def choose_people(
     people = [tuple(data.train)[i] for i in rng.permutation(len(data.train))]
     if client is not None and client not in data.train:
         raise RunFolderError(f"client {client} is no training person of this run; these are: {_some(list(data.train))}")
-    # Who has too few sentences is attacked only if nobody has more. The sort is stable, so chance decides the rest.
+    # People with too few sentences are attacked only if nobody has more. The sort is stable: chance decides the rest.
     by_length = sorted(people, key=lambda person: -min(num_sentences, len(data.train[person])))
     first = [person for person in by_length if person == client]
     targets = (first + [person for person in by_length if person != client])[:num_targets]
@@ -76,7 +76,7 @@ class UpdateMaker:
         self._trainer = load_trainer(config, self.size)
 
     def updates(self, people: Sequence[ClientId], num_sentences: Optional[int] = None) -> Iterator[AttackedUpdate]:
-        """Their updates, one at a time; one that diverged is left out. num_sentences: in place of the maker's."""
+        """Yields their updates, less those that diverged; num_sentences takes the place of the maker's."""
         client = msgspec.structs.replace(self._config.client, max_sentences=num_sentences or self._num_sentences)
         config, seed = msgspec.structs.replace(self._config, client=client), self._config.seed
         rate = learning_rates(config, min(self.round_num, config.rounds.count))[0]
@@ -103,7 +103,7 @@ class UpdateMaker:
 
 
 def encoder_for(config: RunConfig, size: ModelSize, num_clients: int) -> Encoder:
-    """The run's code between updates and integers, with room for so many clients."""
+    """Returns the run's encoder, with room for this many clients."""
     rounds = msgspec.structs.replace(config.rounds, cohort_size=num_clients)
     aggregation = msgspec.structs.replace(config.aggregation, min_survivors=min(2, num_clients))
     return build_encoder(msgspec.structs.replace(config, rounds=rounds, aggregation=aggregation), size)

@@ -1,4 +1,4 @@
-"""What the server has of a client: its update raw, masked and encrypted, in sums, and in a noised sum."""
+"""Makes what the server has of a client: its update raw, masked and encrypted, in sums, and in a noised sum."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ class Views:
         most = max([*sums, self.num_noised])
         note(f"training {len(people.targets) + min(most - 1, len(people.crowd))} clients, as in a round")
         num_words = self._size.vocabulary_size - NUM_SPECIAL
-        # Of who typed none of the model's words, or all of them, nothing can be told apart.
+        # A client that typed none or all of the model's words leaves nothing to tell apart.
         self.targets = tuple(u for u in maker.updates(people.targets) if 0 < u.typed.sum() < num_words)
         if not self.targets:
             raise RunFolderError(
-                "nobody here can be attacked: those with the most sentences type none of the model's words or all of "
-                "them, or their training diverged"
+                "nobody here can be attacked: the people with the most sentences type none of the model's words or all "
+                "of them, or their training diverged; take a text of more people"
             )
         if not noise.clip_norm:
             noise = replace(noise, clip_norm=float(np.median([target.norm for target in self.targets])))
@@ -144,7 +144,7 @@ class Views:
                     self._crowd[key] = self._crowd[key].plus(part) if key in self._crowd else part
 
     def of_targets(self, note: Callable[[str], None]) -> list[dict[str, View]]:
-        """{view: what the server has, or the reason why it can't be had}, one a target."""
+        """Returns {view: what the server has, or the reason why it can't be had} for each target."""
         note(f"masking the updates of {len(self.targets)} targets in a secure sum, and encrypting them")
         vectors = [self._encode(self._run_encoder, target) for target in self.targets]
         masked = self._masked(vectors)
@@ -165,7 +165,7 @@ class Views:
         return views
 
     def noised(self, place: int, multiplier: float) -> View:
-        """The sum of a cohort around a target under noise; for another level the same noise, scaled."""
+        """Returns the sum of a cohort around a target under noise; another multiplier scales the same noise."""
         if self.num_noised < 2:
             return "it takes two people to sum"
         part = self._around(0, place, self.num_noised)

@@ -1,7 +1,7 @@
-"""What a whole training tells of its canary clients: an estimate and a lower bound of the run's epsilon.
+"""Measures what a whole training tells of its canary clients: an estimate and a lower bound of the run's epsilon.
 
-The attacker knows the canaries' directions, the rounds that each was in, and the correlation of the noise; what it
-does not know is the coin that decided whether a canary sent its direction or zeros.
+The attacker knows the canaries' directions, the rounds that each was in, and the correlation of the noise. It does not
+know the coin that decided whether a canary sent its direction or zeros.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.run.lines import Round
 from orchestrator.settings.privacy import PrivacyConfig
 
 GUESSED_SHARE = 0.5  # of the canaries, fixed here, before any outcome
-_CAP = 200.0  # epsilons beyond are not told apart
+_CAP = 200.0  # the largest epsilon that is worked out
 _FEWEST = 4  # canaries in, and out
 
 
@@ -35,7 +35,7 @@ def audit_whole_run(
     privacy: PrivacyConfig,
     delta: float,
 ) -> Optional[WholeRun]:
-    """The audit of a run's canary clients; None if too few of them took part.
+    """Audits a run's canary clients; returns None if too few of them took part.
 
     Args:
       members: the canary clients.
@@ -77,7 +77,7 @@ def audit_whole_run(
 
 
 def noise_covariance(privacy: PrivacyConfig, round_nums: Sequence[int]) -> NDArray[np.float64]:
-    """The covariance of a coordinate's noise between these rounds, [rounds, rounds], up to a factor."""
+    """Returns the covariance of a coordinate's noise between these rounds, [rounds, rounds], up to a factor."""
     if not privacy.traits.is_correlated:
         return np.eye(len(round_nums))
     responses = unit_responses(lambda draw: noise_sequence(privacy, draw), max(round_nums))
@@ -88,7 +88,7 @@ def noise_covariance(privacy: PrivacyConfig, round_nums: Sequence[int]) -> NDArr
 def matched_scores(
     products: NDArray[np.float64], took_part: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(the score of each canary, what it would be on average if the canary is in), both [canaries].
+    """Returns the score of each canary and what it would be on average if the canary is in, both [canaries].
 
     The best linear test for a known signal in noise of a known covariance, scaled so that all scores have the same
     variance: that of the noise in one coordinate.

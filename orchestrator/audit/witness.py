@@ -1,4 +1,4 @@
-"""An aggregator that keeps what a server receives."""
+"""Sums by secure aggregation, and keeps what the server receives."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Witness:
 def encrypt_upload(
     settings: AggregationConfig, client: ClientId, round_num: int, vector: Vector
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-    """(the ciphertexts' bytes, the coefficient of their first polynomials for each slot) of the vector's upload."""
+    """Encrypts a vector as a client of the encrypted sum does.
+
+    Returns the bytes of the ciphertexts, and for each slot its coefficient in their first polynomials.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from orchestrator.homomorphic import messages

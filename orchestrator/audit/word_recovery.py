@@ -1,7 +1,7 @@
-"""Which words were typed, told from a model update: three published rules, and how well they do.
+"""Tells which words were typed from a model update, by three published rules, and measures how well the rules do.
 
-A score [V] is higher the likelier a word was typed; each rule has a threshold of its own, which needs no knowledge of
-the text. delta = server's weights minus the client's, so that it points along the gradient.
+A score [V] is higher the likelier a word was typed. The threshold of each rule needs no knowledge of the text. delta =
+server's weights minus the client's, so that it points along the gradient.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NORM_OUTLIER = 4.0  # robust standard deviations above the median
 def score_words(
     embedding: NDArray[np.floating], output_bias: NDArray[np.floating]
 ) -> dict[str, tuple[NDArray[np.floating], float]]:
-    """{rule: (score [V], its threshold: what scores above it is called typed)}.
+    """Returns {rule: (score [V], threshold above which a word is called typed)}.
 
     bias_sign: a word's output bias moves by its predicted minus its true share, so it rises only if it was typed.
     row_direction: the same for the rows of the output embedding: those of words not typed all move along the mean
@@ -58,7 +58,7 @@ def score_words(
 
 
 def measure(score: NDArray[np.floating], threshold: float, typed: NDArray[np.bool_]) -> Recovery:
-    """How well a score tells the typed words; special ids are left out.
+    """Measures how well a score tells the typed words; special ids are left out.
 
     Args:
       score: [V].
@@ -99,7 +99,7 @@ def _auc(score: NDArray[np.floating], typed: NDArray[np.bool_]) -> float:
 
 
 def chance_auc_error(num_typed: int, num_others: int) -> float:
-    """The standard error of the AUC of a score that knows nothing: sqrt((m + n + 1) / (12 m n)).
+    """Returns the standard error of the AUC of a score that knows nothing: sqrt((m + n + 1) / (12 m n)).
 
     Source: the Mann-Whitney statistic's variance without ties.
 
@@ -110,7 +110,7 @@ def chance_auc_error(num_typed: int, num_others: int) -> float:
 
 
 def guess_frequent(typed: NDArray[np.bool_]) -> Recovery:
-    """How well it does to look at no update and name the most frequent words, as many as were typed.
+    """Measures the baseline: it sees no update, and names as many of the most frequent words as were typed.
 
     Ids are in the order of frequency, which every client knows; the right number is a gift to the guess.
     """
@@ -122,7 +122,7 @@ def guess_frequent(typed: NDArray[np.bool_]) -> Recovery:
 def readable_words(
     embedding: NDArray[np.floating], output_bias: NDArray[np.floating], words: NDArray[np.bool_]
 ) -> NDArray[np.int_]:
-    """The ids among `words` [V] that bias_sign calls typed, the loudest first."""
+    """Returns the ids among `words` [V] that bias_sign calls typed, the loudest first."""
     score, threshold = score_words(embedding, output_bias)["bias_sign"]
     ids = np.flatnonzero(words & (score > threshold))
     ids = ids[ids >= NUM_SPECIAL]
@@ -130,6 +130,6 @@ def readable_words(
 
 
 def best_auc(embedding: NDArray[np.floating], output_bias: NDArray[np.floating], typed: NDArray[np.bool_]) -> float:
-    """The AUC of whichever rule does best: the attacker's luck is counted in."""
+    """Returns the AUC of whichever rule does best, as if the attacker had the luck to pick it."""
     scores: Mapping[str, tuple] = score_words(embedding, output_bias)
     return max(_auc(score[NUM_SPECIAL:], typed[NUM_SPECIAL:]) for score, _ in scores.values())

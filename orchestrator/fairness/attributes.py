@@ -1,7 +1,7 @@
-"""What people are grouped by, each label known to its own client: words on the device, the device, a file.
+"""Groups people by their words, their device, or a file. Each client knows its own label.
 
-A `Feature` is a number that the client works out from its own text and rounds to a bin; the groups are thirds, cut
-where a secure histogram says. A `Labels` names its groups from the start.
+A `Feature` is a number that the client works out from its own text and rounds to a bin. Its groups are thirds, cut
+where a secure histogram says. `Labels` have named groups from the start.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from models.vocabulary import NUM_SPECIAL, UNK, Vocabulary
 from orchestrator.errors import FairnessError
 
 NOT_GIVEN = "not given"
-COMMON_WORDS = 1000  # the crowd's words: the first so many of the vocabulary
-_MAX_GROUPS = 40  # more values than this are no groups but, nearly, names
+COMMON_WORDS = 1000  # this many of the vocabulary's first words are the crowd's
+_MAX_GROUPS = 40  # an attribute with more values than this nearly names people
 _BINS_AN_OCTAVE = 4
 _DEVICE_COLUMNS = {"tier": "device tier", "access": "network", "time_zone": "time zone"}
 
 
 @dataclass(frozen=True)
 class Labels:
-    """An attribute with named groups. group_of holds everybody's index in `groups`, people without one left out."""
+    """An attribute with named groups. group_of holds the index in `groups` of everybody who has a group."""
 
     name: str
     about: str
@@ -39,7 +39,7 @@ class Labels:
     group_of: Mapping[ClientId, int]
 
     def says_something(self, people: Iterable[ClientId]) -> bool:
-        """True if a group is given for any of these people."""
+        """Returns whether a group is given for any of these people."""
         return any(self.groups[self.group_of[person]] != NOT_GIVEN for person in people)
 
 
@@ -55,7 +55,7 @@ class Feature:
 
 
 def activity(people: Mapping[ClientId, ClientText]) -> Feature:
-    """How much each person has typed: words, in quarter octaves."""
+    """Returns how many words each person has typed, in quarter octaves."""
 
     def bin_of(text: ClientText) -> int:
         words = sum(len(sentence.split()) for sentence in text.sentences)
@@ -71,9 +71,9 @@ def activity(people: Mapping[ClientId, ClientText]) -> Feature:
 
 
 def vocabulary_distance(people: Mapping[ClientId, ClientText], vocabulary: Vocabulary) -> Feature:
-    """How far each person's words are from the crowd's: the share outside the public list's first COMMON_WORDS.
+    """Returns the share of each person's words outside the public list's first COMMON_WORDS, in bins of half a percent.
 
-    In bins of half a percent. The client needs the list, which every client has, and its own text.
+    A client needs only its own text and the list, which every client has.
     """
 
     def bin_of(text: ClientText) -> int:
@@ -91,7 +91,7 @@ def vocabulary_distance(people: Mapping[ClientId, ClientText], vocabulary: Vocab
 
 
 def thirds(feature: Feature, histogram: NDArray[np.int64]) -> Labels:
-    """The feature cut into three groups as equal as its bins allow; fewer where the bins are full of ties.
+    """Cuts a feature into three groups, as equal as its bins allow; fewer groups where too many people share a bin.
 
     >>> feature = Feature("x", "", 4, {ClientId("a"): 0, ClientId("b"): 2, ClientId("c"): 3}, str)
     >>> labels = thirds(feature, np.array([1, 0, 1, 1]))
@@ -100,7 +100,7 @@ def thirds(feature: Feature, histogram: NDArray[np.int64]) -> Labels:
     """
     below = np.concatenate([[0], np.cumsum(histogram)])  # people below each bin's lower edge
     cuts = sorted({int(np.argmin(np.abs(below - share * below[-1]))) for share in (1 / 3, 2 / 3)})
-    # An empty bin more or less makes the same groups: the upper end of such a gap is the edge that people see.
+    # A cut anywhere in a gap of empty bins makes the same groups: the upper end of the gap is the edge that people see.
     cuts = sorted({max(i for i in range(len(below)) if below[i] == below[cut]) for cut in cuts})
     cuts = [cut for cut in cuts if 0 < below[cut] < below[-1]]
     edges = [feature.edge_text(cut) for cut in cuts]
@@ -115,7 +115,7 @@ def thirds(feature: Feature, histogram: NDArray[np.int64]) -> Labels:
 
 
 def read_devices(path: Path, people: Collection[ClientId]) -> list[Labels]:
-    """Device tier, network and time zone from a fleet run's fleet_devices.json; people without a device left out.
+    """Reads device tier, network and time zone from a fleet run's fleet_devices.json.
 
     Raises:
       FairnessError: the file is damaged.
@@ -133,12 +133,12 @@ def read_devices(path: Path, people: Collection[ClientId]) -> list[Labels]:
 
 
 def read_groups(path: Path, known: Collection[ClientId], people: Collection[ClientId]) -> list[Labels]:
-    """The groups of a file: CSV with the columns client_id and one an attribute, or JSON {client: {attribute: group}}.
+    """Reads groups from a file: CSV with client_id and a column per attribute, or JSON {client: {attribute: group}}.
 
     Args:
       path: the file.
       known: everybody in the text.
-      people: those to label; who is not in the file is in the group NOT_GIVEN.
+      people: those to label; people who are not in the file are in the group NOT_GIVEN.
 
     Raises:
       FairnessError: the file can't be read, names someone unknown, or has a column with too many values.
@@ -199,7 +199,7 @@ def build_labels(
     rows: Mapping[ClientId, Mapping[str, str]],
     people: Collection[ClientId],
 ) -> Labels:
-    """The attribute of one column.
+    """Builds the attribute of one column.
 
     Raises:
       FairnessError: the column has more than 40 values.

@@ -55,7 +55,7 @@ def measure_recall(
 
     Args:
       people: who was scored.
-      sums: of each of them, in the same order; whoever has no position takes no part.
+      sums: of each of them, in the same order; people without a position take no part.
       features: what to cut into thirds.
       given: attributes with named groups.
       secure: how to sum.

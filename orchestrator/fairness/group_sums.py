@@ -1,7 +1,7 @@
-"""Sums by group through an Aggregator: first how many people each group has, then the figures of those that are shown.
+"""Sums by group through an Aggregator: first the size of each group, then the figures of the groups that are shown.
 
-A client hands over one vector of counts, zero but at its own groups. Two sums, because what must not show must not be
-summed: in the second one nobody fills the slots of a group that the first one found too small.
+A client hands over one vector of counts, which is zero outside its own groups. There are two sums because what must not
+show must not be summed: nobody fills a slot of the second sum for a group that the first sum found too small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MODULUS = 2**32
 
 @dataclass(frozen=True)
 class ShownGroups:
-    """Which groups of an attribute are shown, by index, and who is in none of them: nobody, or enough to hide in."""
+    """The groups of an attribute that are shown, by index. The others are empty, or large enough together to hide."""
 
     labels: Labels
     shown: tuple[int, ...]
@@ -38,13 +38,13 @@ class ShownGroups:
 
 @dataclass(frozen=True)
 class Secure:
-    """How to sum: by the run's aggregator, never over fewer people than min_clients."""
+    """Sums by the run's aggregator, and never over fewer people than min_clients."""
 
     aggregator: Aggregator
     min_clients: int
 
     def total(self, vectors: Mapping[ClientId, Counts], step: int) -> Counts:
-        """The sum over the people's vectors, int64 [n], none below zero.
+        """Returns the sum of the people's vectors, int64 [n]; no entry is below zero.
 
         Args:
           vectors: int64 [n] each, entries at most (2**32 - 1) / people so that no total wraps.
@@ -56,8 +56,8 @@ class Secure:
         """
         if len(vectors) < self.min_clients:
             raise BelowThreshold(
-                f"{len(vectors)} people can be counted, and {self.min_clients} is the least that may show: "
-                "score more people"
+                f"only {len(vectors)} people can be counted, and at least {self.min_clients} are needed to show a "
+                "figure: score more people"
             )
         limit = (_MODULUS - 1) // len(vectors)
         for person, vector in vectors.items():
@@ -69,7 +69,7 @@ class Secure:
 
 
 def cut_features(features: Sequence[Feature], counted: Collection[ClientId], secure: Secure, step: int) -> list[Labels]:
-    """Each feature in thirds of the counted people, cut by one sum of everybody's one-hot bins.
+    """Cuts each feature into thirds of the counted people, by one sum of everybody's one-hot bins.
 
     Raises:
       BelowThreshold: fewer people than the sum takes.
@@ -90,7 +90,7 @@ def cut_features(features: Sequence[Feature], counted: Collection[ClientId], sec
 def choose_groups(
     attributes: Sequence[Labels], people: Collection[ClientId], counted: Collection[ClientId], secure: Secure, step: int
 ) -> list[ShownGroups]:
-    """Which groups are shown: those with min_clients counted people, less what a subtraction would give away.
+    """Chooses which groups are shown: those with min_clients counted people, less what a subtraction would give away.
 
     Args:
       attributes: everybody's groups.
@@ -123,10 +123,11 @@ def _shown(labels: Labels, sizes: Counts, in_no_group: int, secure: Secure) -> S
 
 
 def groups_to_show(sizes: Counts, in_no_group: int, min_clients: int) -> tuple[int, ...]:
-    """The indices of the groups that may be shown beside the total over everybody.
+    """Returns the indices of the groups that may be shown beside the total over everybody.
 
-    A group with fewer than min_clients counted people is hidden. What is hidden is also the total less what is shown:
-    so it must be nobody at all or, together, min_clients counted people; until it is, the smallest shown group goes.
+    A group with fewer than min_clients counted people is hidden. Whoever subtracts the shown groups from the total
+    learns the sum of the hidden ones. So these must be empty, or have min_clients counted people together; until then,
+    the smallest shown group is hidden, too.
 
     Source: complementary suppression of cells: Willenborg & de Waal 2001, "Elements of Statistical Disclosure Control".
 
@@ -151,7 +152,7 @@ def sums_by_group(
     secure: Secure,
     step: int,
 ) -> tuple[Counts, list[Counts]]:
-    """(the sum over everybody [m], for each attribute the sums of its shown groups [num_shown, m]).
+    """Returns the sum over everybody [m], and for each attribute the sums of its shown groups [num_shown, m].
 
     Args:
       chosen: from choose_groups.

@@ -38,7 +38,7 @@ _NO_TIME_ZONE = (
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for."""
+    """Whom to measure, and by which groups."""
 
     people: str = "test"  # or dev, train
     groups_path: Optional[Path] = None
@@ -138,7 +138,7 @@ def _given_labels(folder: Path, groups_path: Optional[Path], people: Collection[
 
 
 def _not_measured(given: Sequence[Labels], scored: Sequence[Labels]) -> dict[str, str]:
-    """{attribute whose recall can't be told: why}."""
+    """{attribute whose recall is not measured: why}."""
     reasons = {"device tier": _NO_DEVICE, "network": _NO_DEVICE, "time zone": _NO_TIME_ZONE}
     reasons.update((labels.name, "given for none of the people scored: try --people train") for labels in given)
     return {name: why for name, why in reasons.items() if name not in {labels.name for labels in scored}}

@@ -40,13 +40,7 @@ def what_was_done(result: AttackResult) -> str:
 def verdicts(result: AttackResult) -> tuple[str, ...]:
     """Returns what is protected and what is not, each with its figure."""
     points = [_unprotected(result), *_sentence_points(result)]
-    hidden = [result.shown[name] for name in ("masked", "encrypted") if name in result.shown]
-    if hidden:
-        off = max(abs(score.auc - 0.5) for scores in hidden for score in scores.values())
-        points.append(
-            "Protected: a single person's update, masked or encrypted. From what the server then receives, it ranks "
-            f"words no better than by chance (AUC at most {off:.3f} away from 0.5)."
-        )
+    points += _hidden_points(result)
     largest = result.largest_sum
     if largest is not None:
         only, scores = result.target_only[largest], result.shown[largest]
@@ -72,6 +66,24 @@ def _unprotected(result: AttackResult) -> str:
         f"words, and {best.precision:.0%} of the words that it names are right. Somebody who sees no update and names "
         f"as many of the most frequent words finds {result.baselines['raw']:.0%}."
     )
+
+
+def _hidden_points(result: AttackResult) -> Iterator[str]:
+    """What masks and encryption hide; not more than what chance explains, unless a check failed."""
+    hidden = [result.shown[name] for name in ("masked", "encrypted") if name in result.shown]
+    if not hidden:
+        return
+    off = f"AUC at most {max(abs(score.auc - 0.5) for scores in hidden for score in scores.values()):.3f} away from 0.5"
+    if all(check.ok for check in result.checks if check.standard_error is not None):
+        yield (
+            "Protected: a single person's update, masked or encrypted. From what the server then receives, it ranks "
+            f"words no better than by chance ({off})."
+        )
+    else:
+        yield (
+            "NOT as it should be: from a masked or encrypted update, the server ranks words better or worse than by "
+            f"chance ({off}, more than 3 standard errors)."
+        )
 
 
 def _sentence_points(result: AttackResult) -> Iterator[str]:

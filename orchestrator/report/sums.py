@@ -25,8 +25,8 @@ def as_the_server_saw(run: RunView) -> Optional[Section]:
     return Section(
         "What the server saw of one client",
         (
-            f"Client {result.client} in round {result.round_num}: the same update as a server receives it that adds in "
-            "the clear, under secure aggregation, and in the encrypted sum. This run's aggregator is "
+            f"Client {result.client} sent one update in round {result.round_num}. This is what a server receives of it "
+            "in the plain sum, under secure aggregation and in the encrypted sum. This run's aggregator is "
             f"`{result.aggregator}`. The round was computed again from its checkpoint, with fresh keys.",
             _verdict(result),
         ),

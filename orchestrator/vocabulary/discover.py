@@ -1,4 +1,4 @@
-"""Words that at least k people use, by opening a prefix tree level by level; only noisy sums are ever looked at."""
+"""Finds the words that at least k people use: opens a prefix tree level by level, and looks at noisy sums only."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ Total = Callable[[Level], NDArray[np.int64]]  # a level's noisy sum, int64 [num_
 
 @dataclass(frozen=True)
 class Discovery:
-    """What was found."""
+    """The words that were found, and how long the vectors were."""
 
     counts: Mapping[str, int]  # each word's noisy count of people
     level_slots: tuple[int, ...]  # the length of a client's vector at each level
 
 
 def discover(total_of: Total, letters: str, k: int, noise_std: float) -> Discovery:
-    """The words whose noisy count of people stands out of the noise above k.
+    """Finds the words whose noisy count of people stands out of the noise above k.
 
-    The bounds lie so many standard deviations above k that, of the many nodes that nobody uses, few pass. All this is
-    post-processing of noisy sums: it costs no privacy.
+    The bounds lie far enough above k that few of the many nodes that nobody uses pass. All this is post-processing of
+    noisy sums: it costs no privacy.
 
     Args:
       total_of: sums a level over the people, with noise.
-      letters: what words are made of: public, so the same for any text of the language.
+      letters: what words are made of; public, so it must not depend on the text.
       k: people.
       noise_std: of a slot of total_of.
 
     Raises:
-      VocabularyDiscoveryError: letters that are none.
+      VocabularyDiscoveryError: the letters are no alphabet.
       BelowThreshold: the sum was not made.
     """
     counts: dict[str, int] = {}
@@ -65,7 +65,7 @@ def discover(total_of: Total, letters: str, k: int, noise_std: float) -> Discove
 
 
 def _sigmas(expected: float, candidates: int) -> float:
-    """The bound, in standard deviations, that this many of so many nodes without people pass on average."""
+    """The bound, in standard deviations, that `expected` of `candidates` nodes without people pass on average."""
     return float(stats.norm.isf(min(0.5, expected / candidates)))
 
 
@@ -85,7 +85,9 @@ class SecureTotal:
         """See Total."""
         num_slots, share = level.num_slots, self.variance / len(self.nodes)
         if num_slots > _MAX_SLOTS:
-            raise BelowThreshold(f"a level of {num_slots:,} slots is too long to sum: raise --epsilon or --k")
+            raise BelowThreshold(
+                f"a level has {num_slots:,} slots, and at most {_MAX_SLOTS:,} can be summed: raise --epsilon or --k"
+            )
 
         def vector(own: frozenset[str]) -> NDArray[np.uint32]:
             counts = draw_skellam(share, num_slots, self.random_bytes)
@@ -99,7 +101,7 @@ class SecureTotal:
 
 @dataclass(frozen=True)
 class RepeatedTotal:
-    """Sums a level as if each person were `times` people, in the clear: what more people would give, for a table."""
+    """Sums a level in the clear as if each person were `times` people, to show what more people would give."""
 
     nodes: Mapping[ClientId, frozenset[str]]
     variance: float
@@ -115,7 +117,7 @@ class RepeatedTotal:
 
 
 def ranked(counts: Mapping[str, int], max_words: int) -> tuple[str, ...]:
-    """The words by their counts, the most used first, equals by the alphabet; at most max_words.
+    """Returns at most max_words words, the most used first; words of equal counts are in alphabetical order.
 
     >>> ranked({"you": 12, "see": 40, "be": 12}, max_words=2)
     ('see', 'be')

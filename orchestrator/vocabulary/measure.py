@@ -33,7 +33,7 @@ TABLE_POPULATIONS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for.
+    """How the word list is looked for.
 
     Attributes:
       epsilon: the privacy of one person's whole text; infinite for no noise.

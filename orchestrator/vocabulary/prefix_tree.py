@@ -1,10 +1,10 @@
-"""The tree of prefixes that a vocabulary is read from, and what one client puts into it.
+"""Defines the tree of prefixes that a vocabulary is read from, and what one client puts into it.
 
-A node is the start of a word, and a whole word is its letters with END. The first level holds every string of
-FIRST_LETTERS letters (short words padded with END); each further level adds a letter to the prefixes still open.
-A client chooses its words, and so its nodes, once and before anything is known: whatever is opened later, its nodes are
-the same set of at most `max_nodes`. So all levels together are coordinates of one vector, in which one person changes
-at most max_nodes coordinates by one.
+A node is the start of a word; a whole word is its letters and END. The first level holds every string of FIRST_LETTERS
+letters (short words are padded with END). Each further level adds a letter to the prefixes that are still open. A
+client chooses its words, and with them at most `max_nodes` nodes, once, before anything is known; they do not depend on
+what is opened later. So all levels together are the coordinates of one vector, in which one person changes at most
+max_nodes coordinates by one.
 
 Source: a tree that many people's counts open level by level: Zhu, Kairouz, McMahan, Sun, Li 2020, "Federated Heavy
 Hitters Discovery with Differential Privacy" (TrieHH); here with noise in place of its sampling.
@@ -59,7 +59,7 @@ class Level:
 
     @property
     def depth(self) -> int:
-        """The letters of its open prefixes; 0: the first level."""
+        """The length of its open prefixes; 0 at the first level."""
         return len(self.prefixes[0]) if self.prefixes else 0
 
     @cached_property
@@ -68,7 +68,7 @@ class Level:
         return tuple(self._place)
 
     def slots(self, nodes: Iterable[str]) -> NDArray[np.int64]:
-        """The slots of those of a client's nodes that are at this level and below an open prefix, ascending."""
+        """Returns the slots, ascending, of a client's nodes that are at this level and below an open prefix."""
         return np.array(sorted(self._place[node] for node in nodes if node in self._place), np.int64)
 
 
@@ -83,7 +83,7 @@ def _first_nodes(letters: str) -> list[str]:
 
 
 def nodes_of(word: str) -> list[str]:
-    """A word's nodes, from the first level to its END.
+    """Returns a word's nodes, from the first level to its END.
 
     >>> nodes_of("i"), nodes_of("seen")
     (['i\\n\\n'], ['see', 'seen', 'seen\\n'])
@@ -94,10 +94,10 @@ def nodes_of(word: str) -> list[str]:
 
 
 def choose_nodes(counts: Mapping[str, int], max_nodes: int) -> frozenset[str]:
-    """The nodes of a client's words, its most used ones first, as many as max_nodes allows.
+    """Returns the nodes of a client's most used words, as many as max_nodes allows.
 
-    Equally used words come in the order of a hash, the same for everybody: so that people who can't put in all their
-    words leave out the same ones, not each another.
+    Words that are used equally often come in the order of their hash. That order is the same for everybody: people who
+    can't put in all their words then leave out the same ones.
 
     >>> sorted(choose_nodes({"see": 2, "seen": 1}, max_nodes=3))
     ['see', 'see\\n']

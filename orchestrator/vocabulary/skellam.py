@@ -1,7 +1,7 @@
-"""Integer noise that clients add themselves: Skellam, whose shares add up to exactly what one party would have drawn.
+"""Draws Skellam noise: integers that clients add in shares, which sum to exactly what one party would have drawn.
 
 Sk(variance) is the difference of two Poisson draws of half the variance each. A sum of n independent Sk(v / n) is
-Sk(v), so n clients each add a share before they mask, and whoever sees the sum sees it with all of the noise.
+Sk(v). So each of n clients adds a share before it masks its vector, and whoever sees the sum sees all of the noise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RandomBytes = Callable[[int], bytes]
 
 
 def skellam_rdp(order: int, variance: float, l1: float, l2_squared: float) -> float:
-    """The Renyi divergence bound of one Skellam release of integers.
+    """Returns the bound on the Renyi divergence of one Skellam release of integers.
 
     Args:
       order: a whole number above 1.
@@ -39,7 +39,7 @@ def skellam_rdp(order: int, variance: float, l1: float, l2_squared: float) -> fl
 
 
 def epsilon_of(variance: float, sensitivity: int, delta: float) -> float:
-    """The epsilon of one release in which a person changes at most `sensitivity` coordinates, each by one.
+    """Returns the epsilon of one release in which a person changes at most `sensitivity` coordinates, each by one.
 
     >>> round(epsilon_of(variance=2000.0, sensitivity=800, delta=1e-6), 2)
     3.14
@@ -51,7 +51,7 @@ def epsilon_of(variance: float, sensitivity: int, delta: float) -> float:
 
 
 def variance_for(epsilon: float, sensitivity: int, delta: float) -> float:
-    """The least variance whose release has at most this epsilon; 0 for an infinite one."""
+    """Returns the least variance with which a release has at most this epsilon; 0 for an infinite one."""
     if math.isinf(epsilon):
         return 0.0
     if not (epsilon > 0 and 0 < delta < 1):
@@ -66,14 +66,14 @@ def variance_for(epsilon: float, sensitivity: int, delta: float) -> float:
 
 
 def draw_skellam(variance: float, size: int, random_bytes: RandomBytes) -> NDArray[np.int64]:
-    """Independent Skellam noise, int64 [size], by inversion of the distribution at 53 random bits.
+    """Draws independent Skellam noise, int64 [size], by inversion of the distribution at 53 random bits.
 
-    What lies beyond its table, a chance below 2**-52 a draw, is cut off.
+    Values beyond its table are never drawn; their probability is below 2**-52 a draw.
 
     Args:
       variance: of each draw.
-      size: how many.
-      random_bytes: gives so many bytes; `secret_bytes` but in tests.
+      size: number of draws.
+      random_bytes: returns as many bytes as it is asked for; `secret_bytes` outside tests.
     """
     if variance == 0:
         return np.zeros(size, np.int64)
@@ -94,6 +94,6 @@ def _table(variance: float) -> tuple[int, NDArray[np.uint64]]:
 
 
 def secret_bytes(size: int) -> bytes:
-    """`size` bytes of an AES-256-CTR key stream under a fresh key of the operating system."""
+    """Returns `size` bytes of an AES-256-CTR key stream under a fresh key from the operating system."""
     encryptor = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
     return encryptor.update(bytes(size))

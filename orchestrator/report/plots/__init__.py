@@ -1,1 +1,1 @@
-"""The pictures of the report, by subject."""
+"""Draws the pictures of the report, by subject."""

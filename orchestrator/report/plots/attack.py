@@ -1,4 +1,4 @@
-"""The figures of what a server, or an auditor, can tell from updates and sums, as SVG."""
+"""Draws what a server, or an auditor, can tell from updates and sums, as SVG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.report.plots.style import (
 
 
 def word_strips(rows: Mapping[str, Sequence[str]]) -> Markup:
-    """A strip of squares a view: {view: "client", "other" or "nobody" for each word named}, surest word first."""
+    """Draws a strip of squares for each view: {view: who typed each named word}, the surest word first."""
     kinds = {
         "client": (TOP1, "typed by this client"),
         "other": (STAGES[0], "by another in the sum"),
@@ -51,7 +51,7 @@ def word_strips(rows: Mapping[str, Sequence[str]]) -> Markup:
 
 
 def recovery_bars(rows: Sequence[tuple[str, float, float]]) -> Markup:
-    """A horizontal bar a view: (label, F1 of the attack, F1 of guessing frequent words, drawn as a mark)."""
+    """Draws a horizontal bar for each (view, F1 of the attack, F1 of guessing frequent words, which is a mark)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((4.9, 0.36 * len(rows) + 0.8))
         places = np.arange(len(rows))[::-1]
@@ -68,7 +68,7 @@ def recovery_bars(rows: Sequence[tuple[str, float, float]]) -> Markup:
 
 
 def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc: float, shown: float) -> Markup:
-    """The attack's AUC against the noise multiplier, the AUC that counts as hidden, and the level shown elsewhere."""
+    """Draws the AUC against the noise multiplier, with lines at the hidden AUC and at the level shown elsewhere."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
         axes.semilogx(multipliers, aucs, color=TOP1, marker="o", label="best of three rules")
@@ -84,7 +84,7 @@ def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc:
 
 
 def canary_histogram(scores_in: Sequence[float], scores_out: Sequence[float]) -> Markup:
-    """How far all sums together tell canary clients that sent something from those that sent zeros."""
+    """Draws the scores of canary clients that sent something over those of canary clients that sent zeros."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.9))
         edges = np.histogram_bin_edges([*scores_in, *scores_out], 25).tolist()
@@ -99,7 +99,7 @@ def canary_histogram(scores_in: Sequence[float], scores_out: Sequence[float]) ->
 
 
 def byte_views(views: Mapping[str, tuple[bytes, Sequence[int]]]) -> Markup:
-    """A column a view: its first bytes as dots from black to white, and how often each byte value occurs.
+    """Draws a column for each view: its first bytes as dots from black to white, and how often each byte value occurs.
 
     Args:
       views: {name: (its first bytes, 256 counts)}.

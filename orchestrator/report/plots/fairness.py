@@ -1,4 +1,4 @@
-"""The figures of how groups and single people are served, as SVG."""
+"""Draws how groups and single people are served, as SVG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.report.plots.style import (
 
 
 def group_dots(rows: Sequence[tuple[str, str, float, float]], over_all: float) -> Markup:
-    """A row a group: (attribute, group, pooled top-1 recall, mean over its people); a line for everybody's pooled."""
+    """Draws a row for each (attribute, group, pooled top-1 recall, mean over its people), and a line for everybody."""
     with matplotlib.rc_context(STYLE):
         figure, axes, places = _grouped_axes([(attribute, group) for attribute, group, *_ in rows])
         pooled, means = [row[2] for row in rows], [row[3] for row in rows]
@@ -41,7 +41,7 @@ def group_dots(rows: Sequence[tuple[str, str, float, float]], over_all: float) -
 
 
 def participation_bars(rows: Sequence[tuple[str, str, float, float]]) -> Markup:
-    """A pair of bars a group: (attribute, group, its share of the people, its share of the summed updates)."""
+    """Draws two bars for each (attribute, group, share of the people, share of the summed updates)."""
     with matplotlib.rc_context(STYLE):
         figure, axes, places = _grouped_axes([(attribute, group) for attribute, group, *_ in rows])
         axes.barh(places + 0.19, [row[2] for row in rows], height=0.34, color=STAGES[-1], label="share of the people")
@@ -76,7 +76,7 @@ def _grouped_axes(rows: Sequence[tuple[str, str]]) -> tuple[Figure, Axes, np.nda
 
 
 def gain_bars(gains: Sequence[float]) -> Markup:
-    """A bar a person, the largest gain first, in points of top-1 recall (fractions); losses in another colour."""
+    """Draws a bar for each person's gain in top-1 recall (a fraction), the largest first; losses in another colour."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.6))
         ordered = np.sort(np.asarray(gains))[::-1]

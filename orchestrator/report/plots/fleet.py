@@ -1,4 +1,4 @@
-"""Pictures of a fleet: a PNG of a plan, and the SVG figures of a report."""
+"""Draws a fleet: its plan as PNG, and its rounds as SVG."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def day_of_rounds(told: Sequence[FleetOfRound]) -> Markup:
 
 
 def round_lengths(lengths: Sequence[float]) -> Markup:
-    """How many rounds took how long."""
+    """Draws how many rounds took how long."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.6))
         minutes = np.maximum(np.asarray(lengths), 1.0) / 60

@@ -1,4 +1,4 @@
-"""The report's figures of training and evaluation, as SVG."""
+"""Draws training and evaluation, as SVG."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Baseline(NamedTuple):
 def recall_curve(
     x: Sequence[float], top1: Sequence[float], top3: Sequence[float], x_label: str, baselines: Sequence[Baseline]
 ) -> Markup:
-    """Top-1 and top-3 recall (fractions) against x, with dashed baselines labelled at the right."""
+    """Draws top-1 and top-3 recall (fractions) against x, with dashed baselines labelled at the right."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
         for y, label, colour in ((top3, "among three", TOP3), (top1, "first suggestion", TOP1)):
@@ -63,7 +63,7 @@ def recall_curve(
 
 
 def loss_curve(rounds: Sequence[int], train_nats: Sequence[float], dev: Sequence[tuple[int, float]]) -> Markup:
-    """Training loss of each round, its moving mean, and the dev people's loss."""
+    """Draws the training loss of each round, its moving mean, and the dev people's loss."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
         window = 2 * (len(rounds) // 80) + 1
@@ -80,7 +80,7 @@ def loss_curve(rounds: Sequence[int], train_nats: Sequence[float], dev: Sequence
 
 
 def moving_mean(values: Sequence[float], window: int) -> np.ndarray:
-    """The mean over the `window` values around each place, over fewer at the ends; `window` is odd.
+    """Returns the mean over the `window` values around each place, over fewer at the ends; `window` is odd.
 
     >>> moving_mean([2.0, 4.0, 9.0, 5.0], 3).tolist()
     [3.0, 5.0, 6.0, 7.0]
@@ -92,7 +92,7 @@ def moving_mean(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float]], bool]]) -> Markup:
-    """A horizontal bar a predictor: (label, top-1 recall, its interval, whether it is the run's own)."""
+    """Draws a horizontal bar for each (predictor, top-1 recall, its interval, whether it is the run's own)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 0.5 * len(rows) + 0.6))
         places = np.arange(len(rows))[::-1]
@@ -114,7 +114,7 @@ def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float
 
 
 def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup:
-    """How many people have which top-1 recall, for the model and as an outline for the trigram."""
+    """Draws how many people have which top-1 recall, for the model and as an outline for the trigram."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.9))
         top = max([*model, *trigram, 0.02])
@@ -132,7 +132,7 @@ def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup
 
 
 def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
-    """A stacked bar a row: {row: {stage: seconds}}, every row with the same stages."""
+    """Draws a stacked bar for each {row: {stage: seconds}}; every row has the same stages."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 0.55 * len(rows) + 1.25))
         places = np.arange(len(rows))[::-1]

@@ -1,4 +1,4 @@
-"""How the report's figures look: SVG that sits in a page: no link to anywhere, colours and fonts of the page around it.
+"""Sets how the report's figures look: SVG with the colours and fonts of the page around it, and no link to anywhere.
 
 Colours are CSS variables, so that a figure follows the page from light to dark. Matplotlib wants real colours: each
 variable has a stand-in, which is replaced in the finished SVG.
@@ -57,7 +57,7 @@ PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f}%")
 
 
 def new_axes(inches: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A figure of that size with one pair of axes."""
+    """Returns a figure of that size with one pair of axes."""
     figure = Figure(figsize=inches, layout="constrained")
     figure.patch.set_alpha(0)
     return figure, figure.add_subplot()
@@ -69,7 +69,7 @@ def legend_above(axes: Axes) -> None:
 
 
 def to_svg(figure: Figure, name: str, description: str) -> Markup:
-    """The figure as an <svg> element. `name` keeps its ids apart from those of the page's other figures."""
+    """Returns the figure as an <svg> element. `name` keeps its ids apart from those of the page's other figures."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"fedkeys {name}"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

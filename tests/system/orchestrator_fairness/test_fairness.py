@@ -82,7 +82,7 @@ def test_what_is_refused_and_how(run, tmp_path):
     assert "the first 'zoe'" in done.stderr.strip().splitlines()[-1]
     done = fedkeys("fairness", "--run", run, "--min-group", 30, "--no-participation")
     assert done.returncode == 3
-    assert "30 is the least that may show" in done.stderr.strip().splitlines()[-1]
+    assert "at least 30 are needed to show a figure" in done.stderr.strip().splitlines()[-1]
 
 
 def test_who_gains_and_who_loses_is_told_apart():

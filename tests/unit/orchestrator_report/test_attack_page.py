@@ -9,6 +9,7 @@ import pytest
 from orchestrator.audit.attack_results import (
     FILE_NAME,
     AttackResult,
+    Check,
     Example,
     Named,
     NoisePoint,
@@ -76,6 +77,13 @@ def test_verdicts_name_what_is_protected_and_what_is_not():
     assert "Of the 58 words that only one person typed, 42 can be read." in not_protected
     assert noise.startswith("Only noise hides the words themselves: here from 1 clip norms on.")
     assert missing == "sum of 100: not shown, fewer than 100 people train in this run."
+
+
+def test_a_hidden_update_that_tells_something_is_not_called_protected():
+    told = Check("masked: bias_sign's AUC is within 3 standard errors of 0.5", ok=False, value=0.7, standard_error=0.05)
+    points = verdicts(result(checks=(told,)))
+    assert not any(point.startswith("Protected") for point in points)
+    assert "NOT as it should be" in points[2]
 
 
 def test_the_section_shows_words_with_who_typed_them(run):
