@@ -9,7 +9,7 @@ import msgspec
 
 from models.errors import CorpusError
 from models.text_sources import Columns, Message, parse_time, read_columns, time_of
-from models.tokeniser import scrub, tokenise
+from models.tokeniser import Tokeniser
 
 BUILT_IN = "chitchat"  # the data source that names it
 _REINSTALL = "install it again: pip install --force-reinstall chitchat-dataset==0.9.0"
@@ -37,7 +37,7 @@ def read_chitchat_bytes() -> bytes:
         raise CorpusError(f"{need}; {_REINSTALL}") from error
 
 
-def clean_chitchat(dataset: bytes) -> dict[str, Columns]:
+def clean_chitchat(dataset: bytes, tokeniser: Tokeniser) -> dict[str, Columns]:
     """Returns {client id: (sentences, timestamps)} of the chat, scrubbed, without score farming and repeats.
 
     Raises: CorpusError if `dataset` is not what the package ships.
@@ -45,22 +45,20 @@ def clean_chitchat(dataset: bytes) -> dict[str, Columns]:
     try:
         conversations = msgspec.json.decode(dataset, type=dict[str, _Conversation])
         turns = (turn for conversation in conversations.values() for turn in conversation.messages)
-        messages = [
-            Message(said.sender, scrub(said.text), parse_time(said.timestamp)) for turn in turns for said in turn
-        ]
+        messages = [Message(said.sender, said.text, parse_time(said.timestamp)) for turn in turns for said in turn]
     except (ValueError, msgspec.MsgspecError) as error:
         raise CorpusError(f"the package chitchat-dataset is damaged ({error}); {_REINSTALL}") from error
     messages.sort(key=time_of)  # stable: equal times stay in the file's order
     seen: dict[str, set[str]] = {}
     kept = []
     for message in messages:
-        words = tokenise(message.text)
+        words = tokeniser.words(tokeniser.scrub(message.text))
         pasted = seen.setdefault(message.client_id, set())
         if _is_farming(words) or (len(words) >= 5 and " ".join(words) in pasted):
             continue
         pasted.add(" ".join(words))
         kept.append(message)
-    columns = read_columns(kept)
+    columns = read_columns(kept, tokeniser)
     # Short ids, in the order of a hash: the same on every machine and telling nothing about who came first.
     order = sorted(columns, key=lambda sender: sha256(f"kbd{sender}".encode()).hexdigest())
     return {f"u{number:04d}": columns[sender] for number, sender in enumerate(order)}

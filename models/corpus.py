@@ -17,9 +17,10 @@ from models import chitchat, text_sources
 from models.errors import CorpusError
 from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
 from models.text_sources import Columns, Message
-from models.tokeniser import scrub
+from models.tokeniser import LATEST, Tokeniser, is_unspaced
 
-_CACHE_VERSION = 1  # raise it when the cleaning or the tokeniser changes: older caches are then rebuilt
+_CACHE_VERSION = 1  # raise it when the cleaning changes: older caches are then rebuilt
+_UNSPACED_SHARE = 0.2  # of the words, above which a text is not of separate words
 _log = logging.getLogger(__name__)
 
 ClientId = NewType("ClientId", str)
@@ -72,15 +73,17 @@ class DataSource:
     Attributes:
       accepted: how a person names such a place, for errors.
       matches: whether a data source is of this kind; the first row of SOURCES that matches is taken.
-      load: the text of a data source; the folder is for what is kept between runs.
+      load: the text of a data source, read with a tokeniser; the folder is for what is kept between runs.
     """
 
     accepted: str
     matches: Callable[[str], bool]
-    load: Callable[[str, Path], Corpus]
+    load: Callable[[str, Path, Tokeniser], Corpus]
 
 
-def load_corpus(source: str = chitchat.BUILT_IN, cache_dir: Optional[Path] = None) -> Corpus:
+def load_corpus(
+    source: str = chitchat.BUILT_IN, cache_dir: Optional[Path] = None, tokeniser: Tokeniser = LATEST
+) -> Corpus:
     """Returns the text of `source`: "chitchat", FILE.jsonl, a folder of .txt files, or FILE.sqlite[#SPLIT].
 
     cache_dir: where the cleaned "chitchat" is kept; else the environment's FEDKEYS_CACHE_DIR, else the user's
@@ -92,15 +95,15 @@ def load_corpus(source: str = chitchat.BUILT_IN, cache_dir: Optional[Path] = Non
     try:
         for kind in SOURCES.values():
             if kind.matches(source):
-                return kind.load(source, cache)
+                return kind.load(source, cache, tokeniser)
     except OSError as error:
         raise CorpusError(f"{error.filename or source}: can't be read: {error.strerror or error}") from error
     path, _ = text_sources.locate(source)
     if not source or not path.exists():
         raise CorpusError(f"data source '{source}': no such file or folder; {_accepted()}")
     suffix = path.suffix.lower()
-    if suffix in (".lzma", ".xz"):
-        raise CorpusError(f"{path}: is compressed; decompress it first: xz --decompress --keep '{path}'")
+    if suffix in text_sources.COMPRESSED:
+        raise CorpusError(f"{path}: is compressed; decompress it first: {text_sources.COMPRESSED[suffix]} '{path}'")
     raise CorpusError(f"{path}: unknown kind of file '{suffix}'; {_accepted()}")
 
 
@@ -109,15 +112,14 @@ def _accepted() -> str:
     return f"give {', '.join(others)}, or {last}"
 
 
-def corpus_of(source: str, name: str, messages: Iterable[Message]) -> Corpus:
+def corpus_of(source: str, name: str, messages: Iterable[Message], tokeniser: Tokeniser = LATEST) -> Corpus:
     """Returns the corpus of what people typed, in any order, without the people who have no words.
 
     source: what the user named, for errors.
 
     Raises: CorpusError if nobody has any words.
     """
-    scrubbed = (message._replace(text=scrub(message.text)) for message in messages)
-    columns = text_sources.read_columns(scrubbed)
+    columns = text_sources.read_columns(messages, tokeniser)
     spoken = {client_id: column for client_id, column in columns.items() if column[0]}
     if not spoken:
         raise CorpusError(f"{source}: none of its {len(columns)} clients has any words; {_accepted()}")
@@ -125,12 +127,26 @@ def corpus_of(source: str, name: str, messages: Iterable[Message]) -> Corpus:
         _log.warning(
             "%s: left out %d of %d clients, who have no words", source, len(columns) - len(spoken), len(columns)
         )
+    _warn_of_unspaced(source, spoken)
     return _build_corpus(name, spoken)
 
 
-def _reader(read: Callable[[str], text_sources.Named]) -> Callable[[str, Path], Corpus]:
+def _warn_of_unspaced(source: str, columns: dict[str, Columns]) -> None:
+    """Warns of a text that can't be learnt word by word, since its scripts put no space between words."""
+    words = [word for sentences, _ in columns.values() for sentence in sentences for word in sentence.split()]
+    share = sum(map(is_unspaced, words)) / len(words)
+    if share > _UNSPACED_SHARE:
+        _log.warning(
+            "%s: %.0f %% of its words are of scripts without spaces between words (Chinese, Japanese, Thai ...), so "
+            "that a whole message may be one word: put spaces between the words with a segmenter first",
+            source,
+            100 * share,
+        )
+
+
+def _reader(read: Callable[[str], text_sources.Named]) -> Callable[[str, Path, Tokeniser], Corpus]:
     """Returns the `load` of a source that is read afresh every time."""
-    return lambda source, cache: corpus_of(source, *read(source))
+    return lambda source, cache, tokeniser: corpus_of(source, *read(source), tokeniser)
 
 
 def _build_corpus(name: str, columns: dict[str, Columns]) -> Corpus:
@@ -151,14 +167,14 @@ class _Cache(msgspec.Struct):
     columns: dict[str, Columns]
 
 
-def _load_chitchat(dataset: bytes, cache: Path) -> Corpus:
+def _load_chitchat(dataset: bytes, cache: Path, tokeniser: Tokeniser) -> Corpus:
     """Returns the built-in corpus from `cache`, or cleans `dataset` and leaves the result there."""
     dataset_sha256 = hashlib.sha256(dataset).hexdigest()
     cached = _read_cache(cache, dataset_sha256)
     if cached is not None:
         return cached
     _log.info("cleaning the built-in text once, into %s", cache)
-    columns = chitchat.clean_chitchat(dataset)
+    columns = chitchat.clean_chitchat(dataset, tokeniser)
     corpus = _build_corpus(chitchat.BUILT_IN, columns)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -194,10 +210,12 @@ SOURCES: dict[str, DataSource] = {
     "chitchat": DataSource(
         f"'{chitchat.BUILT_IN}'",
         lambda source: source == chitchat.BUILT_IN,
-        lambda source, cache: _load_chitchat(chitchat.read_chitchat_bytes(), cache / "chitchat.msgpack"),
+        lambda source, cache, tokeniser: _load_chitchat(
+            chitchat.read_chitchat_bytes(), cache / f"chitchat-{tokeniser.version}.msgpack", tokeniser
+        ),
     ),
     "json_lines": DataSource(
-        "FILE.jsonl", text_sources.is_file_with(".jsonl", ".json"), _reader(text_sources.read_json_lines)
+        "FILE.jsonl (or .ndjson, or .jsonl.gz)", text_sources.is_json_lines, _reader(text_sources.read_json_lines)
     ),
     "text_folder": DataSource(
         "a folder with one .txt file per person", text_sources.is_folder, _reader(text_sources.read_text_folder)

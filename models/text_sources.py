@@ -7,7 +7,10 @@ data source raises CorpusError at once or while its messages are taken, and OSEr
 from __future__ import annotations
 
 import contextlib
+import gzip
+import re
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import NamedTuple, Optional, Union
 import msgspec
 
 from models.errors import CorpusError
-from models.tokeniser import split_sentences
+from models.tokeniser import Tokeniser
 
 
 class Message(NamedTuple):
@@ -30,15 +33,15 @@ class Message(NamedTuple):
 Columns = tuple[tuple[str, ...], tuple[Optional[float], ...]]  # a person's sentences and their timestamps
 
 
-def read_columns(messages: Iterable[Message]) -> dict[str, Columns]:
-    """Returns {client id: (sentences, timestamps)}, tokenised; people without a word have empty ones.
+def read_columns(messages: Iterable[Message], tokeniser: Tokeniser) -> dict[str, Columns]:
+    """Returns {client id: (sentences, timestamps)}, scrubbed and tokenised; people without a word have empty ones.
 
     A person's sentences are in time order if each of their messages has a timestamp, else in the order given.
     """
     said: dict[str, list[Message]] = {}
     for message in messages:
         sentences = said.setdefault(message.client_id, [])
-        for words in split_sentences(message.text):
+        for words in tokeniser.sentences(message.text):
             sentences.append(message._replace(text=" ".join(words)))
     for sentences in said.values():
         if all(sentence.timestamp is not None for sentence in sentences):
@@ -54,6 +57,28 @@ def time_of(message: Message) -> float:
     return message.timestamp or 0.0
 
 
+# Compressed text that is refused by name: what a file begins with, its kind, what unpacks it. gzip is read.
+_PACKED = {
+    b"\xfd7zXZ\x00": ("xz", "xz --decompress --keep"),
+    b"]\x00\x00": ("lzma", "xz --decompress --keep"),
+    b"BZh": ("bzip2", "bunzip2 --keep"),
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd --decompress"),
+}
+COMPRESSED = {  # by the end of a file's name
+    ".xz": "xz --decompress --keep",
+    ".lzma": "xz --decompress --keep",
+    ".bz2": "bunzip2 --keep",
+    ".zip": "unzip",
+    ".zst": "zstd --decompress",
+    ".gz": "gunzip --keep",
+}
+_CHAT_LINE = re.compile(
+    r"[\u200e\u200f]?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s{1,3}(?:at )?"
+    r"\d{1,2}[:.]\d{2}[^\]:-]{0,12}(?::\d{2}[^\]:-]{0,12})?"
+    r"(?:\]| -) ?(?P<who>[^:\n]{1,60}):\s"
+)
+
 Named = tuple[str, Iterator[Message]]  # the text's name, and what was typed
 
 
@@ -63,6 +88,8 @@ def locate(source: str) -> tuple[Path, Optional[str]]:
     >>> locate("so.sqlite")
     (PosixPath('so.sqlite'), None)
     """
+    if source.encode(errors="ignore").decode() != source:  # Python gives bytes that are no UTF-8 as surrogates
+        raise CorpusError(f"data source {source!a}: the path is not UTF-8; rename the folder or the file")
     path = Path(source).expanduser()
     if not path.exists() and path.with_name(path.name.partition("#")[0] or "#").is_file():
         file_name, _, split = path.name.partition("#")
@@ -80,6 +107,13 @@ def is_file_with(*suffixes: str) -> Callable[[str], bool]:
     return matches
 
 
+def is_json_lines(source: str) -> bool:
+    """Returns whether a data source is a file of JSON Lines by its name, plain or gzipped, or a pipe."""
+    path, _ = locate(source)
+    name = path.name.lower()
+    return path.is_fifo() or (path.is_file() and name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")))
+
+
 def is_folder(source: str) -> bool:
     """Returns whether a data source is a folder; the empty text is none."""
     return bool(source) and locate(source)[0].is_dir()
@@ -94,7 +128,8 @@ def read_text_folder(source: str) -> Named:
 def read_json_lines(source: str) -> Named:
     """Returns a message a line, like {"client_id": "ann", "text": "see you", "timestamp": 1524074400}."""
     path, split = locate(source)
-    _require_content(path)
+    if not path.is_fifo():
+        _require_content(path)
     if split is not None:
         raise CorpusError(
             f"data source '{source}': '#{split}' picks a split of an SQLite file, and {path.name} is none"
@@ -117,32 +152,84 @@ def _require_content(path: Path) -> None:
 # --- text files ---
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line) of a UTF-8 file."""
+def _read_bytes(path: Path) -> bytes:
+    """Returns what a file or pipe holds, unpacked if it is gzipped.
+
+    Raises: CorpusError for a damaged or another compressed file.
+    """
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                raise CorpusError(
-                    f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x} at position "
-                    f"{error.start + 1}); save the file as UTF-8"
-                ) from error
-            yield number, text
+        content = file.read()
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            return gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise CorpusError(f"{path}: is a damaged gzip file ({error}); fetch or compress it again") from error
+    for magic, (kind, command) in _PACKED.items():
+        if content.startswith(magic):
+            raise CorpusError(f"{path}: is compressed ({kind}); decompress it first: {command} '{path}'")
+    return content
+
+
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, line) of UTF-8 text; a line ends with LF, CR LF, or CR as on old Macs."""
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", _read_bytes(path)), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            raise CorpusError(
+                f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x} at position "
+                f"{error.start + 1}); save the file as UTF-8"
+            ) from error
+        yield number, text
 
 
 def _read_text_folder(folder: Path) -> Iterator[Message]:
     """Yields each line of each *.txt file, files by name; the name without .txt is the person."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
+    # Hidden files are no people: macOS leaves ._NAME beside each file on foreign disks and in archives.
+    names = (path for path in folder.iterdir() if not path.name.startswith("."))
+    files = sorted(path for path in names if path.suffix.lower() == ".txt" and path.is_file())
     if not files:
         raise CorpusError(f"{folder}: holds no .txt file; put one in for each person, named after the person")
     for path in files:
         if path.stem.encode(errors="ignore").decode() != path.stem:  # Python gives such bytes as surrogates
             raise CorpusError(f"{folder}: the file name {path.name!a} is not UTF-8; rename the file")
         yield Message(path.stem, "", None)  # so that an empty file counts as a person without words
-        for _, line in _read_lines(path):
+        lines = [line for _, line in _read_lines(path)]
+        require_no_chat(path, lines)
+        for line in lines:
             yield Message(path.stem, line, None)
+
+
+def require_no_chat(path: Path, lines: Iterable[str]) -> None:
+    """Checks that text is not a chat of several people, as WhatsApp, Telegram and Signal export them.
+
+    Raises: CorpusError if at least half of its lines begin with a time and a name.
+    """
+    typed = [line for line in lines if line.strip()]
+    heads = [match["who"] for match in map(_CHAT_LINE.match, typed) if match]
+    if len(heads) >= 2 and 2 * len(heads) >= len(typed):
+        raise CorpusError(
+            f"{path}: is an exported chat of {len(set(heads))} people, each line with a time and a name, and not the "
+            'text of one person; write each message as {"client_id": WHO, "text": ...} into a FILE.jsonl'
+        )
+
+
+def read_own_messages(path: Path) -> list[str]:
+    """Returns what the one person typed whose text a file holds: a message a line, or JSON Lines of one client_id.
+
+    Raises: CorpusError if the file can't be read as that.
+    """
+    lines = [line for _, line in _read_lines(path)]
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if first.startswith("{") and first.endswith("}"):
+        messages = list(_read_json_lines(path))
+        people = {message.client_id for message in messages}
+        if len(people) != 1:
+            raise CorpusError(f"{path}: holds the text of {len(people)} people; give a file with the text of one")
+        return [message.text for message in messages]
+    require_no_chat(path, lines)
+    return lines
 
 
 class _Line(msgspec.Struct):
@@ -228,21 +315,21 @@ def _parse_example(where: str, client_id: object, proto: bytes) -> Message:
     except (DecodeError, TypeError) as error:
         raise CorpusError(f"{where}: is no serialized tf.train.Example: write the file again") from error
 
-    def first(name: str) -> Optional[str]:
+    def joined(name: str) -> Optional[str]:
         values = fields[name].bytes_list.value if name in fields else ()
         try:
-            return values[0].decode() if values else None
+            return " ".join(value.decode() for value in values) if values else None
         except UnicodeDecodeError as error:
             raise CorpusError(f"{where}: '{name}' is not UTF-8: write the file again in UTF-8") from error
 
-    tokens = first("tokens")  # Stack Overflow
-    text = tokens if tokens is not None else first("snippets")  # Shakespeare
+    tokens = joined("tokens")  # Stack Overflow: a text, or a list of words
+    text = tokens if tokens is not None else joined("snippets")  # Shakespeare
     if text is None:
         raise CorpusError(
             f"{where}: has no 'tokens' and no 'snippets' among its fields {sorted(fields)}: "
             "write the text under one of these names"
         )
-    created = first("creation_date")
+    created = joined("creation_date")
     try:
         return Message(str(client_id), text, None if created is None else parse_time(created))
     except ValueError as error:

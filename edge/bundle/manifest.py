@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
+from models.tokeniser import TOKENISERS
 from models.vocabulary import BOS, EOS, PAD, UNK
 from models.weights import WEIGHT_NAMES, ModelSize
 
@@ -144,6 +146,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     fedkeys_version: str
+    tokeniser: Annotated[int, msgspec.Meta(ge=1, le=max(TOKENISERS))] = 1  # 1 in bundles that do not say it
     run: RunEntry
     model: ModelEntry
     special_ids: Mapping[str, int]

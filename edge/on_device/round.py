@@ -18,8 +18,10 @@ from edge.clients.litert import TrainableModel, train_client
 from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
+from models.errors import CorpusError
 from models.files import write_atomically
-from models.tokeniser import split_sentences
+from models.text_sources import read_own_messages
+from models.tokeniser import TOKENISERS
 from models.weights import ModelSize, Weights, weights_from_bytes
 
 
@@ -106,11 +108,11 @@ def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[in
     if raw.startswith(BATCHES_MAGIC):
         return read_batches(data, size.vocabulary_size, plan.max_words)
     try:
-        lines = raw.decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise DeviceDataError(f"{data} is neither token batches nor UTF-8 text (byte {error.start})") from None
-    vocabulary = read_vocabulary(bundle)
-    sentences = [vocabulary.encode(" ".join(words)) for line in lines for words in split_sentences(line)]
+        messages = read_own_messages(Path(data))
+    except CorpusError as error:
+        raise DeviceDataError(f"{data} is neither token batches nor text of one person: {error}") from None
+    vocabulary, tokeniser = read_vocabulary(bundle), TOKENISERS[manifest.tokeniser]
+    sentences = [vocabulary.encode(" ".join(words)) for typed in messages for words in tokeniser.sentences(typed)]
     if not sentences:
         raise DeviceDataError(f"{data} holds no words: give it a message a line")
     return build_batches(

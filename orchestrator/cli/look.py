@@ -98,7 +98,7 @@ def predict(run_path: Path, text: Optional[str]) -> Output:
 
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
-    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words)
+    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words, run.tokeniser)
     if text is None:
         return Output({}, partial(_converse, predictor))
     predictions = predictor.next_words(text)

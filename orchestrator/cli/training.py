@@ -75,9 +75,10 @@ def train(
 
     folder = RunFolder(run_path)
     overrides = {**(read_fleet_settings(fleet) if fleet else {}), **overrides}
-    if resume and folder.exists() and config_path is None and preset is None:
+    goes_on = resume and folder.exists() and config_path is None and preset is None
+    if goes_on:
         config_path = folder.config_path
-    run_config = read_config(config_path, preset, overrides)
+    run_config = read_config(config_path, preset, overrides, of_run=goes_on)
     if resume and not folder.exists():
         note(f"{run_path} holds no run yet: beginning one")
     figures = train_with_progress(folder, run_config, resume)

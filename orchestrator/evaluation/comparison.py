@@ -86,7 +86,7 @@ def evaluate_run(
     mixing_weight = scorer.best_mixing_weight(data.dev)
     note("scoring the baselines and the mixture on the test people")
     sums.update(scorer.score(data.test, mixing_weight))
-    predictor = Predictor(state.model, run.vocabulary, config.data.max_words)
+    predictor = Predictor(state.model, run.vocabulary, config.data.max_words, run.tokeniser)
     examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
     figures = _evaluation(state.round_num, sums, mixing_weight, examples, personalised)
     write_figures(run.path / EVALUATION_FILE, figures)

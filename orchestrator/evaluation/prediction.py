@@ -7,12 +7,10 @@ import tensorflow as tf
 
 from models import inference
 from models.batches import build_batches
-from models.tokeniser import split_sentences
+from models.tokeniser import Tokeniser
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import Weights
 from orchestrator.evaluation.results import Prediction
-
-_SENTENCE_ENDS = (".", "!", "?", "\n")
 
 
 class Predictor:
@@ -24,8 +22,8 @@ class Predictor:
       max_words: the model's time steps; a longer context loses its first words.
     """
 
-    def __init__(self, weights: Weights, vocabulary: Vocabulary, max_words: int):
-        self._vocabulary, self._time = vocabulary, max_words
+    def __init__(self, weights: Weights, vocabulary: Vocabulary, max_words: int, tokeniser: Tokeniser):
+        self._vocabulary, self._time, self._tokeniser = vocabulary, max_words, tokeniser
         self._weights = tuple(map(tf.constant, weights))
 
     def next_words(self, text: str, count: int = 3) -> tuple[Prediction, ...]:
@@ -34,8 +32,7 @@ class Predictor:
         The context is the last sentence that `text` begins, its last words if it is longer than the model's time
         steps. Special ids are never proposed; their probability is not redistributed.
         """
-        sentences = [] if text.rstrip(" ").endswith(_SENTENCE_ENDS) else split_sentences(text)
-        words = self._vocabulary.encode(" ".join(sentences[-1]) if sentences else "")
+        words = self._vocabulary.encode(" ".join(self._tokeniser.open_words(text)))
         # One word more than is known: the model is asked for what stands there.
         context = np.append(words, NUM_SPECIAL)[-self._time :]
         num_rows = int(self._weights[0].shape[0])

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from models.client_data import Sentences
 from models.corpus import ClientId, load_corpus
 from models.errors import CorpusError
-from models.tokeniser import scrub, split_sentences
+from models.text_sources import read_own_messages
+from models.tokeniser import LATEST
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, weights_from_bytes
 from orchestrator.aggregator import Vector
@@ -48,10 +49,10 @@ def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
     path = Path(source)
     if path.suffix.lower() == ".txt" and path.is_file():
         try:
-            text = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorpusError(f"{path}: can't be read as UTF-8 text: {error}") from None
-        sentences = tuple(" ".join(words) for line in text.splitlines() for words in split_sentences(scrub(line)))
+            messages = read_own_messages(path)
+        except OSError as error:
+            raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+        sentences = tuple(" ".join(words) for message in messages for words in LATEST.sentences(message))
         if not sentences:
             raise CorpusError(f"{path}: has no words; name a file with the client's text")
         return sentences

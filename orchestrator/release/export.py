@@ -165,6 +165,7 @@ def _manifest(
     size, time = ModelSize.of(state.model), config.data.max_words
     return Manifest(
         fedkeys_version=metadata.version("fedkeys"),
+        tokeniser=config.data.tokeniser,
         run=RunEntry(
             round_num=state.round_num,
             weights_sha256=weights_digest(state.model),

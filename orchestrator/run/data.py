@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
+from models.tokeniser import TOKENISERS
 from models.vocabulary import Vocabulary
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import select_cohort
@@ -33,7 +34,7 @@ def load_client_data(config: RunConfig) -> Text:
       ConfigError: fewer people can train than a cohort needs.
     """
     vocabulary = _given_words(config.data)  # before the text: a mistake in it shows at once
-    return _encoded(load_corpus(config.data.source), config, vocabulary)
+    return _encoded(load_corpus(config.data.source, tokeniser=TOKENISERS[config.data.tokeniser]), config, vocabulary)
 
 
 def text_of(corpus: Corpus, config: RunConfig) -> Text:

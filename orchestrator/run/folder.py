@@ -126,7 +126,9 @@ class RunFolder:
         Args:
           workers: in place of its runtime.workers; None keeps these.
         """
-        return self.with_own_vocabulary(read_config(self.config_path, overrides={"runtime.workers": workers}))
+        return self.with_own_vocabulary(
+            read_config(self.config_path, overrides={"runtime.workers": workers}, of_run=True)
+        )
 
     def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
         """The configuration with the run's copy of its word list, unless that follows from the text."""

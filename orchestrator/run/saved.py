@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from models.tokeniser import TOKENISERS, Tokeniser
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
@@ -49,6 +50,11 @@ class Run:
     def vocabulary(self) -> Vocabulary:
         """The run's words."""
         return self.folder.vocabulary()
+
+    @property
+    def tokeniser(self) -> Tokeniser:
+        """The rules by which the run's text was split into words."""
+        return TOKENISERS[self.config.data.tokeniser]
 
     @functools.cached_property
     def text(self) -> Text:

@@ -36,6 +36,8 @@ else:
 # Sections, and settings as "section.name", that came after runs were kept. At their defaults they change nothing and
 # are left out of the digest, so that those runs can still go on. Kept runs' digests include "audit": never add it here.
 _LATER = ("fleet", "privacy")
+# Settings that a run of before they came is read with, whatever their default is now; so, too, not in the digest.
+_BEFORE: dict[str, Setting] = {"data.tokeniser": 1}
 
 
 def preset(name: str) -> RunConfig:
@@ -55,6 +57,7 @@ def read_config(
     preset: Optional[str] = None,
     overrides: Optional[Mapping[str, Optional[Setting]]] = None,
     presets: Mapping[str, Mapping[str, Setting]] = PRESETS,
+    of_run: bool = False,
 ) -> RunConfig:
     """Returns the configuration: `overrides` over the TOML file over the preset over the defaults.
 
@@ -63,6 +66,7 @@ def read_config(
         preset: a name in `presets`, or None.
         overrides: dotted settings, as {"rounds.count": 20}; None as a value means not given.
         presets: the ones to choose from.
+        of_run: the file is a run's own, perhaps of before some setting came.
 
     Raises:
         ConfigError: the file can't be read, or a setting is unknown, of the wrong type, out of range or
@@ -72,6 +76,8 @@ def read_config(
     RoundsConfig(count=20, cohort_size=10, checkpoint_every=50, keep_checkpoints=3)
     """
     layers: dict[str, dict[str, Any]] = {}
+    if of_run:
+        layers["a run of before"] = dict(_BEFORE)
     if preset is not None:
         if preset not in presets:
             raise ConfigError(
@@ -146,6 +152,10 @@ def config_digest(config: RunConfig) -> str:
         if attrgetter(name)(config) == attrgetter(name)(RunConfig()):
             section, _, last = name.rpartition(".")
             del (settings[section] if section else settings)[last]
+    for name, before in _BEFORE.items():
+        if attrgetter(name)(config) == before:
+            section, _, last = name.rpartition(".")
+            del settings[section][last]
     return hashlib.sha256(msgspec.json.encode(settings)).hexdigest()  # in the order of the fields
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from models.tokeniser import LATEST, TOKENISERS
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, SUM_TRAITS, WEIGHTINGS, SumTraits, kind_of
 from orchestrator.settings.types import (
     Count,
@@ -49,6 +50,9 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "them through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
         ),
     ] = "pooled"
+    tokeniser: Annotated[
+        int, Meta(ge=min(TOKENISERS), le=max(TOKENISERS)), says("Version of the rules that split text into words.")
+    ] = LATEST.version
     max_words: Annotated[Count, says("Time steps: a sentence is cut after this many words.")] = 20
     min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
     max_sentences_train: Annotated[Count, says("Use at most this many sentences per training person.")] = 1000

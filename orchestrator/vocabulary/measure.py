@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId, load_corpus, split_people
+from models.tokeniser import TOKENISERS
 from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, build_vocabulary
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import BelowThreshold
@@ -65,7 +66,7 @@ class People:
 
 def read_people(data: DataConfig, options: Options) -> People:
     """Returns the people of a text, split and capped as a run does."""
-    corpus = load_corpus(data.source)
+    corpus = load_corpus(data.source, tokeniser=TOKENISERS[data.tokeniser])
     split = split_people(corpus.clients, options.seed, data.dev_share, data.test_share)
 
     def sentences(people: Iterable[ClientId], cap: int) -> dict[ClientId, Sequence[str]]:

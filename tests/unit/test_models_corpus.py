@@ -1,9 +1,13 @@
-"""Text in, people's sentences out: the tokeniser, each kind of source, bad input, the cache, the splits."""
+"""Text in, people's sentences out: each kind of source, bad input, the cache, the splits."""
 
+import bz2
+import gzip
 import json
 import logging
+import lzma
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,63 +24,10 @@ from models.corpus import (
     split_people,
 )
 from models.errors import CorpusError
-from models.tokeniser import scrub, split_sentences, tokenise
+from models.text_sources import read_own_messages
+from models.tokeniser import LATEST, TOKENISERS
 
 # --- words and sentences ---
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Hello, World!", "hello world"),
-        ("I can't, won\u2019t; rock 'n' roll, the dogs'", "i can't won't rock n roll the dogs"),
-        ("at 10:30, 3.5 km, 1,000 people", "at 10:30 3.5 km 1,000 people"),
-        ("Привет, как ДЕЛА? Ёлка в двадцать-третий раз", "привет как дела ёлка в двадцать третий раз"),
-        ("Cafe\u0301 Zo\u0308e", "caf\u00e9 z\u00f6e"),  # letter and accent apart, then as one character
-        ("М\u02bcята \u0928\u092e\u0938\u094d\u0924\u0947", "м'ята \u0928\u092e\u0938\u094d\u0924\u0947"),
-        ("snake_case \U0001f600 -- *", "snake case"),
-        ("soooooo aaaa soo", "sooo aaa soo"),
-        ("HAHAHAHAH ahahahaha hahahahaaa haha ha", "hahaha hahaha hahaha haha ha"),
-        ("Хахахахаха ахахахах да", "хахаха хахаха да"),
-        ("", ""),
-    ],
-)
-def test_tokenise(text, words):
-    assert " ".join(tokenise(text)) == words
-
-
-@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("haHA'\u2019аХх 1.,:\u0301\u0130"))))
-def test_tokenising_words_again_changes_nothing(text):
-    words = tokenise(text)
-    assert tokenise(" ".join(words)) == words
-    assert all(word.split() == [word] for word in words)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("Hi. How are you?  Fine!", ["hi", "how are you", "fine"]),
-        ("well...ok\u2026 so\nnew line . spaced", ["well", "ok", "so", "new line", "spaced"]),
-        ("version 3.5 is out", ["version 3.5 is out"]),
-        ("?! :-) ...", []),
-    ],
-)
-def test_split_sentences(text, sentences):
-    assert [" ".join(words) for words in split_sentences(text)] == sentences
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("see https://a.b/c?d=1 or www.x.y or foo.com/bar now", "see or or now"),
-        ("mail ann.b@example.org or @ann_b please", "mail or please"),
-        ("call (801) 555-0100 or +801-555-0100, card 1234567890", "call or card"),
-        ("<b>bold</b> <URL> i <3 you", "bold i 3 you"),
-        ("it is 7 pm in room 123456", "it is 7 pm in room 123456"),
-    ],
-)
-def test_scrub_takes_out_what_points_at_a_person_or_a_page(text, words):
-    assert " ".join(tokenise(scrub(text))) == words
 
 
 # --- the user's own files ---
@@ -213,7 +164,7 @@ def test_bad_files(tmp_path, name, content, problem):
 
 @pytest.mark.parametrize("source", ["", "chit-chat", "#train"])
 def test_an_unknown_source_lists_what_is_accepted(source):
-    with pytest.raises(CorpusError, match="no such file or folder; give 'chitchat', FILE.jsonl, a folder"):
+    with pytest.raises(CorpusError, match="no such file or folder; give 'chitchat', FILE.jsonl .*, a folder"):
         load_corpus(source)
 
 
@@ -298,7 +249,7 @@ def chat_bytes(messages=CHAT):
 
 
 def test_the_chat_is_cleaned(tmp_path):
-    corpus = corpus_module._load_chitchat(chat_bytes(), tmp_path / "chitchat.msgpack")
+    corpus = corpus_module._load_chitchat(chat_bytes(), tmp_path / "chitchat.msgpack", LATEST)
     assert corpus.name == "chitchat"
     assert list(corpus.clients) == ["u0000", "u0001", "u0002"]
     by_first = {text.sentences[0]: text for text in corpus.clients.values()}
@@ -311,9 +262,9 @@ def test_the_chat_is_cleaned(tmp_path):
 def test_the_cache_is_what_is_loaded_the_second_time(tmp_path, caplog):
     cache = tmp_path / "deep" / "chitchat.msgpack"
     with caplog.at_level(logging.INFO):
-        first = corpus_module._load_chitchat(chat_bytes(), cache)
+        first = corpus_module._load_chitchat(chat_bytes(), cache, LATEST)
         stored = cache.read_bytes()
-        second = corpus_module._load_chitchat(chat_bytes(), cache)
+        second = corpus_module._load_chitchat(chat_bytes(), cache, LATEST)
     assert first == second
     assert caplog.text.count("cleaning the built-in text once") == 1
     assert cache.read_bytes() == stored
@@ -323,7 +274,7 @@ def test_the_cache_is_what_is_loaded_the_second_time(tmp_path, caplog):
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "other word", "other version", "other dataset"])
 def test_a_cache_that_is_not_sound_is_made_again(tmp_path, monkeypatch, caplog, damage):
     cache = tmp_path / "chitchat.msgpack"
-    wanted = corpus_module._load_chitchat(chat_bytes(), cache)
+    wanted = corpus_module._load_chitchat(chat_bytes(), cache, LATEST)
     stored = cache.read_bytes()
     dataset = chat_bytes()
     if damage == "other version":
@@ -340,8 +291,8 @@ def test_a_cache_that_is_not_sound_is_made_again(tmp_path, monkeypatch, caplog, 
             }[damage]
         )
     with caplog.at_level(logging.INFO):
-        loaded = corpus_module._load_chitchat(dataset, cache)
-        again = corpus_module._load_chitchat(dataset, cache)
+        loaded = corpus_module._load_chitchat(dataset, cache, LATEST)
+        again = corpus_module._load_chitchat(dataset, cache, LATEST)
     assert caplog.text.count("cleaning the built-in text once") == 1
     assert loaded == again
     assert (loaded == wanted) == (damage != "other dataset")
@@ -349,7 +300,7 @@ def test_a_cache_that_is_not_sound_is_made_again(tmp_path, monkeypatch, caplog, 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    corpus = corpus_module._load_chitchat(chat_bytes(), tmp_path / "file" / "chitchat.msgpack")
+    corpus = corpus_module._load_chitchat(chat_bytes(), tmp_path / "file" / "chitchat.msgpack", LATEST)
     assert len(corpus.clients) == 3
     assert "can't keep the cleaned text" in caplog.text
     assert "FEDKEYS_CACHE_DIR" in caplog.text
@@ -358,7 +309,7 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, caplog):
 @pytest.mark.parametrize("dataset", [b"", b"[]", chat_bytes()[:-9], chat_bytes().replace(b"2018", b"last")])
 def test_a_damaged_package_says_how_to_mend_it(tmp_path, dataset):
     with pytest.raises(CorpusError, match="pip install --force-reinstall chitchat-dataset==0.9.0"):
-        corpus_module._load_chitchat(dataset, tmp_path / "chitchat.msgpack")
+        corpus_module._load_chitchat(dataset, tmp_path / "chitchat.msgpack", LATEST)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -385,15 +336,16 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cache": b"old"}
 
 
-def test_the_built_in_text_is_the_one_that_was_measured(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("version", "sentences", "words"), [(1, 319_445, 2_455_676), (2, 319_518, 2_455_620)])
+def test_the_built_in_text_is_the_one_that_was_measured(tmp_path, monkeypatch, version, sentences, words):
     monkeypatch.setenv("FEDKEYS_CACHE_DIR", str(tmp_path))
-    corpus = load_corpus()
-    sentences = [sentence for text in corpus.clients.values() for sentence in text.sentences]
-    assert (len(corpus.clients), len(sentences)) == (1315, 319_445)
-    assert sum(len(sentence.split()) for sentence in sentences) == 2_455_676
-    assert (tmp_path / "chitchat.msgpack").is_file()
+    corpus = load_corpus(tokeniser=TOKENISERS[version])
+    counted = [sentence for text in corpus.clients.values() for sentence in text.sentences]
+    assert (len(corpus.clients), len(counted)) == (1315, sentences)
+    assert sum(len(sentence.split()) for sentence in counted) == words
+    assert [path.name for path in tmp_path.iterdir()] == [f"chitchat-{version}.msgpack"]
     assert all(list(text.timestamps) == sorted(text.timestamps) for text in corpus.clients.values())
-    assert load_corpus(cache_dir=tmp_path).digest == corpus.digest
+    assert load_corpus(cache_dir=tmp_path, tokeniser=TOKENISERS[version]).digest == corpus.digest
 
 
 # --- splits ---
@@ -438,3 +390,81 @@ def test_shares_that_leave_a_part_out(dev_share, test_share):
 def test_nobody_is_given_twice():
     with pytest.raises(ValueError, match="1 repeated"):
         split_people(people(20) + people(1), seed=0)
+
+
+# --- files as people have them
+
+
+def chat_lines(path, count=3):
+    return write_lines(path, *({"client_id": "ann", "text": "see you"} for _ in range(count)))
+
+
+def test_json_lines_are_read_gzipped_under_another_ending_and_from_a_pipe(tmp_path):
+    plain = Path(chat_lines(tmp_path / "chat.jsonl")).read_bytes()
+    (tmp_path / "chat.ndjson").write_bytes(plain)
+    (tmp_path / "chat.jsonl.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(plain))
+    read, write = os.pipe()
+    os.write(write, plain)
+    os.close(write)
+    for source in (tmp_path / "chat.ndjson", tmp_path / "chat.jsonl.gz", tmp_path / "packed.jsonl", f"/dev/fd/{read}"):
+        assert sentences_of(load_corpus(str(source))) == {"ann": ("see you",) * 3}, source
+    os.close(read)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (gzip.compress(b"{}" * 500)[:-20], "is a damaged gzip file"),
+        (lzma.compress(b"{}"), "is compressed (xz); decompress it first: xz --decompress --keep"),
+        (bz2.compress(b"{}"), "is compressed (bzip2)"),
+        (b"PK\x03\x04rest", "is compressed (zip)"),
+    ],
+)
+def test_other_compressed_text_is_refused_by_name(tmp_path, content, problem):
+    (tmp_path / "chat.jsonl").write_bytes(content)
+    with pytest.raises(CorpusError, match=re.escape(problem)):
+        load_corpus(str(tmp_path / "chat.jsonl"))
+
+
+def test_lines_of_old_macs_and_files_that_macos_leaves(tmp_path):
+    (tmp_path / "ann.txt").write_bytes(b"see you\rok\r")
+    (tmp_path / "._ann.txt").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X\xff")
+    assert sentences_of(load_corpus(str(tmp_path))) == {"ann": ("see you", "ok")}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "12/31/22, 10:15 PM - {}: ",
+        "[31.12.22, 22:15:07] {}: ",
+        "\u200e[2022/12/31, 22:15:07] {}: ",
+        "31/12/2022 22:15 - {}: ",
+    ],
+)
+def test_an_exported_chat_is_not_one_persons_text(tmp_path, head):
+    lines = [head.format(who) + "see you soon" for who in ("Ann", "Bob", "Ann")] + ["a second line of hers"]
+    (tmp_path / "chat.txt").write_text("\n".join(lines))
+    with pytest.raises(CorpusError, match=r"chat\.txt: is an exported chat of 2 people") as error:
+        load_corpus(str(tmp_path))
+    assert "Ann" not in str(error.value)
+
+
+def test_ones_own_text_may_be_json_lines_of_one_person(tmp_path):
+    chat_lines(tmp_path / "own.jsonl", 2)
+    (tmp_path / "own.txt").write_text("see you\nok")
+    assert read_own_messages(tmp_path / "own.jsonl") == ["see you", "see you"]
+    assert read_own_messages(tmp_path / "own.txt") == ["see you", "ok"]
+    both = write_lines(tmp_path / "two.jsonl", *({"client_id": name, "text": "hi"} for name in "ab"))
+    with pytest.raises(CorpusError, match="holds the text of 2 people"):
+        read_own_messages(Path(both))
+
+
+def test_a_text_without_spaces_between_words_is_warned_of(tmp_path, caplog):
+    load_corpus(write_lines(tmp_path / "chat.jsonl", {"client_id": "ann", "text": "今天天气真好我们去公园吧"}))
+    assert "100 % of its words are of scripts without spaces" in caplog.text
+
+
+def test_a_path_that_is_not_utf_8_is_refused():
+    with pytest.raises(CorpusError, match="the path is not UTF-8"):
+        load_corpus("caf\udce9/chat.jsonl")

@@ -71,7 +71,7 @@ def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() 
 )
 def test_kept_runs_can_go_on_since_digests_stay(preset_name: str, overrides: dict[str, Any], digest: str) -> None:
     """What version 0.1.0 wrote into run.json: a new setting at its default must leave these as they are."""
-    assert config_digest(read_config(preset=preset_name, overrides=overrides)) == digest
+    assert config_digest(read_config(preset=preset_name, overrides=overrides, of_run=True)) == digest
 
 
 def test_the_description_names_and_explains_every_setting_and_reads_as_the_defaults(tmp_path: Path) -> None:
@@ -222,3 +222,11 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert "config.toml: can't write the configuration: File too large" in done.stderr
     assert (tmp_path / "config.toml").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_run_of_before_a_setting_is_read_as_it_was_trained(tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_text("[rounds]\ncount = 7\n")
+    assert read_config(tmp_path / "old.toml", of_run=True).data.tokeniser == 1
+    assert read_config(tmp_path / "old.toml").data.tokeniser == 2
+    write_config(read_config(), tmp_path / "new.toml")
+    assert read_config(tmp_path / "new.toml", of_run=True).data.tokeniser == 2
