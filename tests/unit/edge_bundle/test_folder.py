@@ -100,8 +100,8 @@ def test_the_manifest_is_read_back_with_its_types(bundle):
     assert to_json(manifest) == raw
     described = json.loads(raw)
     assert set(described) == {
-        "schema", "fedkeys_version", "tokeniser", "run", "model", "special_ids", "phase", "eligibility", "minimum_runtimes",
-        "signatures", "files",
+        "schema", "fedkeys_version", "tokeniser", "run", "model", "special_ids", "phase", "eligibility",
+        "minimum_runtimes", "signatures", "files",
     }  # fmt: skip
     assert [w["name"] for w in described["model"]["weights"]] == [
         "embedding", "kernel", "bias", "projection", "output_bias",
