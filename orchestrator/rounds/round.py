@@ -209,7 +209,9 @@ def _encoded(
             is_finite = math.isfinite(norm)
             # Who is missing from the sum would tell of somebody's text: zeros are sent instead.
             delta = update.delta if is_finite else zeros_like(update.delta)
-            vector = encoder.encode(delta, functions.weight_of(update) if is_finite else 0.0, rng)
+            # Under differential privacy all weigh alike: nothing noises the weights, and the cohort's size divides.
+            counts = is_finite or functions.privacy is not None
+            vector = encoder.encode(delta, functions.weight_of(update) if counts else 0.0, rng)
         if functions.privacy is not None:
             with stopwatch.stage("noise"):
                 vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)

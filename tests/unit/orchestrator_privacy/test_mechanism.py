@@ -442,6 +442,24 @@ def test_a_client_that_diverged_sends_zeros(tmp_path):
     np.testing.assert_allclose(state.weights[0], 0.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_weights_under_noise_tell_not_of_who_diverged(tmp_path, monkeypatch, mechanism):
+    totals = []
+    release = Mechanism.release
+    monkeypatch.setattr(
+        Mechanism, "release", lambda self, total, *rest: totals.append(total) or release(self, total, *rest)
+    )
+
+    def train(weights, learning_rate, seed, all_batches):
+        for number, result in enumerate(train_clients()(weights, learning_rate, seed, all_batches)):
+            yield {**result, "is_finite": number != 2}
+
+    for name, trained in (("all", train_clients()), ("one diverged", train)):
+        (tmp_path / name).mkdir()
+        run(settings(mechanism), tmp_path / name, 1, train=trained)
+    assert totals[0][-1] == totals[1][-1] > 0  # no mechanism noises this slot
+
+
 def test_turns_keep_their_separation():
     last = {}
     for round_num in range(1, 60):
