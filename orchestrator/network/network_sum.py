@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from models.corpus import ClientId
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
-from orchestrator.errors import BelowThreshold
+from orchestrator.errors import BelowThreshold, ImplausibleSum
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import messages
@@ -31,6 +32,7 @@ class NetworkSum:
       session: the round's conversations.
       plan: the bytes of the round's Plan.
       num_slots: the length of a vector.
+      check_sum: raises ImplausibleSum if the number of honest vectors can't give the sum; see Encoder.check_sum.
       suspects: what the server knows about who spoils its sums; this sum adds to it.
     """
 
@@ -41,11 +43,12 @@ class NetworkSum:
         session: Session,
         plan: bytes,
         num_slots: int,
+        check_sum: Callable[[Vector, int], None],
         suspects: Suspects,
     ):
         self.name: str = aggregation.aggregator
         self._aggregation, self._party, self._session = aggregation, party, session
-        self._plan, self._num_slots, self._suspects = plan, num_slots, suspects
+        self._plan, self._num_slots, self._check_sum, self._suspects = plan, num_slots, check_sum, suspects
         self._agreed = messages.agreed_digest(party.hub.setup, plan)
 
     def sum(
@@ -56,11 +59,18 @@ class NetworkSum:
     ) -> AggregateResult:
         """See Aggregator.sum. Takes no vector from `vectors` and reads no `drops`: clients send theirs, or vanish."""
         trained = self._session.train(self._plan)
-        return PROTOCOLS[self.name](self, trained, cohort)
+        result = PROTOCOLS[self.name](self, trained, cohort)
+        try:
+            self._check_sum(result.total, len(result.survivors))
+        except ImplausibleSum as error:  # a client's lie ends the round, not the run
+            self._look_for_spoiler(result.survivors, cohort.round_num)
+            raise BelowThreshold(f"round {cohort.round_num}: {error}") from None
+        self._suspects.summed(result.survivors)
+        return result
 
     def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
         policy, session = secagg_policy(self._aggregation), self._session
-        members = trained[: largest_cohort(len(trained), policy)]
+        members = self._suspects.most_doubtful(trained, largest_cohort(len(trained), policy))
         if len(members) < cohort.min_survivors:
             raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
         identities, places = [self._party.roster[m] for m in members], {m: i for i, m in enumerate(members)}
@@ -89,8 +99,12 @@ class NetworkSum:
             with session.metered("unmask"):
                 total, alive = server.total()
         except RecoveryFailed as error:  # a client's lie ends the round, not the run
-            self._strike(members[error.owner], cohort.round_num, "deals shares that recover nothing")
-            raise BelowThreshold(f"round {cohort.round_num}: {members[error.owner]}: {error}") from None
+            owner, accusers = members[error.owner], [members[index] for index in error.accusers]
+            if accusers and len(accusers) <= math.ceil(policy.corrupt_share * len(members)):
+                self._look_for_spoiler([owner, *accusers], cohort.round_num)
+            else:
+                self._strike(owner, cohort.round_num, "deals shares that recover nothing")
+            raise BelowThreshold(f"round {cohort.round_num}: {owner}: {error}") from None
         return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
 
     def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
@@ -115,7 +129,6 @@ class NetworkSum:
         except SpoiledSum as error:  # a client's lie ends the round, not the run
             self._look_for_spoiler(sorted(summed), cohort.round_num)
             raise BelowThreshold(str(error)) from None
-        self._suspects.summed(summed)
         bill = {
             "key": StageCost(bytes_up=len(terms)),
             "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),

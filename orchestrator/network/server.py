@@ -83,7 +83,13 @@ class _Rounds:
         plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
         aggregator = NetworkSum(
-            config.aggregation, party, session, encode(plan), self._encoder.num_slots, self._suspects
+            config.aggregation,
+            party,
+            session,
+            encode(plan),
+            self._encoder.num_slots,
+            self._encoder.check_sum,
+            self._suspects,
         )
         state, report = run_round(
             state,

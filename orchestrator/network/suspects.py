@@ -1,7 +1,7 @@
-"""Finds out who spoils encrypted sums, by rounds with fewer and fewer suspects; no single upload is ever opened.
+"""Finds out who spoils sums, by rounds with fewer and fewer suspects; no single upload is ever opened.
 
-A ciphertext that is no encryption of a vector looks like any other. It shows only when the sum is opened: the sum is
-lost, and nothing says whose ciphertext it was. After such a round its clients are split into two halves, and the next
+A ciphertext that is no encryption of a vector looks like any other, and so does a masked vector that no update encodes
+to. It shows only when the sum is opened: the sum is lost, and nothing says whose it was. After such a round its clients are split into two halves, and the next
 round takes one half with the clients that are known to be good (group testing by binary splitting). A half that sums
 well is good; a half that does not is split again; a single client that spoils its sum is struck off. Every round has
 fresh keys and at least its minimum of contributions, so what is opened is a sum like any other.
@@ -55,13 +55,24 @@ class Suspects:
             allowed += here
         return [client for client in present if client in allowed]
 
+    def most_doubtful(self, members: Sequence[ClientId], num: int) -> list[ClientId]:
+        """Returns `num` of the members, in their order, where not all can be summed: first those of no sum so far.
+
+        >>> suspects = Suspects()
+        >>> suspects.summed(["ann", "bob", "eve"])
+        >>> suspects.most_doubtful(["ann", "bob", "dan", "eve"], 3)
+        ['ann', 'bob', 'dan']
+        """
+        kept = sorted(members, key=lambda client: client in self._good)[:num]
+        return [client for client in members if client in kept]
+
     def summed(self, members: Collection[ClientId]) -> None:
         """Records that a sum of these clients was opened."""
         self._good.update(members)
         self._forget(members)
 
     def spoiled(self, members: Sequence[ClientId]) -> None:
-        """Records that a sum of these clients could not be opened."""
+        """Records that a sum of these clients could not be opened, or is none that honest clients can give."""
         doubtful = [client for client in members if client not in self._good]
         if not doubtful:  # one who was good before has begun to spoil
             self._good.clear()

@@ -21,6 +21,8 @@ client that deals false shares must cost a round and not the run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.errors import BelowThreshold, OrchestratorError
 
 
@@ -82,10 +84,12 @@ class RecoveryFailed(SecAggError, BelowThreshold):
     """A secret that the total needs cannot be recovered from the shares: the round is abandoned.
 
     Attributes:
-      owner: the number of the client that dealt the shares. It is to blame, since shares that holders changed are
-        refused before.
+      owner: the number of the client that dealt the shares.
+      accusers: the holders that answered without a good share. If there are none, or more than can be corrupt, the
+        owner lied: shares that holders changed are refused before, and one of the accusers is honest. Otherwise the
+        owner or all of them did.
     """
 
-    def __init__(self, owner: int, what: str):
+    def __init__(self, owner: int, what: str, accusers: Iterable[int] = ()):
         super().__init__(f"client {owner} {what}")
-        self.owner = owner
+        self.owner, self.accusers = owner, tuple(accusers)

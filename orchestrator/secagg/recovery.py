@@ -6,7 +6,7 @@ The server never recovers both, since together they would unmask that client's v
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -48,6 +48,22 @@ class Escrow:
     def num_shares(self) -> int:
         """Returns the number of good shares so far."""
         return len(self._seed_shares) + len(self._key_shares)
+
+    def require_shares(self, threshold: int, answered: Set[int]) -> None:
+        """Passes if there are enough good shares, or if they are few because holders vanished.
+
+        Args:
+          threshold: how many are needed.
+          answered: the clients that answered the unmask request.
+
+        Raises:
+          RecoveryFailed: enough holders answered, but not with the shares that the owner vouched for.
+        """
+        good, held = self.num_shares(), answered & self._tags.keys()
+        if good < threshold <= len(held):
+            accusers = sorted(held - self._seed_shares.keys() - self._key_shares.keys())
+            what = f"dealt {len(held)} clients {good} good shares, {threshold} needed"
+            raise RecoveryFailed(self._owner, what, accusers)
 
     def self_mask_seed(self, threshold: int) -> bytes:
         """Returns the seed of the owner's own mask.

@@ -177,10 +177,9 @@ class Server:
         """Closes r4 and returns the sum of the survivors' vectors, uint32 [num_slots], and the survivors' numbers.
 
         Raises:
-          BelowThreshold: a secret that is needed has too few good shares.
-          RecoveryFailed: a secret differs from what its owner committed to or advertised.
+          BelowThreshold: a secret that is needed has too few good shares; RecoveryFailed where a client's lie is why.
         """
-        self._close(Stage.UNMASK, Stage.CLOSED)
+        self._answered = self._close(Stage.UNMASK, Stage.CLOSED)
         add_masks(self._total, self._masks_left(), self._num_threads)
         return self._total, tuple(sorted(self._alive))
 
@@ -201,6 +200,7 @@ class Server:
 
     def _escrow(self, owner: int) -> Escrow:
         escrow = self._escrows[owner]
+        escrow.require_shares(self._parameters.threshold, self._answered)
         if escrow.num_shares() < self._parameters.threshold:
             self._abort(f"{escrow.num_shares()} good shares of client {owner}", self._parameters.threshold)
         return escrow

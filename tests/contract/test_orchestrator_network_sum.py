@@ -89,7 +89,10 @@ class OverLoopback:
             party = Party(hub, read_roster(self._keys), WAIT, lambda note: None, self._decryptor(stack, cohort))
             session = Session(party, [connections[member] for member in cohort.members], cohort.round_num)
             plan = encode(messages.Plan(cohort.round_num, 1.0, memoryview(b"")))
-            result = NetworkSum(self._settings, party, session, plan, NUM_SLOTS, Suspects()).sum(iter(()), cohort, {})
+            network_sum = NetworkSum(
+                self._settings, party, session, plan, NUM_SLOTS, lambda total, num_summed: None, Suspects()
+            )
+            result = network_sum.sum(iter(()), cohort, {})
         for thread in threads:
             thread.join(WAIT.stage_s)
             assert not thread.is_alive()

@@ -228,11 +228,12 @@ class Peer:
             if trouble == "junk upload":  # of the right form and signed: an encryption of nothing
                 answer = junk_upload(self._participant, answer)
                 self._trouble[stage] = trouble  # each time
-            if trouble == "false commitment":
-                found = messages.decode(answer, messages.TO_SERVER)
-                dealt = secagg_messages.decode(bytes(found.body), secagg_messages.SealedShares, len(answer))
-                body = encode(msgspec.structs.replace(dealt, commitment=bytes(32)))
-                answer = encode(messages.Answer(found.round_num, found.stage, memoryview(body)))
+            if trouble in FALSE_SHARES:
+                answer = false_shares(trouble, answer)
+                self._trouble[stage] = trouble  # each time
+            if trouble in FALSE_WORDS:
+                answer = false_words(trouble, answer)
+                self._trouble[stage] = trouble
             if trouble == "garbage":
                 answer = b"\xc1 no message"
             if trouble == "wrong body":
@@ -240,6 +241,41 @@ class Peer:
                 answer = encode(messages.Answer(found.round_num, found.stage, memoryview(b"no message")))
             if answer is not None:
                 link.send(answer)
+
+
+FALSE_SHARES = ("false commitment", "seals for nobody", "false tags", "seals for few")
+FALSE_WORDS = ("random words", "weights that cancel", "nearly no weights")
+
+
+def false_shares(lie, answer):
+    """Shares that recover nothing, dealt by a client that is enrolled and signs what it says."""
+    found = messages.decode(answer, messages.TO_SERVER)
+    dealt = secagg_messages.decode(bytes(found.body), secagg_messages.SealedShares, len(answer))
+    shares = dealt.shares
+    changes = {
+        "false commitment": {"commitment": bytes(32)},
+        "seals for nobody": {"shares": [msgspec.structs.replace(s, sealed=bytes(len(s.sealed))) for s in shares]},
+        "false tags": {"shares": [msgspec.structs.replace(s, tags=bytes(len(s.tags))) for s in shares]},
+        "seals for few": {
+            "shares": [*shares[:2], *(msgspec.structs.replace(s, sealed=bytes(len(s.sealed))) for s in shares[2:])]
+        },
+    }
+    body = encode(msgspec.structs.replace(dealt, **changes[lie]))
+    return encode(messages.Answer(found.round_num, found.stage, memoryview(body)))
+
+
+def false_words(lie, answer):
+    """A masked vector of the right length that no update encodes to; each client's true weight is taken to be 1."""
+    found = messages.decode(answer, messages.TO_SERVER)
+    upload = secagg_messages.decode(bytes(found.body), secagg_messages.MaskedVector, len(answer))
+    words = np.frombuffer(upload.words, "<u4").copy()
+    if lie == "random words":
+        words[:] = np.random.default_rng(0).integers(0, 2**32, words.size, np.uint32)
+    else:
+        one = 1 << 28  # the weight of one client of six, in steps: 29 bits, max_weight 1
+        words[-1] += np.uint32(2**32 - len(NAMES) * one + (lie == "nearly no weights"))
+    body = encode(msgspec.structs.replace(upload, words=memoryview(words.tobytes())))
+    return encode(messages.Answer(found.round_num, found.stage, memoryview(body)))
 
 
 def junk_upload(liar, answer):

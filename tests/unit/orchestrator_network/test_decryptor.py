@@ -81,7 +81,10 @@ def test_a_server_that_gives_one_client_another_model_gets_no_sum_with_it(keys, 
         assert list(report.survivors) == [name for name in NAMES if name != NAMES[3]]
         assert any(f"upload of {NAMES[3]!r} did not sign this" in note for note in served.notes)
     else:  # nobody can open its shares, so nobody can take its masks off
-        assert (report.outcome, report.reason) == ("abandoned", "round 1: 0 good shares of client 3, 4 needed")
+        assert (report.outcome, report.reason) == (
+            "abandoned",
+            "round 1: client3: client 3 dealt 5 clients 0 good shares, 4 needed",
+        )
 
 
 def test_the_decryptor_has_its_own_minimum(keys, tmp_path):

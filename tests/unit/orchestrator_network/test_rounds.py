@@ -127,17 +127,40 @@ def test_who_is_late_or_lies_drops_out_of_the_round_and_not_of_the_run(keys, tmp
     assert any(NAMES[0] in note for note in served.notes)
 
 
-def test_who_deals_shares_that_recover_nothing_costs_one_round(keys, tmp_path):
+@pytest.mark.parametrize(
+    ("lie", "what"),
+    [
+        ("false commitment", "dealt shares of another secret than it committed to"),
+        ("seals for nobody", "dealt 5 clients 0 good shares, 4 needed"),
+        ("seals for few", "dealt 5 clients 2 good shares, 4 needed"),
+        ("false tags", "dealt 5 clients 0 good shares, 4 needed"),
+    ],
+)
+def test_who_deals_shares_that_recover_nothing_costs_one_round(keys, tmp_path, lie, what):
     with serving(keys, tmp_path, config_of(num_rounds=3)) as served:
-        peers = [
-            Peer(keys, served, name, {"shares": "false commitment"} if name == NAMES[2] else None) for name in NAMES
-        ]
+        peers = [Peer(keys, served, name, {"shares": lie} if name == NAMES[2] else None) for name in NAMES]
     assert [peer.join().error for peer in peers] == [None] * len(NAMES)
     first, *others = served.rounds
     assert first.outcome == "abandoned"
-    assert first.reason == "round 1: client2: client 2 dealt shares of another secret than it committed to"
+    assert first.reason == f"round 1: client2: client 2 {what}"
     assert [list(report.survivors) for report in others] == [[name for name in NAMES if name != NAMES[2]]] * 2
     assert "round 1: client2 deals shares that recover nothing: struck off from here on" in served.notes
+
+
+@pytest.mark.parametrize("lie", ["random words", "weights that cancel", "nearly no weights"])
+def test_who_sends_a_vector_that_no_update_encodes_to_is_found_and_struck_off(keys, tmp_path, lie):
+    """Nothing says whose vector spoiled a sum: 6 clients, then 3 of whom he is one, then he with those that are good."""
+    config = config_of(num_rounds=8, **{"client.weighting": "equal"})
+    liar = NAMES[4]
+    with serving(keys, tmp_path, config) as served:
+        peers = [Peer(keys, served, name, {"upload": lie} if name == liar else None) for name in NAMES]
+    assert [peer.join().error for peer in peers] == [None] * len(NAMES)
+    first, *_, last = served.rounds
+    assert first.outcome == "abandoned"
+    assert "honest ones" in first.reason
+    assert all(liar not in report.survivors for report in served.rounds)
+    assert list(last.survivors) == [name for name in NAMES if name != liar]
+    assert [note for note in served.notes if "struck off" in note][0].partition(": ")[2].startswith(liar)
 
 
 def test_a_client_that_comes_back_replaces_its_lost_connection(keys, tmp_path):

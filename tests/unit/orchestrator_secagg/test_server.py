@@ -155,7 +155,20 @@ def test_seals_that_open_for_nobody_stop_the_round_and_name_the_dealer():
     session = Session()
     session.run("advertise")
     session.run("share", forge=only(1, lambda reply: _bad_seals(reply, holders={0, 2, 3, 4})))
-    with pytest.raises(BelowThreshold, match="0 good shares of client 1, 3 needed"):
+    with pytest.raises(RecoveryFailed, match="client 1 dealt 4 clients 0 good shares, 3 needed") as caught:
+        session.finish(after="share")
+    assert (caught.value.owner, caught.value.accusers) == (1, (0, 2, 3, 4))
+
+
+def test_true_shares_with_false_tags_stop_the_round_and_name_the_dealer():
+    def false_tags(reply):
+        shares = [msgspec.structs.replace(s, tags=bytes(32)) for s in opened(reply, messages.SealedShares).shares]
+        return changed(reply, messages.SealedShares, shares=shares)
+
+    session = Session()
+    session.run("advertise")
+    session.run("share", forge=only(1, false_tags))
+    with pytest.raises(RecoveryFailed, match="client 1 dealt 4 clients 0 good shares, 3 needed"):
         session.finish(after="share")
 
 
@@ -241,7 +254,7 @@ def test_a_wrong_share_too_many_stops_the_round():
     for stage in STAGES[:4]:
         session.run(stage)
     session.run("unmask", forge=lambda index, reply: _wrong_share(reply) if index else reply)
-    with pytest.raises(BelowThreshold, match="good shares of client 0, 3 needed"):
+    with pytest.raises(BelowThreshold, match="client 0 dealt 4 clients 0 good shares, 3 needed"):
         session.server.total()
 
 
