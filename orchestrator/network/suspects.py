@@ -1,10 +1,11 @@
 """Finds out who spoils sums, by rounds with fewer and fewer suspects; no single upload is ever opened.
 
 A ciphertext that is no encryption of a vector looks like any other, and so does a masked vector that no update encodes
-to. It shows only when the sum is opened: the sum is lost, and nothing says whose it was. After such a round its clients are split into two halves, and the next
-round takes one half with the clients that are known to be good (group testing by binary splitting). A half that sums
-well is good; a half that does not is split again; a single client that spoils its sum is struck off. Every round has
-fresh keys and at least its minimum of contributions, so what is opened is a sum like any other.
+to. It shows only when the sum is opened: the sum is lost, and nothing says whose it was. After such a round its clients
+are split into two halves, and the next round takes one half with the clients that are known to be good (group testing
+by binary splitting). A half that sums well is good; a half that does not is split again; a single client that spoils
+its sum is struck off. Every round has fresh keys and at least its minimum of contributions, so what is opened is a sum
+like any other.
 """
 
 from __future__ import annotations

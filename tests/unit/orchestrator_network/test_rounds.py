@@ -149,7 +149,7 @@ def test_who_deals_shares_that_recover_nothing_costs_one_round(keys, tmp_path, l
 
 @pytest.mark.parametrize("lie", ["random words", "weights that cancel", "nearly no weights"])
 def test_who_sends_a_vector_that_no_update_encodes_to_is_found_and_struck_off(keys, tmp_path, lie):
-    """Nothing says whose vector spoiled a sum: 6 clients, then 3 of whom he is one, then he with those that are good."""
+    """Nothing says whose vector spoiled a sum: 6 clients, then 3 of whom it is one, then it with good ones."""
     config = config_of(num_rounds=8, **{"client.weighting": "equal"})
     liar = NAMES[4]
     with serving(keys, tmp_path, config) as served:
