@@ -36,6 +36,15 @@ def encode(message: Wire) -> bytes:
     return _encoder.encode(message)
 
 
+def as_one_line(text: str) -> str:
+    r"""Returns a text that somebody else wrote as one line that is safe to log: what can't be printed is written out.
+
+    >>> print(as_one_line("no\nround 3: ann struck off\x1b[2J\u202e"))
+    no\nround 3: ann struck off\x1b[2J\u202e
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def decode(octets: bytes, message_type: type[M], max_bytes: int, error: type[Exception]) -> M:
     """Returns the message of the expected type that the bytes hold.
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.network import messages
 from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone, UnknownClient, WireError
+from orchestrator.wire import as_one_line
 
 
 class Link:
@@ -96,7 +97,7 @@ def check_server(server: str, ca: bytes, wait_s: float) -> None:
 def explained(server: str, error: grpc.RpcError) -> NetworkError:
     """Returns the error that says what a failed call means."""
     code, details = error.code(), (error.details() or "").splitlines()[:1]
-    reason = details[0] if details else code.name
+    reason = as_one_line(details[0]) if details else code.name
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return UnknownClient(f"the server at {server} does not let this client in: {reason}")
     if code is grpc.StatusCode.UNIMPLEMENTED:

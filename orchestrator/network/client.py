@@ -34,7 +34,7 @@ from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
 from orchestrator.secagg.graph import Policy
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.wire import encode
+from orchestrator.wire import as_one_line, encode
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
@@ -107,7 +107,7 @@ class Participant:
         """
         found = messages.decode(message, messages.TO_CLIENT)
         if isinstance(found, messages.Goodbye):
-            self.goodbye = found.reason
+            self.goodbye = as_one_line(found.reason)
             return None
         if isinstance(found, messages.Setup):
             self._set_up(found, message)

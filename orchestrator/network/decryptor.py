@@ -26,7 +26,7 @@ from orchestrator.network.certificates import read_decryptor, read_key_file, rea
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.hub import add_handlers, build_server, listen
-from orchestrator.wire import encode
+from orchestrator.wire import as_one_line, encode
 
 _WAIT_S, _CALL_S = 10.0, 600.0
 
@@ -45,7 +45,7 @@ class DecryptorService:
         identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
         self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
         self._key, self._chain = read_key_file(keys / "decryptor.key"), read_key_file(keys / "decryptor.pem")
-        self._note, self._lock = note, threading.Lock()
+        self._note, self._lock = (lambda line: note(as_one_line(line))), threading.Lock()
         self._server = build_server(4, messages.MAX_BYTES)
         handlers = {
             messages.OPEN: grpc.unary_unary_rpc_method_handler(self._open),
@@ -127,10 +127,9 @@ class RemoteDecryptor:
         try:
             return self._channel.unary_unary(method)(encode(message), timeout=_CALL_S)
         except grpc.RpcError as error:
+            details = as_one_line(error.details() or "")
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                raise BelowThreshold(
-                    f"the decryptor opens nothing: {error.details()}"
-                ) from None  # ends this round only
+                raise BelowThreshold(f"the decryptor opens nothing: {details}") from None  # ends this round only
             if error.code() is grpc.StatusCode.DATA_LOSS:
-                raise SpoiledSum(str(error.details())) from None
+                raise SpoiledSum(details) from None
             raise explained(self._address, error) from None

@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import Callable, Optional, Union
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.corpus import ClientId
 from orchestrator.network import messages
@@ -94,6 +95,7 @@ class Hub:
     def __init__(self, roster: Mapping[ClientId, bytes], setup: bytes, max_bytes: int):
         self.setup = setup
         self._roster = roster
+        self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
         self._connections: dict[ClientId, Connection] = {}
         self._changed = threading.Condition()
@@ -185,10 +187,10 @@ class Hub:
         nonce, signature = headers.get(messages.NONCE_HEADER, b""), headers.get(messages.SIGNATURE_HEADER, b"")
         with self._changed:
             is_fresh = self._nonces.pop(nonce, 0.0) >= time.monotonic()
-        if client_id not in self._roster:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled")
-        if not is_signed(signature, self._roster[client_id], messages.proof_bytes(nonce, client_id)):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is enrolled with another key")
+        # A stranger must not learn who is enrolled: a name that nobody has is checked against a key that nobody has.
+        public_key = self._roster.get(client_id, self._nobody)
+        if not is_signed(signature, public_key, messages.proof_bytes(nonce, client_id)):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled with this key")
         if not is_fresh:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} answered an old challenge")
         return client_id

@@ -21,6 +21,7 @@ from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
 from orchestrator.settings.sections import AggregationConfig
+from orchestrator.wire import as_one_line
 
 
 class NetworkSum:
@@ -116,7 +117,7 @@ class NetworkSum:
         def take(member: ClientId, body: bytes) -> None:
             upload = aggregator.check(body)
             if upload.contribution.client_id != member:
-                raise ClientRefused(f"it sent an upload of {upload.contribution.client_id}")
+                raise ClientRefused(f"it sent an upload of {as_one_line(upload.contribution.client_id)}")
             aggregator.add(upload)
             summed.add(member)
 

@@ -16,7 +16,7 @@ from orchestrator.homomorphic.errors import HomomorphicError
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection, Hub
 from orchestrator.secagg.errors import ClientRefused, SecAggError
-from orchestrator.wire import encode
+from orchestrator.wire import as_one_line, encode
 
 Note = Callable[[str], None]
 
@@ -116,7 +116,7 @@ class Session:
         for member, reply in self._party.hub.collect(asked, ticket, timeout_s):
             try:
                 if isinstance(reply, messages.Decline):
-                    raise ClientRefused(f"it declines: {reply.reason}")
+                    raise ClientRefused(f"it declines: {as_one_line(reply.reason)}")
                 if take is not None:
                     take(member, bytes(reply.body))
             except (SecAggError, HomomorphicError) as error:

@@ -45,10 +45,10 @@ def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, t
             run_client(served.address, other, NAMES[0], text, policy, 0.0)
         assert_one_line(caught.value)
         (other / "ca.pem").write_bytes((keys / "ca.pem").read_bytes())
-        with pytest.raises(UnknownClient, match="client 'stranger' is not enrolled") as caught:
+        with pytest.raises(UnknownClient, match="client 'stranger' is not enrolled with this key") as caught:
             run_client(served.address, other, "stranger", text, policy, 0.0)
         assert_one_line(caught.value)
-        with pytest.raises(UnknownClient, match="client 'client0' is enrolled with another key") as caught:
+        with pytest.raises(UnknownClient, match="client 'client0' is not enrolled with this key") as caught:
             run_client(served.address, other, NAMES[0], text, policy, 0.0)
         assert_one_line(caught.value)
         peers = [Peer(keys, served, name) for name in NAMES]

@@ -100,7 +100,7 @@ def test_the_text_of_one_client(tmp_path):
     with pytest.raises(CorpusError, match="has no words"):
         read_own_sentences(str(tmp_path / "empty.txt"), "anyone")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(CorpusError, match="can't be read as UTF-8"):
+    with pytest.raises(CorpusError, match="not UTF-8"):
         read_own_sentences(str(tmp_path / "latin.txt"), "anyone")
 
 

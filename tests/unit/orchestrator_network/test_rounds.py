@@ -16,12 +16,15 @@ from loopback import (
     config_of,
     first_state,
     in_one_process,
+    participant,
     serving,
     text_trainer,
     wait_until,
 )
 
 from orchestrator.aggregator import Cohort, DropStage
+from orchestrator.network import messages
+from orchestrator.network.client import Participant
 from orchestrator.network.session import Deadlines
 from orchestrator.rounds.build import (
     build_aggregator,
@@ -31,6 +34,7 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.round import weights_digest
 from orchestrator.secagg.errors import WeakParameters
 from orchestrator.secagg.graph import Policy
+from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -222,3 +226,23 @@ def test_a_client_refuses_a_server_with_laxer_rules(keys, tmp_path):
     assert strict.error.exit_code == 3
     assert all(peer.join().goodbye for peer in peers)
     assert list(served.rounds[0].survivors) == list(NAMES[1:])
+
+
+def test_what_a_client_says_stands_in_the_log_as_one_line(keys, tmp_path):
+    class Rude(Participant):
+        def answer(self, message):
+            found = messages.decode(message, messages.TO_CLIENT)
+            if isinstance(found, messages.Plan):
+                return encode(messages.Decline(found.round_num, "train", "no\n\x1b[2Jround 1: ann struck off\u202e"))
+            return super().answer(message)
+
+    with serving(keys, tmp_path, config_of()) as served:
+        peers = [Peer(keys, served, name, kind=Rude if name == NAMES[0] else Participant) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+    assert "round 1, train: without client0: it declines: no\\n\\x1b[2Jround 1: ann struck off\\u202e" in served.notes
+
+
+def test_what_a_server_says_at_the_end_is_one_line(keys):
+    client = participant(keys, NAMES[0])
+    client.answer(encode(messages.Goodbye("done\n\x1b]0;owned\x07")))
+    assert client.goodbye == "done\\n\\x1b]0;owned\\x07"
