@@ -32,12 +32,24 @@ from orchestrator.network.errors import KeysError
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
+SERVER, DECRYPTOR = "server", "decryptor"  # the roles of whoever listens, each with a certificate of its own
 PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
 
 
 class _Roster(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     clients: dict[str, str]
+
+
+def role_name(role: str) -> str:
+    """Returns the DNS name, which nobody can own (RFC 6761), by which a certificate carries its role.
+
+    A caller asks TLS for this name, so that the decryptor's certificate can't pass as the server's.
+
+    >>> role_name(SERVER)
+    'server.fedkeys.invalid'
+    """
+    return f"{role}.fedkeys.invalid"
 
 
 def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> None:
@@ -168,8 +180,10 @@ def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
     )
     _write_private(folder / "ca.key", ca_key)
     (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    names = x509.SubjectAlternativeName([_alternative_name(host) for host in dict.fromkeys(hosts)])
-    for role in ("server", "decryptor"):
+    for role in (SERVER, DECRYPTOR):
+        names = x509.SubjectAlternativeName(
+            [_alternative_name(host) for host in dict.fromkeys((*hosts, role_name(role)))]
+        )
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedkeys {role}")])
         certificate = (

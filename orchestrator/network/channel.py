@@ -6,13 +6,14 @@ import queue
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.network import messages
+from orchestrator.network.certificates import SERVER, role_name
 from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone, UnknownClient, WireError
 from orchestrator.wire import as_one_line
 
@@ -58,18 +59,22 @@ class Link:
         self._answers.put(answer)
 
 
-def open_channel(server: str, ca: bytes) -> grpc.Channel:
-    """Returns a channel to a server that has a certificate of this CA for its name."""
-    options = [("grpc.max_receive_message_length", messages.MAX_BYTES), ("grpc.max_send_message_length", -1)]
+def open_channel(server: str, ca: bytes, role: str = SERVER) -> grpc.Channel:
+    """Returns a channel to whoever has a certificate of this CA for the role; check_server checks the host's name."""
+    options = [
+        ("grpc.max_receive_message_length", messages.MAX_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.ssl_target_name_override", role_name(role)),
+    ]
     return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca), options)
 
 
-def check_server(server: str, ca: bytes, wait_s: float) -> None:
+def check_server(server: str, ca: bytes, wait_s: float, role: str = SERVER) -> None:
     """Makes one TLS handshake, since gRPC reports every failed one by the same error.
 
     Raises:
       ServerGone: nobody listens there within wait_s.
-      BadCertificate: the certificate is not of this CA, not for this name, or expired.
+      BadCertificate: the certificate is not of this CA, not for this name or role, or expired.
       NetworkError: `server` is not HOST:PORT.
     """
     host, _, port = server.rpartition(":")
@@ -81,8 +86,11 @@ def check_server(server: str, ca: bytes, wait_s: float) -> None:
     while True:
         try:
             name = host.strip("[]")
-            with socket.create_connection((name, int(port)), 10) as raw, context.wrap_socket(raw, server_hostname=name):
-                return
+            with (
+                socket.create_connection((name, int(port)), 10) as raw,
+                context.wrap_socket(raw, server_hostname=name) as connection,
+            ):
+                return _check_role(server, connection.getpeercert(), role)
         except ssl.SSLCertVerificationError as error:
             raise BadCertificate(
                 f"{server} shows a certificate that does not hold: {error.verify_message}; take the ca.pem of its keys"
@@ -92,6 +100,14 @@ def check_server(server: str, ca: bytes, wait_s: float) -> None:
                 reason = error.strerror or str(error)
                 raise ServerGone(f"nobody answers at {server} ({reason}): start `fedkeys serve` there") from None
         time.sleep(0.2)
+
+
+def _check_role(server: str, certificate: Optional[Mapping[str, object]], role: str) -> None:
+    if ("DNS", role_name(role)) not in (certificate or {}).get("subjectAltName", ()):  # type: ignore[operator]
+        raise BadCertificate(
+            f"{server} shows a certificate that is not the {role}'s: call the {role}, or make new keys with "
+            "`fedkeys keygen` if they were made before certificates carried a role"
+        )
 
 
 def explained(server: str, error: grpc.RpcError) -> NetworkError:

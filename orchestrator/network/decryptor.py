@@ -22,7 +22,7 @@ from orchestrator.homomorphic.decryptor import SumDecryptor
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_decryptor, read_key_file, read_roster, read_signing_key
+from orchestrator.network.certificates import DECRYPTOR, read_decryptor, read_key_file, read_roster, read_signing_key
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.hub import add_handlers, build_server, listen
@@ -104,8 +104,8 @@ class RemoteDecryptor:
         if identity is None:
             raise KeysError(f"{keys} holds no decryptor_identity.pub: copy it from where `fedkeys keygen` wrote it")
         self.identity = identity
-        check_server(address, ca, _WAIT_S)
-        self._address, self._channel = address, open_channel(address, ca)
+        check_server(address, ca, _WAIT_S, DECRYPTOR)
+        self._address, self._channel = address, open_channel(address, ca, DECRYPTOR)
 
     def open_round(self, round_num: int, num_slots: int) -> bytes:
         """See orchestrator.network.session.Decryptor."""

@@ -88,7 +88,7 @@ def test_a_host_of_its_own_is_in_the_certificates(tmp_path):
     for role in ("server", "decryptor"):
         certificate = x509.load_pem_x509_certificate((tmp_path / f"{role}.pem").read_bytes())
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert names.get_values_for_type(x509.DNSName) == ["localhost", "keyboard.example"]
+        assert names.get_values_for_type(x509.DNSName) == ["localhost", "keyboard.example", f"{role}.fedkeys.invalid"]
         assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1", "192.0.2.7"]
 
 

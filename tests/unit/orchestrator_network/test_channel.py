@@ -7,8 +7,9 @@ from loopback import NAMES, WORDS, Peer, Served, assert_one_line, config_of, ser
 
 from orchestrator.network import messages
 from orchestrator.network.certificates import make_keys, read_identity, read_roster
-from orchestrator.network.channel import check_server, open_channel
+from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import run_client
+from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.errors import (
     BadCertificate,
     NetworkError,
@@ -89,3 +90,30 @@ def test_a_server_that_dies_leaves_one_line(keys, tmp_path):
     hub._server.stop(None).wait()  # as a kill: no goodbye
     assert isinstance(peer.join().error, ServerGone)
     assert_one_line(peer.error)
+
+
+def test_the_decryptor_s_certificate_does_not_pass_as_the_server_s(keys, tmp_path):
+    """Who holds the decryptor's files could announce a run of its own and open single uploads."""
+    hub, ca = Hub(read_roster(keys), b"", 1000), (keys / "ca.pem").read_bytes()
+    key, chain = ((keys / f"decryptor.{kind}").read_bytes() for kind in ("key", "pem"))
+    address = f"localhost:{hub.listen('localhost:0', key, chain)}"
+    try:
+        with pytest.raises(
+            BadCertificate, match="^localhost:[0-9]+ shows a certificate that is not the server's"
+        ) as caught:
+            check_server(address, ca, 0.0)
+        assert_one_line(caught.value)
+        identity = read_identity(keys, NAMES[0])
+        with open_channel(address, ca) as channel, pytest.raises(NetworkError):  # nor behind a first honest handshake
+            Link(channel, address, NAMES[0], identity)
+        check_server(address, ca, 0.0, "decryptor")
+    finally:
+        hub.stop("the test is over")
+
+
+def test_the_server_s_certificate_does_not_pass_as_the_decryptor_s(keys, tmp_path):
+    with serving(keys, tmp_path, config_of()) as served:
+        with pytest.raises(BadCertificate, match="that is not the decryptor's"):
+            RemoteDecryptor(served.address, keys)
+        peers = [Peer(keys, served, name) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
