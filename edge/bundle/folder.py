@@ -147,12 +147,13 @@ def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
     return content
 
 
-def read_vocabulary(bundle: Path) -> Vocabulary:
-    """The bundle's vocabulary.
+def read_vocabulary(bundle: Path, manifest: Manifest) -> Vocabulary:
+    """The bundle's vocabulary, its digest checked.
 
     Raises:
-      BundleError: it can't be read.
+      BundleError: it can't be read, or is not what the manifest says.
     """
+    read_file(bundle, manifest, VOCABULARY_FILE)
     try:
         return Vocabulary.read(Path(bundle) / VOCABULARY_FILE)
     except VocabularyError as error:

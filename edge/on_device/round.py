@@ -111,7 +111,7 @@ def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[in
         messages = read_own_messages(Path(data))
     except CorpusError as error:
         raise DeviceDataError(f"{data} is neither token batches nor text of one person: {error}") from None
-    vocabulary, tokeniser = read_vocabulary(bundle), TOKENISERS[manifest.tokeniser]
+    vocabulary, tokeniser = read_vocabulary(bundle, manifest), TOKENISERS[manifest.tokeniser]
     sentences = [vocabulary.encode(" ".join(words)) for typed in messages for words in tokeniser.sentences(typed)]
     if not sentences:
         raise DeviceDataError(f"{data} holds no words: give it a message a line")

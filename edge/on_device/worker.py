@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Union
 import msgspec
 import numpy as np
 
+from edge.bundle.folder import read_file
 from edge.bundle.manifest import Manifest, read_manifest
 from edge.clients.litert import TrainableModel, build_interpreter
 from edge.export.tflite import TRAIN_FILE
@@ -78,8 +79,9 @@ class _Litert:
     """The exported files in LiteRT."""
 
     def __init__(self, bundle: Path, manifest: Manifest, threads: int):
-        self._bundle, self._model, self._threads = bundle, manifest.model, threads
-        self._trainable = TrainableModel((bundle / TRAIN_FILE).read_bytes(), num_threads=threads)
+        self._bundle, self._manifest, self._threads = bundle, manifest, threads
+        self._model = manifest.model
+        self._trainable = TrainableModel(read_file(bundle, manifest, TRAIN_FILE), num_threads=threads)
         self._start = self._trainable.get_weights()
 
     def answer(self, request: Request) -> Answer:
@@ -106,7 +108,7 @@ class _Litert:
         return self._trainable.train_step(*data, LEARNING_RATE)[0]
 
     def _open(self, file: str) -> Callable[[], object]:
-        infer = build_interpreter((self._bundle / file).read_bytes(), "litert", self._threads)
+        infer = build_interpreter(read_file(self._bundle, self._manifest, file), "litert", self._threads)
         runner = infer.get_signature_runner("infer")
         token = np.array([NUM_SPECIAL], np.int32)
         hidden = np.zeros((1, self._model.embedding_size), np.float32)
@@ -132,7 +134,7 @@ class _Tensorflow:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         self._model, clip_norm = manifest.model, manifest.plan.clip_norm
-        self._start = TrainableModel((bundle / TRAIN_FILE).read_bytes()).get_weights()
+        self._start = TrainableModel(read_file(bundle, manifest, TRAIN_FILE)).get_weights()
         self._weights = [tf.Variable(w) for w in self._start]
         rate = tf.constant(LEARNING_RATE)
 

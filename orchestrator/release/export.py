@@ -41,6 +41,7 @@ from orchestrator.release.provenance import bundle_files
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
+from orchestrator.run.loop import require_completed
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 
@@ -100,6 +101,7 @@ def export_run(
     check_target(out, options.force)
     if options.key is not None:
         check_key(options.key)
+    require_completed(run.rounds)
     state = run.newest if options.round_num is None else run.state_after(options.round_num)
     require_exportable(run.config)
     data = run.text.data if options.parity else None

@@ -28,6 +28,7 @@ from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
 
 _MODULUS_BITS = 32
+_MOST_ROUNDING = 0.01  # of the encoder, as an L2 norm of the mean update
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
@@ -123,8 +124,9 @@ def require_summable(config: RunConfig) -> None:
     """Checks, before anything runs, that the aggregator can protect and sum cohorts of the configured size.
 
     Raises:
-      ConfigError: it can't, or nobody knows it.
+      ConfigError: it can't, or nobody knows it, or the encoder's grid is too coarse for updates.
     """
+    _require_fine_grid(config)
     aggregation = config.aggregation
     kind = _sum_kind(aggregation)
     try:
@@ -134,6 +136,29 @@ def require_summable(config: RunConfig) -> None:
             f"rounds.cohort_size = {config.rounds.cohort_size} with aggregation.aggregator = "
             f"{aggregation.aggregator!r}: {error}"
         ) from None
+
+
+def _require_fine_grid(config: RunConfig) -> None:
+    """The grid spans the clip norm, so a clip norm that never clips rounds every update to nothing but noise."""
+    model, cohort_size, clip_norm = config.model, config.rounds.cohort_size, first_clip_norm(config)
+    num_weights = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights
+    bits = _MODULUS_BITS - (cohort_size - 1).bit_length()
+    # Rounding has a standard deviation of up to half a step in each weight; a mean averages it over the cohort.
+    rounding = clip_norm / 2.0 ** (bits - 1) / 2.0 * math.sqrt(num_weights / cohort_size)
+    if rounding > _MOST_ROUNDING:
+        name = "privacy.clip_norm" if config.privacy.traits.adds_noise else "aggregation.clip_norm"
+        raise ConfigError(
+            f"{name} = {clip_norm:g}: the encoder's grid would be so coarse that rounding moves a mean update by "
+            f"{rounding:.2g} (L2 norm), where updates are about 1 long: lower it to "
+            f"{_most_clip(clip_norm, rounding):g} or less"
+        )
+
+
+def _most_clip(clip_norm: float, rounding: float) -> float:
+    """The largest clip norm that passes, rounded down to one digit."""
+    most = clip_norm * _MOST_ROUNDING / rounding
+    unit = 10.0 ** math.floor(math.log10(most))
+    return math.floor(most / unit) * unit
 
 
 def _sum_kind(aggregation: AggregationConfig) -> SumKind:

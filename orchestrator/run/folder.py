@@ -125,10 +125,14 @@ class RunFolder:
 
         Args:
           workers: in place of its runtime.workers; None keeps these.
+
+        Raises:
+          RunFolderError: config.toml is not the one that the run was begun with.
         """
-        return self.with_own_vocabulary(
-            read_config(self.config_path, overrides={"runtime.workers": workers}, of_run=True)
-        )
+        config = read_config(self.config_path, overrides={"runtime.workers": workers}, of_run=True)
+        if digest_of_what_matters(config) != self.identity().config_sha256:
+            raise RunFolderError(f"{self.config_path} was changed since the run began: restore it or train anew")
+        return self.with_own_vocabulary(config)
 
     def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
         """The configuration with the run's copy of its word list, unless that follows from the text."""
@@ -161,8 +165,17 @@ class RunFolder:
             raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
 
     def vocabulary(self) -> Vocabulary:
-        """The run's vocabulary."""
-        return Vocabulary.read(self.path / "vocabulary.txt")
+        """The run's vocabulary.
+
+        Raises:
+          RunFolderError: vocabulary.txt is not the one that the run was begun with.
+          VocabularyError: it can't be read.
+        """
+        path = self.path / "vocabulary.txt"
+        vocabulary = Vocabulary.read(path)
+        if vocabulary.digest != self.identity().vocabulary_sha256:
+            raise RunFolderError(f"{path} was changed since the run began: restore it or train anew")
+        return vocabulary
 
     def append_round(
         self, report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET

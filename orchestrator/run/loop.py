@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from orchestrator.errors import BelowThreshold
+from orchestrator.errors import BelowThreshold, Diverged
 from orchestrator.rounds.types import RoundReport, ServerState
+from orchestrator.run.lines import Round
 from orchestrator.settings.sections import RoundsConfig
 
 MAX_ABANDONED = 10  # rounds in a row, after which a run is hopeless
@@ -33,6 +34,20 @@ def run_rounds(state: ServerState, num_rounds: int, run_one: RunOne) -> ServerSt
         if num_abandoned == MAX_ABANDONED:
             raise BelowThreshold(f"{num_abandoned} rounds in a row were abandoned, the last because: {report.reason}")
     return state
+
+
+def require_completed(rounds: Sequence[Round]) -> None:
+    """Checks that a run's rounds taught it something.
+
+    Raises:
+      Diverged: all rounds were abandoned, and the last one because the training diverged.
+      BelowThreshold: all rounds were abandoned.
+    """
+    if not rounds or any(line.outcome == "completed" for line in rounds):
+        return
+    reason = rounds[-1].reason
+    kind = Diverged if "diverged" in reason else BelowThreshold
+    raise kind(f"no round of {len(rounds)} was completed, so there is no trained model; the last because: {reason}")
 
 
 def keeps_checkpoint(rounds: RoundsConfig, round_num: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from models.errors import CorpusError
 from models.tokeniser import TOKENISERS, Tokeniser
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
@@ -61,16 +62,25 @@ class Run:
         """The text that the run was trained on.
 
         Raises:
-          RunFolderError: it is not there any more.
-          CorpusError: it can't be read.
+          RunFolderError: it is not there any more, or it has changed.
         """
-        text = load_client_data(self.config)
+        self.folder.vocabulary()  # a changed word list is named as such
+        try:
+            text = load_client_data(self.config)
+        except CorpusError as error:
+            raise RunFolderError(f"{error}; {self._other_place}") from None
         digests = (text.corpus.digest, text.data.vocabulary.digest)
         if digests != (self.identity.corpus_sha256, self.identity.vocabulary_sha256):
             raise RunFolderError(
-                f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it"
+                f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it; "
+                f"{self._other_place}"
             )
         return text
+
+    @property
+    def _other_place(self) -> str:
+        """What to do about a text that lies elsewhere now."""
+        return f"if it was moved, name its place with `fedkeys train --run {self.path} --resume --data PLACE`"
 
     @property
     def has_record(self) -> bool:

@@ -22,7 +22,7 @@ from orchestrator.run.bound import BoundRun, build_fleet, build_optimizer, build
 from orchestrator.run.canary_clients import participants
 from orchestrator.run.data import Text
 from orchestrator.run.folder import RunFolder, RunIdentity, build_identity
-from orchestrator.run.loop import WallClock, keeps_checkpoint, run_rounds
+from orchestrator.run.loop import WallClock, keeps_checkpoint, require_completed, run_rounds
 from orchestrator.run.record import Recorder, open_record
 from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.runtime import Runtime, borrow
@@ -166,6 +166,7 @@ def _train_rounds(
     with contextlib.closing(tf.summary.create_file_writer(str(folder.tensorboard_path))) as scalars:
         rounds = _Rounds(folder, config, bound, observer, recorder, scalars)
         state = run_rounds(state, config.rounds.count, rounds.run_one)
+    require_completed(folder.rounds())
     return TrainingResult(state, config.rounds.count, time.perf_counter() - started, int(rounds.client_batches))
 
 

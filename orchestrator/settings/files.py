@@ -93,6 +93,8 @@ def read_config(
     source_of: dict[str, str] = {}
     for source, settings in layers.items():
         for name, value in settings.items():
+            if name == "runtime.workers" and type(value) is int:  # a number of them, written as one
+                value = str(value)
             _check_known(name, value, source)
             _check_kind(name, value, source)
             section, _, field = name.rpartition(".")
@@ -161,7 +163,7 @@ def config_digest(config: RunConfig) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # Notepad begins a file with a BOM
     except OSError as error:
         raise ConfigError(f"{path}: can't read the configuration: {error.strerror}") from None
     except UnicodeDecodeError as error:

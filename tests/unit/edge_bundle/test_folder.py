@@ -14,7 +14,7 @@ import zipfile
 import msgspec
 import pytest
 
-from edge.bundle.folder import check_target, file_entries, read_file, write_bundle
+from edge.bundle.folder import check_target, file_entries, read_file, read_vocabulary, write_bundle
 from edge.bundle.manifest import (
     SPECIAL_IDS,
     Aggregation,
@@ -293,3 +293,11 @@ def test_a_file_that_is_no_key_is_told(tmp_path, keys):
         with pytest.raises(BundleError, match=message):
             write_bundle(tmp_path / "bundle", FILES, manifest_of(FILES), path)
         assert not (tmp_path / "bundle").exists()
+
+
+def test_a_changed_word_list_is_not_read(tmp_path):
+    manifest = manifest_of(FILES)
+    write_bundle(tmp_path / "b", FILES, manifest)
+    (tmp_path / "b" / "vocabulary.txt").write_bytes(b"sword\n")
+    with pytest.raises(BundleError, match="vocabulary.txt is not the file that was exported"):
+        read_vocabulary(tmp_path / "b", manifest)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from orchestrator.aggregator import CostLedger
-from orchestrator.errors import BelowThreshold
+from orchestrator.errors import BelowThreshold, Diverged
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.loop import MAX_ABANDONED, WallClock, run_rounds
+from orchestrator.run.lines import line_of
+from orchestrator.run.loop import MAX_ABANDONED, WallClock, require_completed, run_rounds
 
 STATE = ServerState(0, (np.zeros(2, np.float32),), {})
 
@@ -52,3 +53,17 @@ def test_a_stage_within_another_takes_its_time_from_it():
     taken = clock.take()
     assert list(taken) == ["outer", "inner"]
     assert clock.take() == {}
+
+
+def test_a_run_without_a_completed_round_has_no_model():
+    def lines(*rounds):
+        reports = (RoundReport(n, o, (), (), {}, {}, CostLedger(), "", why) for n, (o, why) in enumerate(rounds, 1))
+        return [line_of(report, 0.1) for report in reports]
+
+    require_completed([])
+    require_completed(lines(("abandoned", "too few"), ("completed", ""), ("abandoned", "too few")))
+    with pytest.raises(BelowThreshold, match="no round of 2 was completed.*the last because: too few"):
+        require_completed(lines(("abandoned", "too few"), ("abandoned", "too few")))
+    with pytest.raises(Diverged, match="the training of all 5 clients diverged") as caught:
+        require_completed(lines(("abandoned", "the training of all 5 clients diverged: lower it")))
+    assert caught.value.exit_code == 3

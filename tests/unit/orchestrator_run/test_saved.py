@@ -94,3 +94,26 @@ def test_a_run_before_its_first_round_has_nothing_to_show(folder):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="holds no run"):
         read_run(RunFolder(tmp_path / "nothing"))
+
+
+def test_a_changed_word_list_is_refused_where_it_is_read(folder):
+    path = folder.path / "vocabulary.txt"
+    words = path.read_text().split("\n")[:-1]
+    path.write_text("\n".join(words[:4] + words[:3:-1]) + "\n")
+    run = read_run(folder)
+    for read in (lambda: run.vocabulary, lambda: run.text):
+        with pytest.raises(RunFolderError, match=r"vocabulary\.txt was changed since the run began"):
+            read()
+
+
+def test_a_changed_configuration_is_refused(folder):
+    text = folder.config_path.read_text()
+    folder.config_path.write_text(text.replace("max_words = 20", "max_words = 19"))
+    with pytest.raises(RunFolderError, match=r"config\.toml was changed since the run began"):
+        read_run(folder)
+
+
+def test_a_text_that_was_moved_names_the_way_out(folder, text):
+    text.rename(text.with_name("moved.jsonl"))
+    with pytest.raises(RunFolderError, match="--resume --data PLACE"):
+        read_run(folder).text  # noqa: B018

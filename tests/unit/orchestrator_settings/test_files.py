@@ -230,3 +230,17 @@ def test_a_run_of_before_a_setting_is_read_as_it_was_trained(tmp_path: Path) -> 
     assert read_config(tmp_path / "old.toml").data.tokeniser == 2
     write_config(read_config(), tmp_path / "new.toml")
     assert read_config(tmp_path / "new.toml", of_run=True).data.tokeniser == 2
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "notepad.toml").write_bytes(b"\xef\xbb\xbf[rounds]\r\ncount = 7\r\n")
+    assert read_config(tmp_path / "notepad.toml").rounds.count == 7
+
+
+def test_workers_may_be_written_as_a_number(tmp_path: Path) -> None:
+    assert read_config(_toml(tmp_path, "[runtime]\nworkers = 3\n")).runtime.workers == "3"
+    assert read_config(overrides={"runtime.workers": 2}).runtime.workers == "2"
+    with pytest.raises(ConfigError, match="runtime.workers"):
+        read_config(_toml(tmp_path, "[runtime]\nworkers = true\n"))
+    with pytest.raises(ConfigError, match="runtime.workers"):
+        read_config(_toml(tmp_path, "[runtime]\nworkers = 0\n"))
