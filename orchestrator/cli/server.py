@@ -205,6 +205,13 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
     show_default=True,
     help="Take part only in sums of at least this many clients.",
 )
+@click.option(
+    "--aggregator",
+    default="secagg",
+    show_default=True,
+    metavar="NAME",
+    help="Take part only in this kind of sum, whatever the server says: secagg or encrypted.",
+)
 @click.option("--corrupt-share", type=float, help="secagg: as aggregation.corrupt_share; the server's must agree.")
 @click.option("--dropout-share", type=float, help="secagg: as aggregation.dropout_share; the server's must agree.")
 def client(
@@ -214,6 +221,7 @@ def client(
     keys: Path,
     wait_s: float,
     min_survivors: int,
+    aggregator: str,
     corrupt_share: Optional[float],
     dropout_share: Optional[float],
 ) -> None:
@@ -226,6 +234,7 @@ def client(
       fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
     from orchestrator.network.client import run_client
+    from orchestrator.network.demands import Demands
     from orchestrator.rounds.sums import secagg_policy
     from orchestrator.settings.sections import AggregationConfig
 
@@ -237,7 +246,8 @@ def client(
     )
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
-    say(run_client(server, keys, client_id, source, secagg_policy(aggregation), wait_s))
+    demands = Demands(secagg_policy(aggregation), aggregator)
+    say(run_client(server, keys, client_id, source, demands, wait_s))
 
 
 @click.command()

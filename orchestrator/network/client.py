@@ -27,11 +27,11 @@ from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
 from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
-from orchestrator.network.errors import KeysError, RunChanged, ServerGone, WireError
+from orchestrator.network.demands import Demands
+from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
-from orchestrator.secagg.graph import Policy
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import as_one_line, encode
@@ -69,7 +69,7 @@ class Participant:
       client_id: the client's name on the roster.
       identity: the client's long-term key.
       enrolled: the identities that may take part, as public keys of 32 bytes; not the server's copy.
-      policy: what the client insists on, whatever the server says.
+      demands: what the client insists on, whatever the server says.
       sentences: the client's text, tokenised.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
       build_trainer: builds the trainer; None takes TensorFlow's, which is loaded once the server lets the client in.
@@ -80,13 +80,13 @@ class Participant:
         client_id: ClientId,
         identity: Ed25519PrivateKey,
         enrolled: Container[bytes],
-        policy: Policy,
+        demands: Demands,
         sentences: tuple[str, ...],
         decryptor: Optional[bytes] = None,
         build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
     ):
         self.client_id = client_id
-        self._identity, self._enrolled, self._policy = identity, enrolled, policy
+        self._identity, self._enrolled, self._demands = identity, enrolled, demands
         self._text, self._decryptor = sentences, decryptor
         self._build_trainer = build_trainer or load_trainer
         self._config: Optional[RunConfig] = None
@@ -100,10 +100,11 @@ class Participant:
     def answer(self, message: bytes) -> Optional[bytes]:
         """Returns the answer to the server's message, or None if the message wants none.
 
-        Raises:
-          WireError: the bytes are no message, or come out of turn.
-          RunChanged: the server sends other settings or words than before.
-          SecAggError, HomomorphicError: the server asks for something that could expose the client.
+          Raises:
+            WireError: the bytes are no message, or come out of turn.
+            RunChanged: the server sends other settings or words than before.
+        DemandRefused: the server asks for another sum, or for more work, than the client takes part in.
+            SecAggError, HomomorphicError: the server asks for something that could expose the client.
         """
         found = messages.decode(message, messages.TO_CLIENT)
         if isinstance(found, messages.Goodbye):
@@ -131,7 +132,11 @@ class Participant:
         except (msgspec.MsgspecError, ValueError):
             raise WireError("the server's configuration or vocabulary is not one of this fedkeys") from None
         self._size = model_size(config.model, vocabulary.size)
-        self._encoder = build_encoder(config, self._size)
+        self._demands.check_run(config, self._size.num_weights)
+        try:
+            self._encoder = build_encoder(config, self._size)
+        except ValueError as error:
+            raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
         capped = self._text[: config.data.max_sentences_train]
         self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
         self._trainer = self._build_trainer(config, self._size)
@@ -150,6 +155,7 @@ class Participant:
             weights = weights_from_bytes(bytes(plan.weights), self._size)
         except ValueError as error:
             raise WireError(f"round {round_num}: {error}") from None
+        self._demands.check_plan(round_num, plan.learning_rate, weights)
         batches = draw_batches(
             config, self._sentences, simulation_rng(config.seed, Purpose.BATCHES, round_num, self.client_id)
         )
@@ -169,15 +175,19 @@ class Participant:
         body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
         if step.round_num != self._last_round:
             raise WireError(f"{where}: the server's last plan was for round {self._last_round}")
+        self._demands.check_stage(step.stage, where)
         if step.stage == "advertise":
-            self._secagg = SecAggClient(self._identity, self._enrolled, self._policy, self._seen_sessions, self._agreed)
+            policy = self._demands.policy
+            self._secagg = SecAggClient(self._identity, self._enrolled, policy, self._seen_sessions, self._agreed)
         if step.stage in ("upload", "encrypt"):
             vector, self._vector = self._vector, None  # given away once
             if vector is None:
                 raise WireError(f"{where}: the server has sent no plan before")
-            if step.stage == "encrypt":
-                return self._encrypt(body, vector)
-            return self._require_secagg(where).mask(body, vector)
+            protect = self._encrypt if step.stage == "encrypt" else self._require_secagg(where).mask
+            try:
+                return protect(body, vector)
+            except ValueError as error:
+                raise DemandRefused(f"{where}: the server sums vectors of another length: {error}") from None
         client = self._require_secagg(where)
         answers = {
             "advertise": client.advertise,
@@ -185,8 +195,6 @@ class Participant:
             "consistency": client.consent,
             "unmask": client.unmask,
         }
-        if step.stage not in answers:
-            raise WireError(f"{where}: there is no such stage")
         return answers[step.stage](body)
 
     def _require_secagg(self, where: str) -> SecAggClient:
@@ -201,14 +209,14 @@ class Participant:
             self.client_id,
             self._identity,
             self._decryptor,
-            self._policy.min_survivors,
+            self._demands.policy.min_survivors,
             self._seen_sessions,
             self._agreed,
         )
         return encryptor.encrypt(terms, vector)
 
 
-def run_client(server: str, keys: Path, client_id: str, source: str, policy: Policy, wait_s: float) -> str:
+def run_client(server: str, keys: Path, client_id: str, source: str, demands: Demands, wait_s: float) -> str:
     """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
     Args:
@@ -216,7 +224,7 @@ def run_client(server: str, keys: Path, client_id: str, source: str, policy: Pol
       keys: a folder with ca.pem, roster.json and clients/ID.key.
       client_id: the client's name on the roster.
       source: the client's text; see read_own_sentences.
-      policy: what the client insists on, whatever the server says.
+      demands: what the client insists on, whatever the server says.
       wait_s: how long to retry while nobody listens there, in seconds.
 
     Raises:
@@ -227,7 +235,7 @@ def run_client(server: str, keys: Path, client_id: str, source: str, policy: Pol
     identity, roster, ca = read_identity(keys, client_id), read_roster(keys), read_key_file(keys / "ca.pem")
     sentences = read_own_sentences(source, client_id)
     participant = Participant(
-        ClientId(client_id), identity, frozenset(roster.values()), policy, sentences, read_decryptor(keys)
+        ClientId(client_id), identity, frozenset(roster.values()), demands, sentences, read_decryptor(keys)
     )
     check_server(server, ca, wait_s)
     with open_channel(server, ca) as channel, Link(channel, server, client_id, identity) as link:

@@ -8,7 +8,8 @@ OrchestratorError
     ├── UnknownClient       the server has no such client enrolled, or not with this key
     ├── ServerGone          nobody listens there, or the connection was lost
     ├── WireError           the bytes are no message of this version
-    └── RunChanged          exit code 3: the server goes on with other settings or words than it began with
+    ├── RunChanged          exit code 3: the server goes on with other settings or words than it began with
+    └── DemandRefused       exit code 3: the server asks for another sum, or for more work, than the client does
 """
 
 from __future__ import annotations
@@ -46,5 +47,11 @@ class WireError(NetworkError):
 
 class RunChanged(NetworkError):
     """The server goes on with other settings or words than it began with."""
+
+    exit_code = 3
+
+
+class DemandRefused(NetworkError):
+    """The server asks for another sum, or for more work, than the client takes part in."""
 
     exit_code = 3

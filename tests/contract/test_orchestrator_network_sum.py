@@ -21,6 +21,7 @@ from orchestrator.network.certificates import make_keys, read_decryptor, read_id
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
+from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
 from orchestrator.network.server import setup_message
@@ -72,7 +73,11 @@ class OverLoopback:
         gone_at = {member: GONE_AT[self.name].get(stage, "") for member, stage in drops.items()}
         gone_at |= {member: "train" for member in cohort.members if member not in given}
         with ExitStack() as stack:
-            hub = Hub(read_roster(self._keys), setup_message(read_config(), WORDS), 1 << 20)
+            hub = Hub(
+                read_roster(self._keys),
+                setup_message(read_config(overrides={"aggregation.aggregator": self.name}), WORDS),
+                1 << 20,
+            )
             key, chain = ((self._keys / f"server.{kind}").read_bytes() for kind in ("key", "pem"))
             address = f"localhost:{hub.listen('localhost:0', key, chain)}"
             stack.callback(hub.stop, "the sum is done")
@@ -112,7 +117,7 @@ class OverLoopback:
             name,
             identity,
             frozenset(read_roster(keys).values()),
-            secagg_policy(self._settings),
+            Demands(secagg_policy(self._settings), self.name),
             ("see you",),
             read_decryptor(keys),
             lambda config, size: None,

@@ -25,6 +25,7 @@ from orchestrator.network.certificates import read_decryptor, read_identity, rea
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService
+from orchestrator.network.demands import Demands
 from orchestrator.network.errors import (
     NetworkError,
 )
@@ -162,12 +163,13 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     assert not thread.is_alive(), served.notes
 
 
-def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Participant):
+def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Participant, aggregator="secagg", **limits):
+    policy = policy or secagg_policy(config_of().aggregation)
     return kind(
         name,
         read_identity(keys, name),
         frozenset(read_roster(keys).values()),
-        policy or secagg_policy(config_of().aggregation),
+        Demands(policy, aggregator, **limits),
         TEXTS[name],
         read_decryptor(keys),
         load_trainer,

@@ -10,6 +10,7 @@ from orchestrator.network.certificates import make_keys, read_identity, read_ros
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import run_client
 from orchestrator.network.decryptor import RemoteDecryptor
+from orchestrator.network.demands import Demands
 from orchestrator.network.errors import (
     BadCertificate,
     NetworkError,
@@ -38,24 +39,24 @@ def test_a_port_in_use(keys, tmp_path):
 def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, tmp_path):
     other = tmp_path / "other"
     make_keys(other, [NAMES[0], "stranger"])
-    policy = secagg_policy(config_of().aggregation)
+    demands = Demands(secagg_policy(config_of().aggregation))
     (tmp_path / "text.txt").write_text("See you at the house.\nMy friend")
     text = str(tmp_path / "text.txt")
     with serving(keys, tmp_path, config_of()) as served:
         with pytest.raises(BadCertificate, match="certificate that does not hold") as caught:
-            run_client(served.address, other, NAMES[0], text, policy, 0.0)
+            run_client(served.address, other, NAMES[0], text, demands, 0.0)
         assert_one_line(caught.value)
         (other / "ca.pem").write_bytes((keys / "ca.pem").read_bytes())
         with pytest.raises(UnknownClient, match="client 'stranger' is not enrolled with this key") as caught:
-            run_client(served.address, other, "stranger", text, policy, 0.0)
+            run_client(served.address, other, "stranger", text, demands, 0.0)
         assert_one_line(caught.value)
         with pytest.raises(UnknownClient, match="client 'client0' is not enrolled with this key") as caught:
-            run_client(served.address, other, NAMES[0], text, policy, 0.0)
+            run_client(served.address, other, NAMES[0], text, demands, 0.0)
         assert_one_line(caught.value)
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
     with pytest.raises(ServerGone, match="^nobody answers at localhost:") as caught:
-        run_client(served.address, keys, NAMES[0], text, policy, 0.0)
+        run_client(served.address, keys, NAMES[0], text, demands, 0.0)
     assert_one_line(caught.value)
 
 

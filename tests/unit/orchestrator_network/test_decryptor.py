@@ -24,7 +24,7 @@ def test_the_encrypted_sum_over_connections(keys, tmp_path, trouble):
         serving(keys, tmp_path, config, RemoteDecryptor(address, keys)) as served,
     ):
         troubles = {NAMES[1]: {"encrypt": trouble}} if trouble else {}
-        peers = [Peer(keys, served, name, troubles.get(name)) for name in NAMES]
+        peers = [Peer(keys, served, name, troubles.get(name), aggregator="encrypted") for name in NAMES]
         for peer in peers:
             peer.join()
     (report,) = served.rounds
@@ -43,7 +43,8 @@ def test_who_sends_junk_in_the_right_form_is_found_and_struck_off(keys, tmp_path
         serving(keys, tmp_path, config, RemoteDecryptor(address, keys)) as served,
     ):
         liar = NAMES[4]
-        peers = [Peer(keys, served, name, {"encrypt": "junk upload"} if name == liar else None) for name in NAMES]
+        troubles = {liar: {"encrypt": "junk upload"}}
+        peers = [Peer(keys, served, name, troubles.get(name), aggregator="encrypted") for name in NAMES]
     for peer in peers:
         assert peer.join().error is None
     outcomes = [report.outcome for report in served.rounds]
@@ -72,7 +73,10 @@ def test_a_server_that_gives_one_client_another_model_gets_no_sum_with_it(keys, 
     with decrypting(keys) as (address, _):
         decryptor = RemoteDecryptor(address, keys) if aggregator == "encrypted" else None
         with serving(keys, tmp_path, config, decryptor) as served:
-            peers = [Peer(keys, served, name, kind=Deceived if name == NAMES[3] else Participant) for name in NAMES]
+            kinds = {NAMES[3]: Deceived}
+            peers = [
+                Peer(keys, served, name, kind=kinds.get(name, Participant), aggregator=aggregator) for name in NAMES
+            ]
     for peer in peers:
         peer.join()
     (report,) = served.rounds
@@ -91,7 +95,7 @@ def test_the_decryptor_has_its_own_minimum(keys, tmp_path):
     config = config_of(num_rounds=1, **{"aggregation.aggregator": "encrypted"})
     with decrypting(keys, min_contributions=7) as (address, _):
         with serving(keys, tmp_path, config, RemoteDecryptor(address, keys)) as served:
-            peers = [Peer(keys, served, name) for name in NAMES]
+            peers = [Peer(keys, served, name, aggregator="encrypted") for name in NAMES]
         for peer in peers:
             peer.join()
     (report,) = served.rounds

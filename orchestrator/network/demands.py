@@ -1,0 +1,107 @@
+"""What a client insists on, whatever the server says: which sum, in what crowd, and how much work a round may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.weights import Weights
+from orchestrator.errors import ConfigError
+from orchestrator.network.errors import DemandRefused
+from orchestrator.secagg.graph import Policy
+from orchestrator.settings.kinds import one_of_words
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import AggregationConfig
+
+# The stages of each kind of sum that clients on other machines can take part in.
+STAGES = {
+    "secagg": ("advertise", "shares", "upload", "consistency", "unmask"),
+    "encrypted": ("encrypt",),
+}
+
+
+@dataclass(frozen=True)
+class Demands:
+    """A client's own rules. The defaults are far beyond what a run on phones asks for.
+
+    Attributes:
+      policy: of secure aggregation; its min_survivors holds for every sum.
+      aggregator: the only kind of sum that it takes part in.
+      max_cohort: the most clients of a round.
+      max_sentences: the most sentences that it trains on in a round; one that comes in two epochs counts twice.
+      max_batch_tokens: the most tokens of a batch, padding included.
+      max_weights: the most weights of a model.
+      max_magnitude: the largest weight that a server may send; larger ones let training overflow at its will.
+      max_learning_rate: the highest rate that it trains with.
+
+    Raises:
+      ConfigError: nobody knows the aggregator over a network.
+    """
+
+    policy: Policy
+    aggregator: str = AggregationConfig().aggregator
+    max_cohort: int = 100_000
+    max_sentences: int = 100_000
+    max_batch_tokens: int = 1_000_000
+    max_weights: int = 1 << 26
+    max_magnitude: float = 1e3
+    max_learning_rate: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.aggregator not in STAGES:
+            raise ConfigError(f"--aggregator {self.aggregator}: over a network the sum is {one_of_words(STAGES)}")
+
+    def check_run(self, config: RunConfig, num_weights: int) -> None:
+        """Passes if the client takes part in such a run; the answer does not depend on the client's text.
+
+        Args:
+          config: as the server sent it.
+          num_weights: of its model.
+
+        Raises:
+          DemandRefused: the run asks for another sum or for more work than the client does.
+        """
+        if config.aggregation.aggregator != self.aggregator:
+            raise DemandRefused(
+                f"the server runs the sum {config.aggregation.aggregator!r}, this client takes part in "
+                f"{self.aggregator!r} only: agree on it, then name it by --aggregator"
+            )
+        client, data = config.client, config.data
+        sentences = min(client.max_sentences, data.max_sentences_train) * client.epochs
+        for what, asked, most in (
+            ("clients in a round", config.rounds.cohort_size, self.max_cohort),
+            ("sentences to train on in a round", sentences, self.max_sentences),
+            ("tokens in a batch", client.batch_size * data.max_words, self.max_batch_tokens),
+            ("weights in the model", num_weights, self.max_weights),
+        ):
+            if asked > most:
+                raise DemandRefused(f"the server asks for {asked} {what}, this client allows {most}")
+
+    def check_plan(self, round_num: int, learning_rate: float, weights: Weights) -> None:
+        """Passes if the client trains from such weights at such a rate.
+
+        Raises:
+          DemandRefused: one of them is not finite or beyond the client's limits.
+        """
+        if not 0.0 <= learning_rate <= self.max_learning_rate:
+            raise DemandRefused(
+                f"round {round_num}: the server asks for a learning rate of {learning_rate}, this client allows 0 to "
+                f"{self.max_learning_rate:g}"
+            )
+        largest = max(float(np.max(np.abs(tensor), initial=0.0)) for tensor in weights)
+        if not (math.isfinite(largest) and largest <= self.max_magnitude):
+            raise DemandRefused(
+                f"round {round_num}: the server sends a weight of {largest:g}, this client allows "
+                f"{self.max_magnitude:g}: training could overflow where the server wants it to"
+            )
+
+    def check_stage(self, stage: str, where: str) -> None:
+        """Passes if the stage is one of the sum that the client takes part in.
+
+        Raises:
+          DemandRefused: it is none.
+        """
+        if stage not in STAGES[self.aggregator]:
+            raise DemandRefused(f"{where}: there is no such stage in the sum {self.aggregator!r}")
