@@ -22,6 +22,7 @@ from orchestrator.audit.views import noise_of
 from orchestrator.audit.whole_run import audit_whole_run
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta
+from orchestrator.privacy.ledger import epsilon_spent
 from orchestrator.rounds.build import first_weights
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.canary_clients import build_canaries
@@ -82,7 +83,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
         delta=delta,
         stated=Stated(
             one_round=Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
-            run=run.rounds[-1].epsilon if run.rounds else None,
+            run=epsilon_spent(run.path),
         ),
         one_shot=one_shot,
         one_run=one_run,

@@ -205,3 +205,18 @@ def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
     for charge in charges:
         event_from_json(charge.event)
     return head, charges
+
+
+def epsilon_spent(directory: Path) -> Optional[float]:
+    """The epsilon of all that a run was charged for, at its delta; None if it has no ledger.
+
+    Rounds that were abandoned or cut off after their charge count. No line of rounds.jsonl says so much.
+
+    Raises:
+      RunFolderError: the ledger is damaged.
+      PrivacyStop: it holds an event that the accountant does not know.
+    """
+    if not (Path(directory) / LEDGER_FILE).exists():
+        return None
+    head, charges = read_ledger(directory)
+    return head.cost_of(history_of(head, charges)).epsilon(head.delta)

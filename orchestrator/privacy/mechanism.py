@@ -108,8 +108,9 @@ class Mechanism:
             own = self._unit_noise(cohort.round_num, encoder.dim, digest) * scale  # a copy: sequences keep theirs
             coordinates = np.add(np.rint(own, out=own), coordinates, out=own)
         if privacy.adaptive_clip:
-            count = noise.normal(self._seed, f"count {cohort.round_num} {digest}", 1)[0] * privacy.count_noise
-            share = (float(total[encoder.dim]) + float(count)) / cohort_size
+            own_count = noise.normal(self._seed, f"count {cohort.round_num} {digest}", 1)[0] * privacy.count_noise
+            # Whole numbers: the last bits of an unrounded sum would tell which count it began with (Mironov 2012).
+            share = (int(total[encoder.dim]) + round(float(own_count))) / cohort_size
         return encoder.mean(coordinates, cohort_size * encoder.max_weight), share
 
     def _unit_noise(self, round_num: int, dim: int, digest: str) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ def limits(run: RunView) -> Section:
     ]
     if not run.config.aggregation.traits.hides_updates:
         points.append("Updates were added in the clear: the server saw each one, and an update can give text away.")
-    if all(r.epsilon is None for r in run.rounds):
+    if not run.config.privacy.traits.adds_noise:
         points.append("No differential privacy: the model may remember what somebody typed.")
     if run.identity.corpus_name == "chitchat":
         points.append(

@@ -15,9 +15,10 @@ import dp_accounting
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
 _ORDERS = tuple(range(2, 64)) + tuple(range(64, 512, 8)) + tuple(range(512, 4097, 64))
+_LEAST_VARIANCE, _MOST_VARIANCE = 1e-4, 1e8  # that are looked at, in units of the sensitivity
 RandomBytes = Callable[[int], bytes]
 
 
@@ -51,18 +52,29 @@ def epsilon_of(variance: float, sensitivity: int, delta: float) -> float:
 
 
 def variance_for(epsilon: float, sensitivity: int, delta: float) -> float:
-    """Returns the least variance with which a release has at most this epsilon; 0 for an infinite one."""
-    if math.isinf(epsilon):
+    """Returns the least variance with which a release has at most this epsilon; 0 for an infinite one.
+
+    Bisection, since much noise has an epsilon of exactly 0 at a large delta. What is returned was tried itself.
+
+    Raises:
+      ValueError: epsilon or delta is out of range, or epsilon is so small that no variance reaches it.
+    """
+    if math.isinf(epsilon) and epsilon > 0:
         return 0.0
     if not (epsilon > 0 and 0 < delta < 1):
         raise ValueError(f"epsilon must be above 0 and delta in 0..1, got epsilon={epsilon}, delta={delta}")
-    low, high = 1e-4 * sensitivity, 1e8 * sensitivity
+    low, high = _LEAST_VARIANCE * sensitivity, _MOST_VARIANCE * sensitivity
     if epsilon_of(low, sensitivity, delta) <= epsilon:
         return low
-    log_variance = optimize.brentq(
-        lambda v: math.log(epsilon_of(math.exp(v), sensitivity, delta) / epsilon), math.log(low), math.log(high)
-    )
-    return math.exp(log_variance) * (1 + 1e-9)
+    if epsilon_of(high, sensitivity, delta) > epsilon:
+        raise ValueError(f"epsilon is too small for delta={delta:g}: raise one of them, got epsilon={epsilon:g}")
+    while high > low * (1 + 1e-9):
+        middle = math.sqrt(low * high)
+        if epsilon_of(middle, sensitivity, delta) <= epsilon:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def draw_skellam(variance: float, size: int, random_bytes: RandomBytes) -> NDArray[np.int64]:

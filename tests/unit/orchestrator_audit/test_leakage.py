@@ -9,6 +9,7 @@ from models.corpus import ClientId
 from orchestrator.audit.leakage import audit_run, phrase_losses, summarise_exposures
 from orchestrator.audit.leakage_results import Exposed, Stated
 from orchestrator.cli.audit_tables import print_audit
+from orchestrator.privacy.ledger import Ledger, LedgerHead
 from orchestrator.run.planted import Phrase, planted_phrases
 from orchestrator.run.saved import read_run
 
@@ -16,7 +17,11 @@ from orchestrator.run.saved import read_run
 @pytest.mark.slow
 def test_an_audit_names_its_bounds_and_estimates(tmp_path, begin_run, capsys):
     folder, data = begin_run(tmp_path / "run", tmp_path / "people.jsonl", 20, **{"audit.phrases": 2})
+    # A charge whose round left no report, as one that was abandoned after it.
+    ledger = Ledger(folder.path, LedgerHead("central", 2.0, 1.0, 20, 1e-3, 0.0, 1, 1, "-"))
+    ledger.charge(1, [ClientId("p0")])
     found = audit_run(read_run(folder), 1.0, lambda text: None)
+    assert found.stated.run == ledger.epsilon() > 0
     kinds = [getattr(found, name).kind for name in ("stated", "one_shot", "one_run", "exposure")]
     assert kinds == ["upper bound", "estimate", "lower bound", "estimate"]
     assert 0 <= found.one_run.epsilon <= found.stated.one_round

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.corpus import ClientId
-from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, read_ledger
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, epsilon_spent, read_ledger
 
 HEAD = LedgerHead("central", 2.0, 1.0, 4, 1e-3, 0.0, 1, 1, "-")
 PEOPLE = tuple(map(ClientId, ("ann", "bob", "eve", "joe")))
@@ -28,3 +28,11 @@ def test_opening_again_keeps_each_line_and_drops_only_one_that_a_kill_cut_off(tm
     assert path.read_bytes().startswith(whole)
     _, charges = read_ledger(tmp_path)
     assert [(charge.round_num, len(charge.participants)) for charge in charges] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_what_was_spent_is_read_from_the_ledger_alone(tmp_path):
+    assert epsilon_spent(tmp_path) is None
+    ledger = Ledger(tmp_path, HEAD)
+    assert epsilon_spent(tmp_path) == 0.0
+    ledger.charge(1, PEOPLE)
+    assert epsilon_spent(tmp_path) == ledger.epsilon() > 0

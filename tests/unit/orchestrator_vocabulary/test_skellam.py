@@ -59,3 +59,26 @@ def test_epsilon_falls_with_noise_and_meets_the_gaussian():
     assert epsilon_of(0.0, 800, 1e-6) == math.inf
     with pytest.raises(ValueError, match="epsilon must be above 0"):
         variance_for(0.0, 800, 1e-6)
+
+
+@pytest.mark.parametrize("delta", [1e-9, 1e-6, 1e-4, 7.3e-4, 1e-2, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("epsilon", [0.01, 0.1, 0.5, 1.0, 2.0, 8.0, 50.0, 1000.0])
+def test_every_epsilon_and_delta_is_calibrated_and_never_exceeded(epsilon, delta):
+    """For one coordinate moved by one, delta is the exact hockey-stick divergence, summed term by term."""
+    variance = variance_for(epsilon, 1, delta)
+    reach = int(12 * math.sqrt(variance)) + 60
+    values = np.arange(-reach, reach + 1)
+    mass = stats.skellam.pmf(values, variance / 2, variance / 2)
+    moved = stats.skellam.pmf(values - 1, variance / 2, variance / 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exceeding = np.where(moved > 0, mass - math.exp(min(epsilon, 700.0)) * moved, mass)
+    assert np.maximum(0.0, exceeding).sum() <= delta * (1 + 1e-6)
+    for sensitivity in (1, 30, 800):
+        variance = variance_for(epsilon, sensitivity, delta)
+        assert epsilon_of(variance, sensitivity, delta) <= epsilon
+        assert epsilon == 1000.0 or epsilon_of(variance * 0.999, sensitivity, delta) > epsilon  # the least there is
+
+
+def test_an_epsilon_that_no_noise_reaches_is_refused_by_name():
+    with pytest.raises(ValueError, match="epsilon is too small for delta=1e-09"):
+        variance_for(1e-6, 800, 1e-9)
