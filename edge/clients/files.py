@@ -7,13 +7,17 @@ Token batches                                    Update
         int32 tokens [batch, time]                   float64 loss_sum (nats)
         int32 targets [batch, time]                  float32 [num_weights]: weights before minus weights after, in the
         float32 mask [batch, time]                       manifest's order
+                                                     then, unless it is left out
+                                                     16 random bytes, a tag
 
 The C client (edge/clients/c) reads the one and writes the other; the CRC tells an update of another model by mistake,
-not by malice: an attacker on the device writes what it likes.
+not by malice: an attacker on the device writes what it likes. The tag tells two devices on which the same was typed
+from one file that was given twice; updates without one (the C client by itself writes none) are told apart by the rest.
 """
 
 from __future__ import annotations
 
+import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -29,6 +33,7 @@ from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_by
 BATCHES_MAGIC = b"FKBATCH1"
 UPDATE_MAGIC = b"FKUPDAT1"
 _BATCHES_HEADER = struct.Struct("<8s4i")
+_TAG_BYTES = 16
 _UPDATE_HEADER = struct.Struct("<8sI3id")
 
 
@@ -103,7 +108,7 @@ def _check_batches(path: str, batches: Batches, vocabulary_size: int) -> None:
 
 
 def update_to_bytes(result: ClientResult, base: Weights) -> bytes:
-    """The content of an update file: the result of a training that began at `base`."""
+    """The content of an update file without a tag: the result of a training that began at `base`."""
     delta = weights_to_bytes(result["delta"])
     header = _UPDATE_HEADER.pack(
         UPDATE_MAGIC,
@@ -117,11 +122,11 @@ def update_to_bytes(result: ClientResult, base: Weights) -> bytes:
 
 
 def write_update(path: Path, result: ClientResult, base: Weights) -> None:
-    """Writes update_to_bytes to `path`, whole or not at all.
+    """Writes update_to_bytes and a new tag to `path`, whole or not at all.
 
     Raises: OSError if it can't be written.
     """
-    write_atomically(path, update_to_bytes(result, base))
+    write_atomically(path, update_to_bytes(result, base) + secrets.token_bytes(_TAG_BYTES))
 
 
 def read_update(path: Path, base: Weights) -> ClientResult:
@@ -151,7 +156,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
     expected = _UPDATE_HEADER.size + 4 * size.num_weights
     if num_weights != size.num_weights:
         raise DeviceDataError(f"{path} is an update of {num_weights} weights, the model has {size.num_weights}")
-    if len(raw) != expected:
+    if len(raw) not in (expected, expected + _TAG_BYTES):
         raise DeviceDataError(f"{path} has {len(raw)} bytes instead of {expected}: have the device send it again")
     if crc32 != zlib.crc32(weights_to_bytes(base)):
         raise DeviceDataError(f"{path} began at other weights than this round's: let the device train on these")
@@ -159,7 +164,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
         raise DeviceDataError(
             f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"
         )
-    delta = weights_from_bytes(raw[_UPDATE_HEADER.size :], size)
+    delta = weights_from_bytes(raw[_UPDATE_HEADER.size : expected], size)
     return ClientResult(
         delta=delta,
         loss_sum=loss_sum,

@@ -80,6 +80,7 @@ def train_on_device(
             start = [] if weights_path is None else ["--weights", weights_path]
             run_c_client(["train", bundle, path, out, "--learning-rate", rate, *start])
         result = read_update(out, weights)
+        write_update(out, result, weights)  # with a tag
     else:
         result = train_client(model, weights, rate, batches)
         if not result["is_finite"]:

@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 import click
 from click.shell_completion import CompletionItem
 
+from models.text_sources import locate
 from orchestrator.settings.files import tomllib
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SUM_TRAITS, one_of_words
 from orchestrator.settings.presets import PRESETS
@@ -161,5 +162,7 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Setting]:
 
 def absolute(source: str) -> str:
     """Returns the place of a text so that it holds in every folder, and the name of a built-in text as it is."""
-    path, hash_, part = source.partition("#")
-    return f"{Path(path).resolve()}{hash_}{part}" if Path(path).exists() else source
+    path, split = locate(source)
+    if not path.exists():
+        return source
+    return str(path.resolve()) if split is None else f"{path.resolve()}#{split}"

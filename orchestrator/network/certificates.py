@@ -113,7 +113,13 @@ def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
     """
     if not _CLIENT_NAME.fullmatch(client_id):
         raise KeysError(f"client id {client_id!r} is none that `fedkeys keygen` makes")
-    return read_signing_key(folder / "clients" / f"{client_id}.key")
+    path = folder / "clients" / f"{client_id}.key"
+    if not path.exists():
+        raise KeysError(
+            f"{path} is missing: enrol the client with `fedkeys keygen --out {folder} --client {client_id}`, or name "
+            "another --keys"
+        )
+    return read_signing_key(path)
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:

@@ -27,6 +27,7 @@ Ticket = tuple[int, str]  # (round, stage) that a question belongs to
 Reply = Union[messages.Answer, messages.Decline]
 _NONCE_LIFE_S = 60.0
 _MAX_NONCES = 10_000
+_MOST_PORT = 65_535
 
 
 class Connection:
@@ -226,6 +227,9 @@ def listen(server: grpc.Server, address: str, key: bytes, chain: bytes) -> int:
     Raises:
       PortInUse: it can't listen there.
     """
+    port_text = address.rpartition(":")[2]
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= _MOST_PORT):  # gRPC takes it modulo 2**16
+        raise PortInUse(f"can't listen on {address}: write HOST:PORT with a port of 0 to {_MOST_PORT}")
     try:
         port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
     except RuntimeError:

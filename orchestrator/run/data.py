@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
+from models.errors import VocabularyError
 from models.tokeniser import TOKENISERS
-from models.vocabulary import Vocabulary
+from models.vocabulary import NUM_SPECIAL, Vocabulary
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.cohort import select_cohort
 from orchestrator.run.planted import plant_phrases
@@ -54,7 +56,22 @@ def _given_words(data: DataConfig) -> Optional[Vocabulary]:
             f"data.vocabulary = {FEDERATED!r}: only `fedkeys train` finds the words itself; write them with "
             "`fedkeys vocabulary --out FILE` and name the file"
         )
-    return None if data.vocabulary == POOLED else Vocabulary.read(Path(data.vocabulary))
+    if data.vocabulary == POOLED:
+        return None
+    path = Path(data.vocabulary)
+    vocabulary = Vocabulary.read(path)
+    _require_typeable(path, vocabulary, data.tokeniser)
+    return vocabulary
+
+
+def _require_typeable(path: Path, vocabulary: Vocabulary, tokeniser: int) -> None:
+    """Refuses a word that differs from its form in a text by capitals or by Unicode's composition."""
+    for word_id, word in enumerate(vocabulary.words[NUM_SPECIAL:], NUM_SPECIAL):
+        typed = " ".join(TOKENISERS[tokeniser].words(word))
+        if typed != word and unicodedata.normalize("NFC", word).lower() == typed:
+            raise VocabularyError(
+                f"{path}, line {word_id + 1}: nobody can type {word!r}, since texts are read as {typed!r}: write it so"
+            )
 
 
 def _encoded(corpus: Corpus, config: RunConfig, vocabulary: Optional[Vocabulary]) -> Text:

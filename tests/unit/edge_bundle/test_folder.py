@@ -301,3 +301,7 @@ def test_a_changed_word_list_is_not_read(tmp_path):
     (tmp_path / "b" / "vocabulary.txt").write_bytes(b"sword\n")
     with pytest.raises(BundleError, match="vocabulary.txt is not the file that was exported"):
         read_vocabulary(tmp_path / "b", manifest)
+
+
+def test_a_key_may_go_into_a_new_folder(tmp_path):
+    assert generate_key(tmp_path / "keys" / "release").read_text().startswith("-----BEGIN PUBLIC KEY-----")

@@ -77,3 +77,13 @@ def test_a_flag_stands_for_a_setting_and_names_its_values():
 def test_a_wrong_name_is_refused_by_the_settings_with_the_nearest(tmp_path):
     with pytest.raises(ConfigError, match="aggregation.aggregator = 'secag'.*did you mean secagg"):
         read_config(overrides=overrides_of(tmp_path, "--aggregator", "secag"))
+
+
+def test_a_number_sign_in_a_folder_s_name_is_no_split(tmp_path, monkeypatch):
+    (tmp_path / "C#").mkdir()
+    for name in ("t.jsonl", "t.sqlite"):
+        (tmp_path / "C#" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert options.absolute("C#/t.jsonl") == str(tmp_path / "C#" / "t.jsonl")
+    assert options.absolute("C#/t.sqlite#train") == f"{tmp_path / 'C#' / 't.sqlite'}#train"
+    assert options.absolute("chitchat") == "chitchat"

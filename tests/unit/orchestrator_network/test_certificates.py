@@ -22,6 +22,11 @@ def test_private_keys_are_their_owner_s_alone(keys):
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
 
+def test_a_client_that_is_not_enrolled_is_told_how_it_can_be(keys):
+    with pytest.raises(KeysError, match=rf"`fedkeys keygen --out {keys} --client nobody`"):
+        read_identity(keys, "nobody")
+
+
 def test_more_clients_are_enrolled_and_the_rest_stays(tmp_path):
     make_keys(tmp_path, ["ann"])
     before = {path: path.read_bytes() for path in tmp_path.glob("*.*") if path.name != "roster.json"}

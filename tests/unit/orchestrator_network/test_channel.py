@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent import futures
+
+import grpc
 import pytest
 from loopback import NAMES, WORDS, Peer, Served, assert_one_line, config_of, serving, wait_until
 
@@ -18,7 +21,7 @@ from orchestrator.network.errors import (
     ServerGone,
     UnknownClient,
 )
-from orchestrator.network.hub import Hub
+from orchestrator.network.hub import Hub, listen
 from orchestrator.network.server import setup_message
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.run.folder import RunFolder
@@ -118,3 +121,9 @@ def test_the_server_s_certificate_does_not_pass_as_the_decryptor_s(keys, tmp_pat
             RemoteDecryptor(served.address, keys)
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "https", ""])
+def test_a_port_out_of_range_is_refused(port):
+    with pytest.raises(PortInUse, match="write HOST:PORT with a port of 0 to 65535"):
+        listen(grpc.server(futures.ThreadPoolExecutor(1)), f"localhost:{port}", b"", b"")

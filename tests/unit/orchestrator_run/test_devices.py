@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.clients.files import update_to_bytes
+from edge.clients.files import update_to_bytes, write_update
 from edge.errors import DeviceDataError
 from models.weights import ModelSize
 from orchestrator.run.devices import read_device_updates
@@ -60,3 +60,17 @@ def test_what_is_no_update_of_this_round_is_refused(tmp_path):
         read_device_updates(paths[:1], tuple(w + 1 for w in WEIGHTS))
     with pytest.raises(DeviceDataError, match="three: can't be read"):
         read_device_updates([tmp_path / "three"], WEIGHTS)
+
+
+def test_two_devices_that_typed_the_same_are_two_and_a_copied_file_is_one(tmp_path):
+    delta = tuple(np.ones(shape, np.float32) for shape in SIZE.shapes)
+    result = {"delta": delta, "num_examples": 3, "num_tokens": 9, "loss_sum": 2.5}
+    paths = [tmp_path / name for name in ("one", "two", "copy")]
+    for path in paths[:2]:
+        write_update(path, result, WEIGHTS)
+    first, second = read_device_updates(paths[:2], WEIGHTS)
+    assert first.client_id != second.client_id
+    assert all(map(np.array_equal, first.result["delta"], second.result["delta"]))
+    paths[2].write_bytes(paths[0].read_bytes())
+    with pytest.raises(DeviceDataError, match=r"copy holds the same update as .*one"):
+        read_device_updates(paths, WEIGHTS)

@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from models.errors import VocabularyError
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
+from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
@@ -37,7 +39,6 @@ def text(tmp_path):
 @pytest.fixture
 def folder(tmp_path, text):
     """Two rounds of a run on that text, each with its checkpoint."""
-    from orchestrator.run.data import load_client_data
 
     config = read_config(overrides={"data.source": str(text), "rounds.cohort_size": 4, "runtime.workers": "1"})
     corpus, data = load_client_data(config)
@@ -117,3 +118,12 @@ def test_a_text_that_was_moved_names_the_way_out(folder, text):
     text.rename(text.with_name("moved.jsonl"))
     with pytest.raises(RunFolderError, match="--resume --data PLACE"):
         read_run(folder).text  # noqa: B018
+
+
+@pytest.mark.parametrize("word", ["See", "YOU", "cafe\u0301"])
+def test_a_word_that_nobody_can_type_is_refused_by_its_line(tmp_path, text, word):
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(["<pad>", "<bos>", "<eos>", "<unk>", "see", word, ""]), encoding="utf-8")
+    config = read_config(overrides={"data.source": str(text), "data.vocabulary": str(path)})
+    with pytest.raises(VocabularyError, match=r"words\.txt, line 6: nobody can type"):
+        load_client_data(config)
