@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Union
 
 import platformdirs
 
@@ -16,14 +17,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")).expanduser()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def own_only(path: Union[str, os.PathLike], flags: int) -> int:
+    """Opens a file, for open()'s `opener`: one that it creates can be read by its owner only."""
+    return os.open(path, flags, 0o600)
+
+
+def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
     """Writes all of `content` to `path`, or leaves what was there, even in a kill or on a full disk.
+
+    Args:
+      path: of the file.
+      content: all of it.
+      private: only the owner may read it.
 
     Raises: OSError if it can't be written; the file that was begun beside it is then removed.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with open(partial, "xb") as file:
+        with open(partial, "xb", opener=own_only if private else None) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

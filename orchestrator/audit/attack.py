@@ -110,7 +110,7 @@ def attack_run(
         rebuilt=rebuilt,
         checks=tuple(check_scores(scores, num_words, len(views.targets))),
     )
-    write_figures(run.path / FILE_NAME, result)
+    write_figures(run.path / FILE_NAME, result, private=True)
     return result
 
 

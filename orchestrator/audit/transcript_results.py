@@ -101,7 +101,7 @@ class TranscriptResult(msgspec.Struct, frozen=True):
 
 def write_transcript(path: Path, result: TranscriptResult) -> None:
     """Writes the transcript into the run's folder `path`, for the report."""
-    write_figures(path / FILE_NAME, result)
+    write_figures(path / FILE_NAME, result, private=True)
 
 
 def read_transcript_file(path: Path) -> Optional[TranscriptResult]:

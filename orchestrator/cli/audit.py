@@ -12,6 +12,7 @@ from orchestrator.cli.options import RUN
 from orchestrator.cli.output import Output, note, prints, say
 
 if TYPE_CHECKING:
+    from orchestrator.audit.transcript_results import TranscriptResult
     from orchestrator.run.saved import Run
 
 DEFAULT_SENTENCES = 20  # of a client that is attacked
@@ -59,15 +60,17 @@ def attack_output(run: Run, client_id: Optional[str], num_sentences: int, noise_
     from orchestrator.audit.attack import attack_run
     from orchestrator.cli.audit_tables import print_attack
     from orchestrator.report.attack_page import write_attack_page
+    from orchestrator.run.results import kept
 
-    result = attack_run(run, client_id, num_sentences, noise_multiplier, note)
-    page = write_attack_page(run, result)
+    result, fault = kept(partial(attack_run, run, client_id, num_sentences, noise_multiplier, note))
+    page = None if fault else write_attack_page(run, result)
 
     def show() -> None:
         print_attack(result)
-        say(f"the page with pictures: {page}")
+        if page is not None:
+            say(f"the page with pictures: {page}")
 
-    return Output(result, show)
+    return Output(result, show, exit_code=2 if fault else 0, fault=fault)
 
 
 @click.command()
@@ -97,9 +100,10 @@ def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
     run = read_run(RunFolder(run_path))
     from orchestrator.audit.leakage import audit_run
     from orchestrator.cli.audit_tables import print_audit
+    from orchestrator.run.results import kept
 
-    result = audit_run(run, noise_multiplier, note)
-    return Output(result, partial(print_audit, result))
+    result, fault = kept(partial(audit_run, run, noise_multiplier, note))
+    return Output(result, partial(print_audit, result), exit_code=2 if fault else 0, fault=fault)
 
 
 @click.command()
@@ -135,7 +139,13 @@ def transcript_output(run: Run, round_num: Optional[int], client_id: Optional[st
     from orchestrator.audit.transcript import read_transcript
     from orchestrator.audit.transcript_results import write_transcript
     from orchestrator.cli.audit_tables import print_transcript
+    from orchestrator.run.results import kept
 
-    result = read_transcript(run, round_num, client_id, note)
-    write_transcript(run.path, result)
-    return Output(result.without_pictures(), partial(print_transcript, result))
+    def find() -> TranscriptResult:
+        result = read_transcript(run, round_num, client_id, note)
+        write_transcript(run.path, result)
+        return result
+
+    result, fault = kept(find)
+    show = partial(print_transcript, result)
+    return Output(result.without_pictures(), show, exit_code=2 if fault else 0, fault=fault)

@@ -69,8 +69,9 @@ def fairness(
     from orchestrator.cli.console import counting
     from orchestrator.cli.fairness_tables import print_fairness
     from orchestrator.fairness.measure import Options, measure_fairness
+    from orchestrator.run.results import kept
 
     options = Options(people, groups_path, min_group, participation)
     with counting("messages to the server of the sums") as observer:
-        result = measure_fairness(run, options, note, observer)
-    return Output(result, partial(print_fairness, result))
+        result, fault = kept(partial(measure_fairness, run, options, note, observer))
+    return Output(result, partial(print_fairness, result), exit_code=2 if fault else 0, fault=fault)

@@ -74,21 +74,30 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Outpu
     run = read_run(RunFolder(run_path), workers)
     from orchestrator.cli.tables import print_comparison
     from orchestrator.evaluation.comparison import evaluate_run
+    from orchestrator.run.results import kept
 
-    figures = evaluate_run(run, personalise, note)
-    return Output(figures, partial(print_comparison, figures))
+    figures, fault = kept(partial(evaluate_run, run, personalise, note))
+    return Output(figures, partial(print_comparison, figures), exit_code=2 if fault else 0, fault=fault)
 
 
 @click.command()
 @RUN
 @click.argument("text", required=False)
+@click.option(
+    "--round",
+    "round_num",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Use the checkpoint of this round; the newest if it is left out.",
+)
 @prints
-def predict(run_path: Path, text: Optional[str]) -> Output:
+def predict(run_path: Path, text: Optional[str], round_num: Optional[int]) -> Output:
     """Show the three likeliest next words after TEXT. Without TEXT, ask for texts until an empty line.
 
     \b
     Example:
       fedkeys predict --run runs/first "see you"
+      fedkeys predict --run runs/first --round 50 "see you"
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
@@ -98,7 +107,7 @@ def predict(run_path: Path, text: Optional[str]) -> Output:
 
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
-    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words, run.tokeniser)
+    predictor = Predictor(run.state_after(round_num).model, run.vocabulary, run.config.data.max_words, run.tokeniser)
     if text is None:
         return Output({}, partial(_converse, predictor))
     predictions = predictor.next_words(text)

@@ -17,7 +17,7 @@ from dp_accounting import ComposedDpEvent, DpEvent, GaussianDpEvent, NoOpDpEvent
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_ndtr
 
-from orchestrator.errors import PrivacyStop
+from orchestrator.errors import ConfigError, PrivacyStop
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,21 @@ def noise_for(epsilon: float, delta: float, is_gaussian: bool = True) -> float:
 
     >>> Cost(0.5 / noise_for(2.0, 1e-6) ** 2).epsilon(1e-6) <= 2.0
     True
+
+    Raises:
+      ConfigError: no noise multiplier from 1e-4 to 1e8 costs that.
     """
 
     def excess(log_noise: float) -> float:
         return Cost(0.5 * math.exp(-2 * log_noise), is_gaussian).epsilon(delta) - epsilon
 
-    noise = math.exp(float(brentq(excess, math.log(1e-4), math.log(1e8), xtol=1e-12)))
+    least, most = math.log(1e-4), math.log(1e8)
+    if excess(least) <= 0 or excess(most) >= 0:
+        raise ConfigError(
+            f"privacy.epsilon = {epsilon:g}: no noise from 1e-4 to 1e8 clip norms costs that; set about 0.1 to 20, or "
+            "privacy.mechanism = 'none' for a run without differential privacy"
+        )
+    noise = math.exp(float(brentq(excess, least, most, xtol=1e-12)))
     return noise * (1.0 + 1e-9)  # on the safe side of the root
 
 

@@ -80,7 +80,7 @@ class Ledger:
         self._history = head.new_history()
         self._digests: dict[int, set[str]] = {}
         if not self._path.exists():
-            write_atomically(self._path, msgspec.json.encode(head) + b"\n")
+            write_atomically(self._path, msgspec.json.encode(head) + b"\n", private=True)
             _sync(self._path.parent)
             return
         found, charges = read_ledger(directory)

@@ -50,7 +50,7 @@ def write_attack_page(run: Run, result: AttackResult) -> Path:
         "you protect their text.",
     )
     path = run.path / "attack.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(), private=True)
     return path
 
 

@@ -28,6 +28,7 @@ from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
 
 _MODULUS_BITS = 32
+_MOST_WEIGHTS = 2**28  # a gigabyte of float32, of which a round holds several
 _MOST_ROUNDING = 0.01  # of the encoder, as an L2 norm of the mean update
 
 if TYPE_CHECKING:
@@ -49,8 +50,19 @@ def client_weight(client: ClientConfig, num_tokens: int, num_examples: int) -> f
 
 
 def model_size(model: ModelConfig, vocabulary_size: int) -> ModelSize:
-    """Returns the model's size; a small text may have fewer words than the configuration allows."""
-    return ModelSize(min(model.vocabulary_size, vocabulary_size), model.embedding_size, model.num_cells)
+    """Returns the model's size; a small text may have fewer words than the configuration allows.
+
+    Raises:
+      ConfigError: the model would be too large.
+    """
+    size = ModelSize(min(model.vocabulary_size, vocabulary_size), model.embedding_size, model.num_cells)
+    if size.num_weights > _MOST_WEIGHTS:
+        raise ConfigError(
+            f"model.vocabulary_size = {size.vocabulary_size}, model.embedding_size = {size.embedding_size}, "
+            f"model.num_cells = {size.num_cells}: the model would have {size.num_weights:,} weights, allowed are "
+            f"{_MOST_WEIGHTS:,}; lower one"
+        )
+    return size
 
 
 def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.ndarray]) -> Weights:
@@ -141,7 +153,8 @@ def require_summable(config: RunConfig) -> None:
 def _require_fine_grid(config: RunConfig) -> None:
     """The grid spans the clip norm, so a clip norm that never clips rounds every update to nothing but noise."""
     model, cohort_size, clip_norm = config.model, config.rounds.cohort_size, first_clip_norm(config)
-    num_weights = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights
+    size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
+    num_weights = min(size.num_weights, _MOST_WEIGHTS)  # a small text has fewer words; model_size refuses the rest
     bits = _MODULUS_BITS - (cohort_size - 1).bit_length()
     # Rounding has a standard deviation of up to half a step in each weight; a mean averages it over the cohort.
     rounding = clip_norm / 2.0 ** (bits - 1) / 2.0 * math.sqrt(num_weights / cohort_size)

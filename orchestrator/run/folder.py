@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 
 from models.corpus import Corpus
-from models.files import write_atomically
+from models.files import own_only, write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
@@ -181,7 +181,7 @@ class RunFolder:
         self, report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET
     ) -> None:
         """Adds a line to rounds.jsonl."""
-        with open(self.rounds_path, "ab") as file:
+        with open(self.rounds_path, "ab", opener=own_only) as file:
             file.write(encode_line(line_of(report, wall_s, clients)))
 
     def rounds(self) -> tuple[Round, ...]:
@@ -191,7 +191,7 @@ class RunFolder:
     def forget_rounds_after(self, round_num: int) -> None:
         """Keeps only the lines up to `round_num`: a resume writes the later ones again."""
         kept = [raw for line, raw in read_lines(self.rounds_path) if line.round_num <= round_num]
-        write_atomically(self.rounds_path, b"".join(kept))
+        write_atomically(self.rounds_path, b"".join(kept), private=True)
 
     def checkpoints(self) -> list[int]:
         """The rounds that have a checkpoint, oldest first."""
@@ -240,8 +240,10 @@ class RunFolder:
                 raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 if candidate == rounds[0]:
+                    older = [own for own in self.checkpoints() if own < candidate]
+                    advice = f", go on from round {older[-1]} with --resume, or name that round" if older else ""
                     raise RunFolderError(
-                        f"{self.checkpoint_path(candidate)} is damaged: restore it or train anew"
+                        f"{self.checkpoint_path(candidate)} is damaged: restore it or train anew{advice}"
                     ) from None
         raise RunFolderError(f"{self.path} has no checkpoint yet: let it train to its first, or resume it")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import Callable, Optional, TypeVar, cast
 
 import msgspec
 
@@ -13,9 +13,32 @@ from orchestrator.errors import RunFolderError
 _Figures = TypeVar("_Figures")
 
 
-def write_figures(file: Path, figures: object) -> None:
-    """Keeps a command's figures, a struct, as indented JSON."""
-    write_atomically(file, msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+class NotKept(RunFolderError):
+    """Figures that were found, and could not be written; `figures` holds them."""
+
+    def __init__(self, message: str, figures: object):
+        super().__init__(message)
+        self.figures = figures
+
+
+def write_figures(file: Path, figures: object, private: bool = False) -> None:
+    """Keeps a command's figures, a struct, as indented JSON; `private`: only the owner may read them.
+
+    Raises:
+      NotKept: the file can't be written.
+    """
+    try:
+        write_atomically(file, msgspec.json.format(msgspec.json.encode(figures)) + b"\n", private)
+    except OSError as error:
+        raise NotKept(f"{file} can't be written ({error.strerror}): the figures are kept nowhere", figures) from None
+
+
+def kept(find: Callable[[], _Figures]) -> tuple[_Figures, str]:
+    """(what `find` finds, why it could not be kept in the run's folder; empty if it was)."""
+    try:
+        return find(), ""
+    except NotKept as error:
+        return cast("_Figures", error.figures), str(error)
 
 
 def read_figures(file: Path, kind: type[_Figures], command: str) -> Optional[_Figures]:

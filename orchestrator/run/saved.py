@@ -98,12 +98,14 @@ class Run:
         return self.state_after(None)
 
     def state_after(self, round_num: Optional[int]) -> ServerState:
-        """The state after a round, None for the newest that can be read; its weights are those that the round reported.
+        """The state after a round, by default of the newest checkpoint; its weights are those that the round reported.
 
         Raises:
           RunFolderError: there is no such checkpoint, or it is damaged, or holds other weights.
         """
-        state = self.folder.load_checkpoint(round_num)
+        kept = self.folder.checkpoints()
+        # A damaged newest one is refused, not passed over: nobody asked for an older model.
+        state = self.folder.load_checkpoint(kept[-1] if round_num is None and kept else round_num)
         for line in self.rounds:
             if line.round_num == state.round_num and line.weights_sha256 != weights_digest(state.model):
                 raise RunFolderError(

@@ -12,7 +12,7 @@ import pytest
 from dp_accounting import pld, rdp
 
 from orchestrator.encoding import Encoder
-from orchestrator.errors import PrivacyStop
+from orchestrator.errors import ConfigError, PrivacyStop
 from orchestrator.privacy.accounting import (
     Cost,
     cost_of,
@@ -252,3 +252,9 @@ def test_count_and_update_together_cost_the_noise_multiplier():
     update = update_noise(1.3, 2.0)
     both = dp_accounting.ComposedDpEvent([dp_accounting.GaussianDpEvent(update), dp_accounting.GaussianDpEvent(2.0)])
     assert cost_of(both).zcdp == pytest.approx(cost_of(dp_accounting.GaussianDpEvent(1.3)).zcdp)
+
+
+@pytest.mark.parametrize("epsilon", [1e9, 1e-12])
+def test_an_epsilon_beyond_all_noise_is_refused_by_name(epsilon):
+    with pytest.raises(ConfigError, match=r"privacy.epsilon = 1e[+-]\d+: no noise"):
+        noise_for(epsilon, 1e-6)

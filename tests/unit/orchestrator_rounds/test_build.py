@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.rounds.build import require_summable
+from orchestrator.rounds.build import model_size, require_summable
 from orchestrator.settings.files import read_config
 from orchestrator.settings.presets import PRESETS
 
@@ -27,3 +27,9 @@ def test_the_clip_norm_of_a_mechanism_is_looked_at_in_its_place():
     require_summable(read_config(preset="private", overrides={"aggregation.clip_norm": 1e9}))
     with pytest.raises(ConfigError, match=r"privacy.clip_norm = 1e\+09"):
         require_summable(read_config(preset="private", overrides={"privacy.clip_norm": 1e9}))
+
+
+def test_a_model_of_a_billion_weights_is_refused_by_name():
+    with pytest.raises(ConfigError, match="model.num_cells = 1000000000: the model would have"):
+        model_size(read_config(overrides={"model.num_cells": 10**9}).model, 100)
+    assert model_size(read_config().model, 100).vocabulary_size == 100

@@ -14,6 +14,7 @@ from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.results import kept, write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
@@ -127,3 +128,31 @@ def test_a_word_that_nobody_can_type_is_refused_by_its_line(tmp_path, text, word
     config = read_config(overrides={"data.source": str(text), "data.vocabulary": str(path)})
     with pytest.raises(VocabularyError, match=r"words\.txt, line 6: nobody can type"):
         load_client_data(config)
+
+
+def test_a_damaged_newest_checkpoint_is_refused_and_an_older_one_must_be_named(folder):
+    path = folder.checkpoint_path(2)
+    path.write_bytes(path.read_bytes()[:100])
+    run = read_run(folder)
+    with pytest.raises(RunFolderError, match=r"round_000002\.npz is damaged.* round 1 "):
+        run.newest  # noqa: B018
+    assert run.state_after(1).round_num == 1
+    assert folder.load_checkpoint().round_num == 1  # where a resume goes on
+
+
+def test_what_holds_people_s_names_is_its_owner_s_alone(folder):
+    assert folder.rounds_path.stat().st_mode & 0o777 == 0o600
+    folder.forget_rounds_after(1)
+    assert folder.rounds_path.stat().st_mode & 0o777 == 0o600
+    write_figures(folder.path / "words.json", {"word": 1}, private=True)
+    assert (folder.path / "words.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_figures_that_can_t_be_written_are_not_lost(tmp_path):
+    def find():
+        write_figures(tmp_path / "none" / "figures.json", {"recall": 0.25})
+
+    figures, fault = kept(find)
+    assert figures == {"recall": 0.25}
+    assert "figures.json can't be written (No such file or directory)" in fault
+    assert kept(lambda: 7) == (7, "")
