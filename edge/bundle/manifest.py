@@ -115,7 +115,10 @@ class Phase(_Struct, frozen=True):
 
 
 class Eligibility(_Struct, frozen=True):
-    """When a device may train. Source: Hard et al. 2018, section 4 (idle, charging, unmetered, 2 GB of memory)."""
+    """When a device may train. The app that carries the bundle reads and applies it; nothing in fedkeys does.
+
+    Source: Hard et al. 2018, section 4 (idle, charging, unmetered, 2 GB of memory).
+    """
 
     require_idle: bool = True
     require_charging: bool = True

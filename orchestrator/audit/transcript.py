@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Optional
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.batches import Batches
 from models.client_data import ClientData
+from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
@@ -180,7 +182,9 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
     trainer = load_trainer(config, size)
     client_rate, server_rate = learning_rates(config, round_num)
 
-    def train_clients(weights: Weights, learning_rate: float, seed: int, batches: Iterable) -> Iterator[Mapping]:
+    def train_clients(
+        weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
+    ) -> Iterator[ClientResult]:
         return (trainer(weights, learning_rate, seed, own) for own in batches)
 
     functions = RoundFunctions(

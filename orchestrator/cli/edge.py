@@ -97,16 +97,16 @@ def verify(bundle: Path, public_key: Optional[Path]) -> Output:
       fedkeys verify bundle
       fedkeys verify bundle --public-key signing.key.pub
     """
-    from edge.bundle.verification import verify_bundle
+    from edge.bundle.verification import Check, verify_bundle
     from edge.errors import EdgeError
 
-    checks: list[dict[str, object]] = []
+    checks: list[Check] = []
     try:
         for check in verify_bundle(bundle, public_key):
-            checks.append({"name": check.name, "ok": check.ok, "detail": check.detail})
+            checks.append(check)
             say_at_once(f"ok  {check.name}: {check.detail}")
     except EdgeError as error:
-        checks.append({"name": "fault", "ok": False, "detail": str(error)})
+        checks.append(Check("fault", False, str(error)))
         return Output({"ok": False, "checks": checks}, lambda: None, error.exit_code, fault=str(error))
     return Output({"ok": True, "checks": checks}, lambda: None)
 

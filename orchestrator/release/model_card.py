@@ -14,6 +14,7 @@ import jinja2
 import msgspec
 import yaml
 
+from models.chitchat import BUILT_IN
 from models.files import write_atomically
 from models.weights import ModelSize
 from orchestrator.audit.attack_results import AttackResult, read_attack
@@ -139,7 +140,7 @@ def _name(run: Run) -> str:
 
 
 def _is_built_in(run: Run) -> bool:
-    return run.config.data.source == "chitchat"
+    return run.config.data.source == BUILT_IN
 
 
 def _front_matter(run: Run, found: _Found) -> dict[str, object]:

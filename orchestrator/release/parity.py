@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from edge.errors import BundleError, ExportError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
 from models.client_data import ClientData
+from models.client_result import ClientResult
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
 from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
@@ -102,7 +103,7 @@ def _train_in_tff(
     client_work = build_client_work(ModelSize.of(weights), config.data.max_words, config.client.clip_norm)
     with borrow(runtime, "1") as opened:
 
-        def train(start: Weights, own: Batches) -> Mapping[str, Any]:
+        def train(start: Weights, own: Batches) -> ClientResult:
             return next(opened.map_clients(client_work, (start, np.float32(rate), np.int32(0)), [own], 1))
 
         whole = train(weights, batches)

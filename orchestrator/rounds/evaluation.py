@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def federated_sums(
     return sums
 
 
-def client_sums(results: Sequence[Mapping[str, Any]]) -> ClientSums:
+def client_sums(results: Sequence[Mapping[str, int | float]]) -> ClientSums:
     """The metric's sums from what the TFF evaluation gives for each client."""
     return ClientSums(
         hits1=np.array([r["hits1"] for r in results], np.int64),

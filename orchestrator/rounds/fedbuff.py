@@ -12,13 +12,13 @@ Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggre
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.weights import Weights
 from orchestrator.rounds.cohort import RoundPlan
 from orchestrator.rounds.types import RoundFunctions, ServerState
@@ -58,7 +58,7 @@ def buffered_functions(
 
     def train_clients(
         weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[ClientResult]:
         remaining = iter(batches)
         for staleness, count in groups:
             scale = np.float32(staleness_scale(staleness, exponent))

@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional, Protocol
 import numpy as np
 
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.weights import Weights
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, Vector
@@ -110,7 +111,7 @@ class RoundFunctions:
     """The arrows of the road, bound to a run: data, the two TFF halves, the encoder and the sum between them."""
 
     batches_of: Callable[[ClientId, np.random.Generator], Batches]
-    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[Mapping[str, Any]]]
+    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[ClientResult]]
     weight_of: Callable[[ClientUpdate], float]
     encoder: Encoder
     aggregator: Aggregator

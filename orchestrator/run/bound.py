@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from edge.clients.litert import LiteRtClients, build_clients
 from models.batches import Batches
 from models.client_data import ClientData
+from models.client_result import ClientResult
 from models.vocabulary import EOS
 from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Aggregator
@@ -169,7 +170,7 @@ class BoundRun:
 
     def _train_clients(
         self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
-    ) -> Iterator[Mapping[str, Any]]:
+    ) -> Iterator[ClientResult]:
         server_args = (weights, np.float32(learning_rate), np.int32(seed))
         return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge.clients.files import update_from_bytes
 from edge.errors import DeviceDataError
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.files import write_atomically
 from models.weights import ModelSize, Weights, weights_to_bytes
@@ -44,7 +44,7 @@ class DeviceUpdate:
 
     client_id: ClientId
     path: Path
-    result: Mapping[str, Any]
+    result: ClientResult
 
 
 def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
@@ -188,7 +188,7 @@ def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder
         )
 
 
-def _results(updates: Sequence[DeviceUpdate], batches: Iterable[Batches]) -> Iterator[Mapping[str, Any]]:
+def _results(updates: Sequence[DeviceUpdate], batches: Iterable[Batches]) -> Iterator[ClientResult]:
     """The updates in the cohort's order; a batch is drawn for each, as run_round counts members at work by them."""
     return (update.result for update, _ in zip(updates, batches))
 
