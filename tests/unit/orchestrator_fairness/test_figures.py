@@ -79,6 +79,25 @@ def test_the_permutation_test_keeps_its_level(monkeypatch):
     assert rejected >= stats.binom.ppf(1e-6, num_sets, level)
 
 
+def test_unequal_groups_that_type_unequally_raise_few_false_alarms(monkeypatch):
+    """n = 400 data sets of 12, 40 and 79 people of equal recall, of whom the twelve type little.
+
+    In 1,500 such sets 7.2 % were false alarms at 5 %, and 30 % with the bare gap. A rate of 7.5 % fails this once in a
+    million times; one of 20 % passes it once in 360 times.
+    """
+    monkeypatch.setattr(figures, "NUM_PERMUTATIONS", 199)
+    rng = np.random.default_rng(11)
+    num_sets, rejected = 400, 0
+    for i in range(num_sets):
+        histograms = np.zeros((3, figures.BINS), np.int64)
+        for group, (size, words) in enumerate(((12, (20, 40)), (40, (100, 400)), (79, (400, 3000)))):
+            typed = rng.integers(*words, size, endpoint=True)
+            recalls = rng.binomial(typed, rng.beta(36, 164, size)) / typed
+            np.add.at(histograms[group], np.minimum(figures.BINS * recalls, figures.BINS - 1).astype(int), 1)
+        rejected += figures.permutation_test(histograms, seed=i).p_value <= 0.05
+    assert rejected <= stats.binom.isf(1e-6, num_sets, 0.075)
+
+
 def test_the_permutation_test_sees_a_difference():
     rng = np.random.default_rng(7)
     histograms = np.zeros((2, figures.BINS), np.int64)
