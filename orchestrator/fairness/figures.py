@@ -171,8 +171,10 @@ def permutation_test(histograms: NDArray[np.int64], seed: int) -> Permuted:
 
     People keep their recall, to the bin, and swap groups. The statistic is the largest of Welch's t between two groups:
     a bare gap raises false alarms when a small group types little, for then its recalls scatter more than the others'.
-    The rate of false alarms is in docs/fairness.md. Sums over shuffled groups, made by the clients, would do as well, but they would give
-    everything away: from as many sums as there are people, each person's figures follow by linear algebra.
+    The rate of false alarms is in docs/fairness.md.
+
+    Sums over shuffled groups, made by the clients, would do as well, but they would give everything away: from as many
+    sums as there are people, each person's figures follow by linear algebra.
 
     Source: Phipson & Smyth 2010, the p-value's plus one; Janssen 1997, https://doi.org/10.1016/S0167-7152(97)00043-6,
     the studentised statistic.

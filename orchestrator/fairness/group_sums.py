@@ -6,6 +6,7 @@ show must not be summed: nobody fills a slot of the second sum for a group that 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from orchestrator.fairness.attributes import Feature, Labels, thirds
 
 Counts = NDArray[np.int64]
 _MODULUS = 2**32
+_ALL_UNIONS = 10  # groups of which all unions are compared: 1023
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ def choose_groups(
 ) -> list[ShownGroups]:
     """Chooses which groups are shown: those with min_clients counted people, less what a subtraction would give away.
 
+    Two attributes whose groups, put together in any way, differ by fewer than min_clients people would give away the
+    figures of these few: then none of the later attribute's groups are shown. A second sum, of how many people are in
+    each pair of groups, tells.
+
     Args:
       attributes: everybody's groups.
       people: all whose words are summed.
@@ -109,10 +115,66 @@ def choose_groups(
         return own.ravel()
 
     total = secure.total({person: vector(person) for person in people}, step).reshape(-1, 2)
-    return [
+    chosen = [
         _shown(labels, total[start : start + size], len(people) - int(total[start : start + size, 0].sum()), secure)
         for start, size, labels in zip(starts, sizes, attributes)
     ]
+    return _without_near_twins(chosen, people, secure, step)
+
+
+def _without_near_twins(
+    chosen: Sequence[ShownGroups], people: Collection[ClientId], secure: Secure, step: int
+) -> list[ShownGroups]:
+    """Hides each attribute that differs from an earlier one, which is shown, by few people."""
+    pairs = [(i, j) for j in range(len(chosen)) for i in range(j) if chosen[i].shown and chosen[j].shown]
+    if not pairs:
+        return list(chosen)
+
+    def vector(person: ClientId) -> Counts:
+        tables = []
+        for i, j in pairs:
+            table = np.zeros((len(chosen[i].shown) + 1, len(chosen[j].shown) + 1), np.int64)
+            table[_block_of(chosen[i], person), _block_of(chosen[j], person)] = 1
+            tables.append(table.ravel())
+        return np.concatenate(tables)
+
+    shapes = [(len(chosen[i].shown) + 1, len(chosen[j].shown) + 1) for i, j in pairs]
+    total = secure.total({person: vector(person) for person in people}, step)
+    tables = np.split(total, np.cumsum([rows * columns for rows, columns in shapes])[:-1])
+    result = list(chosen)
+    for (i, j), shape, table in zip(pairs, shapes, tables):
+        if result[i].shown and result[j].shown and 0 < least_difference(table.reshape(shape)) < secure.min_clients:
+            groups = result[j]
+            num_groups = groups.hidden_groups + len(groups.shown)
+            result[j] = ShownGroups(groups.labels, (), num_groups, len(people))
+    return result
+
+
+def _block_of(groups: ShownGroups, person: ClientId) -> int:
+    """The place of a person's group among those that are shown; one past them for everybody else."""
+    group = groups.labels.group_of.get(person)
+    return groups.shown.index(group) if group in groups.shown else len(groups.shown)
+
+
+def least_difference(table: Counts) -> int:
+    """Returns by how few people, but not by none, groups of two attributes put together differ; 0 if by none ever.
+
+    Args:
+      table: how many people are in each group of the one (rows) and of the other (columns). Of the attribute with fewer
+        groups all unions are tried up to 10 groups, above that all of one or two.
+
+    >>> least_difference(np.array([[20, 0], [1, 30]]))  # the second groups differ by one person
+    1
+    """
+    table = table if table.shape[0] <= table.shape[1] else table.T
+    num_rows, columns = table.shape[0], table.sum(axis=0)
+    largest = num_rows if num_rows <= _ALL_UNIONS else 2
+    found = []
+    for size in range(1, largest + 1):
+        for rows in itertools.combinations(range(num_rows), size):
+            inside = table[list(rows)].sum(axis=0)
+            found.append(int(np.minimum(inside, columns - inside).sum()))
+    return min((difference for difference in found if difference), default=0)
 
 
 def _shown(labels: Labels, sizes: Counts, in_no_group: int, secure: Secure) -> ShownGroups:

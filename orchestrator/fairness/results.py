@@ -114,7 +114,11 @@ def verdict(attribute: RecallByGroup, num_attributes: int) -> str:
 
     A p-value below 5 % over all attributes together (Bonferroni) counts as a difference.
     """
-    hidden = f" {attribute.hidden_groups} groups are too small to show." if attribute.hidden_groups else ""
+    hidden = (
+        f" {attribute.hidden_groups} groups are too small to show, or would give a few people away."
+        if attribute.hidden_groups
+        else ""
+    )
     if attribute.gap is None or attribute.client_mean_gap is None or attribute.p_value is None:
         return f"There is nothing to compare.{hidden}"
     limit = 0.05 / num_attributes

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.corpus import ClientId
 from orchestrator.aggregator import PlainSum
 from orchestrator.fairness import group_sums
-from orchestrator.fairness.group_sums import Secure
+from orchestrator.fairness.attributes import Labels
+from orchestrator.fairness.group_sums import Secure, choose_groups, least_difference
 
 
 def test_suppression_holds_for_any_sizes():
@@ -24,3 +26,31 @@ def test_suppression_holds_for_any_sizes():
 def test_a_sum_that_would_wrap_is_refused():
     with pytest.raises(ValueError, match="entries must lie in"):
         Secure(PlainSum(), 1).total({"a": np.array([2**31]), "b": np.array([2**31])}, step=1)
+
+
+@pytest.mark.parametrize("moved", [1, 9])
+def test_two_groupings_that_differ_by_few_people_do_not_give_them_away(moved):
+    people = [ClientId(f"p{i}") for i in range(60)]
+    first = {person: int(i < 30) for i, person in enumerate(people)}
+    second = {person: int(i < 30 + moved) for i, person in enumerate(people)}
+    turned = {person: 1 - group for person, group in second.items()}
+    for other in (second, turned):
+        attributes = [Labels("a", "", ("x", "y"), first), Labels("b", "", ("x", "y"), other)]
+        chosen = choose_groups(attributes, people, people, Secure(PlainSum(), 10), step=2)
+        assert [groups.shown for groups in chosen] == [(0, 1), ()]
+
+
+def test_groupings_that_differ_by_nobody_or_by_many_are_shown():
+    people = [ClientId(f"p{i}") for i in range(60)]
+    first = {person: int(i < 30) for i, person in enumerate(people)}
+    for moved in (0, 10):
+        second = {person: int(i < 30 + moved) for i, person in enumerate(people)}
+        attributes = [Labels("a", "", ("x", "y"), first), Labels("b", "", ("x", "y"), second)]
+        chosen = choose_groups(attributes, people, people, Secure(PlainSum(), 10), step=2)
+        assert [groups.shown for groups in chosen] == [(0, 1), (0, 1)]
+
+
+def test_a_union_of_groups_that_differs_by_one_person_is_found():
+    # By hand: rows 0 and 1 together are column 0 less one person; no two single groups differ by fewer than 19.
+    assert least_difference(np.array([[20, 0], [19, 1], [0, 40]])) == 1
+    assert least_difference(np.array([[20, 20], [20, 20]])) == 40
