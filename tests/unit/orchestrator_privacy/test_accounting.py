@@ -254,7 +254,6 @@ def test_count_and_update_together_cost_the_noise_multiplier():
     assert cost_of(both).zcdp == pytest.approx(cost_of(dp_accounting.GaussianDpEvent(1.3)).zcdp)
 
 
-@pytest.mark.parametrize("epsilon", [1e9, 1e-12])
-def test_an_epsilon_beyond_all_noise_is_refused_by_name(epsilon):
-    with pytest.raises(ConfigError, match=r"privacy.epsilon = 1e[+-]\d+: no noise"):
-        noise_for(epsilon, 1e-6)
+def test_an_epsilon_beyond_all_noise_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"privacy.epsilon = 1e\+09: no noise"):
+        noise_for(1e9, 1e-6)
