@@ -193,7 +193,7 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 _SETTINGS = frozenset(flat_settings(RunConfig()))
 
 
-def _check_known(name: str, value: Any, source: str) -> None:
+def _check_known(name: str, value: object, source: str) -> None:
     if name in _SETTINGS:
         return
     if name in SECTIONS:
@@ -203,7 +203,7 @@ def _check_known(name: str, value: Any, source: str) -> None:
     raise ConfigError(f"{source}: there is no setting {name}{_closest(name, _SETTINGS)} (`fedkeys config` lists them)")
 
 
-def _check_kind(name: str, value: Any, source: str) -> None:
+def _check_kind(name: str, value: object, source: str) -> None:
     """Refuses a kind that nobody knows, here where its file is known."""
     names = tuple(KINDS.get(name, ()))
     if names and value not in names:
