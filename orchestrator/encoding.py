@@ -185,7 +185,8 @@ class Encoder:
 
         Raises:
           ImplausibleSum: the weights sum to less than least_weight (but not to 0) or to more than num_summed *
-            max_weight, or the coordinates are longer than updates of these weights.
+            max_weight, the coordinates are longer than updates of these weights, or more clients than there are were
+            under the clip norm.
           ValueError: num_summed is out of range, or the length is wrong.
         """
         self._check_total(total, num_summed)
@@ -196,6 +197,8 @@ class Encoder:
                 f"the weights of {num_summed} clients sum to {weight_steps / self._weight_scale:.6g}, honest ones to 0 "
                 f"or {self.least_weight:g} to {num_summed} * {self.max_weight:g}"
             )
+        if self.count_under_clip and total[self.dim] > num_summed:
+            raise ImplausibleSum(f"{total[self.dim]} of {num_summed} clients are under the clip norm")
         norm = _norm_of(total[: self.dim].view(np.int32))
         longest = noise_stddev * (math.sqrt(self.dim) + _NOISE_SLACK)
         if weight_steps:  # a weight of zero is not rounded, nor are its coordinates

@@ -13,6 +13,7 @@ from orchestrator.errors import BelowThreshold, ImplausibleSum
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import messages
+from orchestrator.network.errors import WireError
 from orchestrator.network.session import Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.sums import secagg_policy
@@ -130,6 +131,8 @@ class NetworkSum:
         except SpoiledSum as error:  # a client's lie ends the round, not the run
             self._look_for_spoiler(sorted(summed), cohort.round_num)
             raise BelowThreshold(str(error)) from None
+        if vector.shape != (self._num_slots,):
+            raise WireError(f"the decryptor sent a sum of {vector.size} words, {self._num_slots} expected")
         bill = {
             "key": StageCost(bytes_up=len(terms)),
             "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),

@@ -275,3 +275,12 @@ def test_huge_finite_update_stays_within_the_l2_bound(size):
     encoder = Encoder(clip_norm=1.0, num_clients=16, max_weight=1, shapes=((4096,),))
     vector = encoder.encode((np.full(4096, size, np.float32),), 1.0, np.random.default_rng(1))
     assert np.linalg.norm(vector[:4096].view(np.int32).astype(np.float64)) <= encoder.l2_bound
+
+
+def test_no_more_clients_are_under_the_clip_norm_than_were_summed():
+    encoder, rng = _encoder(count_under_clip=True), np.random.default_rng(0)
+    total = encoder.encode(_delta(rng), 1.0, rng)
+    encoder.check_sum(total, 1)
+    total[encoder.dim] = 2
+    with pytest.raises(ImplausibleSum, match="2 of 1 clients are under the clip norm"):
+        encoder.check_sum(total, 1)
