@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import FILE, RUN, WORKERS
+from orchestrator.cli.options import FILE, RUN, WORKERS, takes_settings
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.prediction import Predictor
+    from orchestrator.settings.types import Setting
 
 
 @click.command()
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
 )
 @click.option("--plot", type=FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+@takes_settings()
 @prints
-def data(source: str, plot: Optional[Path], seed: int) -> Output:
+def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Setting]) -> Output:
     """Show what a text holds: people, tokens, coverage, out-of-vocabulary rate, sentence lengths.
 
     \b
     Examples:
       fedkeys data                                    # the built-in text
       fedkeys data --data people.jsonl --plot text.png
+      fedkeys data --data few.jsonl --set data.min_sentences=3
     """
     from dataclasses import asdict
 
@@ -41,9 +44,21 @@ def data(source: str, plot: Optional[Path], seed: int) -> Output:
     from models.corpus import load_corpus
     from models.text_statistics import describe
     from models.text_statistics import plot as draw
+    from models.tokeniser import TOKENISERS
+    from orchestrator.settings.files import read_config
 
-    corpus = load_corpus(source)
-    run_data = build_client_data(corpus, seed=seed)  # the split and the vocabulary of a run
+    settings = read_config(overrides=overrides).data
+    corpus = load_corpus(source, tokeniser=TOKENISERS[settings.tokeniser])
+    run_data = build_client_data(  # the split and the vocabulary of a run
+        corpus,
+        seed=seed,
+        vocabulary_size=settings.vocabulary_size,
+        min_sentences=settings.min_sentences,
+        max_sentences_train=settings.max_sentences_train,
+        max_sentences_eval=settings.max_sentences_eval,
+        dev_share=settings.dev_share,
+        test_share=settings.test_share,
+    )
     statistics = describe(corpus, run_data.split, run_data.vocabulary)
     if plot is not None:
         draw(corpus, statistics, plot)

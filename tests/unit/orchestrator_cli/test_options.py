@@ -87,3 +87,13 @@ def test_a_number_sign_in_a_folder_s_name_is_no_split(tmp_path, monkeypatch):
     assert options.absolute("C#/t.jsonl") == str(tmp_path / "C#" / "t.jsonl")
     assert options.absolute("C#/t.sqlite#train") == f"{tmp_path / 'C#' / 't.sqlite'}#train"
     assert options.absolute("chitchat") == "chitchat"
+
+
+def test_a_text_of_few_sentences_can_be_looked_at(tmp_path):
+    lines = (f'{{"client_id": "p{n}", "text": "see you soon"}}\n' for n in range(20) for _ in range(4))
+    (tmp_path / "few.jsonl").write_text("".join(lines))
+    call = ["data", "--data", str(tmp_path / "few.jsonl"), "--json"]
+    assert CliRunner().invoke(cli, call).exit_code != 0  # nobody has ten sentences
+    done = CliRunner().invoke(cli, [*call, "--set", "data.min_sentences=4"])
+    assert done.exit_code == 0
+    assert '"sentences":80' in done.stdout
