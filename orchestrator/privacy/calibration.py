@@ -20,7 +20,7 @@ _MOST_BANDS = 64  # by default: their memory is that of as many models
 
 
 def default_delta(num_people: int) -> float:
-    """A delta well below 1 / people.
+    """A delta below 1 / people, by the factor people^0.1: 1.9 for 700 people, 2.5 for 10,000.
 
     >>> round(default_delta(1000), 7)
     0.0005012

@@ -12,6 +12,7 @@ from dp_accounting import GaussianDpEvent, pld
 from models.vocabulary import build_vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.cli.commands import cli
+from orchestrator.evaluation import privacy
 from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
@@ -133,3 +134,11 @@ def test_a_changed_ledger_is_noticed(tmp_path):
     path.write_text(path.read_text().replace('"noise_multiplier":2.0}}', '"noise_multiplier":9.0}}'))
     result = CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)], standalone_mode=False)
     assert "does not follow from those before" in str(result.exception)
+
+
+def test_what_epsilon_does_not_cover_and_how_near_delta_is_are_said():
+    # 707 people: 707 ** -1.1 is below 1 / 707 by 707 ** 0.1 = 1.93.
+    assert "factor of 1.9:" in privacy._about_delta(707**-1.1, 707)
+    covered = " ".join(privacy.NOT_COVERED)
+    assert "without noise: epsilon does not cover them" in covered
+    assert "the sum of both" in covered
