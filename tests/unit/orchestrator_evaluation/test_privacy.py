@@ -18,7 +18,7 @@ from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
 from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.folder import RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 
@@ -37,7 +37,7 @@ def build_run(path, mechanism="central", **changes):
     given = {"rounds.count": 8, "rounds.cohort_size": 10, "aggregation.min_survivors": 5, **changes}
     config = resolve_privacy(read_config(overrides={**given, **(private if mechanism != "none" else {})}), len(PEOPLE))
     folder = RunFolder(path)
-    identity = RunIdentity(1, "-", "test", "-", "-", 3, {})
+    identity = RunIdentity(1, digest_of_what_matters(config), "test", "-", "-", 3, {})
     folder.create(config, build_vocabulary([["a b a"]], 6), identity)
     privacy, ledger = config.privacy, None
     if mechanism != "none":
