@@ -80,10 +80,20 @@ def escaped(line: str) -> str:
     return "".join(part if part.startswith("`") else re.sub(r"(?<!^)([*|]|_\b)", r"\\\1", part) for part in parts)
 
 
-def _read_docstring(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+def _read_docstring(app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
     lines[:] = as_restructured_text(lines)
+    if what in ("attribute", "data", "property"):
+        app.env.temp_data[f"docstring {name}"] = list(lines)
+
+
+def _restore_docstring(app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
+    lines[:] = app.env.temp_data.pop(f"docstring {name}", lines)
 
 
 def setup(app: Sphinx) -> None:
-    """Lets docstrings be read before napoleon (priority 500) reads their sections."""
+    """Lets docstrings be read before napoleon (priority 500) finds their sections.
+
+    Of an attribute's docstring napoleon would take the words before a colon for its type, so it gets that back.
+    """
     app.connect("autodoc-process-docstring", _read_docstring, priority=400)
+    app.connect("autodoc-process-docstring", _restore_docstring, priority=600)
