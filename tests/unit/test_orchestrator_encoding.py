@@ -224,7 +224,7 @@ def test_a_liar_s_mean_is_one_clip_norm_long_at_most():
     ):
         total = honest.copy()
         for slot, amount in words.items():
-            total[slot] += np.uint32(amount % 2**32)
+            total[[slot]] += np.uint32(amount % 2**32)  # an array wraps silently, a scalar warns
         with pytest.raises(ImplausibleSum, match=refused):
             encoder.decode(total, 7)
 

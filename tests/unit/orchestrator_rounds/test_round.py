@@ -157,7 +157,7 @@ class Recorded(PlainSum):
 
         result = super().sum(kept(), cohort, drops)
         for slot, amount in self.lie.items():
-            result.total[slot] += np.uint32(amount % 2**32)
+            result.total[[slot]] += np.uint32(amount % 2**32)  # an array wraps silently, a scalar warns
         return result
 
 
