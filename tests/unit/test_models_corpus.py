@@ -415,11 +415,12 @@ def test_json_lines_are_read_gzipped_under_another_ending_and_from_a_pipe(tmp_pa
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (gzip.compress(b"{}" * 500)[:-20], "is a damaged gzip file"),
+        (gzip.compress(b"{}" * 500, mtime=0)[:-20], "is a damaged gzip file"),
         (lzma.compress(b"{}"), "is compressed (xz); decompress it first: xz --decompress --keep"),
         (bz2.compress(b"{}"), "is compressed (bzip2)"),
         (b"PK\x03\x04rest", "is compressed (zip)"),
     ],
+    ids=["cut gzip", "xz", "bzip2", "zip"],
 )
 def test_other_compressed_text_is_refused_by_name(tmp_path, content, problem):
     (tmp_path / "chat.jsonl").write_bytes(content)

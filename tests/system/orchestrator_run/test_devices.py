@@ -66,7 +66,7 @@ def build_run(text, tmp_path_factory):
         size = model_size(config.model, data.vocabulary.size)
         folder = RunFolder(tmp_path_factory.mktemp("runs") / "run")
         folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
-        folder._lock.close()  # as if the process that trained it had ended
+        folder._unlock()  # as if the process that trained it had ended
         rng = np.random.default_rng(0)
         drawn = tuple((0.3 * rng.standard_normal(shape)).astype(np.float32) for shape in size.shapes)
         folder.save_checkpoint(ServerState(round_num, drawn, tff_optimizer(config.server, size)[0]()), 3)

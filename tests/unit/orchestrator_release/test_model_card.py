@@ -25,12 +25,12 @@ from orchestrator.release.model_card import write_card
 from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.record import Recorder
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.run.sources import build_provenance
-from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.files import read_config
 
 SIZE = ModelSize(6, 2, 3)
 WEIGHTS = tuple(np.full(shape, 0.5, np.float32) for shape in SIZE.shapes)
@@ -51,7 +51,9 @@ def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
     config = read_config(overrides={"rounds.count": 1})
     vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
-    identity = RunIdentity(SCHEMA, config_digest(config), "corpus", "1" * 64, vocabulary.digest, 99, {"numpy": "1"})
+    identity = RunIdentity(
+        SCHEMA, digest_of_what_matters(config), "corpus", "1" * 64, vocabulary.digest, 99, {"numpy": "1"}
+    )
     folder.create(config, vocabulary, identity)
     recorder = Recorder(folder.path, build_provenance(identity, ""), 0)
     recorder.begin("0" * 64)
@@ -240,6 +242,8 @@ def test_a_model_that_was_trained_to_be_audited_says_so(folder):
         }
     )
     folder.write_config(config)
+    identity = msgspec.structs.replace(folder.identity(), config_sha256=digest_of_what_matters(config))
+    (folder.path / "run.json").write_bytes(msgspec.json.encode(identity))
     write_card(read_run(folder), None)
     card = (folder.path / CARD_FILE).read_text()
     assert (

@@ -12,9 +12,9 @@ from orchestrator.fleet.results import DEVICES_FILE, FleetOfRound, Phone
 from orchestrator.report.fleet import fleet
 from orchestrator.report.view import view_run
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
-from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.files import read_config
 
 FIRST = FleetOfRound(
     opened_s=0.0,
@@ -53,7 +53,9 @@ def folder(tmp_path):
     config = read_config(overrides={"fleet.policy": "sync"})
     vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
     folder = RunFolder(tmp_path / "run")
-    identity = RunIdentity(SCHEMA, config_digest(config), "text", "1" * 64, vocabulary.digest, 10, {"python": "3.11.7"})
+    identity = RunIdentity(
+        SCHEMA, digest_of_what_matters(config), "text", "1" * 64, vocabulary.digest, 10, {"python": "3.11.7"}
+    )
     folder.create(config, vocabulary, identity)
     for round_num, seen in enumerate((FIRST, SECOND), 1):
         report = RoundReport(

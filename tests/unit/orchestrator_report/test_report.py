@@ -14,9 +14,9 @@ from orchestrator.report.comparison import comparison
 from orchestrator.report.report import SECTIONS, write_report
 from orchestrator.report.view import view_run
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
-from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig
 
 NUM_WEIGHTS = 1_000
@@ -29,7 +29,9 @@ def begin_run(path, name="corpus"):
     vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
     folder = RunFolder(path)
     versions = {"python": "3.11.7", "tensorflow-federated": "0.87.0"}
-    identity = RunIdentity(SCHEMA, config_digest(config), name, "1" * 64, vocabulary.digest, NUM_WEIGHTS, versions)
+    identity = RunIdentity(
+        SCHEMA, digest_of_what_matters(config), name, "1" * 64, vocabulary.digest, NUM_WEIGHTS, versions
+    )
     folder.create(config, vocabulary, identity)
     return folder
 
