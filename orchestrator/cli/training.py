@@ -15,6 +15,7 @@ from orchestrator.settings.fleet import FLEET_PRESETS
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.training import Parts
     from orchestrator.settings.run_config import RunConfig
     from orchestrator.settings.types import Setting
     from tff_pipelines.runtime import Runtime
@@ -92,33 +93,18 @@ def train_with_progress(
 
     runtime: gives workers that stay open, once the text is read; None starts the run's workers and ends them.
     """
+    from orchestrator.api import train_configured
     from orchestrator.cli.console import ProgressObserver
-    from orchestrator.rounds.build import require_summable
-    from orchestrator.run.data import load_client_data
 
-    if not (resume and folder.exists()):
-        folder.require_free()
-    require_summable(run_config)
-    with ProgressObserver() as observer:
-        if resume and folder.exists():
-            run_config = folder.with_own_vocabulary(run_config)
-        if run_config.data.vocabulary == "federated":
-            from orchestrator.vocabulary.measure import find_for_run
-
-            run_config = find_for_run(folder, run_config, observer.stage)
-        observer.stage("reading the text")
-        text = load_client_data(run_config)
-        if run_config.privacy.traits.adds_noise:
-            from orchestrator.privacy.calibration import resolve_privacy
-            from orchestrator.run.canary_clients import participants
-
-            run_config = resolve_privacy(run_config, len(participants(run_config, text.data)))
-        observer.stage("loading TensorFlow Federated")
-        from orchestrator.rounds.round import weights_digest
+    def parts() -> Optional[Parts]:
         from orchestrator.run.training import Parts
-        from orchestrator.run.training import train as train_run
 
-        result = train_run(folder, run_config, text, observer, resume, Parts(runtime=runtime() if runtime else None))
+        return Parts(runtime=runtime()) if runtime else None
+
+    with ProgressObserver() as observer:
+        result = train_configured(folder, run_config, observer, resume, parts)
+    from orchestrator.rounds.round import weights_digest
+
     return TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),

@@ -22,6 +22,7 @@ from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.loop import require_completed
 from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.privacy import PrivacyConfig
@@ -85,9 +86,10 @@ def serve(
             state = _begin(folder, config, corpus, vocabulary, size, first_state)
         state = serve_rounds(folder, config, state, update_server, Party(hub, roster, deadlines, note, decryptor))
         reason = f"all {config.rounds.count} rounds are done"
-        return state
     finally:
         hub.stop(reason)
+    require_completed(folder.rounds())  # once the clients are told that it is over
+    return state
 
 
 def _require_network_settings(privacy: PrivacyConfig, audit: AuditConfig) -> None:

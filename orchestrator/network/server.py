@@ -23,7 +23,7 @@ from orchestrator.rounds.round import run_round
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.loop import keeps_checkpoint, require_completed, run_rounds
+from orchestrator.run.loop import keeps_checkpoint, run_rounds
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
@@ -61,9 +61,7 @@ def serve_rounds(
     Raises:
       BelowThreshold: round after round is abandoned.
     """
-    state = run_rounds(state, config.rounds.count, _Rounds(folder, config, state, update_server, party).run_one)
-    require_completed(folder.rounds())
-    return state
+    return run_rounds(state, config.rounds.count, _Rounds(folder, config, state, update_server, party).run_one)
 
 
 class _Rounds:

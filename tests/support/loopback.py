@@ -45,9 +45,9 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.rounds.types import RoundFunctions, ServerState
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.secagg import messages as secagg_messages
-from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.files import read_config
 from orchestrator.wire import encode
 
 NAMES = tuple(ClientId(f"client{i}") for i in range(6))
@@ -145,7 +145,8 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     """Serves all rounds of a new run; when the block ends they must be done."""
     roster, size = read_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
-    identity = RunIdentity(SCHEMA, config_digest(config), "texts", "1" * 64, WORDS.digest, size.num_weights, {})
+    digest = digest_of_what_matters(config)
+    identity = RunIdentity(SCHEMA, digest, "texts", "1" * 64, WORDS.digest, size.num_weights, {})
     folder.create(config, WORDS, identity)
     hub = Hub(roster, setup_message(config, WORDS), max_client_bytes(config, size))
     port = hub.listen("localhost:0", (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())

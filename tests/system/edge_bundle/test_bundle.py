@@ -364,7 +364,7 @@ def test_bad_input_of_a_device_is_refused(exported, text_of_one, tmp_path):
     (tmp_path / "cut").write_bytes(BATCHES_MAGIC + bytes(9))
     cases = {
         "holds no words": ["--data", tmp_path / "empty"],
-        "nor UTF-8": ["--data", tmp_path / "binary"],
+        "not UTF-8": ["--data", tmp_path / "binary"],
         "must begin with FKBATCH1": ["--data", tmp_path / "cut"],
         "No such file": ["--data", tmp_path / "nothing"],
         "has 10 bytes": ["--data", text_of_one, "--weights", tmp_path / "short"],

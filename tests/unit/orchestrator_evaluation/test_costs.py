@@ -13,9 +13,9 @@ from orchestrator.cli.tables import print_costs
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.costs import read_costs
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
-from orchestrator.settings.files import config_digest, read_config
+from orchestrator.settings.files import read_config
 
 NUM_WEIGHTS = 5_000
 
@@ -24,7 +24,8 @@ def begin_run(path, **overrides):
     config = read_config(overrides={"rounds.cohort_size": 6, "aggregation.min_survivors": 2, **overrides})
     vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
     folder = RunFolder(path)
-    identity = RunIdentity(SCHEMA, config_digest(config), "texts", "1" * 64, vocabulary.digest, NUM_WEIGHTS, {})
+    digest = digest_of_what_matters(config)
+    identity = RunIdentity(SCHEMA, digest, "texts", "1" * 64, vocabulary.digest, NUM_WEIGHTS, {})
     folder.create(config, vocabulary, identity)
     return folder
 

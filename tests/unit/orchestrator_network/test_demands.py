@@ -35,7 +35,7 @@ def refused(keys, message, match, **changes):
         ("client.epochs", 2**31 - 1, "sentences to train on in a round"),
         ("client.batch_size", 2**31 - 1, "tokens in a batch"),
         ("data.max_words", 2**31 - 1, "tokens in a batch"),
-        ("model.num_cells", 10**8, "weights in the model"),
+        ("model.num_cells", 10**7, "weights in the model"),
         ("aggregation.aggregator", "encrypted", "runs the sum 'encrypted', this client takes part in 'secagg' only"),
     ],
 )

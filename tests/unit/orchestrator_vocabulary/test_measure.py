@@ -13,7 +13,7 @@ from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
 from orchestrator.cli.commands import cli
 from orchestrator.errors import BelowThreshold, ConfigError
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity
+from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.vocabulary.measure import find_for_run
@@ -97,7 +97,9 @@ def test_a_federated_run_finds_its_words_and_keeps_them_wherever_it_goes(tmp_pat
     assert found.data.vocabulary == str(path)
     assert {"see", "you", "there", "my", "dogs"} <= set(Vocabulary.read(path).words)
     assert json.loads((tmp_path / "run" / "vocabulary.json").read_text())["epsilon"] == 8.0
-    folder.create(found, Vocabulary.read(path), RunIdentity(SCHEMA, "0", "c", "0", "0", 1, {}))
+    folder.create(
+        found, Vocabulary.read(path), RunIdentity(SCHEMA, digest_of_what_matters(found), "c", "0", "0", 1, {})
+    )
     (tmp_path / "run").rename(tmp_path / "moved")
     moved = RunFolder(tmp_path / "moved")
     for begun in (moved.config(), moved.with_own_vocabulary(config)):

@@ -1,0 +1,211 @@
+"""fedkeys from Python: train a run, look at it, bring it onto a phone.
+
+    from orchestrator import api
+
+    texts = {"ann": ["See you at ten!", "ok"], "bob": ["who is there?"], ...}
+    run = api.train("runs/first", texts, preset="smoke", settings={"rounds.count": 100})
+    print(api.predict(run, "see you"))
+    print(api.evaluate(run).model.top1)
+    api.export(run, "bundle")
+
+A run that was trained here is a folder as `fedkeys train` leaves it, so every command works on it. It works in a
+notebook, too: the rounds run in threads of their own, beside an event loop that runs already. Workers end with the
+thread that started them, so `train`, `evaluate` and `export` are for the main thread.
+
+To add a row of one's own to what a setting can name (a sum, an algorithm, a data source), see docs/extending.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Union
+
+import msgspec
+
+from models.files import write_atomically
+from orchestrator.rounds.build import require_summable
+from orchestrator.rounds.types import RoundReport
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.saved import Run, read_run
+from orchestrator.settings.files import read_config
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.types import Setting
+
+if TYPE_CHECKING:
+    from orchestrator.evaluation.results import Evaluation, Prediction
+    from orchestrator.release.export import ExportFigures
+    from orchestrator.run.training import Observer, Parts, TrainingResult
+
+__all__ = ["Run", "Silent", "evaluate", "export", "open_run", "predict", "train"]
+
+Texts = Mapping[str, Sequence[str]]  # {person: their messages, oldest first}
+Folder = Union[str, "os.PathLike[str]"]
+
+
+class Silent:
+    """An observer that shows nothing: what `train` takes unless it is given another."""
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+
+    def begin(self, first_round: int, num_rounds: int) -> None:
+        """The rounds begin."""
+
+    def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
+        """A round is over; `dev` holds the figures of the dev people if the round had an evaluation."""
+
+
+def train(
+    folder: Folder,
+    texts: Union[Texts, str, None] = None,
+    *,
+    preset: Optional[str] = None,
+    settings: Optional[Mapping[str, Setting]] = None,
+    observer: Optional[Observer] = None,
+    parts: Optional[Parts] = None,
+    resume: bool = False,
+) -> Run:
+    """Trains a run by federated rounds in TFF, and returns it as its folder holds it.
+
+    Args:
+      folder: of the run; a free one, or with `resume` that of a run to go on with.
+      texts: people's messages, {person: [message, ...]}, oldest first; they are written to FOLDER-texts.jsonl beside
+        the run's folder, since evaluation and replay read them again. Or what `fedkeys train --data` takes. None leaves
+        it to the settings; with `resume`, to the run.
+      preset: a name that `fedkeys config` lists.
+      settings: dotted, as {"rounds.count": 20}; they win over the preset.
+      observer: is told how it goes; None shows nothing.
+      parts: an aggregator, a server optimiser or workers of one's own (orchestrator.run.training.Parts). The folder
+        does not remember them: give them again to resume; a replay computes with what the settings name.
+      resume: go on from the newest checkpoint, to the very weights that the run would have had.
+
+    Raises:
+      ConfigError: a setting is unknown, of the wrong type, out of range, or contradicts another.
+      CorpusError: the text can't be read or has too few people.
+      RunFolderError: the folder is not free, or holds another run.
+      BelowThreshold, PrivacyStop: a rule stopped the training.
+    """
+    own = RunFolder(Path(folder))
+    goes_on = resume and own.exists()
+    if not goes_on:
+        own.require_free()
+    overrides = dict(settings or {})
+    if isinstance(texts, str):
+        overrides["data.source"] = texts
+    elif texts is not None:
+        overrides["data.source"] = str(_write_texts(own.path, texts))
+    kept = own.config_path if goes_on and preset is None else None
+    config = read_config(kept, preset, overrides, of_run=kept is not None)
+    train_configured(own, config, observer or Silent(), resume, lambda: parts)
+    return read_run(RunFolder(Path(folder)))
+
+
+def train_configured(
+    folder: RunFolder,
+    config: RunConfig,
+    observer: Observer,
+    resume: bool,
+    parts: Callable[[], Optional[Parts]] = lambda: None,
+) -> TrainingResult:
+    """Trains a run whose settings are read: finds its words and its noise first, where the settings ask for that.
+
+    Args:
+      folder: a free one, or with `resume` that of a run to go on with.
+      config: the run's settings.
+      observer: is told how it goes.
+      resume: go on from the newest checkpoint, if there is a run.
+      parts: gives the parts of one's own, or None; asked once the text is read.
+
+    Raises: as train.
+    """
+    from orchestrator.run.data import load_client_data
+
+    goes_on = resume and folder.exists()
+    if not goes_on:
+        folder.require_free()
+    require_summable(config)
+    if goes_on:
+        config = folder.with_own_vocabulary(config)
+    if config.data.vocabulary == "federated":
+        from orchestrator.vocabulary.measure import find_for_run
+
+        config = find_for_run(folder, config, observer.stage)
+    observer.stage("reading the text")
+    text = load_client_data(config)
+    if config.privacy.traits.adds_noise:
+        from orchestrator.privacy.calibration import resolve_privacy
+        from orchestrator.run.canary_clients import participants
+
+        config = resolve_privacy(config, len(participants(config, text.data)))
+    observer.stage("loading TensorFlow Federated")
+    from orchestrator.run.training import Parts
+    from orchestrator.run.training import train as train_run
+
+    return train_run(folder, config, text, observer, resume, parts() or Parts())
+
+
+def open_run(folder: Folder) -> Run:
+    """The run of a folder.
+
+    Raises:
+      RunFolderError: there is no run, or a file is damaged or was changed since the run began.
+    """
+    return read_run(RunFolder(Path(folder)))
+
+
+def predict(run: Run, text: str, count: int = 3) -> tuple[Prediction, ...]:
+    """The likeliest words after a text, likeliest first, with their probabilities.
+
+    Raises:
+      RunFolderError: the run has no checkpoint, or it is damaged.
+    """
+    from orchestrator.evaluation.prediction import Predictor
+
+    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words, run.tokeniser)
+    return predictor.next_words(text, count)
+
+
+def evaluate(run: Run, personalise: bool = False, note: Callable[[str], None] = lambda text: None) -> Evaluation:
+    """The run's recall on people whom it never saw, beside the n-gram baselines; also kept in the run's folder.
+
+    Args:
+      run: with a checkpoint.
+      personalise: also fine-tune for each test person.
+      note: is told what begins.
+
+    Raises:
+      RunFolderError: there is no checkpoint, or the text is not the one that the run was trained on.
+      CorpusError: no test person wrote a word of the vocabulary.
+    """
+    from orchestrator.evaluation.comparison import evaluate_run
+
+    return evaluate_run(run, personalise, note)
+
+
+def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -> ExportFigures:
+    """Writes the phone bundle of a run: TFLite models that go on training on a device.
+
+    Args:
+      run: with a checkpoint.
+      out: the bundle's folder.
+      force: replace a bundle that is there.
+      parity: prove that the export trains as TFF does; False writes a bundle that is marked as unproven.
+
+    Raises:
+      ExportError: the settings have a training step that the export lacks, or the model can't be converted.
+      RunFolderError: there is no checkpoint.
+    """
+    from orchestrator.release.export import ExportOptions, export_run
+
+    return export_run(run, Path(out), ExportOptions(force=force, parity=parity))
+
+
+def _write_texts(folder: Path, texts: Texts) -> Path:
+    """The file that holds the texts as JSON Lines, for its owner's eyes only."""
+    path = folder.with_name(f"{folder.name}-texts.jsonl").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ({"client_id": person, "text": message} for person, messages in texts.items() for message in messages)
+    write_atomically(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows), private=True)
+    return path

@@ -1,0 +1,71 @@
+"""Each example runs, and prints what it promises; the notebook's cells run beside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import api
+from orchestrator.errors import ConfigError, RunFolderError
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+PRINTS = {
+    "train_and_predict.py": r"%  (?:my|<unk>|[a-z]+)\n.*first guess right: \d+\.\d% of the words",
+    "own_optimizer.py": r"loss \d\.\d\d -> \d\.\d\d nats",
+    "own_aggregator.py": r"^240 vectors in 30 rounds$",
+    "own_observer.py": r"round 10: 8 clients, completed\nround 20: .*\nround 30: ",
+    "export_for_phones.py": r"trains as TFF does: at most \d\.\de-\d\d apart .*bytes  train\.tflite",
+}
+
+
+def test_every_example_is_tested_and_named_in_the_readme():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(PRINTS)
+    pages = (ROOT / "README.md").read_text() + (ROOT / "docs" / "python.md").read_text()
+    for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
+        assert f"examples/{path.name}" in pages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRINTS)
+def test_an_example_runs(name, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), str(tmp_path / "run")],
+        capture_output=True, text=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(PRINTS[name], done.stdout, re.DOTALL), done.stdout
+    assert (tmp_path / "run-texts.jsonl").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_beside_an_event_loop():
+    cells = json.loads((EXAMPLES / "first_steps.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+
+    async def run_cells():
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), names)
+
+    asyncio.run(run_cells())
+    run, figures = names["run"], names["figures"]
+    assert len(run.rounds) == 30
+    assert 0.3 < figures.model.top1 <= 1.0  # "i like my" and "do you like my" leave only the thing open
+
+
+def test_mistakes_are_told_before_anything_is_trained(tmp_path):
+    with pytest.raises(ConfigError, match="no setting rounds.cuont, did you mean rounds.count"):
+        api.train(tmp_path / "run", settings={"rounds.cuont": 3})
+    with pytest.raises(RunFolderError, match="holds no run"):
+        api.open_run(tmp_path / "none")
+    assert not (tmp_path / "run").exists()
