@@ -157,6 +157,10 @@ def test_bad_sums():
         sums_of(hits1=[1, 4], hits3=[1, 4], positions=[2, 3])
     with pytest.raises(ValueError, match="got 2, 1, 3 at client 0"):
         sums_of(hits1=[2], hits3=[1], positions=[3])
+    with pytest.raises(ValueError, match="got -1, 0, 3 at client 0"):
+        sums_of(hits1=[-1], hits3=[0], positions=[3])
+    with pytest.raises(ValueError, match=r"must have one shape \[num_clients\], got \(\) and \(\)"):
+        ClientSums(*(np.array(0) for _ in range(5)))
 
 
 def test_nothing_to_summarise():
@@ -175,6 +179,7 @@ def test_nothing_to_summarise():
 def test_people_with_few_positions_stay_out_of_the_means():
     sums = sums_of(hits1=[19, 10, 0, 5], positions=[19, 20, 0, 50])
     assert top1_per_client(sums).tolist() == [0.5, 0.1]
+    assert top1_per_client(sums, min_positions=1).tolist() == [1.0, 0.5, 0.1]
     summary = summarise(sums)
     assert (summary.min_positions, summary.clients_averaged, summary.clients) == (20, 2, 3)
     assert summary.top1_per_client_mean == pytest.approx(0.3)

@@ -156,6 +156,7 @@ def test_previous_two_never_looks_ahead():
         ({"vocabulary_size": 2**21}, "got vocabulary_size=2097152"),
         ({"order": 4}, "order must be in 1..3, got order=4"),
         ({"order": 0}, "order must be in 1..3, got order=0"),
+        ({"discount": -0.5}, "discount must be in 0..1, got discount=-0.5"),
         ({"discount": 1.5}, "discount must be in 0..1, got discount=1.5"),
         ({"discount": float("nan")}, "discount must be in 0..1, got discount=nan"),
     ],

@@ -191,6 +191,8 @@ def test_refuses_another_shape_and_a_wrong_total():
     encoder, rng = _encoder(), np.random.default_rng(0)
     with pytest.raises(ValueError, match="shapes"):
         encoder.encode(_delta(rng, ((4, 3), (5,), ())), 1.0, rng)
+    with pytest.raises(ValueError, match="num_summed=0"):
+        encoder.decode(np.ones(encoder.num_slots, np.uint32), 0)
     with pytest.raises(ValueError, match="num_summed=8"):
         encoder.decode(np.ones(encoder.num_slots, np.uint32), 8)
     with pytest.raises(ValueError, match=r"uint32 \[19\]"):
@@ -227,6 +229,18 @@ def test_a_liar_s_mean_is_one_clip_norm_long_at_most():
             total[[slot]] += np.uint32(amount % 2**32)  # an array wraps silently, a scalar warns
         with pytest.raises(ImplausibleSum, match=refused):
             encoder.decode(total, 7)
+
+
+@pytest.mark.parametrize("bits", [12, None])  # of fewer bits a weight's rounding up is seen in the bound, too
+def test_a_sum_of_seven_is_at_most_seven_bounds_long(bits):
+    encoder = _encoder(bits=bits)
+    total = np.zeros(encoder.num_slots, np.uint32)
+    total[-1] = round(700 * encoder._weight_scale)  # all seven have the largest weight
+    total[0] = math.floor(7 * encoder.l2_bound)
+    encoder.check_sum(total, 7)
+    total[0] += 2  # one for the floor, one beyond
+    with pytest.raises(ImplausibleSum, match="the sum of 7 updates is .* long"):
+        encoder.check_sum(total, 7)
 
 
 def test_the_noise_in_a_sum_widens_its_bound():
