@@ -276,7 +276,7 @@ def false_words(lie, answer):
         words[:] = np.random.default_rng(0).integers(0, 2**32, words.size, np.uint32)
     else:
         one = 1 << 28  # the weight of one client of six, in steps: 29 bits, max_weight 1
-        words[-1] += np.uint32(2**32 - len(NAMES) * one + (lie == "nearly no weights"))
+        words[[-1]] += np.uint32(2**32 - len(NAMES) * one + (lie == "nearly no weights"))  # an array wraps silently
     body = encode(msgspec.structs.replace(upload, words=memoryview(words.tobytes())))
     return encode(messages.Answer(found.round_num, found.stage, memoryview(body)))
 
