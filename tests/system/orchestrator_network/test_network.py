@@ -177,7 +177,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
         ("client", "--server", address, "--client-id", NAMES[0], "--data", text, "--keys", keys, "--wait", 0): (
             "nobody answers at"
         ),
-        ("client", "--server", address, "--client-id", "eve", "--data", text, "--keys", keys): "eve.key: No such file",
+        ("client", "--server", address, "--client-id", "eve", "--data", text, "--keys", keys): "eve.key is missing",
         ("client", "--server", address, "--client-id", NAMES[0], "--data", text, "--keys", tmp_path / "none"): (
             "make it with `fedkeys keygen"
         ),
