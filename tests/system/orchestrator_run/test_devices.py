@@ -91,11 +91,11 @@ def write_updates(folder: RunFolder, path: Path, num: int, weights=None, **chang
 def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
     from orchestrator.rounds.server_optimizer import tff_optimizer
 
-    digests, states = set(), []
+    digests, states, paths = set(), [], []
     for name in ("plain", "secagg", "encrypted"):
         folder = build_run(aggregation__aggregator=name, server__algorithm="fedavg", server__learning_rate=1.0)
         before = folder.load_checkpoint()
-        paths = write_updates(folder, tmp_path, 5)
+        paths = paths or write_updates(folder, tmp_path, 5)  # all runs begin at the same weights
         # In another order and under another name it is the same round.
         moved = Path(shutil.copy(paths[0], tmp_path / "z"))
         printed = fedkeys("aggregate", "--run", folder.path, *paths[1:], moved, "--json")
