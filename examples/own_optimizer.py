@@ -14,5 +14,6 @@ if __name__ == "__main__":
 
     folder = sys.argv[1] if len(sys.argv) > 1 else f"{tempfile.mkdtemp()}/run"
     momentum = tff.learning.optimizers.build_sgdm(learning_rate=0.5, momentum=0.9)
-    run = api.train(folder, texts, preset="smoke", settings=tiny, parts=Parts(server_optimizer=momentum))
+    settings = {**tiny, "server.learning_rate": 0.5}  # the rate of the steps is the settings'
+    run = api.train(folder, texts, preset="smoke", settings=settings, parts=Parts(server_optimizer=momentum))
     print(f"loss {run.rounds[0].metric('train_loss'):.2f} -> {run.rounds[-1].metric('train_loss'):.2f} nats a word")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Optional, Union
 
 import msgspec
 
+from models.errors import CorpusError
 from models.files import write_atomically
 from orchestrator.rounds.build import require_summable
 from orchestrator.rounds.types import RoundReport
@@ -78,7 +79,8 @@ def train(
       settings: dotted, as {"rounds.count": 20}; they win over the preset.
       observer: is told how it goes; None shows nothing.
       parts: an aggregator, a server optimiser or workers of one's own (orchestrator.run.training.Parts). The folder
-        does not remember them: give them again to resume; a replay computes with what the settings name.
+        does not remember them: give them again to resume; a replay computes with what the settings name. An
+        optimiser steps at the rate of server.learning_rate, whatever rate it was built with.
       resume: go on from the newest checkpoint, to the very weights that the run would have had.
 
     Raises:
@@ -95,9 +97,11 @@ def train(
     if isinstance(texts, str):
         overrides["data.source"] = texts
     elif texts is not None:
-        overrides["data.source"] = str(_write_texts(own.path, texts))
+        overrides["data.source"] = str(_texts_path(own.path))
     kept = own.config_path if goes_on and preset is None else None
     config = read_config(kept, preset, overrides, of_run=kept is not None)
+    if texts is not None and not isinstance(texts, str):
+        _write_texts(_texts_path(own.path), texts)  # last: a mistake in the settings leaves no text behind
     train_configured(own, config, observer or Silent(), resume, lambda: parts)
     return read_run(RunFolder(Path(folder)))
 
@@ -202,10 +206,26 @@ def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -
     return export_run(run, Path(out), ExportOptions(force=force, parity=parity))
 
 
-def _write_texts(folder: Path, texts: Texts) -> Path:
-    """The file that holds the texts as JSON Lines, for its owner's eyes only."""
-    path = folder.with_name(f"{folder.name}-texts.jsonl").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _texts_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-texts.jsonl").absolute()
+
+
+def _write_texts(path: Path, texts: Texts) -> None:
+    """Writes the texts as JSON Lines, for their owner's eyes only; a file that holds other texts stays as it is.
+
+    Raises:
+      CorpusError: there is no text, a person's messages are one string, or the file holds other texts.
+    """
+    if not texts:
+        raise CorpusError("texts is empty: give {person: [message, ...]}")
+    for person, messages in texts.items():
+        if isinstance(messages, str):
+            raise CorpusError(f"texts[{person!r}] is one string: give a list of messages")
     rows = ({"client_id": person, "text": message} for person, messages in texts.items() for message in messages)
-    write_atomically(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows), private=True)
-    return path
+    content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    if path.exists():
+        if path.read_bytes() != content:
+            raise CorpusError(f"{path} holds other texts: give the same ones, leave them out, or name another folder")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content, private=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import CorpusError
 from orchestrator import api
 from orchestrator.errors import ConfigError, RunFolderError
 
@@ -20,7 +21,7 @@ EXAMPLES = ROOT / "examples"
 
 PRINTS = {
     "train_and_predict.py": r"%  (?:my|<unk>|[a-z]+)\n.*first guess right: \d+\.\d% of the words",
-    "own_optimizer.py": r"loss \d\.\d\d -> \d\.\d\d nats",
+    "own_optimizer.py": r"loss (\d\.\d\d) -> (\d\.\d\d) nats",
     "own_aggregator.py": r"^240 vectors in 30 rounds$",
     "own_observer.py": r"round 10: 8 clients, completed\nround 20: .*\nround 30: ",
     "export_for_phones.py": r"trains as TFF does: at most \d\.\de-\d\d apart .*bytes  train\.tflite",
@@ -43,7 +44,10 @@ def test_an_example_runs(name, tmp_path):
         capture_output=True, text=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.search(PRINTS[name], done.stdout, re.DOTALL), done.stdout
+    found = re.search(PRINTS[name], done.stdout, re.DOTALL)
+    assert found, done.stdout
+    if name == "own_optimizer.py":
+        assert float(found[2]) < 0.7 * float(found[1]), "it learnt nothing"
     assert (tmp_path / "run-texts.jsonl").stat().st_mode & 0o077 == 0
 
 
@@ -66,6 +70,17 @@ def test_the_notebook_runs_beside_an_event_loop():
 def test_mistakes_are_told_before_anything_is_trained(tmp_path):
     with pytest.raises(ConfigError, match="no setting rounds.cuont, did you mean rounds.count"):
         api.train(tmp_path / "run", settings={"rounds.cuont": 3})
+    with pytest.raises(ConfigError, match="rounds.cuont"):
+        api.train(tmp_path / "run", {"ann": ["hi"]}, settings={"rounds.cuont": 3})
+    with pytest.raises(CorpusError, match="is one string: give a list of messages"):
+        api.train(tmp_path / "run", {"ann": "hi"})
+    with pytest.raises(CorpusError, match="texts is empty"):
+        api.train(tmp_path / "run", {})
+    assert list(tmp_path.iterdir()) == []  # no text stays behind
+    (tmp_path / "run-texts.jsonl").write_text("other")
+    with pytest.raises(CorpusError, match="holds other texts"):
+        api.train(tmp_path / "run", {"ann": ["hi"]})
+    assert (tmp_path / "run-texts.jsonl").read_text() == "other"
     with pytest.raises(RunFolderError, match="holds no run"):
         api.open_run(tmp_path / "none")
     assert not (tmp_path / "run").exists()
