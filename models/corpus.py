@@ -13,7 +13,7 @@ from typing import NewType, Optional
 
 import msgspec
 
-from models import chitchat, text_sources
+from models import chitchat, text_sources, tff_sqlite
 from models.errors import CorpusError
 from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
 from models.text_sources import Columns, Message
@@ -223,7 +223,7 @@ SOURCES: dict[str, DataSource] = {
     "tff_sqlite": DataSource(
         "TFF client data as FILE.sqlite or FILE.sqlite#SPLIT",
         text_sources.is_file_with(".sqlite", ".db"),
-        _reader(text_sources.read_tff_sqlite),
+        _reader(tff_sqlite.read_tff_sqlite),
     ),
 }
 

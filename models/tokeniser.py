@@ -143,7 +143,7 @@ _SCRUBBED_2 = tuple(
         # mail addresses
         ("@", rf"[{_NAME}._%+'\-]{{1,64}}@(?:{_LABEL}\.){{1,8}}{_NAME}{{2,24}}"),
         # URLs; hosts of a well-known ending, or of two letters with a path, or with another dot before them
-        (r"://|www\.|WWW\.", rf"(?i)\b(?:[a-z][a-z0-9+.\-]{{1,20}}://|www\.)[^\s<>\"{_UNSPACED}]+"),
+        (r"(?i)://|www\.", rf"(?i)\b(?:[a-z][a-z0-9+.\-]{{1,20}}://|www\.)[^\s<>\"{_UNSPACED}]+"),
         (r"\.\w", rf"(?i)(?<![{_NAME}.@])(?:{_LABEL}\.){{1,8}}(?:{_DOMAINS})(?::\d{{1,5}})?(?![{_NAME}]){_PATH}"),
         (
             r"\.\w\w[:/]",
@@ -193,7 +193,7 @@ def _unescaped(entity: re.Match[str]) -> str:
 
 
 def _prepare_2(message: str) -> str:
-    """Entities as their characters, without what shows nothing, line ends as one, composed (NFC)."""
+    """Entities as their characters, keycaps as spaces, without what shows nothing; composed (NFC)."""
     if "&" in message:
         message = _ENTITY.sub(_unescaped, message)
     if message.isascii():

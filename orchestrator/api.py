@@ -26,6 +26,8 @@ import msgspec
 
 from models.errors import CorpusError
 from models.files import write_atomically
+from models.text_sources import locate
+from orchestrator.errors import ConfigError
 from orchestrator.rounds.build import require_summable
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import RunFolder
@@ -84,7 +86,7 @@ def train(
       resume: go on from the newest checkpoint, to the very weights that the run would have had.
 
     Raises:
-      ConfigError: a setting is unknown, of the wrong type, out of range, or contradicts another.
+      ConfigError: a setting is unknown, of the wrong type, out of range, or contradicts another; the text is a pipe.
       CorpusError: the text can't be read or has too few people.
       RunFolderError: the folder is not free, or holds another run.
       BelowThreshold, PrivacyStop: a rule stopped the training.
@@ -130,6 +132,8 @@ def train_configured(
     if not goes_on:
         folder.require_free()
     require_summable(config)
+    if locate(config.data.source)[0].is_fifo():
+        raise ConfigError(f"data.source = {config.data.source}: a run reads its text again; save it to a file first")
     if goes_on:
         config = folder.with_own_vocabulary(config)
     if config.data.vocabulary == "federated":

@@ -80,7 +80,10 @@ def contents(pages: dict[str, str]) -> str:
         "Pages": [*FIRST, *(page for page in named if page not in FIRST)],
         "Decisions": sorted(page[:-3] for page in pages if page.startswith("adr/")),
         "Project": ["contributing", "changelog"],
-        "API": [f"api/{package}/index" for package in ("orchestrator", "edge", "tff_pipelines", "models")],
+        "API": [
+            "api/orchestrator/api/index",  # the door for Python, before the rooms behind it
+            *(f"api/{package}/index" for package in ("orchestrator", "edge", "tff_pipelines", "models")),
+        ],
     }
     blocks = [
         "\n".join(["```{toctree}", ":hidden:", f":caption: {title}", "", *lines, "```"])

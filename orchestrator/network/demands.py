@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.tokeniser import LATEST
 from models.weights import Weights
 from orchestrator.errors import ConfigError
 from orchestrator.network.errors import DemandRefused
@@ -69,6 +70,11 @@ class Demands:
                 f"{self.aggregator!r} only: agree on it, then name it by --aggregator"
             )
         client, data = config.client, config.data
+        if data.tokeniser != LATEST.version:
+            raise DemandRefused(
+                f"the run's words are those of tokeniser {data.tokeniser}, this client reads text by {LATEST.version}: "
+                "take part in a run that was begun since"
+            )
         sentences = min(client.max_sentences, data.max_sentences_train) * client.epochs
         for what, asked, most in (
             ("clients in a round", config.rounds.cohort_size, self.max_cohort),

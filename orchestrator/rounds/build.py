@@ -17,8 +17,9 @@ from models.client_data import Sentences
 from models.vocabulary import UNK
 from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Aggregator
-from orchestrator.encoding import AdaptiveClip, Encoder
+from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.rounds.adaptive_clip import AdaptiveClip
 from orchestrator.rounds.schedules import learning_rate_at
 from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence

@@ -18,8 +18,9 @@ from models.batches import Batches
 from models.corpus import ClientId
 from models.weights import Weights
 from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, Vector, total_digest
-from orchestrator.encoding import AdaptiveClip, Encoder, l2_norm, zeros_like
+from orchestrator.encoding import Encoder, l2_norm, zeros_like
 from orchestrator.errors import BelowThreshold, Diverged, ImplausibleSum
+from orchestrator.rounds.adaptive_clip import AdaptiveClip
 from orchestrator.rounds.types import Canaries, ClientUpdate, RoundFunctions, RoundReport, ServerState, Stopwatch
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
@@ -58,9 +59,7 @@ def run_round(
     tally = _Tally()
     if functions.privacy is not None:
         functions.privacy.before_round(cohort)
-    encoder = functions.encoder
-    if state.clip_norm is not None:
-        encoder = replace(encoder, clip_norm=state.clip_norm)
+    encoder = replace(functions.encoder, clip_norm=state.clip_norm or functions.encoder.clip_norm)
     trained = _trained_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
     updates = _with_canaries(trained, cohort, drops, functions.canaries, encoder.clip_norm)
     vectors = _encoded(updates, cohort, encoder, functions, seed, tally, stopwatch)
@@ -78,9 +77,7 @@ def run_round(
             state.optimizer_state, state.weights, mean_delta, server_learning_rate
         )
         average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
-    # The mean divides by all members under differential privacy, else by the survivors.
-    num_counted = len(cohort.members if functions.privacy is not None else result.survivors)
-    canary_products = _canary_products(functions.canaries, mean_delta, num_counted / encoder.clip_norm, stopwatch)
+    canary_products = _canary_products(functions, cohort, result, mean_delta, encoder.clip_norm, stopwatch)
     clip_norm, clip_metrics = _next_clip(functions.adaptive_clip, encoder, share_under_clip)
     after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
     report = RoundReport(
@@ -114,13 +111,21 @@ def _read(
 
 
 def _canary_products(
-    canaries: Optional[Canaries], mean_delta: Weights, scale: float, stopwatch: Stopwatch
+    functions: RoundFunctions,
+    cohort: Cohort,
+    result: AggregateResult,
+    mean_delta: Weights,
+    clip_norm: float,
+    stopwatch: Stopwatch,
 ) -> Optional[tuple[float, ...]]:
     """The inner products of the canaries' directions with the sum, in clip norms; None without canaries."""
-    if canaries is None:
+    if functions.canaries is None:
         return None
+    # The mean divides by all members under differential privacy, else by the survivors.
+    num_counted = len(cohort.members if functions.privacy is not None else result.survivors)
     with stopwatch.stage("canaries"):
-        return tuple(scale * product for product in canaries.inner_products(mean_delta))
+        scale = num_counted / clip_norm
+        return tuple(scale * product for product in functions.canaries.inner_products(mean_delta))
 
 
 def _next_clip(

@@ -14,7 +14,8 @@ from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.weights import Weights
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, Vector
-from orchestrator.encoding import AdaptiveClip, Encoder
+from orchestrator.encoding import Encoder
+from orchestrator.rounds.adaptive_clip import AdaptiveClip
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,6 @@ def load_client_data(config: RunConfig) -> Text:
     return _encoded(load_corpus(config.data.source, tokeniser=TOKENISERS[config.data.tokeniser]), config, vocabulary)
 
 
-def text_of(corpus: Corpus, config: RunConfig) -> Text:
-    """The text of a corpus that did not come from a file, as load_client_data reads it; data.source is not looked at.
-
-    models.corpus.corpus_of makes a corpus of messages. The settings name the words: pooled, or a file.
-
-    Raises: as load_client_data.
-    """
-    return _encoded(corpus, config, _given_words(config.data))
-
-
 def _given_words(data: DataConfig) -> Optional[Vocabulary]:
     """The word list that the settings name; None if the words come from the text."""
     if data.vocabulary == FEDERATED:

@@ -111,13 +111,18 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
         server_learning_rate=server_rate,
         stopwatch=clock,
     )
-    if report.outcome != "completed":
-        raise BelowThreshold(f"{report.reason}; nothing was written")
-    if not all(np.isfinite(tensor).all() for tensor in after.weights):
-        raise Diverged(f"round {round_num} leads to weights that are not finite; nothing was written")
+    _require_sound(after, report)
     report = replace(report, stage_s=clock.take())
     _keep(folder, state, after, report, config.rounds)
     return after, report
+
+
+def _require_sound(after: ServerState, report: RoundReport) -> None:
+    """Refuses a round that must not be kept."""
+    if report.outcome != "completed":
+        raise BelowThreshold(f"{report.reason}; nothing was written")
+    if not all(np.isfinite(tensor).all() for tensor in after.weights):
+        raise Diverged(f"round {after.round_num} leads to weights that are not finite; nothing was written")
 
 
 def _keep(folder: RunFolder, state: ServerState, after: ServerState, report: RoundReport, rounds: RoundsConfig) -> None:

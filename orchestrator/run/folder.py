@@ -13,16 +13,15 @@ Whatever is replaced is written aside first and then renamed: a kill or a full d
 
 from __future__ import annotations
 
-import collections
 import fcntl
 import io
 import os
 import re
 import weakref
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import msgspec
 import numpy as np
@@ -32,6 +31,7 @@ from models.files import own_only, write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
+from orchestrator.run.arrays import flatten, unflatten
 from orchestrator.run.lines import Round, encode_line, line_of, read_lines
 from orchestrator.settings.files import config_digest, read_config, write_config
 from orchestrator.settings.run_config import RunConfig
@@ -201,13 +201,13 @@ class RunFolder:
     def save_checkpoint(self, state: ServerState, keep: int) -> None:
         """Writes a checkpoint, then removes all but the newest `keep`."""
         buffer = io.BytesIO()
-        arrays = dict(_flatten("weights", state.weights))
-        arrays.update(_flatten("optimizer", state.optimizer_state))
+        arrays = dict(flatten("weights", state.weights))
+        arrays.update(flatten("optimizer", state.optimizer_state))
         if state.average is not None:
-            arrays.update(_flatten("average", state.average))
+            arrays.update(flatten("average", state.average))
         if state.clip_norm is not None:
             arrays["clip_norm"] = np.asarray(state.clip_norm, np.float64)
-        arrays.update(_flatten("earlier", state.earlier))
+        arrays.update(flatten("earlier", state.earlier))
         np.savez(buffer, **arrays)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         write_atomically(self.checkpoint_path(state.round_num), buffer.getvalue())
@@ -225,7 +225,7 @@ class RunFolder:
             try:
                 # Opened here, since np.load leaves a damaged file open.
                 with self.checkpoint_path(candidate).open("rb") as file, np.load(file) as arrays:
-                    parts = _unflatten({name: arrays[name] for name in arrays.files})
+                    parts = unflatten({name: arrays[name] for name in arrays.files})
                 clip_norm = parts.get("clip_norm")
                 return ServerState(
                     candidate,
@@ -274,30 +274,3 @@ def digest_of_what_matters(config: RunConfig) -> str:
     list, since their own digests say more."""
     data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")
     return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
-
-
-def _flatten(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) of every leaf; dict keys and tuple places make the path."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _flatten(f"{name}/{key}", value)
-    elif isinstance(tree, (tuple, list)):
-        for place, value in enumerate(tree):
-            yield from _flatten(f"{name}/{place}", value)
-    else:
-        yield name, np.asarray(tree)
-
-
-def _unflatten(arrays: Mapping[str, np.ndarray]) -> Any:
-    """The tree that _flatten took apart; paths keep their order."""
-    groups: dict[str, Any] = collections.OrderedDict()
-    for path, array in arrays.items():
-        head, _, rest = path.partition("/")
-        if rest:
-            groups.setdefault(head, collections.OrderedDict())[rest] = array
-        else:
-            groups[head] = array[()]  # a 0-d array becomes the scalar that TFF takes
-    tree = {k: _unflatten(v) if isinstance(v, dict) else v for k, v in groups.items()}
-    if tree and all(key.isdigit() for key in tree):
-        return tuple(tree.values())
-    return collections.OrderedDict(tree)

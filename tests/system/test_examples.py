@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import json
 import os
 import re
@@ -33,6 +35,16 @@ def test_every_example_is_tested_and_named_in_the_readme():
     pages = (ROOT / "README.md").read_text() + (ROOT / "docs" / "python.md").read_text()
     for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
         assert f"examples/{path.name}" in pages
+
+
+def test_the_page_calls_what_there_is():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(block[1])) if isinstance(node, ast.Call)]
+    called = {node.func.attr: node for node in calls if ast.unparse(node.func).startswith("api.")}
+    assert set(called) == {"train", "predict", "evaluate", "export"}
+    for name, call in called.items():
+        arguments = [None] * len(call.args), {keyword.arg: None for keyword in call.keywords}
+        inspect.signature(getattr(api, name)).bind(*arguments[0], **arguments[1])
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.encoding import AdaptiveClip, Encoder, NonFiniteUpdate, l2_norm
+from orchestrator.encoding import Encoder, NonFiniteUpdate, l2_norm
 from orchestrator.errors import Diverged, ImplausibleSum
+from orchestrator.rounds.adaptive_clip import AdaptiveClip
 
 SHAPES = ((3, 4), (5,), ())
 

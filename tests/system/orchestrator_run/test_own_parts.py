@@ -1,16 +1,16 @@
-"""A training with parts of one's own: text from memory, an aggregator, an optimiser, workers that stay open."""
+"""A training with parts of one's own: an aggregator, an optimiser, workers that stay open."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 
-from models.corpus import corpus_of
-from models.text_sources import Message
 from orchestrator.aggregator import PlainSum
 from orchestrator.rounds.build import learning_rates
 from orchestrator.rounds.round import weights_digest
-from orchestrator.run.data import text_of
+from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
@@ -18,7 +18,7 @@ from orchestrator.settings.files import read_config
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SETTINGS = {
-    "data.source": "(memory)", "data.vocabulary_size": 80, "model.vocabulary_size": 30, "model.embedding_size": 8,
+    "data.vocabulary_size": 80, "model.vocabulary_size": 30, "model.embedding_size": 8,
     "model.num_cells": 12, "rounds.count": 2, "rounds.cohort_size": 8, "rounds.checkpoint_every": 1,
     "rounds.keep_checkpoints": 3, "aggregation.aggregator": "secagg", "server.algorithm": "fedadam",
     "runtime.workers": "1",
@@ -55,9 +55,11 @@ class Counting:
 
 
 @pytest.fixture(scope="module")
-def text():
-    messages = [Message(f"p{n:02}", f"see you at {k % 7} friend{n}", float(k)) for n in range(30) for k in range(14)]
-    return text_of(corpus_of("(memory)", "memory", messages), read_config(preset="smoke", overrides=SETTINGS))
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "people.jsonl"
+    rows = ({"client_id": f"p{n:02}", "text": f"see you at {k % 7} friend{n}"} for n in range(30) for k in range(14))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_client_data(read_config(preset="smoke", overrides={**SETTINGS, "data.source": str(path)}))
 
 
 def test_one_s_own_parts_take_the_place_of_those_of_the_settings(text, tmp_path):

@@ -36,6 +36,7 @@ def refused(keys, message, match, **changes):
         ("client.batch_size", 2**31 - 1, "tokens in a batch"),
         ("data.max_words", 2**31 - 1, "tokens in a batch"),
         ("model.num_cells", 10**7, "weights in the model"),
+        ("data.tokeniser", 1, "words are those of tokeniser 1, this client reads text by 2"),
         ("aggregation.aggregator", "encrypted", "runs the sum 'encrypted', this client takes part in 'secagg' only"),
     ],
 )
