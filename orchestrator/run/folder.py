@@ -120,17 +120,18 @@ class RunFolder:
         except OSError:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
-    def config(self, workers: Optional[str] = None) -> RunConfig:
+    def config(self, workers: Optional[str] = None, identity: Optional[RunIdentity] = None) -> RunConfig:
         """The configuration that the run was begun with, with its own word list.
 
         Args:
           workers: in place of its runtime.workers; None keeps these.
+          identity: of the run, if it was read already.
 
         Raises:
           RunFolderError: config.toml is not the one that the run was begun with.
         """
         config = read_config(self.config_path, overrides={"runtime.workers": workers}, of_run=True)
-        if digest_of_what_matters(config) != self.identity().config_sha256:
+        if digest_of_what_matters(config) != (identity or self.identity()).config_sha256:
             raise RunFolderError(f"{self.config_path} was changed since the run began: restore it or train anew")
         return self.with_own_vocabulary(config)
 
@@ -164,8 +165,11 @@ class RunFolder:
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
 
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self, identity: Optional[RunIdentity] = None) -> Vocabulary:
         """The run's vocabulary.
+
+        Args:
+          identity: of the run, if it was read already.
 
         Raises:
           RunFolderError: vocabulary.txt is not the one that the run was begun with.
@@ -173,7 +177,7 @@ class RunFolder:
         """
         path = self.path / "vocabulary.txt"
         vocabulary = Vocabulary.read(path)
-        if vocabulary.digest != self.identity().vocabulary_sha256:
+        if vocabulary.digest != (identity or self.identity()).vocabulary_sha256:
             raise RunFolderError(f"{path} was changed since the run began: restore it or train anew")
         return vocabulary
 

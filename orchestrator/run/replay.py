@@ -14,7 +14,6 @@ from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import Privacy, Release, RoundReport, ServerState
 from orchestrator.run import record
-from orchestrator.run.folder import digest_of_what_matters
 from orchestrator.run.loop import WallClock
 from orchestrator.run.record import Entry
 from orchestrator.run.saved import Run
@@ -117,11 +116,6 @@ def _check_round(run: Run, entries: Sequence[Entry], round_num: int) -> None:
     ):
         if getattr(entry, name) != getattr(now, name):
             raise RunFolderError(f"{path}, entry {round_num}: {name} differs: {what}")
-
-    if digest_of_what_matters(run.config) != identity.config_sha256:
-        raise RunFolderError(
-            f"{run.folder.config_path} is not the configuration that the run was trained with: restore it"
-        )
 
 
 def _read_privacy(run: Run, commitment: str) -> Optional[Privacy]:

@@ -50,7 +50,7 @@ class Run:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The run's words."""
-        return self.folder.vocabulary()
+        return self.folder.vocabulary(self.identity)
 
     @property
     def tokeniser(self) -> Tokeniser:
@@ -64,13 +64,13 @@ class Run:
         Raises:
           RunFolderError: it is not there any more, or it has changed.
         """
-        self.folder.vocabulary()  # a changed word list is named as such
+        words = self.vocabulary  # read first: a changed word list is named as such
         try:
             text = load_client_data(self.config)
         except CorpusError as error:
             raise RunFolderError(f"{error}; {self._other_place}") from None
         digests = (text.corpus.digest, text.data.vocabulary.digest)
-        if digests != (self.identity.corpus_sha256, self.identity.vocabulary_sha256):
+        if digests != (self.identity.corpus_sha256, words.digest):
             raise RunFolderError(
                 f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it; "
                 f"{self._other_place}"
@@ -138,4 +138,4 @@ def read_run(folder: RunFolder, workers: Optional[str] = None) -> Run:
       ConfigError: `workers` is none.
     """
     identity = folder.identity()
-    return Run(folder, folder.config(workers), identity, folder.rounds())
+    return Run(folder, folder.config(workers, identity), identity, folder.rounds())

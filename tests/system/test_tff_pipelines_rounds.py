@@ -248,6 +248,7 @@ def test_no_worker_outlives_its_parent(end, number):
         child.send_signal(number)
     if not child.stdout.closed:
         assert child.stdout.read() == b"", "a worker that holds the pipe open would hang here"
+        child.stdout.close()
     child.wait(60)
     deadline = time.monotonic() + 10
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:

@@ -152,7 +152,7 @@ def test_a_client_killed_at_each_stage_and_one_between_two_rounds(keys, text, tm
         for process in processes:
             if process.poll() is None:
                 process.kill()
-            process.wait(30)
+            process.communicate(timeout=30)  # closes its pipes, too
 
     reports = rounds()
     assert [r.outcome for r in reports] == ["completed"] * NUM_ROUNDS
@@ -179,7 +179,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
         ),
         ("client", "--server", address, "--client-id", "eve", "--data", text, "--keys", keys): "eve.key is missing",
         ("client", "--server", address, "--client-id", NAMES[0], "--data", text, "--keys", tmp_path / "none"): (
-            "make it with `fedkeys keygen"
+            "enrol the client with `fedkeys keygen"
         ),
         ("serve", "--run", tmp_path / "run", "--keys", tmp_path / "none"): "make it with `fedkeys keygen",
         ("serve", "--run", tmp_path / "run", "--keys", keys, "--resume"): "holds no run",

@@ -102,7 +102,7 @@ def test_what_does_not_belong_to_the_round_is_refused(runs, tmp_path):
     path.write_text(whole)
     config = (run / "config.toml").read_text()
     (run / "config.toml").write_text(config.replace("cohort_size = 6", "cohort_size = 7"))
-    assert "is not the configuration that the run was trained with" in refusal(run)
+    assert "was changed since the run began" in refusal(run)
     other = tmp_path / "other.jsonl"
     other.write_text(runs["text"].read_text().replace("house", "horse"))
     (run / "config.toml").write_text(config.replace(str(runs["text"]), str(other)))

@@ -291,7 +291,7 @@ def test_two_processes_cannot_train_one_run(trained, tmp_path):
         assert done.returncode == 2
         assert "is in use by another process" in done.stderr
     finally:
-        folder._lock.close()
+        folder._unlock()
 
 
 def test_remote_workers_give_the_same_weights(trained, text, tmp_path):
