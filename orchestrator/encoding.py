@@ -276,7 +276,7 @@ def _flatten(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def zeros_like(tensors: Sequence[NDArray[np.float32]]) -> Weights:
-    """Returns zeros of the tensors' shapes: the delta, of weight 0, that a client sends whose own is not finite."""
+    """Returns zeros of the tensors' shapes: the delta that a client sends whose own is not finite."""
     return tuple(np.zeros_like(tensor) for tensor in tensors)
 
 
