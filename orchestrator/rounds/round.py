@@ -50,8 +50,9 @@ def run_round(
     """Returns the state after a round, and its report.
 
     A client whose update holds a NaN or an infinity sends zeros, with weight 0 unless differential privacy divides by
-    the cohort, so that nothing it sends tells of its text; the report's count of them is the simulator's own figure. A round is abandoned if too few survive, if all of
-    them diverged, or if no honest clients can give its sum: the weights stay, the report says why.
+    the cohort, so that nothing it sends tells of its text; the report's count of them is the simulator's own figure.
+    A round is abandoned if too few survive, if all of them diverged, or if no honest clients can give its sum: the
+    weights stay, the report says why.
 
     Source: McMahan et al. 2017, algorithm 1; the server's step: Reddi et al. 2021, algorithm 1.
     """
