@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder for what can be made again."""
+"""Files that appear whole or not at all, and the folders for what can be made again and for what can't."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Union
 import platformdirs
 
 CACHE_DIR_VARIABLE = "FEDKEYS_CACHE_DIR"
+DATA_DIR_VARIABLE = "FEDKEYS_DATA_DIR"
 
 
 def cache_folder() -> Path:
     """The folder for what can be made again: FEDKEYS_CACHE_DIR, or fedkeys' place in the user's cache folder."""
     return Path(os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")).expanduser()
+
+
+def data_folder() -> Path:
+    """The folder for what must not be lost: FEDKEYS_DATA_DIR, or fedkeys' place in the user's data folder."""
+    return Path(os.environ.get(DATA_DIR_VARIABLE) or platformdirs.user_data_dir("fedkeys")).expanduser()
 
 
 def own_only(path: Union[str, os.PathLike], flags: int) -> int:

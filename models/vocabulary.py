@@ -94,6 +94,14 @@ class Vocabulary:
             content = Path(path).read_bytes()
         except OSError as error:
             raise VocabularyError(f"{path}: can't be read: {error.strerror}") from error
+        return Vocabulary.parse(content, str(path))
+
+    @staticmethod
+    def parse(content: bytes, path: str) -> Vocabulary:
+        """Returns the vocabulary in a file's content; `path` is what to call the file in an error.
+
+        Raises: VocabularyError if it is cut off or no vocabulary.
+        """
         if not content.endswith(b"\n"):
             fault = "is cut off" if content else "is empty"
             raise VocabularyError(f"{path}: {fault}; write the vocabulary again")

@@ -14,10 +14,12 @@ from typing import Optional
 import msgspec
 
 from edge.bundle.manifest import to_json
+from edge.bundle.reading import decode_json, read_regular
 from edge.bundle.signing import raw_public, read_private_key, read_public_key
 from edge.errors import BundleError
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_MAX_BYTES = 16 << 20
 
 
 class _Signature(msgspec.Struct, frozen=True):
@@ -70,15 +72,14 @@ def open_envelope(path: Path, public_key: Optional[Path] = None) -> tuple[bytes,
     """
     from cryptography.exceptions import InvalidSignature
 
+    content = read_regular(path.parent, path.name, _MAX_BYTES)
+    envelope = decode_json(content, _Envelope, str(path), "get it again")
     try:
-        envelope = msgspec.json.decode(path.read_bytes(), type=_Envelope)
         payload = base64.b64decode(envelope.payload, validate=True)
         signatures = [base64.b64decode(own.sig, validate=True) for own in envelope.signatures]
         if envelope.payload_type != PAYLOAD_TYPE:
             raise ValueError(f"payloadType is {envelope.payload_type!r}")
-    except OSError as error:
-        raise BundleError(f"{path}: can't be read: {error.strerror}") from None
-    except (ValueError, binascii.Error, msgspec.DecodeError) as error:
+    except (ValueError, binascii.Error) as error:
         raise BundleError(f"{path} is damaged ({error}): get it again") from None
     if public_key is None:
         return payload, "signed, but by whom was NOT checked (--public-key)" if signatures else "UNSIGNED"

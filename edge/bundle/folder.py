@@ -25,8 +25,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Optional
 
-from edge.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, to_json
-from edge.bundle.signing import SIGNATURE_FILE, sign
+from edge.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, read_manifest, to_json
+from edge.bundle.reading import read_regular
+from edge.bundle.signing import SIGNATURE_FILE, check_signature, sign
 from edge.errors import BundleError
 from models.errors import VocabularyError
 from models.files import write_atomically
@@ -127,6 +128,41 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def open_bundle(bundle: Path) -> tuple[Manifest, bytes]:
+    """The manifest of a bundle that is to be used, and its bytes; its signature and its folder are checked.
+
+    Each file's digest is checked where it is read, by read_file. Whose signature it is is not checked: see
+    verify_bundle.
+
+    Raises:
+      BundleError: read_manifest, check_signature or check_folder refuses it.
+    """
+    manifest, raw = read_manifest(bundle)
+    check_signature(Path(bundle), raw)
+    check_folder(Path(bundle), manifest)
+    return manifest, raw
+
+
+def check_folder(bundle: Path, manifest: Manifest) -> None:
+    """Refuses a folder that holds something else than what the manifest lists, or a link.
+
+    Raises:
+      BundleError: what is there, or missing.
+    """
+    expected = {*manifest.files, MANIFEST_FILE, SIGNATURE_FILE}
+    present = set()
+    for folder, subfolders, names in os.walk(bundle):
+        for name in (*subfolders, *names):
+            path = Path(folder) / name
+            if path.is_symlink():
+                raise BundleError(f"{path} is a link, and a bundle holds files only: copy the bundle again")
+        present |= {(Path(folder) / name).relative_to(bundle).as_posix() for name in names}
+    for name in sorted(set(manifest.files) - present):
+        raise BundleError(f"{bundle / name} is missing: copy the bundle again")
+    for name in sorted(present - expected):
+        raise BundleError(f"{bundle / name} is not in the manifest: remove it, or export the run again")
+
+
 def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
     """A file's content, its digest checked.
 
@@ -136,10 +172,7 @@ def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
     entry = manifest.files.get(name)
     if entry is None:
         raise BundleError(f"{bundle} has no {name}: export the run again")
-    try:
-        content = (Path(bundle) / name).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{Path(bundle) / name}: can't be read: {error.strerror}") from None
+    content = read_regular(bundle, name, entry.bytes)
     if len(content) != entry.bytes:
         raise BundleError(f"{name} has {len(content)} bytes, the manifest says {entry.bytes}: copy the bundle again")
     if hashlib.sha256(content).hexdigest() != entry.sha256:
@@ -153,8 +186,7 @@ def read_vocabulary(bundle: Path, manifest: Manifest) -> Vocabulary:
     Raises:
       BundleError: it can't be read, or is not what the manifest says.
     """
-    read_file(bundle, manifest, VOCABULARY_FILE)
     try:
-        return Vocabulary.read(Path(bundle) / VOCABULARY_FILE)
+        return Vocabulary.parse(read_file(bundle, manifest, VOCABULARY_FILE), str(Path(bundle) / VOCABULARY_FILE))
     except VocabularyError as error:
         raise BundleError(str(error)) from None

@@ -7,6 +7,7 @@ where it is above 1), and a loss a step. The two other files are as edge.clients
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,7 +73,7 @@ def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> s
     worst_loss = float(np.max([abs(a - b) / max(1.0, abs(b)) for a, b in zip(losses, expected["loss"])]))
     after = weights_from_bytes(contents[GOLDEN_WEIGHTS], size)
     worst = float(np.max([np.abs(a - b).max() for a, b in zip(model.get_weights(), after)]))
-    tolerance = expected["tolerance"][0]
+    tolerance = expected["tolerance"][0]  # parse_expected keeps it within TOLERANCE
     if not (worst <= tolerance and worst_loss <= tolerance):
         raise BundleError(
             f"the golden batch comes out {worst:.1e} off in the weights and {worst_loss:.1e} in the loss, "
@@ -85,7 +86,7 @@ def parse_expected(content: bytes) -> dict[str, list[float]]:
     """{name: its values in order} of golden/expected.txt, whose lines are a name and a number.
 
     Raises:
-      BundleError: a line is something else, or a name is missing.
+      BundleError: a line is something else, a name is missing, or a value lets any training pass.
 
     >>> parse_expected(b"learning_rate 0.5\\ntolerance 1e-05\\nloss 9.5\\nloss 9.25\\n")["loss"]
     [9.5, 9.25]
@@ -99,4 +100,13 @@ def parse_expected(content: bytes) -> dict[str, list[float]]:
         raise BundleError(f"{GOLDEN_EXPECTED} is damaged: export the run again") from None
     if not all(values.values()):
         raise BundleError(f"{GOLDEN_EXPECTED} is cut off: export the run again")
+    for tolerance in values["tolerance"]:
+        if not 0 < tolerance <= TOLERANCE:
+            raise BundleError(
+                f"{GOLDEN_EXPECTED} allows a difference of {tolerance:g}, and {TOLERANCE:g} is the most that an export "
+                "writes: do not use this bundle"
+            )
+    for rate in values["learning_rate"]:
+        if not (rate > 0 and math.isfinite(rate)):
+            raise BundleError(f"{GOLDEN_EXPECTED} trains at a rate of {rate:g}: do not use this bundle")
     return values

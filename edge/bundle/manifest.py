@@ -7,22 +7,35 @@ Source: google-parfait/federated-compute, fcp/protos/plan.proto, ClientOnlyPlan 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Union
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
+from edge.bundle.reading import decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
 from models.tokeniser import TOKENISERS
-from models.vocabulary import BOS, EOS, PAD, UNK
+from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 from models.weights import WEIGHT_NAMES, ModelSize
 
 SCHEMA = 1
 MANIFEST_FILE = "manifest.json"
 SPECIAL_IDS = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
+
+# Limits of the schema: far beyond what a phone trains, so that a bundle from anybody can't exhaust whoever reads it.
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILES = 64
+MAX_WEIGHTS = 1 << 26
+_MAX_BYTES_PER_WEIGHT = 16  # all files together; four of them hold each weight, as float32 or int8
+_MAX_OTHER_BYTES = 64 << 20
+_Bytes = Annotated[int, Meta(ge=0, le=_MAX_BYTES_PER_WEIGHT * MAX_WEIGHTS + _MAX_OTHER_BYTES)]
+_Dimension = Annotated[int, Meta(ge=1, le=1 << 24)]
+_Positions = Annotated[int, Meta(ge=1, le=1 << 16)]
+_Repeats = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +45,7 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FileEntry(_Struct, frozen=True):
     """One file of the bundle."""
 
-    bytes: int
+    bytes: _Bytes
     sha256: str
 
 
@@ -58,10 +71,10 @@ class WeightEntry(_Struct, frozen=True):
 class ModelEntry(_Struct, frozen=True):
     """The model's size and how its weights travel."""
 
-    vocabulary_size: int
-    embedding_size: int
-    num_cells: int
-    max_words: int  # positions a sentence
+    vocabulary_size: Annotated[int, Meta(gt=NUM_SPECIAL, le=1 << 24)]
+    embedding_size: _Dimension
+    num_cells: _Dimension
+    max_words: _Positions  # of a sentence
     weights: tuple[WeightEntry, ...]
     weights_layout: str = "raw little-endian float32, row-major, one weight after the other in this order, no header"
 
@@ -74,12 +87,12 @@ class ModelEntry(_Struct, frozen=True):
 class TrainingPlan(_Struct, frozen=True):
     """What a device does in a round."""
 
-    epochs: int
-    batch_size: int  # sentences
-    learning_rate: float  # of a round at full rate; the server may send a lower one
-    clip_norm: float  # traced into the train signatures; 0 = none
-    max_sentences: int  # of a device in a round, drawn at random
-    max_words: int
+    epochs: _Repeats
+    batch_size: _Repeats  # sentences
+    learning_rate: Annotated[float, Meta(gt=0)]  # of a round at full rate; the server may send a lower one
+    clip_norm: Annotated[float, Meta(ge=0)]  # traced into the train signatures; 0 = none
+    max_sentences: _Repeats  # of a device in a round, drawn at random
+    max_words: _Positions
 
 
 class TensorflowSpec(_Struct, frozen=True):
@@ -153,11 +166,11 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     run: RunEntry
     model: ModelEntry
     special_ids: Mapping[str, int]
-    phase: tuple[Phase, ...]
+    phase: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     eligibility: Eligibility
     minimum_runtimes: Mapping[str, str]  # runtime -> the version that passed parity; empty = unproven
     signatures: Mapping[str, Mapping[str, SignatureEntry]]
-    files: Mapping[str, FileEntry]
+    files: Annotated[Mapping[str, FileEntry], Meta(max_length=MAX_FILES)]
 
     @property
     def plan(self) -> TrainingPlan:
@@ -198,26 +211,52 @@ def to_json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
 
 
+class _Versioned(msgspec.Struct, frozen=True):
+    """What is read of a manifest of any schema."""
+
+    schema: Union[int, str, None] = None
+
+
 def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
-    """The manifest of a bundle, and its bytes. Digests and signature are not checked: see verify_bundle.
+    """The manifest of a bundle, and its bytes. Neither signature nor files are looked at: see open_bundle.
 
     Raises:
-      BundleError: there is none, it is damaged, or of another schema.
+      BundleError: there is none, it is damaged, of another schema, beyond the schema's limits, or names a file outside.
     """
     path = Path(bundle) / MANIFEST_FILE
     if not Path(bundle).is_dir():
         advice = "unpack it and name the folder" if Path(bundle).exists() else "write one with `fedkeys export`"
         raise BundleError(f"{bundle} is not a bundle's folder: {advice}")
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        raise BundleError(f"{bundle} holds no {MANIFEST_FILE}: export the run again") from None
-    try:
-        schema = msgspec.json.decode(raw, type=dict).get("schema")
-        if schema != SCHEMA:
-            newer = isinstance(schema, int) and schema > SCHEMA
-            advice = "update fedkeys" if newer else "export the run again"
-            raise BundleError(f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: {advice}")
-        return msgspec.json.decode(raw, type=Manifest), raw
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is damaged ({error}): export the run again") from None
+    if not (path.exists() or path.is_symlink()):
+        raise BundleError(f"{bundle} holds no {MANIFEST_FILE}: export the run again")
+    raw = read_regular(bundle, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    schema = decode_json(raw, _Versioned, str(path), "export the run again").schema
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        advice = "update fedkeys" if newer else "export the run again"
+        raise BundleError(f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: {advice}")
+    manifest = decode_json(raw, Manifest, str(path), "export the run again")
+    _check_names(manifest.files)
+    _check_size(path, manifest)
+    return manifest, raw
+
+
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or set(name) & {"\\", "\0"} or str(pure) != name or name == ".":
+            raise BundleError(f"{MANIFEST_FILE} names {name!r}, which leaves the bundle's folder: do not use it")
+
+
+def _check_size(path: Path, manifest: Manifest) -> None:
+    num_weights = manifest.model.size.num_weights
+    if num_weights > MAX_WEIGHTS:
+        raise BundleError(
+            f"{path} describes a model of {num_weights} weights, {MAX_WEIGHTS} are allowed: do not use it"
+        )
+    total = sum(entry.bytes for entry in manifest.files.values())
+    allowed = _MAX_BYTES_PER_WEIGHT * num_weights + _MAX_OTHER_BYTES
+    if total > allowed:
+        raise BundleError(
+            f"{path} lists {total} bytes, a bundle of {num_weights} weights has {allowed} at most: do not use it"
+        )

@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 
 from edge.bundle.manifest import MANIFEST_FILE
+from edge.bundle.reading import decode_json
 from edge.clients.c_client import run_c_client, why_not
 from edge.clients.files import batches_to_bytes, read_update
 from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
-from edge.errors import BundleError
 from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE, build_infer_file
 from models.batches import Batches
 from models.vocabulary import BOS, NUM_SPECIAL
@@ -104,10 +104,7 @@ def read_certificate(content: bytes) -> Certificate:
     Raises:
       BundleError: it is damaged.
     """
-    try:
-        return msgspec.json.decode(content, type=Certificate)
-    except msgspec.DecodeError as error:
-        raise BundleError(f"{PARITY_FILE} is damaged ({error}): export the run again") from None
+    return decode_json(content, Certificate, PARITY_FILE, "export the run again")
 
 
 def certify(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 import msgspec
 
 from edge.bundle.manifest import MANIFEST_FILE, to_json
+from edge.bundle.reading import decode_json, read_regular
 from edge.errors import BundleError
 from models.files import write_atomically
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE_FILE = "SIGNATURE"
+_MAX_SIGNATURE_BYTES = 4096
 
 
 class SignatureFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,32 +114,57 @@ def sign(manifest: bytes, key_path: Path) -> bytes:
     return to_json(signature)
 
 
-def check_signature(bundle: Path, manifest: bytes, public_key: Optional[Path]) -> str:
+def check_signature(bundle: Path, manifest: bytes) -> Optional[bytes]:
+    """The 32 bytes of the public key that signs a bundle's manifest; None if the bundle is not signed.
+
+    Raises:
+      BundleError: SIGNATURE is damaged, or signs other bytes.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     path = bundle / SIGNATURE_FILE
-    wanted = raw_public(read_public_key(public_key)) if public_key is not None else None
-    if not path.exists():
-        if wanted is not None:
-            raise BundleError(f"{bundle} is not signed: export it with --key, or leave --public-key out")
-        return "UNSIGNED: anybody could have made this bundle"
+    if not (path.exists() or path.is_symlink()):
+        return None
+    content = read_regular(bundle, SIGNATURE_FILE, _MAX_SIGNATURE_BYTES)
+    signature = decode_json(content, SignatureFile, str(path), "copy the bundle again")
     try:
-        signature = msgspec.json.decode(path.read_bytes(), type=SignatureFile)
         key, value = bytes.fromhex(signature.public_key), bytes.fromhex(signature.signature)
         if (signature.algorithm, signature.signs) != ("Ed25519", MANIFEST_FILE):
             raise ValueError(f"{signature.algorithm} over {signature.signs}")
         public = Ed25519PublicKey.from_public_bytes(key)
-    except (ValueError, msgspec.DecodeError) as error:
+    except ValueError as error:
         raise BundleError(f"{path} is damaged ({error}): copy the bundle again") from None
-    if wanted is not None and key != wanted:
-        raise BundleError(f"{bundle} is signed with another key ({key.hex()[:16]}...) than {public_key}: do not use it")
     try:
         public.verify(value, manifest)
     except InvalidSignature:
         raise BundleError(
             f"{path} does not sign this {MANIFEST_FILE}: one of them was changed; do not use it"
         ) from None
+    return key
+
+
+def check_signer(bundle: Path, key: Optional[bytes], public_key: Optional[Path], required: bool) -> str:
+    """What is known of a bundle's signer.
+
+    Args:
+      bundle: the folder.
+      key: what check_signature found.
+      public_key: the file of the key that it must be; None accepts any.
+      required: refuse a bundle that is not signed even so.
+
+    Raises:
+      BundleError: it is another key, or there is none where one is asked for.
+    """
+    wanted = raw_public(read_public_key(public_key)) if public_key is not None else None
+    if key is None:
+        if wanted is not None or required:
+            raise BundleError(
+                f"{bundle} is not signed: export it with --key, or leave --public-key and --require-signature out"
+            )
+        return "UNSIGNED: anybody could have made this bundle"
+    if wanted is not None and key != wanted:
+        raise BundleError(f"{bundle} is signed with another key ({key.hex()[:16]}...) than {public_key}: do not use it")
     return f"Ed25519, key {key.hex()[:16]}..." + ("" if wanted else ", whose key it is was NOT checked (--public-key)")
 
 

@@ -5,21 +5,32 @@ Imports no TensorFlow: it takes a second and little memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Optional
 
 import msgspec
 
-from edge.bundle.folder import VOCABULARY_FILE, read_file
-from edge.bundle.golden import check_golden
+from edge.bundle.folder import VOCABULARY_FILE, check_folder, read_file, read_vocabulary
+from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_EXPECTED, GOLDEN_WEIGHTS, check_golden
 from edge.bundle.manifest import MANIFEST_FILE, SCHEMA, Manifest, read_manifest, signature_entries, weight_entries
-from edge.bundle.parity import PARITY_FILE, read_certificate
-from edge.bundle.signing import SIGNATURE_FILE, check_signature
+from edge.bundle.parity import GATE, PARITY_FILE, read_certificate
+from edge.bundle.signing import check_signature, check_signer
+from edge.bundle.trust import remember_key, remembered_key
 from edge.clients.litert import build_interpreter
 from edge.errors import BundleError
 from edge.export.flatbuffer import custom_ops
+from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE
+
+_NEEDED = {
+    TRAIN_FILE,
+    STATELESS_FILE,
+    INFER_FILE,
+    VOCABULARY_FILE,
+    GOLDEN_BATCHES,
+    GOLDEN_WEIGHTS,
+    GOLDEN_EXPECTED,
+}
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -30,49 +41,42 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
 
 
-def verify_bundle(bundle: Path, public_key: Optional[Path] = None) -> Iterator[Check]:
+def verify_bundle(
+    bundle: Path, public_key: Optional[Path] = None, require_signature: bool = False, app: Optional[str] = None
+) -> Iterator[Check]:
     """What holds of a bundle, one check after the other; ends with the error of the first that does not.
 
     Args:
       bundle: the folder.
       public_key: whose signature it must bear; None accepts any, and no, signature, and says so.
+      require_signature: refuse a bundle that is not signed.
+      app: whose bundle it is: it must then bear a signature, of `public_key` or else of the key that is remembered for
+        the app. If nothing is wrong with the bundle, its key is remembered.
 
     Raises:
       BundleError: what is wrong, and where.
     """
     bundle = Path(bundle)
+    if app is not None and public_key is None:
+        public_key = remembered_key(app)
     manifest, raw = read_manifest(bundle)
     yield Check("manifest", True, f"schema {manifest.schema}, round {manifest.run.round_num}")
-    yield Check("signature", True, check_signature(bundle, raw, public_key))
-    _check_paths(bundle, manifest)
+    key = check_signature(bundle, raw)
+    yield Check("signature", True, check_signer(bundle, key, public_key, require_signature or app is not None))
+    check_folder(bundle, manifest)
+    for name in sorted(_NEEDED - set(manifest.files)):
+        raise BundleError(f"{MANIFEST_FILE} lists no {name}, which every bundle has: export the run again")
     yield Check("files", True, f"{len(manifest.files)} files, none missing, none extra, none outside")
     contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
     yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
-    yield Check("model", True, _check_model(manifest, contents))
+    yield Check("model", True, _check_model(bundle, manifest, contents))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
+    if app is not None and key is not None:
+        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key)}")
 
 
-def _check_paths(bundle: Path, manifest: Manifest) -> None:
-    for name in manifest.files:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or str(pure) != name or name in ("", "."):
-            raise BundleError(f"{MANIFEST_FILE} names {name!r}, which leaves the bundle's folder: do not use it")
-    expected = {*manifest.files, MANIFEST_FILE, SIGNATURE_FILE}
-    present = set()
-    for folder, subfolders, names in os.walk(bundle):
-        for name in (*subfolders, *names):
-            path = Path(folder) / name
-            if path.is_symlink():
-                raise BundleError(f"{path} is a link, and a bundle holds files only: copy the bundle again")
-        present |= {(Path(folder) / name).relative_to(bundle).as_posix() for name in names}
-    for name in sorted(set(manifest.files) - present):
-        raise BundleError(f"{bundle / name} is missing: copy the bundle again")
-    for name in sorted(present - expected):
-        raise BundleError(f"{bundle / name} is not in the manifest: remove it, or export the run again")
-
-
-def _check_model(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
+def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
     size, time = manifest.model.size, manifest.model.max_words
     if manifest.signatures != signature_entries(size, time) or manifest.model.weights != weight_entries(size):
         raise BundleError(
@@ -98,7 +102,7 @@ def _check_model(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
         if {name: {k: sorted(v) for k, v in s.items()} for name, s in found.items()} != described:
             raise BundleError(f"{file} has other signatures than {MANIFEST_FILE} says: export the run again")
         ops.add(file)
-    words = contents[VOCABULARY_FILE].count(b"\n")
+    words = read_vocabulary(bundle, manifest).size
     if words != size.vocabulary_size:
         raise BundleError(
             f"{VOCABULARY_FILE} has {words} words, the model {size.vocabulary_size}: export the run again"
@@ -113,6 +117,10 @@ def _check_parity(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
     certificate = read_certificate(contents[PARITY_FILE])
     if certificate.weights_sha256 != manifest.run.weights_sha256:
         raise BundleError(f"{PARITY_FILE} certifies other weights than this bundle's: export the run again")
+    if certificate.gate > GATE:
+        raise BundleError(
+            f"{PARITY_FILE} allows a difference of {certificate.gate:g}, {GATE:g} is the most: export again"
+        )
     if not certificate.passed:
         raise BundleError(f"{PARITY_FILE} says that the export differs from TFF's training: export the run again")
     return (

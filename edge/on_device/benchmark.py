@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.bundle.manifest import read_manifest
+from edge.bundle.folder import open_bundle
 from edge.clients.c_client import run_c_client, why_not
 from edge.clients.files import batches_to_bytes
 from edge.errors import BundleError
@@ -105,7 +105,7 @@ def benchmark_bundle(
       BundleError: it can't be read, or a runtime computes another loss than the others.
     """
     bundle = Path(bundle)
-    manifest, _ = read_manifest(bundle)
+    manifest, _ = open_bundle(bundle)
     size, time = manifest.model.size, manifest.model.max_words
     note("starting LiteRT and TensorFlow")
     with contextlib.ExitStack() as stack:

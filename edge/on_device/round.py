@@ -10,8 +10,8 @@ from typing import Optional
 
 import numpy as np
 
-from edge.bundle.folder import read_file, read_vocabulary
-from edge.bundle.manifest import Manifest, read_manifest
+from edge.bundle.folder import open_bundle, read_file, read_vocabulary
+from edge.bundle.manifest import Manifest
 from edge.clients.c_client import run_c_client
 from edge.clients.files import BATCHES_MAGIC, batches_to_bytes, read_batches, read_update, write_update
 from edge.clients.litert import TrainableModel, train_client
@@ -62,7 +62,7 @@ def train_on_device(
     Raises:
       BundleError, DeviceDataError, ClientError: nothing is written then.
     """
-    manifest, _ = read_manifest(bundle)
+    manifest, _ = open_bundle(bundle)
     rate = manifest.plan.learning_rate if learning_rate is None else learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise DeviceDataError(f"--learning-rate must be above 0 and finite, got {rate}")

@@ -88,21 +88,33 @@ def _show_export(figures: ExportFigures, out: Path) -> None:
 @click.command()
 @BUNDLE
 @click.option("--public-key", type=FILE, metavar="FILE", help="Whose signature it must bear.")
+@click.option("--require-signature", is_flag=True, help="Refuse a bundle that is not signed.")
+@click.option(
+    "--app",
+    metavar="NAME",
+    help="Whose bundle it is: it must bear the signature of the key that signed this app's first bundle.",
+)
 @prints
-def verify(bundle: Path, public_key: Optional[Path]) -> Output:
+def verify(bundle: Path, public_key: Optional[Path], require_signature: bool, app: Optional[str]) -> Output:
     """Check a bundle: digests, signature, schema, ops, certificate, golden batch. Exits with 2 at the first fault.
+
+    With --app, the key of the first bundle that passes is remembered, and later bundles must bear its signature.
+    --public-key replaces the key that is remembered. Models are loaded once all else is right; still, load no bundle of
+    a stranger.
 
     \b
     Examples:
       fedkeys verify bundle
       fedkeys verify bundle --public-key signing.key.pub
+      fedkeys verify bundle --app keyboard --public-key signing.key.pub
+      fedkeys verify next-bundle --app keyboard
     """
     from edge.bundle.verification import Check, verify_bundle
     from edge.errors import EdgeError
 
     checks: list[Check] = []
     try:
-        for check in verify_bundle(bundle, public_key):
+        for check in verify_bundle(bundle, public_key, require_signature, app):
             checks.append(check)
             say_at_once(f"ok  {check.name}: {check.detail}")
     except EdgeError as error:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Optional
 import msgspec
 import numpy as np
 
-from edge.bundle.folder import read_file
-from edge.bundle.manifest import MANIFEST_FILE, read_manifest
+from edge.bundle.folder import open_bundle, read_file
+from edge.bundle.manifest import MANIFEST_FILE
 from edge.bundle.parity import RATE, STEPS, Certificate, Int8Agreement, Reference, RuntimeParity, certify
 from edge.clients.litert import TrainableModel
 from edge.errors import BundleError, ExportError
@@ -38,7 +38,7 @@ def run_parity(run: Run, bundle: Path, note: Callable[[str], None] = lambda text
     Raises:
       BundleError: the bundle came from another run.
     """
-    manifest, raw = read_manifest(bundle)
+    manifest, raw = open_bundle(bundle)
     if manifest.run.config_sha256 != run.identity.config_sha256:
         raise BundleError(f"{bundle} was not exported from {run.path}: name the run that it came from")
     files = {MANIFEST_FILE: raw, **{name: read_file(bundle, manifest, name) for name in manifest.files}}

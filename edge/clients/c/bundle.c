@@ -37,7 +37,8 @@ static char *join(const char *first, const char *between, const char *last) {
 
 File read_file(const char *path) {
   struct stat status;
-  FILE *stream = fopen(path, "rb");
+  int descriptor = open(path, O_RDONLY | O_NONBLOCK); /* a pipe must not make us wait for its writer */
+  FILE *stream = descriptor < 0 ? NULL : fdopen(descriptor, "rb");
   if (!stream || fstat(fileno(stream), &status) != 0) fail("%s: can't be read: %s", path, strerror(errno));
   if (!S_ISREG(status.st_mode)) fail("%s: can't be read: it is not a file", path);
   File file = {allocate((size_t)status.st_size + 1), (size_t)status.st_size};

@@ -28,6 +28,7 @@
 
 enum { BOS = 1, NUM_WEIGHTS = 5, NUM_PREDICTIONS = 3 };
 enum { MAX_BATCH = 256, MAX_THREADS = 64, MAX_RATE = 1000, MAX_GOLDEN = 16 };
+static const double MAX_TOLERANCE = 1e-5; /* of the golden batch: what an export writes */
 static const char *const WEIGHT_NAMES[NUM_WEIGHTS] = {"embedding", "kernel", "bias", "projection", "output_bias"};
 
 typedef struct {
@@ -266,6 +267,8 @@ static void self_test_command(const char *folder, const Options *options) {
   double rate = 0, tolerance = 0, losses[MAX_GOLDEN];
   if (read_expected(expected.bytes, &rate, &tolerance, losses) != batches.header.num_batches || !rate || !tolerance)
     fail("golden/expected.txt does not fit golden/batches.bin: export the run again");
+  if (!(rate > 0 && isfinite(rate) && tolerance > 0 && tolerance <= MAX_TOLERANCE))
+    fail("golden/expected.txt allows a difference of %g at a rate of %g: do not use this bundle", tolerance, rate);
   Model model = open_with(&bundle, "train.tflite", options);
   Weights start = get_weights(&model);
   Training training = train(&model, &start, &batches, (float)rate);

@@ -219,9 +219,22 @@ def failed_certificate(files, manifest):
     files["parity.json"] = json.dumps(certificate).encode()
 
 
+def loose_certificate(files, manifest):
+    failed_certificate(files, manifest)
+    certificate = json.loads(files["parity.json"])
+    files["parity.json"] = json.dumps({**certificate, "gate": 1e300}).encode()
+
+
+def loose_golden(files, manifest):
+    nudge_golden(files, manifest)
+    files["golden/expected.txt"] = files["golden/expected.txt"].replace(b"tolerance 1e-05", b"tolerance inf")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (loose_certificate, "parity.json allows a difference of 1e+300"),
+        (loose_golden, "golden/expected.txt allows a difference of inf"),
         (nudge_golden, "the golden batch comes out 1.0e-03 off"),
         (nan_golden, "the golden batch comes out nan off"),
         (other_weights, "certifies other weights"),

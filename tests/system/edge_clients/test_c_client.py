@@ -294,6 +294,9 @@ def test_damaged_bundle(client, bundle, tmp_path, name):
     assert f"{name}: can't be read: No such file" in refusal(client, *words)
     (damaged / name).mkdir()
     assert "it is not a file" in refusal(client, *words)
+    (damaged / name).rmdir()
+    os.mkfifo(damaged / name)  # nobody will ever write into it
+    assert "it is not a file" in refusal(client, *words)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +343,8 @@ def test_golden_files_that_do_not_fit(client, model, tmp_path):
             ("golden/expected.txt", b"learning_rate 0.1\ntolerance 1e-05\nloss 4.0\n", "does not fit"),
             ("golden/expected.txt", b"loss 4\nloss 4\nloss 4\n", "does not fit"),
             ("golden/expected.txt", b"loss 4\n" * 1000, "does not fit"),
+            ("golden/expected.txt", b"learning_rate 0.1\ntolerance inf\nloss 4\nloss 4\nloss 4\n", "difference of inf"),
+            ("golden/expected.txt", b"learning_rate -1\ntolerance 1e-05\nloss 4\nloss 4\nloss 4\n", "a rate of -1"),
             (TRAIN_FILE, model[1][INFER_FILE], "no signature get_weights"),
         ]
     ):

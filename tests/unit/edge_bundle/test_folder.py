@@ -13,57 +13,13 @@ import zipfile
 
 import msgspec
 import pytest
+from stand_in_bundle import FILES, TIME, checks_before_loading, manifest_of
 
-from edge.bundle.folder import check_target, file_entries, read_file, read_vocabulary, write_bundle
-from edge.bundle.manifest import (
-    SPECIAL_IDS,
-    Aggregation,
-    Eligibility,
-    IoRouter,
-    Manifest,
-    ModelEntry,
-    Phase,
-    RunEntry,
-    TensorflowSpec,
-    TrainingPlan,
-    read_manifest,
-    signature_entries,
-    to_json,
-    weight_entries,
-)
+from edge.bundle.folder import check_target, read_file, read_vocabulary, write_bundle
+from edge.bundle.manifest import Manifest, read_manifest, to_json
 from edge.bundle.signing import generate_key
 from edge.bundle.verification import verify_bundle
 from edge.errors import BundleError
-from models.weights import ModelSize
-
-FILES = {
-    "train.tflite": b"train" * 100,
-    "infer.tflite": b"infer" * 100,
-    "vocabulary.txt": b"words\n",
-    "golden/batches.bin": b"\0\1\2\3",
-}
-SIZE, TIME = ModelSize(9, 2, 3), 4
-
-
-def manifest_of(files) -> Manifest:
-    return Manifest(
-        fedkeys_version="1",
-        run=RunEntry(3, "w", "c", "people", "t", "v"),
-        model=ModelEntry(SIZE.vocabulary_size, SIZE.embedding_size, SIZE.num_cells, TIME, weight_entries(SIZE)),
-        special_ids=SPECIAL_IDS,
-        phase=(
-            Phase(
-                "training",
-                TensorflowSpec("train.tflite", "train", "train_stateless.tflite"),
-                IoRouter("batches", "update", {"embedding": Aggregation("secure", 30.0)}),
-                TrainingPlan(1, 16, 0.5, 1.0, 50, TIME),
-            ),
-        ),
-        eligibility=Eligibility(),
-        minimum_runtimes={},
-        signatures=signature_entries(SIZE, TIME),
-        files=file_entries(files),
-    )
 
 
 @pytest.fixture
@@ -77,16 +33,6 @@ def keys(tmp_path):
 def bundle(tmp_path, keys):
     write_bundle(tmp_path / "bundle", FILES, manifest_of(FILES), keys)
     return tmp_path / "bundle"
-
-
-def checks_before_loading(bundle, public_key=None) -> list[str]:
-    """Names of the checks that pass before a model is loaded; raises what they raise."""
-    passed = []
-    for check in verify_bundle(bundle, public_key):
-        passed.append(check.name)
-        if check.name == "digests":
-            break
-    return passed
 
 
 def test_a_whole_bundle_passes(bundle, keys):

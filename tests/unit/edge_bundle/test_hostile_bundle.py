@@ -1,0 +1,254 @@
+"""Bundles of a stranger, who signs nothing: each reader refuses them in one line, and waits for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tracemalloc
+
+import pytest
+from stand_in_bundle import FILES, SIZE, checks_before_loading, manifest_of
+
+from edge.bundle import manifest as schema
+from edge.bundle.folder import open_bundle, read_file, read_vocabulary, write_bundle
+from edge.bundle.golden import parse_expected
+from edge.bundle.manifest import read_manifest
+from edge.bundle.parity import read_certificate
+from edge.bundle.reading import read_regular
+from edge.bundle.signing import check_signature, generate_key
+from edge.bundle.verification import verify_bundle
+from edge.errors import BundleError
+from edge.on_device.round import train_on_device
+from orchestrator.cli.commands import cli
+
+pytestmark = pytest.mark.timeout(60)  # a reader that waits for a pipe waits for ever
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    write_bundle(tmp_path / "bundle", FILES, manifest_of(FILES))
+    return tmp_path / "bundle"
+
+
+def rewritten(bundle, change) -> None:
+    described = json.loads((bundle / "manifest.json").read_bytes())
+    change(described)
+    (bundle / "manifest.json").write_text(json.dumps(described))
+
+
+def device_update(bundle):
+    text = bundle.parent / "text"
+    text.write_text("see you\n")
+    train_on_device(bundle, text, bundle.parent / "out")
+
+
+# Every way into a bundle: what `fedkeys verify`, `device-update`, `benchmark` and `parity` begin with.
+READERS = {
+    "verify": checks_before_loading,
+    "open": open_bundle,
+    "device-update": device_update,
+}
+
+
+def refusal(do) -> str:
+    with pytest.raises(BundleError) as refused:
+        do()
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+    assert refused.value.exit_code == 2
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["manifest.json", "SIGNATURE"])
+def test_a_pipe_is_not_waited_for(bundle, reader, name):
+    (bundle / name).unlink(missing_ok=True)
+    os.mkfifo(bundle / name)
+    assert f"{name} is not a regular file" in refusal(lambda: READERS[reader](bundle))
+
+
+@pytest.mark.parametrize("reader", ["verify", "device-update"])
+def test_a_pipe_in_place_of_a_model_is_not_waited_for(bundle, reader):
+    (bundle / "train.tflite").unlink()
+    os.mkfifo(bundle / "train.tflite")
+    assert "train.tflite is not a regular file" in refusal(lambda: READERS[reader](bundle))
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["train.tflite", "manifest.json", "SIGNATURE"])
+def test_a_link_is_refused(bundle, reader, name, tmp_path):
+    outside = tmp_path / "outside"
+    path = bundle / name
+    outside.write_bytes(path.read_bytes() if path.exists() else b"{}")
+    path.unlink(missing_ok=True)
+    path.symlink_to(outside)
+    assert f"{name} is a link" in refusal(lambda: READERS[reader](bundle))
+
+
+def test_a_folder_on_the_way_may_not_be_a_link_either(bundle, tmp_path):
+    (bundle / "golden").rename(tmp_path / "golden")
+    (bundle / "golden").symlink_to(tmp_path / "golden")
+    assert "is a link" in refusal(lambda: read_file(bundle, read_manifest(bundle)[0], "golden/batches.bin"))
+    assert "is a link" in refusal(lambda: read_regular(bundle, "golden/batches.bin", 100))
+    with pytest.raises(ValueError, match="must stay in its folder"):
+        read_regular(bundle, "../golden/batches.bin", 100)
+
+
+def test_the_bundle_itself_may_be_a_link(bundle, tmp_path):
+    (tmp_path / "link").symlink_to(bundle)
+    assert checks_before_loading(tmp_path / "link")[-1] == "digests"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "SIGNATURE", "train.tflite", "vocabulary.txt"])
+def test_a_sparse_file_is_refused_unread(bundle, name):
+    with open(bundle / name, "ab") as file:
+        file.truncate(30 << 30)
+    tracemalloc.start()
+    try:
+        assert f"{name} has 32212254720 bytes" in refusal(lambda: checks_before_loading(bundle))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_sparse_file_that_the_manifest_lists_is_beyond_the_schema(bundle):
+    def claim(described):
+        described["files"]["train.tflite"]["bytes"] = 30 << 30
+
+    rewritten(bundle, claim)
+    assert "Expected `int` <= " in refusal(lambda: read_manifest(bundle))
+
+
+def test_the_files_may_take_as_much_as_the_model_explains(bundle):
+    allowed = 16 * SIZE.num_weights + (64 << 20) - sum(map(len, FILES.values()))
+
+    def claim(num_bytes):
+        def change(described):
+            described["files"]["train.tflite"]["bytes"] = len(FILES["train.tflite"]) + num_bytes
+
+        return change
+
+    rewritten(bundle, claim(allowed))
+    read_manifest(bundle)
+    rewritten(bundle, claim(allowed + 1))
+    assert "do not use it" in refusal(lambda: read_manifest(bundle))
+
+
+def test_a_model_beyond_the_schema_is_refused(bundle):
+    rewritten(bundle, lambda described: described["model"].update(num_cells=1 << 24, embedding_size=1 << 24))
+    assert f"{schema.MAX_WEIGHTS} are allowed" in refusal(lambda: read_manifest(bundle))
+
+
+PLANS = {"epochs": 2**31, "batch_size": 0, "learning_rate": -1.0, "max_sentences": 0, "max_words": 10**9}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_beyond_the_schema_is_refused(bundle, name):
+    rewritten(bundle, lambda described: described["phase"][0]["plan"].update({name: PLANS[name]}))
+    assert "manifest.json is damaged" in refusal(lambda: open_bundle(bundle))
+
+
+def test_a_bundle_without_a_plan_is_refused(bundle):
+    rewritten(bundle, lambda described: described.update(phase=[]))
+    assert "manifest.json is damaged" in refusal(lambda: device_update(bundle))
+
+
+def test_deep_json_is_refused(bundle):
+    deep = b"[" * 200_000 + b"]" * 200_000
+    (bundle / "SIGNATURE").write_bytes(b'{"signature":' + deep[:2000] + b"}")
+    assert "SIGNATURE is damaged" in refusal(lambda: check_signature(bundle, b""))
+    assert "parity.json is damaged" in refusal(lambda: read_certificate(b'{"runtimes":' + deep + b"}"))
+    for place in (b'{"x":%s}', b'{"schema":%s}', b"%s", b'{"schema":1,"files":%s}'):
+        (bundle / "manifest.json").write_bytes(place % deep)
+        assert "manifest.json is damaged" in refusal(lambda: open_bundle(bundle))
+
+
+@pytest.mark.parametrize("name", [*FILES])
+def test_an_unsigned_bundle_that_lacks_a_file_is_refused(tmp_path, name):
+    files = {own: content for own, content in FILES.items() if own != name}
+    write_bundle(tmp_path / "bundle", files, manifest_of(files))
+    assert f"lists no {name}, which every bundle has" in refusal(lambda: checks_before_loading(tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("tolerance", ["inf", "nan", "-1e-05", "0", "1.1e-05", "1e300", "1e999"])
+def test_a_golden_batch_that_anything_passes_is_refused(tolerance):
+    expected = f"learning_rate 0.5\ntolerance {tolerance}\nloss 9.5\n".encode()
+    assert "is the most that an export writes" in refusal(lambda: parse_expected(expected))
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan", "-1", "0"])
+def test_a_golden_batch_that_trains_nothing_is_refused(rate):
+    expected = f"learning_rate {rate}\ntolerance 1e-05\nloss 9.5\n".encode()
+    assert f"trains at a rate of {float(rate):g}" in refusal(lambda: parse_expected(expected))
+
+
+def test_a_word_list_that_is_none_is_refused(bundle):
+    assert "vocabulary.txt" in refusal(lambda: read_vocabulary(bundle, read_manifest(bundle)[0]))
+
+
+def test_a_signature_can_be_demanded(bundle):
+    assert "is not signed" in refusal(lambda: checks_before_loading(bundle, require_signature=True))
+
+
+@pytest.fixture
+def signed(tmp_path, monkeypatch):
+    """(a bundle of one key, a bundle of another key, the public half of the other)."""
+    monkeypatch.setenv("FEDKEYS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("edge.bundle.verification._check_model", lambda *_: "")
+    monkeypatch.setattr("edge.bundle.verification.check_golden", lambda *_: "")
+    bundles = []
+    for name in ("one", "two"):
+        generate_key(tmp_path / f"{name}.key")
+        write_bundle(tmp_path / name, FILES, manifest_of(FILES), tmp_path / f"{name}.key")
+        bundles.append(tmp_path / name)
+    return (*bundles, tmp_path / "two.key.pub")
+
+
+def test_the_key_of_an_apps_first_bundle_is_remembered(signed, bundle):
+    one, two, _ = signed
+    assert [check.name for check in verify_bundle(one, app="keyboard")][-1] == "app"
+    list(verify_bundle(one, app="keyboard"))
+    assert "is signed with another key" in refusal(lambda: list(verify_bundle(two, app="keyboard")))
+    assert "is not signed" in refusal(lambda: list(verify_bundle(bundle, app="keyboard")))
+    list(verify_bundle(two, app="another"))  # each app has its own
+
+
+def test_an_unsigned_first_bundle_of_an_app_is_refused(signed, bundle):
+    assert "is not signed" in refusal(lambda: list(verify_bundle(bundle, app="keyboard")))
+
+
+def test_a_key_that_is_named_takes_the_place_of_the_one_remembered(signed):
+    one, two, public = signed
+    list(verify_bundle(one, app="keyboard"))
+    list(verify_bundle(two, public, app="keyboard"))
+    list(verify_bundle(two, app="keyboard"))
+    assert "is signed with another key" in refusal(lambda: list(verify_bundle(one, app="keyboard")))
+
+
+def test_the_key_of_a_bundle_that_fails_is_not_remembered(signed, monkeypatch):
+    def fails(*_):
+        raise BundleError("the golden batch comes out wrong")
+
+    one, two, _ = signed
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.bundle.verification.check_golden", fails)
+        refusal(lambda: list(verify_bundle(one, app="keyboard")))
+    list(verify_bundle(two, app="keyboard"))
+
+
+@pytest.mark.parametrize("app", ["", "../x", "a/b", ".hidden", "x" * 65, "a\nb"])
+def test_an_apps_name_is_a_files_name(signed, app):
+    assert "--app" in refusal(lambda: list(verify_bundle(signed[0], app=app)))
+
+
+def test_the_command_takes_them(signed, bundle):
+    from click.testing import CliRunner
+
+    one, two, _ = signed
+    for words, code in (
+        (["verify", str(one), "--app", "keyboard"], 0),
+        (["verify", str(two), "--app", "keyboard"], 2),
+        (["verify", str(one), "--require-signature"], 0),
+        (["verify", str(bundle), "--require-signature"], 2),
+    ):
+        assert CliRunner().invoke(cli, words).exit_code == code, words
