@@ -1,12 +1,8 @@
-"""The set-up itself: the locks, which Python is taken or refused, and that each step is done once."""
+"""The set-up: which Python is taken or refused, and that each step is done once."""
 
 from __future__ import annotations
 
-import configparser
-import fnmatch
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -14,102 +10,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Optional
 
 import pytest
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements"
-RUNTIME_LOCKS = ["py3.9.lock", "py3.10.lock", "py3.11.lock"]
-TOOL_LOCKS = ["lint.lock", "docs.lock", "mutants.lock", "uv.lock"]
-
-
-def _pins(lock: str) -> dict[str, str]:
-    """Returns {package: version} of a lock."""
-    text = (REQUIREMENTS / lock).read_text(encoding="utf-8")
-    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ]+)", text, re.MULTILINE))
-
-
-# --- the locks
-
-
-@pytest.mark.parametrize("lock", [*RUNTIME_LOCKS, *TOOL_LOCKS])
-def test_every_line_of_a_lock_is_a_pin_or_a_hash_and_none_an_address(lock: str) -> None:
-    lines = (REQUIREMENTS / lock).read_text(encoding="utf-8").splitlines()
-    pin = re.compile(r"[a-z0-9._-]+==[^ ]+( ; [A-Za-z0-9_ <>=!*'.()]+)? \\")
-    digest = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
-    assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []
-    for line, following in zip(lines, [*lines[1:], "end=="]):
-        assert line.endswith("\\") == bool(digest.fullmatch(following))
-
-
-@pytest.mark.parametrize("lock", RUNTIME_LOCKS)
-def test_a_lock_holds_what_was_asked_for_and_the_overrides(lock: str) -> None:
-    pins = _pins(lock)
-    assert pins["tensorflow-federated"] == "0.87.0"
-    overrides = re.findall(r"^([a-z]+)==(.+)$", (REQUIREMENTS / "overrides.txt").read_text(), re.MULTILINE)
-    assert {"jax", "jaxlib"} == {name for name, _ in overrides}
-    assert all(pins[name] == version for name, version in overrides)
-    python = lock[2:-5]
-    for source in ("runtime.in", "dev.in"):
-        for line in (REQUIREMENTS / source).read_text().splitlines():
-            if not line.startswith("#"):
-                requirement = Requirement(line)
-                if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
-                    assert requirement.specifier.contains(pins[requirement.name])
-
-
-def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders_names() -> None:
-    package = importlib.metadata.distribution("fedkeys")
-    needs = {re.split(r"[^a-z0-9-]", need)[0] for need in package.requires or [] if "extra ==" not in need}
-    assert {"tensorflow-federated", "msgspec", "click"} <= needs
-    assert not needs & {"models", "edge", "orchestrator", "pytest"}
-    assert set(package.metadata["Requires-Python"].split(",")) == {">=3.9", "<3.12"}
-    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
-        "orchestrator.cli.app:main"
-    }
-
-
-def test_a_wheel_holds_every_file_of_the_packages() -> None:
-    """What is no module is named in package_data: templates, tables, the C client's source, py.typed."""
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    package_data = settings["options.package_data"]
-    found = []
-    for top in ("models", "tff_pipelines", "edge", "orchestrator"):
-        for path in (ROOT / top).rglob("*"):
-            if (
-                path.is_dir()
-                or path.suffix in (".py", ".pyc")
-                or path.name.startswith(".")
-                or "build" in path.relative_to(ROOT).parts
-            ):
-                continue
-            package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
-            patterns = [package_data.get(".".join(package.relative_to(ROOT).parts), ""), package_data["*"]]
-            inside = path.relative_to(package).as_posix()
-            assert any(fnmatch.fnmatchcase(inside, pattern) for pattern in re.split(r"[,\s]+", " ".join(patterns)))
-            found.append(inside)
-    assert {"py.typed", "c/Makefile", "c/client.c", "c/model.h", "device_table.json"} <= set(found)
-
-
-@pytest.mark.slow
-def test_tensorboard_reads_event_files(tmp_path: Path) -> None:
-    """It imports pkg_resources, which newer versions of setuptools do not have."""
-    import tensorflow as tf
-
-    with tf.summary.create_file_writer(str(tmp_path)).as_default():
-        for step in (3, 8):
-            tf.summary.scalar("loss", 0.5, step=step)
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path), "--inspect"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"first_step +3\n +last_step +8\n", done.stdout)
-
-
-# --- which Python
 
 
 def _program(path: Path, body: str) -> None:
@@ -235,9 +141,6 @@ def test_a_python_that_was_asked_for_is_taken_or_refused_but_never_replaced(proj
         assert len(done.stderr.splitlines()) == 1
 
 
-# --- each step once
-
-
 def _wheel(folder: Path, version: str) -> str:
     """Makes a wheel of an empty package; returns the line of the lock that asks for it."""
     folder.mkdir(exist_ok=True)
@@ -316,75 +219,3 @@ def test_set_up_is_done_once_and_again_when_its_lock_changes_or_it_was_cut_off(p
     moved = project.rename(tmp_path / "moved")
     assert "installing" in _set_up(moved).stderr
     assert _installed(moved) == "3.0"
-
-
-# --- the container
-
-
-def test_the_container_is_built_and_run_without_rights_and_by_targets_that_exist() -> None:
-    """What hadolint does not know: `make check` runs that too."""
-    lines = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
-    words = [word for word, _ in steps]
-    assert [rest for word, rest in steps if word == "ARG"] == ["BASE=python:3.11-slim-bookworm"]
-    assert [rest for word, rest in steps if word == "USER"] == ["1000:1000"]
-    assert words.index("USER") < words.index("COPY")  # nothing of the project is root's
-    assert all("--chown=fedkeys:fedkeys" in rest for word, rest in steps if word == "COPY")
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    made = [
-        target for word, rest in steps if word in ("RUN", "CMD") for target in re.findall(r"\bmake\W+([a-z-]+)", rest)
-    ]
-    assert {"setup", "demo"} <= set(made)
-    assert [target for word, rest in steps if word == "CMD" for target in re.findall(r"[a-z-]+", rest)] == [
-        "make",
-        "demo",
-    ]
-    assert set(made) - {"util-linux"} <= set(targets)
-
-
-def test_the_container_gets_no_environment_of_this_machine() -> None:
-    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
-    assert {".git", ".venv*", ".uv", "runs", "build", "dist"} <= set(ignored)
-
-
-# --- make and the docs
-
-
-def test_make_help_lists_the_targets() -> None:
-    listed = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    assert phony
-    targets = phony[1].split()
-    assert {"setup", "demo", "test", "test-fast", "check", "coverage", "dist", "docs", "mutants", "lock"} <= set(
-        targets
-    )
-    assert set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE)) == set(targets)
-    for target in targets:
-        assert re.search(rf"^make {target} +\w", listed, re.MULTILINE), target
-
-
-@pytest.fixture
-def check_docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_docs", ROOT / "scripts/check_docs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_check_docs_finds_links_that_lead_nowhere(check_docs: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "other.md").write_text("# Some `heading`, here\n```\n# no heading\n```\n")
-    page = tmp_path / "page.md"
-    good = "[a](other.md) [b](other.md#some-heading-here) [c](https://example.org/x) [d](#own)\n# Own\n"
-    page.write_text(good)
-    assert list(check_docs.broken_links(page, good)) == []
-    bad = "[a](gone.md) [b](other.md#no-heading) ![c](gone.png) [d](#own)"
-    page.write_text(bad)
-    assert len(list(check_docs.broken_links(page, bad))) == 4
-
-
-def test_check_docs_finds_make_targets_that_do_not_exist(check_docs: ModuleType) -> None:
-    assert list(check_docs.wrong_make(["make", "setup", "PYTHON=python3.11"])) == []
-    assert list(check_docs.wrong_make(["make", "tea"])) == ["there is no target `make tea`"]

@@ -1,0 +1,84 @@
+"""Bundles for the C client, and how it refuses."""
+
+import os
+import shlex
+import subprocess
+
+import numpy as np
+
+from edge.bundle.folder import file_entries, write_bundle
+from edge.bundle.golden import golden_files
+from edge.bundle.manifest import (
+    SPECIAL_IDS,
+    Eligibility,
+    IoRouter,
+    Manifest,
+    ModelEntry,
+    Phase,
+    RunEntry,
+    TensorflowSpec,
+    TrainingPlan,
+    signature_entries,
+    weight_entries,
+)
+from edge.clients import c_client
+from edge.export.tflite import TRAIN_FILE, build_files
+from models.batches import build_batches
+from models.vocabulary import NUM_SPECIAL
+from models.weights import ModelSize
+
+COMPILER = shlex.split(os.environ.get("CC") or "cc")
+SIZE, TIME, RATE = ModelSize(vocabulary_size=60, embedding_size=8, num_cells=12), 6, 0.1
+
+
+def write(folder, files, size=SIZE, time=TIME):
+    """Writes a bundle of these files, as an export does; its manifest fits them."""
+    plan = TrainingPlan(1, 4, RATE, 0.0, 100, time)
+    spec = TensorflowSpec(TRAIN_FILE, "train", "train_stateless.tflite")
+    manifest = Manifest(
+        fedkeys_version="0",
+        run=RunEntry(1, "", "", "", "", ""),
+        model=ModelEntry(size.vocabulary_size, size.embedding_size, size.num_cells, time, weight_entries(size)),
+        special_ids=SPECIAL_IDS,
+        phase=(Phase("train", spec, IoRouter("batches", "update", {}), plan),),
+        eligibility=Eligibility(),
+        minimum_runtimes={},
+        signatures=signature_entries(size, time),
+        files=file_entries(files),
+    )
+    write_bundle(folder, files, manifest)
+    return folder
+
+
+def build(size, time):
+    from models.cifg_lstm import initial_weights
+
+    weights = initial_weights(size, seed=0)
+    return weights, {**build_files(weights, time, 0.0), **golden_files(weights, time, 0.0, RATE)}
+
+
+def ragged_batches(size, time, steps, rng):
+    sentences = [rng.integers(NUM_SPECIAL, size.vocabulary_size, rng.integers(1, time + 2)) for _ in range(4 * steps)]
+    return build_batches(sentences, batch_size=4, time=time)
+
+
+def refusal(client, *words):
+    """The one line with which the client refuses."""
+    environment = {**os.environ, "FEDKEYS_LITERT": str(c_client.litert_library())}
+    done = subprocess.run([client, *map(str, words)], capture_output=True, text=True, env=environment)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), done.stderr
+    assert lines[0].startswith("fedkeys_client: ")
+    return lines[0]
+
+
+def patched(content, at, new):
+    return content[:at] + new + content[at + len(new) :]
+
+
+def int32(value):
+    return np.int32(value).tobytes()
+
+
+def float32(value):
+    return np.float32(value).tobytes()

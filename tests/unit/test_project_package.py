@@ -1,0 +1,100 @@
+"""The locks, and what the package needs and holds."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import importlib.metadata
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "requirements"
+RUNTIME_LOCKS = ["py3.9.lock", "py3.10.lock", "py3.11.lock"]
+TOOL_LOCKS = ["lint.lock", "docs.lock", "mutants.lock", "uv.lock"]
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Returns {package: version} of a lock."""
+    text = (REQUIREMENTS / lock).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", [*RUNTIME_LOCKS, *TOOL_LOCKS])
+def test_every_line_of_a_lock_is_a_pin_or_a_hash_and_none_an_address(lock: str) -> None:
+    lines = (REQUIREMENTS / lock).read_text(encoding="utf-8").splitlines()
+    pin = re.compile(r"[a-z0-9._-]+==[^ ]+( ; [A-Za-z0-9_ <>=!*'.()]+)? \\")
+    digest = re.compile(r" +--hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []
+    for line, following in zip(lines, [*lines[1:], "end=="]):
+        assert line.endswith("\\") == bool(digest.fullmatch(following))
+
+
+@pytest.mark.parametrize("lock", RUNTIME_LOCKS)
+def test_a_lock_holds_what_was_asked_for_and_the_overrides(lock: str) -> None:
+    pins = _pins(lock)
+    assert pins["tensorflow-federated"] == "0.87.0"
+    overrides = re.findall(r"^([a-z]+)==(.+)$", (REQUIREMENTS / "overrides.txt").read_text(), re.MULTILINE)
+    assert {"jax", "jaxlib"} == {name for name, _ in overrides}
+    assert all(pins[name] == version for name, version in overrides)
+    python = lock[2:-5]
+    for source in ("runtime.in", "dev.in"):
+        for line in (REQUIREMENTS / source).read_text().splitlines():
+            if not line.startswith("#"):
+                requirement = Requirement(line)
+                if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+                    assert requirement.specifier.contains(pins[requirement.name])
+
+
+def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders_names() -> None:
+    package = importlib.metadata.distribution("fedkeys")
+    needs = {re.split(r"[^a-z0-9-]", need)[0] for need in package.requires or [] if "extra ==" not in need}
+    assert {"tensorflow-federated", "msgspec", "click"} <= needs
+    assert not needs & {"models", "edge", "orchestrator", "pytest"}
+    assert set(package.metadata["Requires-Python"].split(",")) == {">=3.9", "<3.12"}
+    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
+        "orchestrator.cli.app:main"
+    }
+
+
+def test_a_wheel_holds_every_file_of_the_packages() -> None:
+    """What is no module is named in package_data: templates, tables, the C client's source, py.typed."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    package_data = settings["options.package_data"]
+    found = []
+    for top in ("models", "tff_pipelines", "edge", "orchestrator"):
+        for path in (ROOT / top).rglob("*"):
+            if (
+                path.is_dir()
+                or path.suffix in (".py", ".pyc")
+                or path.name.startswith(".")
+                or "build" in path.relative_to(ROOT).parts
+            ):
+                continue
+            package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+            patterns = [package_data.get(".".join(package.relative_to(ROOT).parts), ""), package_data["*"]]
+            inside = path.relative_to(package).as_posix()
+            assert any(fnmatch.fnmatchcase(inside, pattern) for pattern in re.split(r"[,\s]+", " ".join(patterns)))
+            found.append(inside)
+    assert {"py.typed", "c/Makefile", "c/client.c", "c/model.h", "device_table.json"} <= set(found)
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_event_files(tmp_path: Path) -> None:
+    """It imports pkg_resources, which newer versions of setuptools do not have."""
+    import tensorflow as tf
+
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        for step in (3, 8):
+            tf.summary.scalar("loss", 0.5, step=step)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path), "--inspect"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"first_step +3\n +last_step +8\n", done.stdout)
