@@ -147,6 +147,10 @@ def train_configured(
         from orchestrator.run.canary_clients import participants
 
         config = resolve_privacy(config, len(participants(config, text.data)))
+        if config.privacy.traits.has_bands:
+            from orchestrator.privacy.bands import bands_text
+
+            observer.stage(bands_text(config))
     observer.stage("loading TensorFlow Federated")
     from orchestrator.run.training import Parts
     from orchestrator.run.training import train as train_run

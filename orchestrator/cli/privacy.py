@@ -83,8 +83,24 @@ def _show(result: RunPrivacy) -> None:
         table.add_row(*row, *([_number(cost.epsilon)] if adds_noise else []))
     console.print(table)
     console.print("(the running sum's noise: root mean square over the rounds, in clip norms a coordinate)\n")
+    if MECHANISM_TRAITS[result.mechanism].has_bands:
+        _show_bands(result)
     for assumption in result.assumptions:
         console.print(cell(f"- {assumption}"))
+
+
+def _show_bands(result: RunPrivacy) -> None:
+    from rich.table import Table
+
+    from orchestrator.units import size_text
+
+    console = screen()
+    console.print(f"The matrix has {result.bands} bands. By number of bands:")
+    table = Table("bands", "rms error x sensitivity", "memory", box=None, pad_edge=False)
+    for row in result.band_choices:
+        table.add_row(str(row.bands), f"{row.noise:.2f}", size_text(row.memory_bytes))
+    console.print(table)
+    console.print()
 
 
 def _number(value: Optional[float]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.privacy.accounting import Cost
+from orchestrator.privacy.bands import Bands, bands_in_memory, choose_bands, compare_bands
 from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
 from orchestrator.privacy.correlated import prefix_variances
 from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
@@ -74,6 +75,8 @@ class RunPrivacy:
       assumptions: what these figures rest on.
       target: the epsilon at which the mechanisms are compared.
       costs: of each mechanism in the run's place.
+      bands: of the run's matrix, or those that a matrix in its place would get.
+      band_choices: these beside other numbers of bands.
     """
 
     mechanism: str
@@ -90,6 +93,8 @@ class RunPrivacy:
     assumptions: tuple[str, ...]
     target: float
     costs: tuple[MechanismCost, ...]
+    bands: int
+    band_choices: tuple[Bands, ...]
 
 
 def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
@@ -117,6 +122,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         head.is_gaussian,
     )
     target = head.budget or planned.epsilon(head.delta)
+    bands = head.bands if privacy.traits.has_bands else _bands_of_a_matrix(config, head.separation)
     deltas = sorted({head.delta, *(d for d in _DELTAS if d < 1 / head.population)}, reverse=True)
     return RunPrivacy(
         mechanism=head.mechanism,
@@ -132,8 +138,14 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         epsilon={delta: cost.epsilon(delta) for delta in deltas},
         assumptions=(*_claims(config), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
-        costs=_costs(config, head.separation, head.bands, head.delta, target, head.noise_multiplier),
+        costs=_costs(config, head.separation, bands, head.delta, target, head.noise_multiplier),
+        bands=bands,
+        band_choices=compare_bands(config, head.separation, bands),
     )
+
+
+def _bands_of_a_matrix(config: RunConfig, separation: int) -> int:
+    return choose_bands(config.rounds.count, separation, bands_in_memory(config))
 
 
 def _about_delta(delta: float, num_people: int) -> str:
@@ -145,7 +157,7 @@ def _about_delta(delta: float, num_people: int) -> str:
 
 def _without(config: RunConfig, num_people: int) -> RunPrivacy:
     delta, separation = default_delta(num_people), largest_separation(num_people, config.rounds.cohort_size)
-    bands = min(separation, 64)
+    bands = _bands_of_a_matrix(config, separation)
     return RunPrivacy(
         mechanism="none",
         noise_multiplier=0.0,
@@ -163,6 +175,8 @@ def _without(config: RunConfig, num_people: int) -> RunPrivacy:
         ),
         target=_EPSILON_WITHOUT,
         costs=_costs(config, separation, bands, delta, _EPSILON_WITHOUT, None),
+        bands=bands,
+        band_choices=compare_bands(config, separation, bands),
     )
 
 
@@ -200,8 +214,7 @@ def _costs(
     num_rounds, separation = config.rounds.count, max(1, separation)
     costs = []
     for name, kind in MECHANISMS.items():
-        planned_bands = bands if config.privacy.traits.has_bands else min(separation, 64)
-        own_bands = planned_bands if kind.traits.has_bands else 1
+        own_bands = bands if kind.traits.has_bands else 1
         epsilon = None
         if noise_multiplier:
             zcdp = planned_squared(name, num_rounds, separation, own_bands) / (2 * noise_multiplier**2)

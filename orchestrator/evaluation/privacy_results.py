@@ -22,6 +22,14 @@ class MechanismFigures(msgspec.Struct, frozen=True):
     running_sum_noise: float
 
 
+class BandFigures(msgspec.Struct, frozen=True):
+    """What a number of bands comes to: see orchestrator.privacy.bands.Bands."""
+
+    bands: int
+    rms_error_times_sensitivity: float
+    memory_bytes: int
+
+
 class LastPoint(msgspec.Struct, frozen=True):
     """The last evaluation of a run on its dev people."""
 
@@ -48,6 +56,8 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
     most_participations: int
     compared_at_epsilon: Optional[float]
     mechanisms: tuple[MechanismFigures, ...]
+    bands: int  # of the matrix; of another mechanism's run those that a matrix would get
+    band_choices: tuple[BandFigures, ...]
     measured: tuple[LastPoint, ...]
 
 
@@ -59,7 +69,7 @@ def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyF
 
     same = ("mechanism", "assumptions", "delta", "noise_multiplier", "clip_norm", "population", "separation", "budget")
     return PrivacyFigures(
-        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations")},
+        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations", "bands")},
         epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
         zcdp=finite(result.zcdp),
         compared_at_epsilon=finite(result.target),
@@ -67,6 +77,7 @@ def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyF
             MechanismFigures(cost.name, finite(cost.epsilon), cost.noise_multiplier, cost.prefix_noise)
             for cost in result.costs
         ),
+        band_choices=tuple(BandFigures(one.bands, one.noise, one.memory_bytes) for one in result.band_choices),
         measured=tuple(
             LastPoint(run.name, run.mechanism, run.points[-1][1], run.points[-1][2]) for run in runs if run.points
         ),

@@ -2,6 +2,7 @@
 
 noise          the sealed seed, and Gaussian noise from it: AES-CTR, never the simulation's generators
 correlated     noise that rounds share: tree aggregation, banded matrix factorisation
+bands          over how many rounds the matrix's noise is correlated, for the least noise in a memory
 sensitivity    what one person can change in the tree's nodes or the matrix's rows
 accounting     from dp_accounting's events to zCDP and epsilon
 participation  who has taken part, how often, how far apart, and what that cost

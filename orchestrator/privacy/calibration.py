@@ -9,14 +9,13 @@ import msgspec
 
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import noise_for
+from orchestrator.privacy.bands import bands_in_memory, choose_bands
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation, require_separation
 from orchestrator.settings.kinds import kind_of
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
-
-_MOST_BANDS = 64  # by default: their memory is that of as many models
 
 
 def default_delta(num_people: int) -> float:
@@ -49,7 +48,7 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     require_separation(separation, num_people, rounds.cohort_size)
     bands = 1
     if privacy.traits.has_bands:
-        bands = privacy.bands or min(separation, _MOST_BANDS)
+        bands = privacy.bands or choose_bands(rounds.count, separation, bands_in_memory(config))
         if bands > separation:
             raise ConfigError(
                 f"privacy.bands = {bands}, privacy.separation = {separation}: a person's participations would share "

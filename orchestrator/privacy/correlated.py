@@ -13,7 +13,7 @@ from typing import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS_AHEAD = 8
+ROUNDS_AHEAD = 8
 
 # Independent standard normal numbers [dim] for each label, in an array that is given away.
 Draw = Callable[[str], NDArray[np.float64]]
@@ -66,7 +66,7 @@ def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDAr
         if kept:
             if not recent.size:
                 recent = np.empty((kept, len(noise)), np.float32)
-            step = place % _ROUNDS_AHEAD
+            step = place % ROUNDS_AHEAD
             if step == 0:
                 ahead = _taken_back(coefficients, place) @ recent[: min(place, kept)]
             taken_back = ahead[step]
@@ -80,9 +80,9 @@ def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDAr
 def _taken_back(coefficients: NDArray[np.float64], place: int) -> NDArray[np.float32]:
     """By which factor the next rounds take back each round in the ring, [rounds ahead, rows that are filled]."""
     kept = len(coefficients) - 1
-    weights = np.zeros((_ROUNDS_AHEAD, min(place, kept)), np.float32)
+    weights = np.zeros((ROUNDS_AHEAD, min(place, kept)), np.float32)
     for back in range(1, weights.shape[1] + 1):
-        own = coefficients[back : back + _ROUNDS_AHEAD]
+        own = coefficients[back : back + ROUNDS_AHEAD]
         weights[: len(own), (place - back) % kept] = own
     return weights
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.settings.kinds import MECHANISM_TRAITS, MechanismTraits, kind_of
-from orchestrator.settings.types import CountOrNone, NotNegative, Share, one_of, says
+from orchestrator.settings.types import Count, CountOrNone, NotNegative, Share, one_of, says
 
 
 class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,9 +46,13 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bands: Annotated[
         CountOrNone,
         says(
-            "matrix: rounds over which the noise is correlated; at most the separation. 0 = the separation, at most 64."
+            "matrix: rounds over which the noise is correlated; at most the separation. 0 = as many as leave the least "
+            "noise within privacy.noise_memory_mib."
         ),
     ] = 0
+    noise_memory_mib: Annotated[
+        Count, says("matrix: MiB of memory that the noise may take, where fedkeys chooses the bands.")
+    ] = 2048
     adaptive_clip: Annotated[
         bool,
         says("Let the clip norm follow a quantile of the updates' norms; without a mechanism, too."),

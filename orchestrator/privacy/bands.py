@@ -1,0 +1,117 @@
+"""How many rounds the matrix's noise is correlated over: the number of bands that leaves the least noise.
+
+The bands' price is memory: the noise of as many rounds is kept, each as large as the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+from models.weights import ModelSize
+from orchestrator.privacy.correlated import ROUNDS_AHEAD
+from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
+from orchestrator.settings.run_config import RunConfig
+
+_FLOAT32_BYTES = 4
+_FORMER_BANDS = 64  # what every long run had before the number was chosen
+
+
+@dataclass(frozen=True)
+class Bands:
+    """A number of bands, and what it comes to.
+
+    Attributes:
+      bands: rounds over which the noise is correlated.
+      noise: the root mean square, over the rounds, of the running sum's noise, times the sensitivity. At equal privacy
+        the noise in the model is proportional to it.
+      memory_bytes: what the noise keeps in memory.
+    """
+
+    bands: int
+    noise: float
+    memory_bytes: int
+
+
+def noise_of_bands(num_rounds: int, separation: int, bands: int) -> float:
+    """The root mean square of the running sum's noise, times the sensitivity: see Bands.noise.
+
+    The error of the running sums is the Toeplitz matrix A C^-1, where A adds up and C is the banded square root; its
+    first column is the series 1 / ((1 - x) c(x)), and the variance after a round is the sum of its squares so far.
+
+    Source: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, equation 1 and section 4.
+
+    >>> round(noise_of_bands(2000, 313, 64), 2), round(noise_of_bands(2000, 313, 313), 2)
+    (15.32, 9.78)
+    """
+    coefficients = square_root_coefficients(bands)
+    impulse = np.zeros(num_rounds)
+    impulse[0] = 1.0
+    column = lfilter([1.0], np.convolve([1.0, -1.0], coefficients), impulse)
+    rms = math.sqrt(float(np.cumsum(np.square(column)).mean()))
+    return rms * math.sqrt(banded_squared(coefficients, -(-num_rounds // separation)))
+
+
+def choose_bands(num_rounds: int, separation: int, most: int) -> int:
+    """The number of bands with the least noise, from 1 to `most`, the separation and the rounds.
+
+    More bands take more noise back and raise the sensitivity: the noise falls to its least and rises from there, so
+    halving finds it.
+
+    >>> choose_bands(2000, 313, 1000), choose_bands(2000, 313, 100), choose_bands(5, 100, 1000)
+    (313, 100, 4)
+    """
+    low, high = 1, max(1, min(most, separation, num_rounds))
+    while low < high:
+        middle = (low + high) // 2
+        if noise_of_bands(num_rounds, separation, middle + 1) < noise_of_bands(num_rounds, separation, middle):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def bands_in_memory(config: RunConfig) -> int:
+    """How many bands the memory limit allows, for a model of the settings' size; at least 1."""
+    limit_bytes = config.privacy.noise_memory_mib << 20
+    return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config)) - (ROUNDS_AHEAD - 1))
+
+
+def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands, ...]:
+    """A run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
+    num_rounds, num_weights = config.rounds.count, _num_weights(config)
+    best = choose_bands(num_rounds, separation, separation)
+    return tuple(
+        Bands(
+            number,
+            noise_of_bands(num_rounds, separation, number),
+            _FLOAT32_BYTES * num_weights * (number - 1 + ROUNDS_AHEAD) if number > 1 else 0,
+        )
+        for number in sorted({1, min(separation, _FORMER_BANDS), best, bands})
+    )
+
+
+def bands_text(config: RunConfig) -> str:
+    """What was chosen and what it would be otherwise, in a line; of a resolved configuration.
+
+    >>> from orchestrator.settings.files import read_config
+    >>> bands_text(read_config(preset="private", overrides={"privacy.bands": 10, "privacy.separation": 10}))
+    'noise over 10 bands, whose rms error x sensitivity is 11.32 (1 band: 26.94)'
+    """
+    privacy = config.privacy
+    rows = compare_bands(config, privacy.separation, privacy.bands)
+    own = next(row for row in rows if row.bands == privacy.bands)
+    others = ", ".join(
+        f"{row.bands} band{'s' if row.bands > 1 else ''}: {row.noise:.2f}" for row in rows if row is not own
+    )
+    text = f"noise over {own.bands} bands, whose rms error x sensitivity is {own.noise:.2f}"
+    return f"{text} ({others})" if others else text
+
+
+def _num_weights(config: RunConfig) -> int:
+    """Of the settings' model; that of a text with fewer words is smaller."""
+    model = config.model
+    return ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights
