@@ -50,12 +50,13 @@ _CHANNEL_OPTIONS = [
 
 
 def keep_large_buffers() -> None:
-    """Tells this process's allocator to keep freed model-sized buffers; a no-op where there is no glibc."""
+    """Tells this process's allocator to keep freed model-sized buffers, in one arena; does nothing without glibc."""
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return
-    m_trim_threshold, m_mmap_threshold = -1, -3
+    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
+    libc.mallopt(m_arena_max, 1)
     libc.mallopt(m_mmap_threshold, KEEP_BYTES)
     libc.mallopt(m_trim_threshold, KEEP_BYTES)
 

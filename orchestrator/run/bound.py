@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -32,15 +32,15 @@ from orchestrator.rounds.cohort import CohortSource, everybody
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.fedbuff import buffered_functions, remember
 from orchestrator.rounds.round import abandon_round, run_round
+from orchestrator.rounds.server_optimizer import build_optimizer, steps_of
 from orchestrator.rounds.types import Privacy, RoundFunctions, RoundReport, ServerState, Stopwatch
 from orchestrator.run.canary_clients import build_canaries, participants
 from orchestrator.settings.kinds import CLIENT_RUNTIMES
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import ServerConfig
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
 from tff_pipelines.runtime import Runtime
-from tff_pipelines.server_update import ServerOptimizer, build_server_optimizer, build_server_update
+from tff_pipelines.server_update import ServerOptimizer
 
 
 @contextlib.contextmanager
@@ -74,11 +74,6 @@ def build_phones(
     return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
 
 
-def build_optimizer(server: ServerConfig) -> ServerOptimizer:
-    """The server's optimiser that the settings name, from TFF."""
-    return build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
-
-
 class BoundRun:
     """The steps of a round, bound to a configuration, a text and workers."""
 
@@ -98,7 +93,7 @@ class BoundRun:
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
-        self._server = build_server_update(size, optimizer)
+        self._first_optimizer_state, update_server = steps_of(optimizer, size)
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
         self._plan = plan or everybody(config, participants(config, data))
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
@@ -108,7 +103,7 @@ class BoundRun:
             weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=build_encoder(config, size),
             aggregator=aggregator,
-            update_server=self._update_server,
+            update_server=update_server,
             average_decay=server.average_decay,
             privacy=privacy,
             adaptive_clip=build_adaptive_clip(config),
@@ -119,7 +114,7 @@ class BoundRun:
         """The state before the first round."""
         counts = self._word_counts() if self._config.model.start_from_word_counts else None
         weights = first_weights(self._config, self._size, counts)
-        return ServerState(0, weights, self._runtime.invoke(self._server.initialize))
+        return ServerState(0, weights, self._first_optimizer_state())
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
         """The state after the next round, and its report."""
@@ -173,8 +168,3 @@ class BoundRun:
     ) -> Iterator[ClientResult]:
         server_args = (weights, np.float32(learning_rate), np.int32(seed))
         return self._runtime.map_clients(self._client_work, server_args, batches, self._config.runtime.clients_per_call)
-
-    def _update_server(
-        self, optimizer_state: Any, weights: Weights, mean_delta: Weights, learning_rate: float
-    ) -> tuple[Any, Weights]:
-        return self._runtime.invoke(self._server.next, optimizer_state, weights, mean_delta, np.float32(learning_rate))

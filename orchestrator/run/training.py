@@ -17,8 +17,9 @@ from orchestrator.aggregator import Aggregator
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator, model_size
+from orchestrator.rounds.server_optimizer import build_optimizer
 from orchestrator.rounds.types import Privacy, RoundReport, ServerState
-from orchestrator.run.bound import BoundRun, build_fleet, build_optimizer, build_phones
+from orchestrator.run.bound import BoundRun, build_fleet, build_phones
 from orchestrator.run.canary_clients import participants
 from orchestrator.run.data import Text
 from orchestrator.run.folder import RunFolder, RunIdentity, build_identity

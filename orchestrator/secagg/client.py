@@ -10,7 +10,7 @@ import enum
 import os
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Optional, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,10 +41,10 @@ class ClientState(enum.Enum):
 
 
 class _Neighbour(NamedTuple):
-    """What a client keeps of a neighbour; its repr shows nothing, since one field is secret."""
+    """What a client keeps of a neighbour; its repr shows nothing, since two fields are secret."""
 
     identity: bytes
-    channel_key: bytes
+    channel: bytes  # the Diffie-Hellman value that seals both ways derive from
     mask_seed: bytes
 
     def __repr__(self) -> str:
@@ -62,6 +62,7 @@ class Client:
       agreed: what all clients of the session must have heard, such as a digest of the weights that they train;
         clients with different values share no masks. Otherwise a server could send all clients but one weights that
         give a zero update, and the sum would be that one client's update.
+      operations: on public keys; a simulation shares the results among its clients.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Client:
         policy: Policy,
         seen_sessions: set[bytes],
         agreed: bytes = b"",
+        operations: Optional[keys.Operations] = None,
     ):
         self._identity = identity
         self._enrolled = enrolled
         self._policy = policy
         self._seen_sessions = seen_sessions
         self._agreed = agreed
+        self._operations = operations or keys.Operations()
         self.state = ClientState.INVITATION
 
     def __repr__(self) -> str:
@@ -118,7 +121,8 @@ class Client:
         """
         with self._step(ClientState.ROSTER, then=ClientState.DELIVERY):
             roster = self._decode(wire, messages.Roster)
-            refusals.check_roster(roster, self._public_keys, self._enrolled, self._parameters)
+            is_signed = self._operations.is_signed
+            refusals.check_roster(roster, self._public_keys, self._enrolled, self._parameters, is_signed)
             everyone = [self._credentials, *roster.neighbours] if self._parameters.is_complete else []
             self._bound = messages.bound_session(self._session, self._agreed, everyone)
             self._secret = os.urandom(shamir.SECRET_BYTES)
@@ -186,7 +190,9 @@ class Client:
             request = self._decode(wire, messages.UnmaskRequest)
             dead = self._peers - self._alive
             signed = (self._bound, self._bitmap)
-            refusals.check_request(request, signed, self._identities, self._alive, dead, self._parameters)
+            refusals.check_request(
+                request, signed, self._identities, self._alive, dead, self._parameters, self._operations.is_signed
+            )
             held = self._held
             seed_shares = [messages.OwnedShare(i, held[i][0]) for i in request.alive if i in held]
             key_shares = [messages.OwnedShare(i, held[i][1]) for i in request.dead if i in held]
@@ -221,8 +227,9 @@ class Client:
         return keys.sign(self._identity, purpose, self._bound, self._index, body)
 
     def _agree(self, peer: messages.Credentials) -> _Neighbour:
-        seed = keys.pair_mask_seed(self._mask_private, peer.mask_key, self._bound, self._index, peer.index)
-        return _Neighbour(peer.identity, peer.channel_key, seed)
+        shared = self._operations.exchange(self._mask_private, peer.mask_key)
+        seed = keys.pair_mask_seed(shared, self._bound, self._index, peer.index)
+        return _Neighbour(peer.identity, self._operations.exchange(self._channel_private, peer.channel_key), seed)
 
     def _sealed_shares(self) -> list[messages.SealedShare]:
         """Both secrets, shared among the neighbours: a holder's point is its index + 1."""
@@ -231,9 +238,7 @@ class Client:
         key_shares = shamir.split(self._mask_private.private_bytes_raw(), threshold, points)
         sealed_shares = []
         for (holder, peer), pair in zip(self._neighbours.items(), zip(seed_shares, key_shares)):
-            sealed = keys.seal(
-                b"".join(pair), self._channel_private, peer.channel_key, self._bound, self._index, holder
-            )
+            sealed = keys.seal(b"".join(pair), peer.channel, self._bound, self._index, holder)
             tags = [keys.share_tag(share, self._bound, self._index, holder) for share in pair]
             sealed_shares.append(messages.SealedShare(holder, sealed, b"".join(tags)))
         return sealed_shares
@@ -242,14 +247,8 @@ class Client:
         """{neighbour: (its self-mask share, its key share)} of those that open."""
         held = {}
         for share in delivery.shares:
-            plain = keys.unseal(
-                share.sealed,
-                self._channel_private,
-                self._neighbours[share.sender].channel_key,
-                self._bound,
-                share.sender,
-                self._index,
-            )
+            channel = self._neighbours[share.sender].channel
+            plain = keys.unseal(share.sealed, channel, self._bound, share.sender, self._index)
             if plain is not None:
                 held[share.sender] = (plain[: shamir.SHARE_BYTES], plain[shamir.SHARE_BYTES :])
         return held

@@ -47,31 +47,30 @@ def derive(secret: bytes, info: bytes) -> bytes:
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
-def agree(private: X25519PrivateKey, public: bytes, info: bytes) -> bytes:
-    """Returns the 32-byte key that two parties derive from each other's public key.
+def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
+    """Returns the 32-byte Diffie-Hellman value of two parties, from which they derive their keys.
 
     Raises:
       SmallOrderKey: the public key gives a shared value that anyone knows.
     """
     try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise SmallOrderKey("a public key of small order") from None
-    return derive(shared, info)
 
 
 def is_sound(public: bytes) -> bool:
     """Returns whether a key can be agreed on with this public key of 32 bytes."""
     try:
-        agree(X25519PrivateKey.generate(), public, b"")
+        exchange(X25519PrivateKey.generate(), public)
     except SmallOrderKey:
         return False
     return True
 
 
-def pair_mask_seed(private: X25519PrivateKey, public: bytes, session: bytes, one: int, other: int) -> bytes:
-    """Returns the seed of the mask between two clients; both sides get the same."""
-    return agree(private, public, context(b"pair mask", session, min(one, other), max(one, other)))
+def pair_mask_seed(shared: bytes, session: bytes, one: int, other: int) -> bytes:
+    """Returns the seed of the mask between two clients, the same for both, from the value that their keys give."""
+    return derive(shared, context(b"pair mask", session, min(one, other), max(one, other)))
 
 
 def self_mask_seed(secret: bytes, session: bytes, owner: int) -> bytes:
@@ -89,20 +88,26 @@ def share_tag(share: bytes, session: bytes, owner: int, holder: int) -> bytes:
     return hashlib.sha256(context(b"share tag", session, owner, holder) + share).digest()[:TAG_BYTES]
 
 
-def seal(plain: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int) -> bytes:
-    """Returns nonce | AES-256-GCM ciphertext | tag, under a key of this sender, recipient and session alone."""
+def seal(plain: bytes, channel: bytes, session: bytes, sender: int, to: int) -> bytes:
+    """Returns nonce | AES-256-GCM ciphertext | tag, under a key of this sender, recipient and session alone.
+
+    Args:
+      plain: the secret.
+      channel: the Diffie-Hellman value of the sender's and the recipient's channel keys.
+      session: the bound session.
+      sender: its number in the cohort.
+      to: the recipient's.
+    """
     info = context(b"shares", session, sender, to)
     nonce = os.urandom(12)
-    return nonce + AESGCM(agree(private, public, info)).encrypt(nonce, plain, info)
+    return nonce + AESGCM(derive(channel, info)).encrypt(nonce, plain, info)
 
 
-def unseal(
-    sealed: bytes, private: X25519PrivateKey, public: bytes, session: bytes, sender: int, to: int
-) -> Optional[bytes]:
+def unseal(sealed: bytes, channel: bytes, session: bytes, sender: int, to: int) -> Optional[bytes]:
     """Returns what `seal` sealed, or None if the bytes were changed, or sealed for another pair or session."""
     info = context(b"shares", session, sender, to)
     try:
-        return AESGCM(agree(private, public, info)).decrypt(sealed[:12], sealed[12:], info)
+        return AESGCM(derive(channel, info)).decrypt(sealed[:12], sealed[12:], info)
     except InvalidTag:
         return None
 
@@ -115,3 +120,20 @@ def sign(identity: Ed25519PrivateKey, purpose: bytes, session: bytes, sender: in
 def is_signed(signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes) -> bool:
     """Returns whether this identity signed exactly this purpose, session, sender and body."""
     return signatures.is_signed(signature, identity, context(purpose, session, sender) + body)
+
+
+class Operations:
+    """The operations on public keys that take most of a client's time, as methods so that they can be shared.
+
+    All clients of a simulation check the same signatures, and each pair of them agrees on the same value twice.
+    """
+
+    def is_signed(
+        self, signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes
+    ) -> bool:
+        """Returns what is_signed of this module does."""
+        return is_signed(signature, identity, purpose, session, sender, body)
+
+    def exchange(self, private: X25519PrivateKey, public: bytes) -> bytes:
+        """Returns what exchange of this module does."""
+        return exchange(private, public)

@@ -5,9 +5,9 @@ Each function returns what the client goes on with, or raises the named error.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Container, Mapping, Sequence, Set
 
-from orchestrator.secagg import keys, messages
+from orchestrator.secagg import messages
 from orchestrator.secagg.errors import (
     AliveAndDead,
     RosterRefused,
@@ -18,6 +18,8 @@ from orchestrator.secagg.errors import (
     WeakParameters,
 )
 from orchestrator.secagg.graph import GraphParameters, Policy, graph_parameters
+
+SignatureCheck = Callable[[bytes, bytes, bytes, bytes, int, bytes], bool]  # the arguments of keys.is_signed
 
 
 def checked_parameters(invitation: messages.Invitation, policy: Policy) -> GraphParameters:
@@ -47,6 +49,7 @@ def check_roster(
     own_keys: Sequence[bytes],
     enrolled: Container[bytes],
     parameters: GraphParameters,
+    is_signed: SignatureCheck,
 ) -> None:
     """Checks that the neighbours are different, enrolled people who signed their keys for this session.
 
@@ -66,9 +69,7 @@ def check_roster(
     for peer in peers:
         if peer.identity not in enrolled:
             raise RosterRefused(f"client {peer.index} is not enrolled")
-        if not keys.is_signed(
-            peer.signature, peer.identity, b"advertise", roster.session, peer.index, peer.signed_bytes
-        ):
+        if not is_signed(peer.signature, peer.identity, b"advertise", roster.session, peer.index, peer.signed_bytes):
             raise RosterRefused(f"the keys of client {peer.index} are not signed by it for this session")
     require_threshold(len(peers), "neighbours advertised", parameters)
 
@@ -123,6 +124,7 @@ def check_request(
     alive: frozenset[int],
     dead: frozenset[int],
     parameters: GraphParameters,
+    is_signed: SignatureCheck,
 ) -> None:
     """Checks that enough neighbours signed the same survivors, and that the server asks for the right secrets.
 
@@ -133,6 +135,7 @@ def check_request(
       alive: the peers whose vectors are in the sum.
       dead: the peers that shared their secrets and whose vectors are not.
       parameters: the graph's.
+      is_signed: checks a signature.
 
     Raises:
       SplitView: a consent is not a surviving neighbour's signature over the bitmap that this client received.
@@ -145,7 +148,7 @@ def check_request(
         raise SplitView("a consent of someone who is no surviving neighbour, or two of one")
     for consent in request.consents:
         identity = identities[consent.sender]
-        if not keys.is_signed(consent.signature, identity, b"survivors", session, consent.sender, bitmap):
+        if not is_signed(consent.signature, identity, b"survivors", session, consent.sender, bitmap):
             raise SplitView(f"client {consent.sender} did not sign the survivors that this client was told")
     require_threshold(len(senders), "neighbours consent", parameters)
     if _repeats([*request.alive, *request.dead]):

@@ -194,8 +194,8 @@ class Server:
                 continue
             private = self._escrow(owner).mask_private(threshold)
             for peer in peers:  # the lower index had added the mask, the higher subtracted it
-                public = self._credentials[peer].mask_key
-                seed = keys.pair_mask_seed(private, public, self._bound, owner, peer)
+                shared = keys.exchange(private, self._credentials[peer].mask_key)
+                seed = keys.pair_mask_seed(shared, self._bound, owner, peer)
                 yield Mask(seed, -1 if peer < owner else 1)
 
     def _escrow(self, owner: int) -> Escrow:

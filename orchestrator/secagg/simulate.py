@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from typing import Optional
+from typing import Optional, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from models.corpus import ClientId
 from orchestrator.aggregator import (
@@ -28,6 +29,7 @@ from orchestrator.aggregator import (
     Vector,
     require_survivors,
 )
+from orchestrator.secagg import keys
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.secagg.graph import Policy
@@ -35,6 +37,7 @@ from orchestrator.secagg.server import Outbox, Server
 
 Observer = Callable[[str, ClientId, bytes], None]  # (stage, client, message that the server received)
 Answer = Callable[[Client, bytes], bytes]
+R = TypeVar("R")
 STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 
 
@@ -98,11 +101,12 @@ class _Round:
                 owner._identities[member] = Ed25519PrivateKey.generate()
         identities = [owner._identities[member] for member in cohort.members]
         public = [identity.public_key().public_bytes_raw() for identity in identities]
+        self._meter = _Meter()
+        enrolled, operations = frozenset(public), self._meter.operations
         self._clients = [
-            Client(identity, frozenset(public), owner._policy, owner._seen_sessions[member])
+            Client(identity, enrolled, owner._policy, owner._seen_sessions[member], operations=operations)
             for member, identity in zip(cohort.members, identities)
         ]
-        self._meter = _Meter()
         self._server = Server(
             public, num_slots, owner._policy, cohort.round_num, cohort.min_survivors, owner._num_threads
         )
@@ -167,6 +171,38 @@ class _Round:
         self._meter.answered(stage, reply, wire)
 
 
+class _SharedOperations(keys.Operations):
+    """Computes once what several clients of a session compute, and counts the time that the others would have taken.
+
+    Attributes:
+      spared_s: seconds of CPU that results were at hand for, to be charged to the clients that asked for them.
+    """
+
+    def __init__(self) -> None:
+        self.spared_s = 0.0
+        self._known: dict[Hashable, tuple[object, float]] = {}  # (result, seconds of CPU) of an operation
+
+    def is_signed(
+        self, signature: bytes, identity: bytes, purpose: bytes, session: bytes, sender: int, body: bytes
+    ) -> bool:
+        signed = (signature, identity, purpose, session, sender, body)
+        return self._once(signed, lambda: keys.is_signed(*signed))
+
+    def exchange(self, private: X25519PrivateKey, public: bytes) -> bytes:
+        pair = frozenset((private.public_key().public_bytes_raw(), public))
+        return self._once(pair, lambda: keys.exchange(private, public))
+
+    def _once(self, what: Hashable, compute: Callable[[], R]) -> R:
+        if what in self._known:
+            result, cpu_s = self._known[what]
+            self.spared_s += cpu_s
+            return cast(R, result)
+        started = time.thread_time()
+        result = compute()
+        self._known[what] = result, time.thread_time() - started
+        return result
+
+
 class _Meter:
     """Counts bytes and CPU seconds by stage and role."""
 
@@ -177,12 +213,13 @@ class _Meter:
         self._sent_bytes: dict[str, int] = defaultdict(int)
         self._client_cpu_s: dict[str, float] = defaultdict(float)
         self._server_cpu_s: dict[str, float] = defaultdict(float)
+        self.operations = _SharedOperations()
 
     @contextmanager
     def client(self, stage: str) -> Iterator[None]:
-        started = time.thread_time()
+        started, spared = time.thread_time(), self.operations.spared_s
         yield
-        self._client_cpu_s[stage] += time.thread_time() - started
+        self._client_cpu_s[stage] += time.thread_time() - started + self.operations.spared_s - spared
 
     @contextmanager
     def server(self, stage: str) -> Iterator[None]:

@@ -36,7 +36,7 @@ def test_x25519_known_answer():
     alice = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
     shared = bytes.fromhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
     assert _public(bob).hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
-    assert keys.agree(bob, alice, b"info") == keys.derive(shared, b"info")
+    assert keys.exchange(bob, alice) == shared
 
 
 def test_hkdf_known_answer():
@@ -109,12 +109,13 @@ def test_a_seed_of_another_length_is_refused():
 
 def test_both_sides_derive_one_seed_and_nobody_else():
     one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    seed = keys.pair_mask_seed(one, _public(other), SESSION, 3, 8)
-    assert seed == keys.pair_mask_seed(other, _public(one), SESSION, 8, 3)
+    shared = keys.exchange(one, _public(other))
+    seed = keys.pair_mask_seed(shared, SESSION, 3, 8)
+    assert seed == keys.pair_mask_seed(keys.exchange(other, _public(one)), SESSION, 8, 3)
     different = [
-        keys.pair_mask_seed(one, _public(other), OTHER_SESSION, 3, 8),
-        keys.pair_mask_seed(one, _public(other), SESSION, 3, 9),
-        keys.pair_mask_seed(X25519PrivateKey.generate(), _public(other), SESSION, 3, 8),
+        keys.pair_mask_seed(shared, OTHER_SESSION, 3, 8),
+        keys.pair_mask_seed(shared, SESSION, 3, 9),
+        keys.pair_mask_seed(keys.exchange(X25519PrivateKey.generate(), _public(other)), SESSION, 3, 8),
         keys.self_mask_seed(seed, SESSION, 3),
         keys.commitment(seed, SESSION, 3),
     ]
@@ -123,14 +124,15 @@ def test_both_sides_derive_one_seed_and_nobody_else():
 
 def test_a_seal_opens_only_for_its_pair_direction_and_session():
     one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    sealed = keys.seal(b"x" * 66, one, _public(other), SESSION, sender=3, to=8)
-    assert keys.unseal(sealed, other, _public(one), SESSION, sender=3, to=8) == b"x" * 66
-    assert keys.unseal(sealed, other, _public(one), SESSION, sender=8, to=3) is None
-    assert keys.unseal(sealed, other, _public(one), OTHER_SESSION, sender=3, to=8) is None
-    assert keys.unseal(sealed, X25519PrivateKey.generate(), _public(one), SESSION, sender=3, to=8) is None
+    channel, strangers = keys.exchange(other, _public(one)), keys.exchange(X25519PrivateKey.generate(), _public(one))
+    sealed = keys.seal(b"x" * 66, keys.exchange(one, _public(other)), SESSION, sender=3, to=8)
+    assert keys.unseal(sealed, channel, SESSION, sender=3, to=8) == b"x" * 66
+    assert keys.unseal(sealed, channel, SESSION, sender=8, to=3) is None
+    assert keys.unseal(sealed, channel, OTHER_SESSION, sender=3, to=8) is None
+    assert keys.unseal(sealed, strangers, SESSION, sender=3, to=8) is None
     for place in range(len(sealed)):
         changed = sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]
-        assert keys.unseal(changed, other, _public(one), SESSION, sender=3, to=8) is None
+        assert keys.unseal(changed, channel, SESSION, sender=3, to=8) is None
 
 
 def test_a_signature_holds_for_its_purpose_session_sender_and_body():
@@ -150,7 +152,7 @@ def test_a_signature_holds_for_its_purpose_session_sender_and_body():
 def test_keys_of_small_order_are_refused(public):
     assert not keys.is_sound(public)
     with pytest.raises(keys.SmallOrderKey):
-        keys.agree(X25519PrivateKey.generate(), public, b"")
+        keys.exchange(X25519PrivateKey.generate(), public)
 
 
 def test_shamir_known_polynomial():
