@@ -131,7 +131,7 @@ def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
     "--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds to wait for a message."
 )
 @options.RESUME
-@options.takes_settings(options.DATA, options.ROUNDS, options.COHORT, _NETWORK_AGGREGATOR, free=False)
+@options.takes_settings(options.DATA, options.ROUNDS, options.COHORT, _NETWORK_AGGREGATOR, options.SEED, free=False)
 @prints
 def serve(
     run_path: Path,
@@ -197,6 +197,12 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
 )
 @click.option("--client-id", required=True, metavar="ID", help="The name under which the client is enrolled.")
 @_KEYS
+@click.option(
+    "--state",
+    type=options.FILE,
+    metavar="FILE",
+    help="Where the client keeps which rounds it answered; state/ID.json in --keys by default.",
+)
 @click.option("--wait", "wait_s", type=float, default=30.0, show_default=True, help="Seconds to wait for the server.")
 @click.option(
     "--min-survivors",
@@ -219,6 +225,7 @@ def client(
     source: str,
     client_id: str,
     keys: Path,
+    state: Optional[Path],
     wait_s: float,
     min_survivors: int,
     aggregator: str,
@@ -247,7 +254,7 @@ def client(
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
     demands = Demands(secagg_policy(aggregation), aggregator)
-    say(run_client(server, keys, client_id, source, demands, wait_s))
+    say(run_client(server, keys, client_id, source, demands, wait_s, state))
 
 
 @click.command()

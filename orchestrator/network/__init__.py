@@ -9,6 +9,8 @@
     serve.py         the work of `fedkeys serve` around the rounds
     channel.py       the calling side: TLS, the stream, and an error for each failure
     client.py        a client: its text, its training, its half of the protocol
+    journal.py       the rounds that a client answered, on its disk
+    demands.py       what a client insists on
     decryptor.py     the third party of the encrypted sum
 
 The protocols are those of orchestrator/secagg and orchestrator/homomorphic, message for message and byte for byte.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
@@ -29,9 +30,10 @@ from orchestrator.network.certificates import read_decryptor, read_identity, rea
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
+from orchestrator.network.journal import Journal, run_digest
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
-from orchestrator.secagg.errors import SessionReplayed, TooFewPeers
+from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import as_one_line, encode
@@ -71,6 +73,7 @@ class Participant:
       enrolled: the identities that may take part, as public keys of 32 bytes; not the server's copy.
       demands: what the client insists on, whatever the server says.
       sentences: the client's text, tokenised.
+      journal: the rounds that the client answered, in earlier processes too.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
       build_trainer: builds the trainer; None takes TensorFlow's, which is loaded once the server lets the client in.
     """
@@ -82,16 +85,18 @@ class Participant:
         enrolled: Container[bytes],
         demands: Demands,
         sentences: tuple[str, ...],
+        journal: Journal,
         decryptor: Optional[bytes] = None,
         build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
     ):
         self.client_id = client_id
         self._identity, self._enrolled, self._demands = identity, enrolled, demands
-        self._text, self._decryptor = sentences, decryptor
+        self._text, self._journal, self._decryptor = sentences, journal, decryptor
         self._build_trainer = build_trainer or load_trainer
         self._config: Optional[RunConfig] = None
         self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
-        self._last_round = 0
+        self._run = ""  # its name in the journal
+        self._round_num = 0  # of the last plan
         self._seen_sessions: set[bytes] = set()
         self._secagg: Optional[SecAggClient] = None
         self._vector: Optional[Vector] = None
@@ -100,11 +105,12 @@ class Participant:
     def answer(self, message: bytes) -> Optional[bytes]:
         """Returns the answer to the server's message, or None if the message wants none.
 
-          Raises:
-            WireError: the bytes are no message, or come out of turn.
-            RunChanged: the server sends other settings or words than before.
-        DemandRefused: the server asks for another sum, or for more work, than the client takes part in.
-            SecAggError, HomomorphicError: the server asks for something that could expose the client.
+        Raises:
+          WireError: the bytes are no message, or come out of turn.
+          RunChanged: the server sends other settings or words than before.
+          DemandRefused: the server asks for another sum, or for more work, than the client takes part in.
+          SecAggError, HomomorphicError: the server asks for something that could expose the client.
+          KeysError: the journal can't be written, or the keys lack what the sum needs.
         """
         found = messages.decode(message, messages.TO_CLIENT)
         if isinstance(found, messages.Goodbye):
@@ -140,17 +146,16 @@ class Participant:
         capped = self._text[: config.data.max_sentences_train]
         self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
         self._trainer = self._build_trainer(config, self._size)
-        self._config, self._setup = config, message
+        self._config, self._setup, self._run = config, message, run_digest(config, vocabulary)
 
     def _train(self, plan: messages.Plan) -> bytes:
         """Trains, encodes the update and resets the protocol."""
         config, round_num = self._config, plan.round_num
         if config is None:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
-        if round_num <= self._last_round:  # the difference of two sums of one round would be a vector
-            raise SessionReplayed(f"round {round_num} came before: a client is summed once in a round")
-        self._last_round = round_num
         self._secagg = self._vector = None
+        self._journal.spend(self._run, round_num)  # before anything leaves, or takes a time that could be seen
+        self._round_num = round_num
         try:
             weights = weights_from_bytes(bytes(plan.weights), self._size)
         except ValueError as error:
@@ -173,8 +178,8 @@ class Participant:
     def _step(self, step: messages.Step) -> bytes:
         """One message of the protocol and its answer."""
         body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
-        if step.round_num != self._last_round:
-            raise WireError(f"{where}: the server's last plan was for round {self._last_round}")
+        if step.round_num != self._round_num:
+            raise WireError(f"{where}: the server's last plan was for round {self._round_num}")
         self._demands.check_stage(step.stage, where)
         if step.stage == "advertise":
             policy = self._demands.policy
@@ -216,7 +221,9 @@ class Participant:
         return encryptor.encrypt(terms, vector)
 
 
-def run_client(server: str, keys: Path, client_id: str, source: str, demands: Demands, wait_s: float) -> str:
+def run_client(
+    server: str, keys: Path, client_id: str, source: str, demands: Demands, wait_s: float, state: Optional[Path] = None
+) -> str:
     """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
     Args:
@@ -226,6 +233,7 @@ def run_client(server: str, keys: Path, client_id: str, source: str, demands: De
       source: the client's text; see read_own_sentences.
       demands: what the client insists on, whatever the server says.
       wait_s: how long to retry while nobody listens there, in seconds.
+      state: the file of the client's journal; None takes state/ID.json in the folder of keys.
 
     Raises:
       NetworkError: a key is missing, or the connection fails or ends.
@@ -234,15 +242,16 @@ def run_client(server: str, keys: Path, client_id: str, source: str, demands: De
     """
     identity, roster, ca = read_identity(keys, client_id), read_roster(keys), read_key_file(keys / "ca.pem")
     sentences = read_own_sentences(source, client_id)
-    participant = Participant(
-        ClientId(client_id), identity, frozenset(roster.values()), demands, sentences, read_decryptor(keys)
-    )
-    check_server(server, ca, wait_s)
-    with open_channel(server, ca) as channel, Link(channel, server, client_id, identity) as link:
-        for message in link:
-            answer = participant.answer(message)
-            if participant.goodbye is not None:
-                return participant.goodbye
-            if answer is not None:
-                link.send(answer)
+    with closing(Journal(state or keys / "state" / f"{client_id}.json")) as journal:
+        participant = Participant(
+            ClientId(client_id), identity, frozenset(roster.values()), demands, sentences, journal, read_decryptor(keys)
+        )
+        check_server(server, ca, wait_s)
+        with open_channel(server, ca) as channel, Link(channel, server, client_id, identity) as link:
+            for message in link:
+                answer = participant.answer(message)
+                if participant.goodbye is not None:
+                    return participant.goodbye
+                if answer is not None:
+                    link.send(answer)
     raise ServerGone(f"the server at {server} ended without a goodbye: look at its output")

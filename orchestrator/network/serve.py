@@ -14,7 +14,7 @@ from orchestrator.network.certificates import read_key_file, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
 from orchestrator.network.network_sum import PROTOCOLS
-from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
+from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
@@ -80,8 +80,7 @@ def serve(
         note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if corpus is None:
-            state = folder.load_checkpoint()
-            folder.forget_rounds_after(state.round_num)
+            state = void_unfinished(folder, config, folder.load_checkpoint(), note)
         else:
             state = _begin(folder, config, corpus, vocabulary, size, first_state)
         state = serve_rounds(folder, config, state, update_server, Party(hub, roster, deadlines, note, decryptor))

@@ -12,18 +12,18 @@ import msgspec
 
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
-from orchestrator.aggregator import Cohort
+from orchestrator.aggregator import Cohort, CostLedger
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection
 from orchestrator.network.network_sum import NetworkSum
-from orchestrator.network.session import Party, Session
+from orchestrator.network.session import Note, Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates
-from orchestrator.rounds.round import run_round
+from orchestrator.rounds.round import run_round, weights_digest
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.loop import keeps_checkpoint, run_rounds
+from orchestrator.run.loop import run_rounds
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import encode
 
@@ -80,6 +80,7 @@ class _Rounds:
         connections, self._expected = _gather(config, party, round_num, self._expected, self._suspects)
         started = time.perf_counter()
         client_rate, server_rate = learning_rates(config, round_num)
+        self._folder.begin_round(round_num)
         plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
         aggregator = NetworkSum(
@@ -111,10 +112,35 @@ class _Rounds:
         )
         report = _as_server_sees(report, session)
         self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
-        if keeps_checkpoint(config.rounds, round_num):
-            self._folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+        self._folder.save_checkpoint(state, config.rounds.keep_checkpoints)  # a round can't be done again
         party.note(_summary(report, config.rounds.count, time.perf_counter() - started))
         return state, report
+
+
+def void_unfinished(folder: RunFolder, config: RunConfig, state: ServerState, note: Note) -> ServerState:
+    """Returns the state with which a resumed run goes on: after all rounds that clients have heard of.
+
+    A round that was begun and has no checkpoint may have been summed before the server stopped. It is void: its number
+    is never asked for again, and its line says so.
+
+    Args:
+      folder: of the run; lines after the state's round are replaced.
+      config: the run's configuration.
+      state: of the newest checkpoint.
+      note: called with a line for each void round.
+    """
+    begun, last = folder.last_begun(), state.round_num
+    folder.forget_rounds_after(last)
+    why = "the server stopped before it had kept the round: its updates are void"
+    for round_num in range(last + 1, begun + 1):
+        state = dataclasses.replace(state, round_num=round_num)
+        digest, reason = weights_digest(state.model), f"round {round_num}: {why}"
+        report = RoundReport(round_num, "abandoned", (), (), {}, {}, CostLedger(), digest, reason)
+        folder.append_round(report, wall_s=0.0)
+        note(_summary(report, config.rounds.count, 0.0))
+    if state.round_num > last:
+        folder.save_checkpoint(state, config.rounds.keep_checkpoints)
+    return state
 
 
 def _elsewhere(*_: object) -> NoReturn:

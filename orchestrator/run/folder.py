@@ -4,6 +4,7 @@
     config.toml          the whole configuration
     vocabulary.txt       the words, in id order
     rounds.jsonl         a RoundReport a line
+    begun.txt            a network run's: the last round that clients heard of
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
     checkpoints/         round_000050.npz: weights, optimiser state, average
     tensorboard/         scalars
@@ -191,6 +192,22 @@ class RunFolder:
     def rounds(self) -> tuple[Round, ...]:
         """The rounds, oldest first; raises as read_lines."""
         return tuple(line for line, _ in read_lines(self.rounds_path))
+
+    def begin_round(self, round_num: int) -> None:
+        """Notes that clients are about to hear of a round: once they have, no process may sum it a second time."""
+        write_atomically(self.path / "begun.txt", f"{round_num}\n".encode())
+
+    def last_begun(self) -> int:
+        """The last round that clients may have heard of; 0 if they heard of none.
+
+        Raises:
+          RunFolderError: begun.txt is damaged.
+        """
+        path = self.path / "begun.txt"
+        noted = path.read_text(errors="replace").strip() if path.exists() else "0"
+        if not (noted.isascii() and noted.isdigit()):
+            raise RunFolderError(f"{path} is damaged: restore it, or write into it the last round that was begun")
+        return max(int(noted), *(line.round_num for line in self.rounds()), 0)
 
     def forget_rounds_after(self, round_num: int) -> None:
         """Keeps only the lines up to `round_num`: a resume writes the later ones again."""

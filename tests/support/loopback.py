@@ -30,6 +30,7 @@ from orchestrator.network.errors import (
     NetworkError,
 )
 from orchestrator.network.hub import Hub
+from orchestrator.network.journal import Journal
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Party
 from orchestrator.rounds.build import (
@@ -164,7 +165,9 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     assert not thread.is_alive(), served.notes
 
 
-def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Participant, aggregator="secagg", **limits):
+def participant(
+    keys, name, policy=None, load_trainer=text_trainer, kind=Participant, aggregator="secagg", journal=None, **limits
+):
     policy = policy or secagg_policy(config_of().aggregation)
     return kind(
         name,
@@ -172,6 +175,7 @@ def participant(keys, name, policy=None, load_trainer=text_trainer, kind=Partici
         frozenset(read_roster(keys).values()),
         Demands(policy, aggregator, **limits),
         TEXTS[name],
+        Journal(journal),
         read_decryptor(keys),
         load_trainer,
     )
@@ -198,6 +202,7 @@ class Peer:
         self._participant = participant(keys, name, **changes)
         self._trouble = trouble or {}
         self.stages, self.goodbye, self.error = [], None, None
+        self._answered = []  # (stage, round)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -205,6 +210,10 @@ class Peer:
         self._thread.join(40)
         assert not self._thread.is_alive()
         return self
+
+    def rounds_of(self, stage):
+        """The rounds in which it answered the stage."""
+        return [round_num for own, round_num in self._answered if own == stage]
 
     def _run(self):
         ca = (self._keys / "ca.pem").read_bytes()
@@ -214,6 +223,8 @@ class Peer:
                 self._talk(link)
         except Exception as error:  # handed to the test
             self.error = error
+        finally:
+            self._participant._journal.close()
 
     def _talk(self, link):
         for message in link:
@@ -243,6 +254,7 @@ class Peer:
                 found = messages.decode(answer, messages.TO_SERVER)
                 answer = encode(messages.Answer(found.round_num, found.stage, memoryview(b"no message")))
             if answer is not None:
+                self._answered.append((stage, self._participant._round_num))
                 link.send(answer)
 
 

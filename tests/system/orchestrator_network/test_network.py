@@ -39,6 +39,7 @@ from orchestrator.network.certificates import read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.demands import Demands
+from orchestrator.network.journal import Journal
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.settings.sections import AggregationConfig
 
@@ -52,7 +53,8 @@ def load_trainer(config, size):
 
 ca, identity = (keys / "ca.pem").read_bytes(), read_identity(keys, name)
 demands = Demands(secagg_policy(AggregationConfig()))
-client = Participant(name, identity, frozenset(read_roster(keys).values()), demands, ("see you",), None, load_trainer)
+enrolled, journal = frozenset(read_roster(keys).values()), Journal(keys / "state" / f"{name}.json")
+client = Participant(name, identity, enrolled, demands, ("see you",), journal, None, load_trainer)
 check_server(server, ca, 60.0)
 with open_channel(server, ca) as channel, Link(channel, server, name, identity) as link:
     for message in link:

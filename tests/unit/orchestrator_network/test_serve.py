@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 
 import portpicker
 import pytest
-from loopback import DEADLINES, NAMES, WORDS, Peer, Served, config_of, first_state, plain_step, wait_until
+from loopback import DEADLINES, NAMES, WORDS, Peer, Served, config_of, first_state, plain_step, serving, wait_until
 
 from models.corpus import Corpus
 from orchestrator.errors import ConfigError, RunFolderError
@@ -46,6 +47,58 @@ def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
     assert notes[0] == f"listening on {address} for 6 enrolled clients; loading TensorFlow"
     with pytest.raises(RunFolderError, match="in use by another process"):
         serve(RunFolder(tmp_path / "run"), config, keys, address, DEADLINES, print)
+
+
+def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(keys, tmp_path):
+    """The difference of two sums of one round is a client's vector, and what a client draws repeats."""
+    config, path = config_of(num_rounds=4, **{"rounds.checkpoint_every": 50}), tmp_path / "run"
+    address = f"localhost:{portpicker.pick_unused_port()}"
+    folder = RunFolder(path)
+    num_weights = model_size(config.model, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    folder.save_checkpoint(first_state(config), keep=2)
+
+    def power_cut(optimizer_state, weights, mean_delta, learning_rate):
+        if len(RunFolder(path).rounds()) == 1:
+            raise KeyboardInterrupt  # in round 2: its sum is known, and nothing of it is on the disk
+        return plain_step(optimizer_state, weights, mean_delta, learning_rate)
+
+    def life(step, names):
+        """One life of the server's process with restarted clients; returns the rounds that each client answered."""
+
+        def run():
+            with contextlib.suppress(KeyboardInterrupt):
+                serve(RunFolder(path), config, keys, address, DEADLINES, notes.append, None, lambda *_: (None, step))
+
+        notes = []
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        wait_until(lambda: any("listening" in note for note in notes))
+        journals = {name: tmp_path / f"{name}.json" for name in NAMES}
+        peers = {name: Peer(keys, Served(folder, address), name, journal=journals[name]) for name in names}
+        assert [peer.join().error for peer in peers.values()] == [None] * len(names)
+        thread.join(20)
+        assert not thread.is_alive()
+        return {name: peer.rounds_of("upload") for name, peer in peers.items()}
+
+    folder = None  # and its lock
+    before = life(power_cut, NAMES)
+    after = life(plain_step, NAMES[1:])  # one client fewer, whose vector the difference would be
+    assert before == dict.fromkeys(NAMES, [1, 2])
+    assert after == dict.fromkeys(NAMES[1:], [3, 4])
+    rounds = RunFolder(path).rounds()
+    assert [(line.round_num, line.outcome) for line in rounds] == [
+        (1, "completed"), (2, "abandoned"), (3, "completed"), (4, "completed")
+    ]  # fmt: skip
+    assert rounds[1].reason == "round 2: the server stopped before it had kept the round: its updates are void"
+    assert rounds[1].weights_sha256 == rounds[0].weights_sha256
+
+
+def test_a_network_run_can_be_resumed_after_each_round(keys, tmp_path):
+    with serving(keys, tmp_path, config_of(num_rounds=3, **{"rounds.checkpoint_every": 50})) as served:
+        peers = [Peer(keys, served, name) for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+    assert served.folder.checkpoints() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

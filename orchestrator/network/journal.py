@@ -1,0 +1,129 @@
+"""Keeps on a client's disk which rounds it answered, so that not even a restart answers one twice.
+
+The sum of a round with one client more the second time, less the first sum, is that client's vector: what a client
+draws is seeded by the run and the round, so its vector repeats to the last bit.
+
+    {"schema": 1, "last_rounds": {the run's digest: the last round of it that the client answered}}
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import weakref
+from pathlib import Path
+from typing import Annotated, Optional
+
+import msgspec
+
+from models.files import write_atomically
+from models.vocabulary import Vocabulary
+from orchestrator.network.errors import KeysError
+from orchestrator.run.folder import digest_of_what_matters
+from orchestrator.secagg.errors import SessionReplayed
+from orchestrator.settings.run_config import RunConfig
+
+_Round = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
+class _Page(msgspec.Struct, forbid_unknown_fields=True):
+    schema: int
+    last_rounds: dict[str, _Round]
+
+
+def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:
+    """Returns the name under which a client remembers a run: a digest of its settings, seed included, and its words.
+
+    Two runs of one name train the same first weights, so a client takes them for one. Where the server's text and
+    word list lie, and its workers, are no part of it: they may change with a resume.
+    """
+    return hashlib.sha256(f"{digest_of_what_matters(config)} {vocabulary.digest}".encode()).hexdigest()
+
+
+class Journal:
+    """The rounds that one client answered. No two processes hold the journal of one client at the same time.
+
+    Args:
+      path: the file, which need not exist yet; None keeps the rounds in memory only, until the process ends.
+
+    Raises:
+      KeysError: the file is damaged, can't be read or written, or another process holds it.
+    """
+
+    def __init__(self, path: Optional[Path]):
+        self._path = path
+        self._last_rounds: dict[str, int] = {}
+        self._unlock: Optional[weakref.finalize] = None
+        if path is not None:
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._lock(path.with_name(f"{path.name}.lock"))
+                self._last_rounds = _read(path) if path.exists() else {}
+            except OSError as error:
+                raise _unusable(path, error) from None
+
+    def close(self) -> None:
+        """Lets another process hold the journal."""
+        if self._unlock is not None:
+            self._unlock()
+
+    def last_round(self, run: str) -> int:
+        """Returns the last round of a run that the client answered; 0 if it answered none."""
+        return self._last_rounds.get(run, 0)
+
+    def spend(self, run: str, round_num: int) -> None:
+        """Returns once it stands on the disk that the client answers a round, which it does once.
+
+        Raises:
+          SessionReplayed: the client answered this round or a later one before.
+          KeysError: the file can't be written: the round must not be answered.
+        """
+        last = self.last_round(run)
+        if round_num <= last:
+            raise SessionReplayed(
+                f"round {round_num} came before: this client has answered up to round {last} of a run with these "
+                "settings and words, and is summed once in a round; a new run needs another seed (serve --seed)"
+            )
+        self._last_rounds[run] = round_num
+        if self._path is None:
+            return
+        page = msgspec.json.encode(_Page(1, self._last_rounds))
+        try:
+            write_atomically(self._path, page + b"\n", private=True)
+            _sync_folder(self._path.parent)  # or a power cut could take the new name away again
+        except OSError as error:
+            raise _unusable(self._path, error) from None
+
+    def _lock(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        self._unlock = weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KeysError(f"{self._path} is in use: this client runs already; end it, or wait for it") from None
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        page = msgspec.json.decode(path.read_bytes(), type=_Page)
+    except msgspec.DecodeError:
+        page = _Page(0, {})
+    if page.schema != 1:
+        raise KeysError(
+            f"{path} is damaged: it says which rounds this client must not answer again; restore it, or remove it and "
+            "take part in new runs only"
+        )
+    return page.last_rounds
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(path: Path, error: OSError) -> KeysError:
+    return KeysError(f"{path}: {error.strerror}: name a file that this client can write by --state")

@@ -1,0 +1,104 @@
+"""A client answers each round once, over restarts: what stands on its disk, and when."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from loopback import NAMES, WORDS, config_of, participant, plan_of
+
+from models.vocabulary import Vocabulary
+from orchestrator.network.errors import KeysError
+from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.server import setup_message
+from orchestrator.secagg.errors import SessionReplayed
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def restarted(keys, journal, config):
+    client = participant(keys, NAMES[0], journal=journal)
+    client.answer(setup_message(config, WORDS))
+    return client
+
+
+def test_a_restarted_client_does_not_answer_a_round_again(keys, tmp_path):
+    path = tmp_path / "state" / "ann.json"
+    client = restarted(keys, path, config_of())
+    client.answer(plan_of(config_of(), 1))
+    assert client.answer(plan_of(config_of(), 3))
+    client._journal.close()
+    client = restarted(keys, path, config_of())
+    for round_num in (1, 2, 3):
+        with pytest.raises(SessionReplayed, match=f"^round {round_num} came before: .* up to round 3 of") as caught:
+            client.answer(plan_of(config_of(), round_num))
+        assert caught.value.exit_code == 3
+        assert "\n" not in str(caught.value)
+    assert client.answer(plan_of(config_of(), 4))
+
+
+def test_a_run_with_another_seed_is_another_run(keys, tmp_path):
+    path = tmp_path / "ann.json"
+    client = restarted(keys, path, config_of())
+    client.answer(plan_of(config_of()))
+    client._journal.close()
+    assert restarted(keys, path, config_of(seed=2)).answer(plan_of(config_of(seed=2)))
+
+
+def test_the_round_stands_on_the_disk_before_anything_leaves(keys, tmp_path):
+    """Also before training, whose time a server could see."""
+    path, seen = tmp_path / "ann.json", []
+
+    def looking(config, size):
+        def train(*_):
+            seen.append(json.loads(path.read_text())["last_rounds"])
+            raise InterruptedError
+
+        return train
+
+    client = participant(keys, NAMES[0], load_trainer=looking, journal=path)
+    client.answer(setup_message(config_of(), WORDS))
+    with pytest.raises(InterruptedError):
+        client.answer(plan_of(config_of(), 7))
+    assert seen == [{run_digest(config_of(), WORDS): 7}]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_journal_that_can_t_be_written_ends_in_no_answer(keys, tmp_path):
+    client = restarted(keys, tmp_path / "state" / "ann.json", config_of())
+    (tmp_path / "state").rename(tmp_path / "gone")
+    with pytest.raises(KeysError, match=r"ann\.json: No such file or directory: .* by --state$"):
+        client.answer(plan_of(config_of()))
+    (tmp_path / "file").touch()
+    with pytest.raises(KeysError, match="by --state$"):
+        Journal(tmp_path / "file" / "ann.json")
+
+
+def test_two_processes_do_not_share_a_journal(tmp_path):
+    first = Journal(tmp_path / "ann.json")
+    with pytest.raises(KeysError, match="is in use: this client runs already"):
+        Journal(tmp_path / "ann.json")
+    first.close()
+    Journal(tmp_path / "ann.json").close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"schema": 2, "last_rounds": {}}', b'{"schema": 1, "last_rounds": 5}']
+)
+def test_a_damaged_journal_is_not_taken_for_an_empty_one(tmp_path, content):
+    (tmp_path / "ann.json").write_bytes(content)
+    with pytest.raises(KeysError, match=r"ann\.json is damaged"):
+        Journal(tmp_path / "ann.json")
+
+
+def test_a_run_s_name_follows_what_is_trained_and_not_where_the_server_s_files_lie():
+    config = config_of()
+    moved = msgspec.structs.replace(
+        config,
+        data=msgspec.structs.replace(config.data, source="elsewhere"),
+        runtime=msgspec.structs.replace(config.runtime, workers="3"),
+    )
+    other_words = Vocabulary((*WORDS.words[:-2], WORDS.words[-1], WORDS.words[-2]))
+    assert run_digest(moved, WORDS) == run_digest(config, WORDS)
+    assert len({run_digest(config, WORDS), run_digest(config_of(seed=2), WORDS), run_digest(config, other_words)}) == 3
