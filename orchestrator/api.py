@@ -151,6 +151,7 @@ def train_configured(
             from orchestrator.privacy.bands import bands_text
 
             observer.stage(bands_text(config))
+        observer.stage("epsilon covers the model; losses, norms and counts of the rounds are yours alone")
     observer.stage("loading TensorFlow Federated")
     from orchestrator.run.training import Parts
     from orchestrator.run.training import train as train_run

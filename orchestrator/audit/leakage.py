@@ -30,6 +30,7 @@ from orchestrator.run.lines import Round
 from orchestrator.run.planted import REPEATS, Phrase, draw_phrases, planted_phrases
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
+from orchestrator.run.spent import spent_with_words
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 
@@ -84,6 +85,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
         stated=Stated(
             one_round=Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
             run=epsilon_spent(run.path),
+            run_and_words=spent_with_words(run.path, delta),
         ),
         one_shot=one_shot,
         one_run=one_run,

@@ -9,6 +9,7 @@ from typing import Optional, Union
 import msgspec
 
 from orchestrator.run.results import read_figures
+from orchestrator.run.spent import Guarantee
 
 FILE_NAME = "audit.json"
 
@@ -19,6 +20,7 @@ class Stated(msgspec.Struct, frozen=True):
     one_round: Optional[float]
     run: Optional[float]
     kind: str = "upper bound"
+    run_and_words: Optional[Guarantee] = None  # with the word list that the run found; None also if it found none
 
 
 class OneShot(msgspec.Struct, frozen=True):

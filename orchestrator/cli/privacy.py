@@ -13,6 +13,7 @@ from orchestrator.cli.output import Output, cell, prints, screen, wrote
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.privacy import RunPrivacy
+    from orchestrator.run.spent import Guarantee
 
 
 @click.command()
@@ -74,6 +75,11 @@ def _show(result: RunPrivacy) -> None:
         for delta, epsilon in result.epsilon.items():
             table.add_row(f"{delta:.3g}", _number(epsilon))
         console.print(table)
+    if result.total is not None and result.word_list is not None:
+        console.print(
+            f"The run also found its word list, for {_guarantee(result.word_list)}. Model and list together: "
+            f"{_guarantee(result.total)}."
+        )
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
     table = Table("mechanism", "noise multiplier", "noise of the running sum", box=None, pad_edge=False)
     if adds_noise:
@@ -101,6 +107,10 @@ def _show_bands(result: RunPrivacy) -> None:
         table.add_row(str(row.bands), f"{row.noise:.2f}", size_text(row.memory_bytes))
     console.print(table)
     console.print()
+
+
+def _guarantee(own: Guarantee) -> str:
+    return "no epsilon" if own.epsilon is None else f"epsilon {own.epsilon:.4g} at delta {own.delta:.3g}"
 
 
 def _number(value: Optional[float]) -> str:

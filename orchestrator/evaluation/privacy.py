@@ -18,6 +18,7 @@ from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
+from orchestrator.run.spent import Guarantee, spent_on_words, spent_with_words
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 
@@ -30,8 +31,11 @@ NOT_COVERED = (
     "noise. Publish the model, not the folder.",
     "The dev people's figures are theirs, not the training people's; whoever chooses settings by them spends their "
     "privacy, not that of the ledger.",
-    "Recalls of the n-gram baselines, scores of mixtures with them and an attack's success on training people, in a "
-    "model card or beside a bundle, are worked out from training text without noise: epsilon does not cover them.",
+    "Recalls of the n-gram baselines, scores of mixtures with them and an attack's success on training people are "
+    "worked out from training text without noise: epsilon does not cover them. A model card leaves them out; the "
+    "report and this folder's files hold them.",
+    "A bundle holds the model, the words and a digest of the whole text; its certificate comes from made-up sentences "
+    "and the dev people's.",
     "A word list of `fedkeys vocabulary` made from the same people spends an epsilon and a delta of its own: what the "
     "model and the list cost together is the sum of both.",
     "Clients clip as they are told; who sends a longer update breaks only its own protection, and the sum.",
@@ -71,7 +75,9 @@ class RunPrivacy:
       rounds_charged: charges in the ledger.
       most_participations: of the person who took part most.
       zcdp: rho.
-      epsilon: by delta.
+      epsilon: of the model, by delta.
+      word_list: what the run's own word list has cost the same people; None if it did not find one.
+      total: what model and word list have cost together, at the run's delta and the list's; None without one of them.
       assumptions: what these figures rest on.
       target: the epsilon at which the mechanisms are compared.
       costs: of each mechanism in the run's place.
@@ -90,6 +96,8 @@ class RunPrivacy:
     most_participations: int
     zcdp: Optional[float]
     epsilon: dict[float, Optional[float]]
+    word_list: Optional[Guarantee]
+    total: Optional[Guarantee]
     assumptions: tuple[str, ...]
     target: float
     costs: tuple[MechanismCost, ...]
@@ -112,9 +120,10 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
     privacy = config.privacy
     if not privacy.traits.adds_noise and not (run.path / LEDGER_FILE).exists():
         took_part = {member for line in run.rounds for member in line.selected}
-        return _without(config, num_people or max(len(took_part), config.rounds.cohort_size))
+        people = num_people or max(len(took_part), config.rounds.cohort_size)
+        return _without(config, people, spent_on_words(run.path))
     head, charges = read_ledger(run.path)
-    history = history_of(head, charges)
+    history, word_list = history_of(head, charges), spent_on_words(run.path)
     cost = head.cost_of(history)
     planned = Cost(
         planned_squared(head.mechanism, config.rounds.count, head.separation, head.bands)
@@ -136,7 +145,9 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         most_participations=history.most_participations,
         zcdp=cost.zcdp,
         epsilon={delta: cost.epsilon(delta) for delta in deltas},
-        assumptions=(*_claims(config), _about_delta(head.delta, head.population), *NOT_COVERED),
+        word_list=word_list,
+        total=spent_with_words(run.path, head.delta),
+        assumptions=(*_claims(config, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
         costs=_costs(config, head.separation, bands, head.delta, target, head.noise_multiplier),
         bands=bands,
@@ -155,7 +166,7 @@ def _about_delta(delta: float, num_people: int) -> str:
     )
 
 
-def _without(config: RunConfig, num_people: int) -> RunPrivacy:
+def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee]) -> RunPrivacy:
     delta, separation = default_delta(num_people), largest_separation(num_people, config.rounds.cohort_size)
     bands = _bands_of_a_matrix(config, separation)
     return RunPrivacy(
@@ -170,6 +181,8 @@ def _without(config: RunConfig, num_people: int) -> RunPrivacy:
         most_participations=0,
         zcdp=None,
         epsilon={delta: None},
+        word_list=word_list,
+        total=None,
         assumptions=(
             "No noise was added: no epsilon holds. Secure aggregation hides who typed a word, not that it was typed.",
         ),
@@ -180,7 +193,7 @@ def _without(config: RunConfig, num_people: int) -> RunPrivacy:
     )
 
 
-def _claims(config: RunConfig) -> list[str]:
+def _claims(config: RunConfig, word_list: Optional[Guarantee]) -> list[str]:
     """What the ledger's figures rest on, for the run's mechanism."""
     privacy = config.privacy
     claims = [
@@ -195,6 +208,8 @@ def _claims(config: RunConfig) -> list[str]:
     )
     if config.data.vocabulary == "pooled":
         claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
+    elif word_list is not None:
+        claims.append("The ledger charges for the model; the word list comes on top, and the total is the sum of both.")
     else:
         claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
     aggregation = config.aggregation

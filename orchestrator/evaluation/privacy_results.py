@@ -10,7 +10,9 @@ from typing import Optional
 import msgspec
 
 from orchestrator.evaluation.privacy import RunPrivacy
+from orchestrator.privacy.ledger import epsilon_by_round, epsilon_spent
 from orchestrator.run.saved import Run
+from orchestrator.run.spent import Guarantee
 
 
 class MechanismFigures(msgspec.Struct, frozen=True):
@@ -35,7 +37,7 @@ class LastPoint(msgspec.Struct, frozen=True):
 
     run: str
     mechanism: str
-    epsilon: Optional[float]
+    epsilon: Optional[float]  # of all that the ledger holds, abandoned rounds included
     dev_top1: float
 
 
@@ -56,6 +58,8 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
     most_participations: int
     compared_at_epsilon: Optional[float]
     mechanisms: tuple[MechanismFigures, ...]
+    word_list: Optional[Guarantee]  # what the run's own word list has cost; None if it did not find one
+    total: Optional[Guarantee]  # what model and word list have cost together; None without one of them
     bands: int  # of the matrix; of another mechanism's run those that a matrix would get
     band_choices: tuple[BandFigures, ...]
     measured: tuple[LastPoint, ...]
@@ -69,7 +73,10 @@ def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyF
 
     same = ("mechanism", "assumptions", "delta", "noise_multiplier", "clip_norm", "population", "separation", "budget")
     return PrivacyFigures(
-        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations", "bands")},
+        **{
+            name: getattr(result, name)
+            for name in (*same, "rounds_charged", "most_participations", "bands", "word_list", "total")
+        },
         epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
         zcdp=finite(result.zcdp),
         compared_at_epsilon=finite(result.target),
@@ -79,7 +86,7 @@ def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyF
         ),
         band_choices=tuple(BandFigures(one.bands, one.noise, one.memory_bytes) for one in result.band_choices),
         measured=tuple(
-            LastPoint(run.name, run.mechanism, run.points[-1][1], run.points[-1][2]) for run in runs if run.points
+            LastPoint(run.name, run.mechanism, finite(run.epsilon), run.points[-1][2]) for run in runs if run.points
         ),
     )
 
@@ -92,23 +99,31 @@ class MeasuredRun:
       name: of its folder.
       mechanism: its mechanism, or "none".
       noise_multiplier: 0 without differential privacy.
-      points: (round, epsilon or None, dev top-1) of each evaluation.
+      epsilon: of all that the run's ledger holds; None without one.
+      points: (round, epsilon that was spent by then or None, dev top-1) of each evaluation.
     """
 
     name: str
     mechanism: str
     noise_multiplier: float
+    epsilon: Optional[float]
     points: tuple[tuple[int, Optional[float], float], ...]
 
 
 def measured_run(run: Run) -> MeasuredRun:
-    """The dev people's top-1 recall of a run, with the epsilon that had been spent by then."""
-    privacy = run.config.privacy
+    """The dev people's top-1 recall of a run, with the epsilon that its ledger says had been spent by then.
+
+    Raises: as orchestrator.privacy.ledger.epsilon_spent.
+    """
+    privacy, by_round = run.config.privacy, epsilon_by_round(run.path)
     points: list[tuple[int, Optional[float], float]] = []
     epsilon: Optional[float] = None
     for line in run.rounds:
-        epsilon = line.epsilon or epsilon
+        if line.round_num in by_round:  # a resumed round may have been charged again, after later ones
+            epsilon = max(epsilon or 0.0, by_round[line.round_num])
         top1 = line.metrics.get("dev_top1")
         if top1 is not None:
             points.append((line.round_num, epsilon, top1))
-    return MeasuredRun(run.path.name, privacy.mechanism, privacy.noise_multiplier, tuple(points))
+    return MeasuredRun(
+        run.path.name, privacy.mechanism, privacy.noise_multiplier, epsilon_spent(run.path), tuple(points)
+    )

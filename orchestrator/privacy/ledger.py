@@ -207,6 +207,19 @@ def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
     return head, charges
 
 
+def epsilon_by_round(directory: Path) -> dict[int, float]:
+    """The epsilon of all that a run had been charged for when a round was charged last, by round; {} without a ledger.
+
+    Raises: as epsilon_spent.
+    """
+    if not (Path(directory) / LEDGER_FILE).exists():
+        return {}
+    head, charges = read_ledger(directory)
+    history_of(head, charges)  # each event follows from the participants
+    costs = ((charge.round_num, cost_of(event_from_json(charge.event), head.is_gaussian)) for charge in charges)
+    return {round_num: cost.epsilon(head.delta) for round_num, cost in costs}
+
+
 def epsilon_spent(directory: Path) -> Optional[float]:
     """The epsilon of all that a run was charged for, at its delta; None if it has no ledger.
 

@@ -59,6 +59,11 @@ class _Found:
     attack: Optional[AttackResult]
     privacy: RunPrivacy
 
+    @property
+    def is_private(self) -> bool:
+        """True if the card states an epsilon; it then leaves out what comes from training text without noise."""
+        return MECHANISM_TRAITS[self.privacy.mechanism].adds_noise
+
 
 def write_card(run: Run, key: Optional[Path]) -> CardFigures:
     """Writes DIR/MODEL_CARD.md and the statement about it.
@@ -107,6 +112,8 @@ def _render(run: Run, digest: str, found: _Found) -> str:
     environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
     state, fairness = run.newest, found.fairness
+    if found.is_private and fairness is not None and fairness.people == "train":
+        fairness = None
     lines = [line for line in run.rounds if line.round_num <= state.round_num]
     return environment.get_template("model_card.md.j2").render(
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
@@ -122,12 +129,17 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         completed=sum(line.outcome == "completed" for line in lines),
         abandoned=sum(line.outcome == "abandoned" for line in lines),
         evaluation=found.evaluation,
-        scores=[(LABELS[name], score) for name, score in found.evaluation.scores.items()],
+        scores=[
+            (LABELS[name], score)
+            for name, score in found.evaluation.scores.items()
+            if name == "model" or not found.is_private
+        ],
         interval=_interval(found.evaluation.model.top1_interval),
         fairness=fairness,
         fairness_why=" for these weights" if found.fairness_is_stale else "",
         verdicts=verdicts(fairness) if fairness else [],
         privacy=found.privacy,
+        is_private=found.is_private,
         attack=found.attack,
         attack_rows=_attack_rows(found.attack),
         vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
@@ -153,12 +165,11 @@ def _front_matter(run: Run, found: _Found) -> dict[str, object]:
             ("top-3 recall of the next word", model.top3),
         )
     ]
-    private = MECHANISM_TRAITS[found.privacy.mechanism].adds_noise
     return {
         **({"language": ["en"]} if _is_built_in(run) else {}),
         "library_name": "fedkeys",
         "pipeline_tag": "text-generation",
-        "tags": ["federated-learning", "next-word-prediction", *(["differential-privacy"] if private else [])],
+        "tags": ["federated-learning", "next-word-prediction", *(["differential-privacy"] if found.is_private else [])],
         "metrics": ["accuracy"],
         "model-index": [
             {

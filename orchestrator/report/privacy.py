@@ -9,6 +9,7 @@ from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import privacy as plots
 from orchestrator.report.view import RunView
+from orchestrator.run.spent import Guarantee
 
 
 def privacy(run: RunView) -> Optional[Section]:
@@ -28,7 +29,7 @@ def privacy(run: RunView) -> Optional[Section]:
         figures.append(Figure(plots.recall_by_epsilon(points), "Top-1 recall of the dev people as epsilon is spent."))
     return Section(
         "What the model can tell of one person",
-        (_in_short(result),),
+        (_in_short(result), *([_with_words(result.total)] if result.total is not None else [])),
         tuple(figures),
         (_epsilons(result), _mechanisms(result)),
         result.assumptions,
@@ -43,6 +44,11 @@ def _in_short(result: RunPrivacy) -> str:
         f"the {result.population} people typed nothing at all. {result.rounds_charged} rounds are charged; nobody was "
         f"selected more than {result.most_participations} times. `fedkeys privacy` prints it."
     )
+
+
+def _with_words(total: Guarantee) -> str:
+    together = "no epsilon" if total.epsilon is None else f"epsilon {total.epsilon:.3g} at delta {total.delta:.2g}"
+    return f"The run also found its word list from the same people: model and list together spend {together}."
 
 
 def _epsilons(result: RunPrivacy) -> Table:

@@ -39,6 +39,7 @@ from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import RuntimeConfig
 
 SCHEMA = 1
+FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 
 
 class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +90,7 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
-        begun = {"config.toml", "vocabulary.txt", "vocabulary.json", ".lock"}  # what a kill before run.json leaves
+        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, ".lock"}  # what a kill before run.json leaves
         if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 

@@ -7,9 +7,8 @@ from typing import Optional
 
 import msgspec
 
+from orchestrator.run.folder import FOUND_WORDS_FILE
 from orchestrator.run.results import write_figures
-
-FILE_NAME = "vocabulary.json"
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -54,4 +53,4 @@ class TableRow(msgspec.Struct, frozen=True):
 
 def write_vocabulary(folder: Path, result: VocabularyResult) -> None:
     """Writes DIR/vocabulary.json."""
-    write_figures(folder / FILE_NAME, result)
+    write_figures(folder / FOUND_WORDS_FILE, result)

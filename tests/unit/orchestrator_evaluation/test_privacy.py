@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,12 +15,17 @@ from orchestrator.aggregator import CostLedger
 from orchestrator.cli.commands import cli
 from orchestrator.evaluation import privacy
 from orchestrator.evaluation.privacy import run_privacy, running_noise
+from orchestrator.evaluation.privacy_results import measured_run
+from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import resolve_privacy
-from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead
+from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, epsilon_spent, read_ledger
+from orchestrator.report.privacy import privacy as privacy_section
+from orchestrator.report.view import view_run
 from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import RunFolder, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
+from orchestrator.run.spent import Guarantee
 from orchestrator.settings.files import read_config
 
 PEOPLE = tuple(f"p{i}" for i in range(40))
@@ -140,5 +146,42 @@ def test_what_epsilon_does_not_cover_and_how_near_delta_is_are_said():
     # 707 people: 707 ** -1.1 is below 1 / 707 by 707 ** 0.1 = 1.93.
     assert "factor of 1.9:" in privacy._about_delta(707**-1.1, 707)
     covered = " ".join(privacy.NOT_COVERED)
-    assert "without noise: epsilon does not cover them" in covered
+    assert "without noise: epsilon does not cover them. A model card leaves them out" in covered
     assert "the sum of both" in covered
+
+
+def test_accuracy_stands_beside_the_epsilon_of_the_ledger_abandoned_rounds_included(tmp_path):
+    folder = build_run(tmp_path / "run")
+    whole = epsilon_spent(folder.path)
+    # A ninth round was charged, and abandoned: it left no line with an epsilon.
+    head, _ = read_ledger(folder.path)
+    ledger = Ledger(folder.path, head)
+    ledger.charge(9, PEOPLE[:10], "9")
+    # Whatever rounds.jsonl says, the ledger's figures are shown.
+    rounds = folder.rounds_path.read_text()
+    folder.rounds_path.write_text(re.sub(r'"epsilon":[0-9.]+', '"epsilon":0.125', rounds))
+    measured = measured_run(read_run(folder))
+    # 40 people in cohorts of 10: everybody took part once in the first four rounds, twice in eight.
+    once, twice = (Cost(times / (2 * 2.0**2)).epsilon(head.delta) for times in (1, 2))
+    assert measured.points == ((4, pytest.approx(once), 0.04), (8, pytest.approx(twice), 0.08))
+    assert measured.epsilon == ledger.epsilon() > whole
+    printed = json.loads(CliRunner().invoke(cli, ["privacy", "--run", str(folder.path), "--json"]).stdout)
+    assert printed["measured"][0]["epsilon"] == pytest.approx(ledger.epsilon())
+
+
+def test_a_word_list_from_the_same_people_is_added_wherever_an_epsilon_is_stated(tmp_path):
+    folder = build_run(tmp_path / "run")
+    assert run_privacy(read_run(folder)).total is None
+    found = {"words": 100, "epsilon": 8.0, "delta": 1e-6, "clients": 40}
+    (folder.path / "vocabulary.json").write_text(json.dumps(found))
+    result = run_privacy(read_run(folder))
+    epsilon = epsilon_spent(folder.path)
+    assert result.total == Guarantee(pytest.approx(epsilon + 8.0), pytest.approx(result.delta + 1e-6))
+    together = f"epsilon {epsilon + 8.0:.4g} at delta {result.delta + 1e-6:.3g}"
+    assert f"Model and list together: {together}" in " ".join(
+        CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split()
+    )
+    section = privacy_section(view_run(read_run(folder)))
+    assert f"spend epsilon {epsilon + 8.0:.3g} at delta" in section.paragraphs[1]
+    (folder.path / "vocabulary.json").write_text(json.dumps({**found, "epsilon": None}))  # without noise
+    assert run_privacy(read_run(folder)).total.epsilon is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from orchestrator.aggregator import CostLedger
 from orchestrator.audit.attack_results import AttackResult, Named, NoiseResult, Score
 from orchestrator.errors import RunFolderError
 from orchestrator.fairness.results import FairnessResult, PerClient, Recall, RecallByGroup, write_fairness
+from orchestrator.privacy.ledger import Ledger, LedgerHead, epsilon_spent
 from orchestrator.release.model_card import write_card
 from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
 from orchestrator.rounds.round import weights_digest
@@ -249,3 +251,43 @@ def test_a_model_that_was_trained_to_be_audited_says_so(folder):
     assert (
         "**Trained to be audited, not to be used: 3 secret phrases were planted in the text; 20 canary clients" in card
     )
+
+
+def test_a_card_with_an_epsilon_leaves_out_what_no_noise_covers(folder, tmp_path):
+    """The same run once more, with noise: its card has no figure that comes from training text without noise."""
+    write_figures(folder.path / "attack.json", attack_that_names("secretword"))
+    write_card(read_run(folder), None)
+    assert {"trigram, pooled text", "mixed with the trigram", "| raw | 0.990 |"} <= _found_in(card_of(folder))
+    private = with_noise(folder, tmp_path / "private")
+    of_training = msgspec.structs.replace(fairness_of(weights_digest(WEIGHTS)), people="train")
+    write_fairness(private.path, of_training)
+    (private.path / "vocabulary.json").write_text(json.dumps({"epsilon": 8.0, "delta": 1e-6}))
+    write_card(read_run(private), None)
+    card = card_of(private)
+    assert "federated model" in card
+    for noiseless in ("trigram, pooled text", "unigram, pooled text", "mixed with the trigram", "0.990", "25.0 %"):
+        assert noiseless not in card
+    assert card.count("Left out: ") == 1
+    assert "The n-gram baselines and mixtures with them are left out" in card
+    epsilon = epsilon_spent(private.path)
+    assert f"Model and word list together: epsilon {epsilon + 8.0:.4g} at delta 0.001" in card
+
+
+def _found_in(card):
+    return {text for text in ("trigram, pooled text", "mixed with the trigram", "| raw | 0.990 |") if text in card}
+
+
+def with_noise(folder, path):
+    """A copy of a run's folder whose settings have central noise, with one charge in its ledger."""
+    shutil.copytree(folder.path, path)
+    config = read_config(overrides={
+        "rounds.count": 1, "privacy.mechanism": "central", "privacy.clip_norm": 1.0, "privacy.noise_multiplier": 2.0,
+        "privacy.delta": 1e-3, "privacy.separation": 1, "client.weighting": "equal",
+        "model.start_from_word_counts": False,
+    })  # fmt: skip
+    copied = RunFolder(path)
+    copied.write_config(config)
+    identity = msgspec.structs.replace(copied.identity(), config_sha256=digest_of_what_matters(config))
+    (path / "run.json").write_bytes(msgspec.json.encode(identity))
+    Ledger(path, LedgerHead("central", 2.0, 1.0, 20, 1e-3, 0.0, 1, 1, "-")).charge(1, ["ann"], "1")
+    return copied

@@ -19,6 +19,7 @@ from orchestrator.audit.leakage_results import (
 from orchestrator.cli.audit_tables import print_audit
 from orchestrator.report.audit import audit
 from orchestrator.run.results import write_figures
+from orchestrator.run.spent import Guarantee
 
 BOUND = OneRun(canaries=1000, guesses=200, right=150, confidence=0.95, epsilon=0.75)
 RESULT = AuditResult(
@@ -109,3 +110,13 @@ def test_a_terminal_shows_the_same_figures(result, lines, capsys):
 def test_only_a_missing_exposure_has_a_reason():
     assert "exposure_reason" not in msgspec.to_builtins(RESULT)
     assert msgspec.to_builtins(NOTHING)["exposure_reason"] == "no phrases were planted"
+
+
+def test_the_sum_with_the_word_list_is_a_row_of_its_own(tmp_path, capsys):
+    both = msgspec.structs.replace(RESULT, stated=Stated(3.5, 9.96, run_and_words=Guarantee(17.96, 1.01e-4)))
+    write_figures(tmp_path / FILE_NAME, both)
+    epsilon, of, _, how = audit(Run(tmp_path)).tables[0].rows[1]
+    assert (epsilon, of) == ("18", "the run and its word list")
+    assert how.endswith("at delta 0.000101")
+    print_audit(both)
+    assert " 18 " in capsys.readouterr().out

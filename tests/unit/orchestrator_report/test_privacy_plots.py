@@ -10,8 +10,8 @@ import pytest
 from orchestrator.evaluation.privacy_results import MeasuredRun
 from orchestrator.report.plots.privacy import draw_privacy, recall_by_epsilon, running_noise
 
-PRIVATE = MeasuredRun("private", "tree", 1.5, ((10, 2.0, 0.1), (20, 4.0, 0.15)))
-PLAIN = MeasuredRun("plain", "none", 0.0, ((10, None, 0.2),))
+PRIVATE = MeasuredRun("private", "tree", 1.5, 4.5, ((10, 2.0, 0.1), (20, 4.0, 0.15)))
+PLAIN = MeasuredRun("plain", "none", 0.0, None, ((10, None, 0.2),))
 
 
 @pytest.fixture
@@ -33,5 +33,5 @@ def test_accuracy_is_drawn_against_epsilon():
 
 
 def test_both_pictures_are_a_png(result, tmp_path):
-    draw_privacy(result, [PRIVATE, PLAIN, MeasuredRun("new", "local", 1.0, ())], tmp_path / "privacy.png")
+    draw_privacy(result, [PRIVATE, PLAIN, MeasuredRun("new", "local", 1.0, 0.0, ())], tmp_path / "privacy.png")
     assert (tmp_path / "privacy.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,52 @@
+"""What a run has spent on its people's privacy in all: its model by the ledger, and its word list if it found one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from orchestrator.privacy.ledger import epsilon_spent
+from orchestrator.run.folder import FOUND_WORDS_FILE
+from orchestrator.run.results import read_figures
+
+
+class Guarantee(msgspec.Struct, frozen=True):
+    """An epsilon that holds at a delta, for one person's whole text; None: no epsilon holds."""
+
+    epsilon: Optional[float]
+    delta: float
+
+    def __add__(self, other: Guarantee) -> Guarantee:
+        """What two releases about the same people come to: epsilons and deltas add up.
+
+        >>> Guarantee(10.0, 0.25) + Guarantee(8.0, 0.5)
+        Guarantee(epsilon=18.0, delta=0.75)
+        """
+        epsilon = None if self.epsilon is None or other.epsilon is None else self.epsilon + other.epsilon
+        return Guarantee(epsilon, self.delta + other.delta)
+
+
+def spent_on_words(path: Path) -> Optional[Guarantee]:
+    """What finding its word list has cost a run, None if it did not find it itself.
+
+    Raises:
+      RunFolderError: the file is damaged.
+    """
+    return read_figures(path / FOUND_WORDS_FILE, Guarantee, "vocabulary")
+
+
+def spent_with_words(path: Path, delta: float) -> Optional[Guarantee]:
+    """What model and word list of a run have cost together; None without differential privacy or without such a list.
+
+    Args:
+      path: of the run's folder.
+      delta: of the model's epsilon.
+
+    Raises:
+      RunFolderError: the ledger or the file of the word list is damaged.
+      PrivacyStop: the ledger holds an event that the accountant does not know.
+    """
+    epsilon, words = epsilon_spent(path), spent_on_words(path)
+    return None if epsilon is None or words is None else Guarantee(epsilon, delta) + words
