@@ -127,37 +127,6 @@ def test_the_count_under_the_clip_takes_its_part_of_the_noise():
     assert server_stddev(adaptive.privacy, encoder) > server_stddev(fixed.privacy, encoder)
 
 
-@pytest.mark.parametrize("mechanism", [name for name, kind in MECHANISMS.items() if not kind.traits.from_clients])
-def test_the_last_bits_of_a_release_tell_nothing_of_what_was_noised(tmp_path, mechanism):
-    """The attack: a double that starts from 0 can have bits that one which starts from 1 can't have.
-
-    On a grid both can be any of its points: the released count is whole, and the mean is whole in steps of the grid.
-
-    Source: Mironov 2012, "On Significance of the Least Significant Bits for Differential Privacy".
-    """
-    config = settings(
-        mechanism, privacy__adaptive_clip=mechanism == "central", privacy__noise_multiplier=1.7, privacy__clip_norm=1.0
-    )
-    released = Mechanism.release
-    seen = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Mechanism,
-            "release",
-            lambda self, total, encoder, cohort: (
-                seen.append((released(self, total, encoder, cohort), encoder)) or seen[-1][0]
-            ),
-        )
-        run(config, tmp_path, 12)
-    for release, encoder in seen:
-        if release.share_under_clip is not None:
-            count = release.share_under_clip * config.rounds.cohort_size
-            assert count == pytest.approx(round(count), abs=1e-12)
-        steps = np.rint(release.mean_delta[0].astype(np.float64) * 5 / encoder.step)
-        np.testing.assert_array_equal(release.mean_delta[0], encoder.mean(steps, 5)[0])
-    assert len(seen) == 12
-
-
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_who_holds_the_seed_can_replay_a_round(tmp_path, mechanism):
     config = settings(mechanism, aggregation__aggregator="secagg")
