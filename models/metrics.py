@@ -130,13 +130,15 @@ def target_ranks(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> 
     if outside.size:
         raise ValueError(f"targets must be ids in 0..{scores.shape[1] - 1}, got {outside[0]}")
     words = scores[:, NUM_SPECIAL:]
-    if np.isnan(words).any():  # NaN compares false with everything: a broken model would seem always right
+    if np.isnan(words.max(axis=1)).any():  # NaN compares false with everything: a broken model would seem always right
         position, word = np.argwhere(np.isnan(words))[0]
         raise ValueError(f"scores must not be NaN, got scores[{position}, {word + NUM_SPECIAL}]=nan")
-    ids = np.arange(NUM_SPECIAL, scores.shape[1])
-    own = scores[np.arange(len(scores)), targets][:, np.newaxis]
-    ahead = (words > own) | ((words == own) & (ids < targets[:, np.newaxis]))
-    return np.where(targets < NUM_SPECIAL, len(ids), np.count_nonzero(ahead, axis=1))
+    ranks = np.full(len(scores), words.shape[1])
+    for position in np.flatnonzero(targets >= NUM_SPECIAL):  # a row fits into the cache, all rows at once do not
+        row, target = scores[position], targets[position]
+        tied = row[NUM_SPECIAL:target] == row[target]
+        ranks[position] = np.count_nonzero(row[NUM_SPECIAL:] > row[target]) + np.count_nonzero(tied)
+    return ranks
 
 
 def score_positions(
