@@ -2,7 +2,9 @@
 
     certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
     messages.py      the messages besides those of the protocols
+    tls.py           the certificates that each side shows and asks for
     hub.py           the server's connections: who is there and who answered in time
+    challenges.py    the nonces by which clients prove who they are
     session.py       one round's conversations, with deadlines and costs
     network_sum.py   the sum of one round: the server's side of both protocols
     server.py        the server's rounds

@@ -2,11 +2,12 @@
 
     DIR/ca.pem, ca.key                   the CA; the key only signs certificates, keep it off the server
     DIR/server.pem, server.key           for TLS; decryptor.pem, decryptor.key likewise
+    DIR/tls/ID.pem, ID.key               a client's for TLS: without it nobody gets as far as a first message
     DIR/decryptor_identity.key, .pub     signs the terms of the encrypted sum
     DIR/roster.json                      who may take part: {client id: Ed25519 public key}
     DIR/clients/ID.key                   a client's identity
 
-A server needs server.* and roster.json, a client ca.pem, roster.json and its own key.
+A server needs ca.pem, server.* and roster.json, a client ca.pem, roster.json and its own keys.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
@@ -32,8 +34,20 @@ from orchestrator.network.errors import KeysError
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
-SERVER, DECRYPTOR = "server", "decryptor"  # the roles of whoever listens, each with a certificate of its own
+# The roles of the parties. Server and decryptor have a certificate each, and so has every client.
+SERVER, DECRYPTOR, CLIENT = "server", "decryptor", "client"
+_USES = {  # the server calls the decryptor
+    SERVER: (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+    DECRYPTOR: (ExtendedKeyUsageOID.SERVER_AUTH,),
+    CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
+}
 PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
+
+
+@dataclass(frozen=True)
+class _Authority:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
 
 
 class _Roster(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,19 +87,28 @@ def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -
     twice = sorted(set(clients) & set(enrolled)) or sorted({c for c in clients if list(clients).count(c) > 1})
     if twice:
         raise KeysError(f"{roster_path}: client {twice[0]} is enrolled already: leave it out or name another")
-    (folder / "clients").mkdir(parents=True, exist_ok=True)
+    for name in ("clients", "tls"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     if not roster_path.exists():
         if (folder / "ca.key").exists():
             raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
         _make_authority(folder, [*_LOOPBACK, *hosts])
     elif hosts:
         raise KeysError(f"{folder} has its server's certificate already: name an empty folder for other hosts")
+    authority = _read_authority(folder) if clients else None
     for client_id in clients:
+        assert authority is not None
+        _issue(authority, CLIENT, client_id, (), *client_tls_files(folder, client_id))
         identity = Ed25519PrivateKey.generate()
         _write_private(folder / "clients" / f"{client_id}.key", identity)
         enrolled[ClientId(client_id)] = identity.public_key().public_bytes_raw()
     roster = _Roster(1, {client_id: key.hex() for client_id, key in sorted(enrolled.items())})
     roster_path.write_bytes(msgspec.json.format(msgspec.json.encode(roster)) + b"\n")
+
+
+def client_tls_files(folder: Path, client_id: str) -> tuple[Path, Path]:
+    """Returns where a client's certificate for TLS and the key to it lie."""
+    return folder / "tls" / f"{client_id}.pem", folder / "tls" / f"{client_id}.key"
 
 
 def read_roster(folder: Path) -> dict[ClientId, bytes]:
@@ -187,25 +210,44 @@ def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
     _write_private(folder / "ca.key", ca_key)
     (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     for role in (SERVER, DECRYPTOR):
-        names = x509.SubjectAlternativeName(
-            [_alternative_name(host) for host in dict.fromkeys((*hosts, role_name(role)))]
-        )
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedkeys {role}")])
-        certificate = (
-            _certificate(subject, ca_name, key, _SERVER_DAYS)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(names, critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id), critical=False)
-            .sign(ca_key, hashes.SHA256())
-        )
-        _write_private(folder / f"{role}.key", key)
-        (folder / f"{role}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        _issue(_Authority(ca, ca_key), role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
     identity = Ed25519PrivateKey.generate()
     _write_private(folder / "decryptor_identity.key", identity)
     (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+
+
+def _read_authority(folder: Path) -> _Authority:
+    """The CA of a folder, which signs the certificates of more clients."""
+    raw, path = read_key_file(folder / "ca.key"), folder / "ca.key"
+    try:
+        key = serialization.load_pem_private_key(raw, password=None)
+        authority = x509.load_pem_x509_certificate(read_key_file(folder / "ca.pem"))
+    except (ValueError, TypeError):
+        raise KeysError(f"{path} or ca.pem beside it is damaged: restore them, or name an empty folder") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeysError(f"{path} is not the key that `fedkeys keygen` made: restore it, or name an empty folder")
+    return _Authority(authority, key)
+
+
+def _issue(
+    authority: _Authority, role: str, common_name: str, hosts: Sequence[str], chain_path: Path, key_path: Path
+) -> None:
+    """Writes a new key for TLS, and its certificate, which carries a role, a name and the hosts that it stands for."""
+    names = x509.SubjectAlternativeName([_alternative_name(host) for host in dict.fromkeys((*hosts, role_name(role)))])
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    ca_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    certificate = (
+        _certificate(subject, authority.certificate.subject, key, _SERVER_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(names, critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_USES[role]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(ca_id, critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    _write_private(key_path, key)
+    chain_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _certificate(

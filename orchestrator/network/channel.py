@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.network import messages
 from orchestrator.network.certificates import SERVER, role_name
 from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone, UnknownClient, WireError
+from orchestrator.network.tls import Tls
 from orchestrator.wire import as_one_line
 
 
@@ -59,20 +60,21 @@ class Link:
         self._answers.put(answer)
 
 
-def open_channel(server: str, ca: bytes, role: str = SERVER) -> grpc.Channel:
-    """Returns a channel to whoever has a certificate of this CA for the role; check_server checks the host's name."""
+def open_channel(server: str, tls: Tls, role: str = SERVER) -> grpc.Channel:
+    """Returns a channel to whoever has a certificate of the CA for the role; check_server checks the host's name."""
     options = [
         ("grpc.max_receive_message_length", messages.MAX_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.ssl_target_name_override", role_name(role)),
     ]
-    return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca), options)
+    return grpc.secure_channel(server, tls.calling(), options)
 
 
-def check_server(server: str, ca: bytes, wait_s: float, role: str = SERVER) -> None:
+def check_server(server: str, tls: Tls, wait_s: float, role: str = SERVER) -> None:
     """Makes one TLS handshake, since gRPC reports every failed one by the same error.
 
     Raises:
+      UnknownClient: whoever listens there does not accept the certificate of `tls`.
       ServerGone: nobody listens there within wait_s.
       BadCertificate: the certificate is not of this CA, not for this name or role, or expired.
       NetworkError: `server` is not HOST:PORT.
@@ -80,8 +82,7 @@ def check_server(server: str, ca: bytes, wait_s: float, role: str = SERVER) -> N
     host, _, port = server.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise NetworkError(f"--server takes HOST:PORT, got {server!r}")
-    context = ssl.create_default_context(cadata=ca.decode("ascii"))
-    context.set_alpn_protocols(["h2"])
+    context = tls.context()
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -90,7 +91,8 @@ def check_server(server: str, ca: bytes, wait_s: float, role: str = SERVER) -> N
                 socket.create_connection((name, int(port)), 10) as raw,
                 context.wrap_socket(raw, server_hostname=name) as connection,
             ):
-                return _check_role(server, connection.getpeercert(), role)
+                _check_role(server, connection.getpeercert(), role)
+                return _check_welcome(server, connection)
         except ssl.SSLCertVerificationError as error:
             raise BadCertificate(
                 f"{server} shows a certificate that does not hold: {error.verify_message}; take the ca.pem of its keys"
@@ -100,6 +102,19 @@ def check_server(server: str, ca: bytes, wait_s: float, role: str = SERVER) -> N
                 reason = error.strerror or str(error)
                 raise ServerGone(f"nobody answers at {server} ({reason}): start `fedkeys serve` there") from None
         time.sleep(0.2)
+
+
+def _check_welcome(server: str, connection: ssl.SSLSocket) -> None:
+    """Waits for the first byte: that it comes shows that our certificate is accepted. The handshake ends before."""
+    try:
+        is_welcome = bool(connection.recv(1))
+    except ssl.SSLError:
+        is_welcome = False
+    if not is_welcome:
+        raise UnknownClient(
+            f"the server at {server} does not accept this certificate for TLS: enrol with the `fedkeys keygen` that "
+            "made the server's keys"
+        )
 
 
 def _check_role(server: str, certificate: Optional[Mapping[str, object]], role: str) -> None:

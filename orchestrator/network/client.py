@@ -26,11 +26,12 @@ from orchestrator.aggregator import Vector
 from orchestrator.encoding import l2_norm, zeros_like
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_decryptor, read_identity, read_key_file, read_roster
+from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
@@ -228,7 +229,7 @@ def run_client(
 
     Args:
       server: HOST:PORT.
-      keys: a folder with ca.pem, roster.json and clients/ID.key.
+      keys: a folder with ca.pem, roster.json, clients/ID.key and tls/ID.*.
       client_id: the client's name on the roster.
       source: the client's text; see read_own_sentences.
       demands: what the client insists on, whatever the server says.
@@ -240,14 +241,14 @@ def run_client(
       CorpusError: the text can't be read.
       SecAggError, HomomorphicError: the server asks for something that could expose the client.
     """
-    identity, roster, ca = read_identity(keys, client_id), read_roster(keys), read_key_file(keys / "ca.pem")
+    identity, roster, tls = read_identity(keys, client_id), read_roster(keys), Tls.of_client(keys, client_id)
     sentences = read_own_sentences(source, client_id)
     with closing(Journal(state or keys / "state" / f"{client_id}.json")) as journal:
         participant = Participant(
             ClientId(client_id), identity, frozenset(roster.values()), demands, sentences, journal, read_decryptor(keys)
         )
-        check_server(server, ca, wait_s)
-        with open_channel(server, ca) as channel, Link(channel, server, client_id, identity) as link:
+        check_server(server, tls, wait_s)
+        with open_channel(server, tls) as channel, Link(channel, server, client_id, identity) as link:
             for message in link:
                 answer = participant.answer(message)
                 if participant.goodbye is not None:

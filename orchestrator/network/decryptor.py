@@ -22,20 +22,21 @@ from orchestrator.homomorphic.decryptor import SumDecryptor
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import messages
-from orchestrator.network.certificates import DECRYPTOR, read_decryptor, read_key_file, read_roster, read_signing_key
+from orchestrator.network.certificates import DECRYPTOR, SERVER, read_decryptor, read_roster, read_signing_key
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.hub import add_handlers, build_server, listen
+from orchestrator.network.tls import Tls, is_caller
 from orchestrator.wire import as_one_line, encode
 
 _WAIT_S, _CALL_S = 10.0, 600.0
 
 
 class DecryptorService:
-    """Listens for the server's two calls, and takes them one at a time.
+    """Listens for the server's two calls, and takes them one at a time. Whoever else calls is refused unheard.
 
     Args:
-      keys: a folder with decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
+      keys: a folder with ca.pem, decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
       parameters: the cipher's parameters.
       min_contributions: the fewest vectors in a sum that it opens.
       note: called with a line for each sum that it opened or refused.
@@ -44,18 +45,19 @@ class DecryptorService:
     def __init__(self, keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]):
         identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
         self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
-        self._key, self._chain = read_key_file(keys / "decryptor.key"), read_key_file(keys / "decryptor.pem")
+        self._tls = Tls.of_role(keys, DECRYPTOR)
         self._note, self._lock = (lambda line: note(as_one_line(line))), threading.Lock()
         self._server = build_server(4, messages.MAX_BYTES)
         handlers = {
-            messages.OPEN: grpc.unary_unary_rpc_method_handler(self._open),
-            messages.DECRYPT: grpc.unary_unary_rpc_method_handler(self._decrypt),
+            # As streams of requests: who calls is known before a thread waits for what is asked.
+            messages.OPEN: grpc.stream_unary_rpc_method_handler(self._open),
+            messages.DECRYPT: grpc.stream_unary_rpc_method_handler(self._decrypt),
         }
         add_handlers(self._server, handlers)
 
     def listen(self, address: str) -> int:
         """Begins to listen and returns the port; raises PortInUse."""
-        return listen(self._server, address, self._key, self._chain)
+        return listen(self._server, address, self._tls)
 
     def wait(self) -> None:
         """Blocks until the service is stopped."""
@@ -65,19 +67,28 @@ class DecryptorService:
         """Closes the port."""
         self._server.stop(1.0).wait()
 
-    def _open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+    def _open(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        request = self._request(requests, context)
         with self._answering(context):
             found = messages.decode(request, messages.ROUND_TO_OPEN)
             terms = self._decryptor.open_round(found.round_num, found.num_slots)
             self._note(f"round {found.round_num}: a fresh key for one sum")
             return terms
 
-    def _decrypt(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+    def _decrypt(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        request = self._request(requests, context)
         with self._answering(context):
             found = messages.decode(request, messages.SUM_TO_OPEN)
             total = self._decryptor.decrypt(bytes(found.total), found.transcript)
             self._note("opened the sum; its key is forgotten")
             return total.astype("<u4").tobytes()
+
+    def _request(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        """What the server asks; a call of anybody else ends here."""
+        if not is_caller(context, SERVER):
+            self._note("refused a call that is not the server's")
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "only the server may call the decryptor")
+        return next(requests, b"")
 
     @contextmanager
     def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -100,12 +111,12 @@ class RemoteDecryptor:
     """
 
     def __init__(self, address: str, keys: Path):
-        identity, ca = read_decryptor(keys), read_key_file(keys / "ca.pem")
+        identity, tls = read_decryptor(keys), Tls.of_role(keys, SERVER)
         if identity is None:
             raise KeysError(f"{keys} holds no decryptor_identity.pub: copy it from where `fedkeys keygen` wrote it")
         self.identity = identity
-        check_server(address, ca, _WAIT_S, DECRYPTOR)
-        self._address, self._channel = address, open_channel(address, ca, DECRYPTOR)
+        check_server(address, tls, _WAIT_S, DECRYPTOR)
+        self._address, self._channel = address, open_channel(address, tls, DECRYPTOR)
 
     def open_round(self, round_num: int, num_slots: int) -> bytes:
         """See orchestrator.network.session.Decryptor."""

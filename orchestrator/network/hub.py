@@ -7,7 +7,6 @@ collects their answers from one queue.
 from __future__ import annotations
 
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -19,14 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.corpus import ClientId
 from orchestrator.network import messages
+from orchestrator.network.certificates import CLIENT
+from orchestrator.network.challenges import Challenges
 from orchestrator.network.errors import PortInUse, WireError
+from orchestrator.network.tls import Tls, is_caller
 from orchestrator.signatures import is_signed
 from orchestrator.wire import encode
 
 Ticket = tuple[int, str]  # (round, stage) that a question belongs to
 Reply = Union[messages.Answer, messages.Decline]
-_NONCE_LIFE_S = 60.0
-_MAX_NONCES = 10_000
+_MAX_STREAMS = 8  # of one connection at a time; a client needs one
+_HANDSHAKE_MS = 10_000  # for TLS; it takes no thread of ours
 _MOST_PORT = 65_535
 
 
@@ -91,31 +93,40 @@ class Hub:
       roster: the clients that may connect, with their public keys.
       setup: the bytes that each client receives first.
       max_bytes: the most bytes of a client's message.
+      challenges: the nonces that clients sign.
     """
 
-    def __init__(self, roster: Mapping[ClientId, bytes], setup: bytes, max_bytes: int):
+    def __init__(
+        self,
+        roster: Mapping[ClientId, bytes],
+        setup: bytes,
+        max_bytes: int,
+        challenges: Optional[Challenges] = None,
+    ):
         self.setup = setup
         self._roster = roster
         self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
         self._connections: dict[ClientId, Connection] = {}
         self._changed = threading.Condition()
-        self._nonces: dict[bytes, float] = {}  # {nonce: when it is too old}, each used once
+        self._challenges = challenges or Challenges()
         # Each stream keeps a thread; the roster bounds their number.
         self._server = build_server(len(roster) + 4, max_bytes)
         handlers = {
-            messages.CHALLENGE: grpc.unary_unary_rpc_method_handler(self._challenge),
+            # As a stream of requests that nobody reads: no thread waits for a caller that sends none.
+            messages.CHALLENGE: grpc.stream_unary_rpc_method_handler(self._challenge),
             messages.JOIN: grpc.stream_stream_rpc_method_handler(self._join),
         }
         add_handlers(self._server, handlers)
 
-    def listen(self, address: str, key: bytes, chain: bytes) -> int:
+    def listen(self, address: str, tls: Tls) -> int:
         """Begins to listen and returns the port.
 
         Raises:
           PortInUse: it can't listen there.
+          KeysError: a file of `tls` can't be read.
         """
-        return listen(self._server, address, key, chain)
+        return listen(self._server, address, tls)
 
     def wait_for_clients(self, wanted: int, least: int, timeout_s: float) -> list[Connection]:
         """Returns the idle connections once `wanted` are there; after the timeout, at least `least` of them or none."""
@@ -159,15 +170,8 @@ class Hub:
             pass
         self._server.stop(1.0).wait()
 
-    def _challenge(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        nonce, now = secrets.token_bytes(messages.NONCE_BYTES), time.monotonic()
-        with self._changed:
-            for old in [n for n, expires in self._nonces.items() if expires < now]:
-                del self._nonces[old]
-            if len(self._nonces) >= _MAX_NONCES:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many clients at once: try again")
-            self._nonces[nonce] = now + _NONCE_LIFE_S
-        return nonce
+    def _challenge(self, _: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        return self._challenges.make()
 
     def _join(self, answers: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         connection = Connection(self._authenticated(context), self._inbox, context.cancel)
@@ -186,12 +190,13 @@ class Hub:
         headers = dict(context.invocation_metadata())
         client_id = ClientId(str(headers.get(messages.CLIENT_HEADER, "")))
         nonce, signature = headers.get(messages.NONCE_HEADER, b""), headers.get(messages.SIGNATURE_HEADER, b"")
-        with self._changed:
-            is_fresh = self._nonces.pop(nonce, 0.0) >= time.monotonic()
         # A stranger must not learn who is enrolled: a name that nobody has is checked against a key that nobody has.
         public_key = self._roster.get(client_id, self._nobody)
-        if not is_signed(signature, public_key, messages.proof_bytes(nonce, client_id)):
+        is_proven = is_signed(signature, public_key, messages.proof_bytes(nonce, client_id))
+        if not (is_proven and is_caller(context, CLIENT, client_id)):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled with this key")
+        with self._changed:
+            is_fresh = self._challenges.take(nonce, client_id)
         if not is_fresh:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} answered an old challenge")
         return client_id
@@ -205,6 +210,8 @@ def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
             ("grpc.keepalive_time_ms", 30_000),  # finds out that a client's network is gone
             ("grpc.keepalive_timeout_ms", 20_000),
         ],
@@ -221,17 +228,18 @@ def add_handlers(server: grpc.Server, handlers: Mapping[str, grpc.RpcMethodHandl
     server.add_generic_rpc_handlers((_Handlers(),))
 
 
-def listen(server: grpc.Server, address: str, key: bytes, chain: bytes) -> int:
-    """Begins to listen with TLS and returns the port.
+def listen(server: grpc.Server, address: str, tls: Tls) -> int:
+    """Begins to listen and returns the port. Whoever shows no certificate of the CA is refused by TLS.
 
     Raises:
       PortInUse: it can't listen there.
+      KeysError: a file of `tls` can't be read.
     """
     port_text = address.rpartition(":")[2]
     if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= _MOST_PORT):  # gRPC takes it modulo 2**16
         raise PortInUse(f"can't listen on {address}: write HOST:PORT with a port of 0 to {_MOST_PORT}")
     try:
-        port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
+        port = server.add_secure_port(address, tls.listening())
     except RuntimeError:
         port = 0
     if not port:

@@ -10,12 +10,13 @@ from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.network.certificates import read_key_file, read_roster
+from orchestrator.network.certificates import SERVER, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.hub import Hub
 from orchestrator.network.network_sum import PROTOCOLS
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
@@ -45,7 +46,7 @@ def serve(
     Args:
       folder: the folder of a run to resume, or a free one.
       config: the run's configuration; to resume a run, the one that its folder holds.
-      keys: a folder with server.key, server.pem and roster.json.
+      keys: a folder with ca.pem, server.key, server.pem and roster.json.
       address: HOST:PORT to listen on.
       deadlines: how long it waits for clients.
       note: called with a line for each event.
@@ -59,7 +60,6 @@ def serve(
     """
     _require_network_settings(config.privacy, config.audit)
     roster = read_roster(keys)
-    key, chain = read_key_file(keys / "server.key"), read_key_file(keys / "server.pem")
     _check(config, len(roster), keys, decryptor_address)
     exists, corpus = folder.exists(), None
     if exists:
@@ -73,7 +73,7 @@ def serve(
         vocabulary = data.vocabulary
     size = model_size(config.model, vocabulary.size)
     hub = Hub(roster, setup_message(config, vocabulary), max_client_bytes(config, size))
-    port = hub.listen(address, key, chain)
+    port = hub.listen(address, Tls.of_role(keys, SERVER))
     reason = "the server was stopped"
     try:
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None

@@ -21,7 +21,7 @@ from orchestrator.aggregator import Cohort
 from orchestrator.homomorphic import messages as encrypted_messages
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import SERVER, read_decryptor, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService
@@ -33,6 +33,7 @@ from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Party
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import (
     NoStopwatch,
     build_aggregator,
@@ -150,7 +151,7 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     identity = RunIdentity(SCHEMA, digest, "texts", "1" * 64, WORDS.digest, size.num_weights, {})
     folder.create(config, WORDS, identity)
     hub = Hub(roster, setup_message(config, WORDS), max_client_bytes(config, size))
-    port = hub.listen("localhost:0", (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
+    port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     served = Served(folder, f"localhost:{port}")
     party = Party(hub, roster, deadlines, served.notes.append, decryptor)
 
@@ -216,10 +217,13 @@ class Peer:
         return [round_num for own, round_num in self._answered if own == stage]
 
     def _run(self):
-        ca = (self._keys / "ca.pem").read_bytes()
+        tls = Tls.of_client(self._keys, self._name)
         try:
             identity = read_identity(self._keys, self._name)
-            with open_channel(self._address, ca) as channel, Link(channel, self._address, self._name, identity) as link:
+            with (
+                open_channel(self._address, tls) as channel,
+                Link(channel, self._address, self._name, identity) as link,
+            ):
                 self._talk(link)
         except Exception as error:  # handed to the test
             self.error = error

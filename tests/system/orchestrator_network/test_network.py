@@ -40,6 +40,7 @@ from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.demands import Demands
 from orchestrator.network.journal import Journal
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.settings.sections import AggregationConfig
 
@@ -51,12 +52,12 @@ def load_trainer(config, size):
         "delta": zeros, "is_finite": True, "num_tokens": batches.num_tokens, "num_examples": batches.num_examples
     }
 
-ca, identity = (keys / "ca.pem").read_bytes(), read_identity(keys, name)
+tls, identity = Tls.of_client(keys, name), read_identity(keys, name)
 demands = Demands(secagg_policy(AggregationConfig()))
 enrolled, journal = frozenset(read_roster(keys).values()), Journal(keys / "state" / f"{name}.json")
 client = Participant(name, identity, enrolled, demands, ("see you",), journal, None, load_trainer)
-check_server(server, ca, 60.0)
-with open_channel(server, ca) as channel, Link(channel, server, name, identity) as link:
+check_server(server, tls, 60.0)
+with open_channel(server, tls) as channel, Link(channel, server, name, identity) as link:
     for message in link:
         found = messages.decode(message, messages.TO_CLIENT)
         stages = {messages.Plan: "train", messages.Step: getattr(found, "stage", "")}

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def test_private_keys_are_their_owner_s_alone(keys):
-    private = [*keys.glob("*.key"), *(keys / "clients").iterdir()]
-    assert len(private) == 4 + len(NAMES)
+    private = [*keys.rglob("*.key")]
+    assert len(private) == 4 + 2 * len(NAMES)
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent import futures
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 from loopback import NAMES, WORDS, Peer, Served, assert_one_line, config_of, serving, wait_until
 
 from orchestrator.network import messages
-from orchestrator.network.certificates import make_keys, read_identity, read_roster
+from orchestrator.network.certificates import DECRYPTOR, SERVER, make_keys, read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import run_client
 from orchestrator.network.decryptor import RemoteDecryptor
@@ -23,6 +24,7 @@ from orchestrator.network.errors import (
 )
 from orchestrator.network.hub import Hub, listen
 from orchestrator.network.server import setup_message
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.run.folder import RunFolder
 
@@ -33,7 +35,7 @@ def test_a_port_in_use(keys, tmp_path):
     with serving(keys, tmp_path, config_of()) as served:
         hub = Hub(read_roster(keys), b"", 1000)
         with pytest.raises(PortInUse, match="^can't listen on localhost:") as caught:
-            hub.listen(served.address, (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
+            hub.listen(served.address, Tls.of_role(keys, SERVER))
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
     assert_one_line(caught.value)
@@ -50,12 +52,16 @@ def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, t
             run_client(served.address, other, NAMES[0], text, demands, 0.0)
         assert_one_line(caught.value)
         (other / "ca.pem").write_bytes((keys / "ca.pem").read_bytes())
-        with pytest.raises(UnknownClient, match="client 'stranger' is not enrolled with this key") as caught:
+        with pytest.raises(UnknownClient, match="does not accept this certificate for TLS") as caught:
             run_client(served.address, other, "stranger", text, demands, 0.0)
         assert_one_line(caught.value)
-        with pytest.raises(UnknownClient, match="client 'client0' is not enrolled with this key") as caught:
-            run_client(served.address, other, NAMES[0], text, demands, 0.0)
-        assert_one_line(caught.value)
+        shutil.copytree(keys / "tls", other / "tls", dirs_exist_ok=True)  # a client of the CA, with other identities
+        (other / "tls" / "stranger.pem").write_bytes((keys / "tls" / f"{NAMES[0]}.pem").read_bytes())
+        (other / "tls" / "stranger.key").write_bytes((keys / "tls" / f"{NAMES[0]}.key").read_bytes())
+        for name in ("stranger", NAMES[0]):
+            with pytest.raises(UnknownClient, match=f"client '{name}' is not enrolled with this key") as caught:
+                run_client(served.address, other, name, text, demands, 0.0)
+            assert_one_line(caught.value)
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
     with pytest.raises(ServerGone, match="^nobody answers at localhost:") as caught:
@@ -64,9 +70,9 @@ def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, t
 
 
 def test_an_old_proof_opens_nothing(keys, tmp_path):
-    ca, identity = (keys / "ca.pem").read_bytes(), read_identity(keys, NAMES[0])
+    tls, identity = Tls.of_client(keys, NAMES[0]), read_identity(keys, NAMES[0])
     with serving(keys, tmp_path, config_of()) as served:
-        with open_channel(served.address, ca) as channel:
+        with open_channel(served.address, tls) as channel:
             nonce = bytes(messages.NONCE_BYTES)  # the server never gave it
             headers = (
                 (messages.CLIENT_HEADER, NAMES[0]),
@@ -83,12 +89,12 @@ def test_an_old_proof_opens_nothing(keys, tmp_path):
 @pytest.mark.parametrize("server", ["localhost", "localhost:port", "localhost:70000", ":1"])
 def test_an_address_that_is_none(keys, server):
     with pytest.raises(NetworkError, match="takes HOST:PORT"):
-        check_server(server, (keys / "ca.pem").read_bytes(), 0.0)
+        check_server(server, Tls.of_client(keys, NAMES[0]), 0.0)
 
 
 def test_a_server_that_dies_leaves_one_line(keys, tmp_path):
     hub = Hub(read_roster(keys), setup_message(config_of(), WORDS), 1 << 20)
-    port = hub.listen("localhost:0", (keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())
+    port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     peer = Peer(keys, Served(RunFolder(tmp_path), f"localhost:{port}"), NAMES[0])
     wait_until(lambda: peer.stages)
     hub._server.stop(None).wait()  # as a kill: no goodbye
@@ -98,19 +104,18 @@ def test_a_server_that_dies_leaves_one_line(keys, tmp_path):
 
 def test_the_decryptor_s_certificate_does_not_pass_as_the_server_s(keys, tmp_path):
     """Who holds the decryptor's files could announce a run of its own and open single uploads."""
-    hub, ca = Hub(read_roster(keys), b"", 1000), (keys / "ca.pem").read_bytes()
-    key, chain = ((keys / f"decryptor.{kind}").read_bytes() for kind in ("key", "pem"))
-    address = f"localhost:{hub.listen('localhost:0', key, chain)}"
+    hub, tls = Hub(read_roster(keys), b"", 1000), Tls.of_client(keys, NAMES[0])
+    address = f"localhost:{hub.listen('localhost:0', Tls.of_role(keys, DECRYPTOR))}"
     try:
         with pytest.raises(
             BadCertificate, match="^localhost:[0-9]+ shows a certificate that is not the server's"
         ) as caught:
-            check_server(address, ca, 0.0)
+            check_server(address, tls, 0.0)
         assert_one_line(caught.value)
         identity = read_identity(keys, NAMES[0])
-        with open_channel(address, ca) as channel, pytest.raises(NetworkError):  # nor behind a first honest handshake
+        with open_channel(address, tls) as channel, pytest.raises(NetworkError):  # nor behind a first honest handshake
             Link(channel, address, NAMES[0], identity)
-        check_server(address, ca, 0.0, "decryptor")
+        check_server(address, tls, 0.0, "decryptor")
     finally:
         hub.stop("the test is over")
 
@@ -124,6 +129,6 @@ def test_the_server_s_certificate_does_not_pass_as_the_decryptor_s(keys, tmp_pat
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "https", ""])
-def test_a_port_out_of_range_is_refused(port):
+def test_a_port_out_of_range_is_refused(port, tmp_path):
     with pytest.raises(PortInUse, match="write HOST:PORT with a port of 0 to 65535"):
-        listen(grpc.server(futures.ThreadPoolExecutor(1)), f"localhost:{port}", b"", b"")
+        listen(grpc.server(futures.ThreadPoolExecutor(1)), f"localhost:{port}", Tls.of_role(tmp_path, SERVER))

@@ -1,0 +1,72 @@
+"""TLS between the parties of a network run: each shows a certificate of the run's CA, and each looks at the other's."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from orchestrator.network.certificates import client_tls_files, read_key_file, role_name
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files of one party's TLS.
+
+    Attributes:
+      ca: the certificate of the run's CA, by which the other side is known.
+      chain: the party's own certificate.
+      key: the private key to it.
+    """
+
+    ca: Path
+    chain: Path
+    key: Path
+
+    @staticmethod
+    def of_role(keys: Path, role: str) -> Tls:
+        """Returns the files of the server or of the decryptor in a folder of keys."""
+        return Tls(keys / "ca.pem", keys / f"{role}.pem", keys / f"{role}.key")
+
+    @staticmethod
+    def of_client(keys: Path, client_id: str) -> Tls:
+        """Returns a client's files in a folder of keys."""
+        return Tls(keys / "ca.pem", *client_tls_files(keys, client_id))
+
+    def listening(self) -> grpc.ServerCredentials:
+        """Returns what a server listens with: it talks to nobody without a certificate of the CA.
+
+        Raises:
+          KeysError: a file can't be read.
+        """
+        pair = (read_key_file(self.key), read_key_file(self.chain))
+        return grpc.ssl_server_credentials([pair], read_key_file(self.ca), require_client_auth=True)
+
+    def calling(self) -> grpc.ChannelCredentials:
+        """Returns what a channel is opened with.
+
+        Raises:
+          KeysError: a file can't be read.
+        """
+        return grpc.ssl_channel_credentials(*map(read_key_file, (self.ca, self.key, self.chain)))
+
+    def context(self) -> ssl.SSLContext:
+        """Returns the same for a connection of Python's ssl, which speaks HTTP/2.
+
+        Raises:
+          KeysError: a file can't be read or holds no certificate or key.
+        """
+        context = ssl.create_default_context(cadata=read_key_file(self.ca).decode("ascii", "replace"))
+        read_key_file(self.chain), read_key_file(self.key)
+        context.load_cert_chain(self.chain, self.key)
+        context.set_alpn_protocols(["h2"])
+        return context
+
+
+def is_caller(context: grpc.ServicerContext, role: str, name: str = "") -> bool:
+    """Returns whether the certificate at the other end of a call is of this role, and of this name if one is given."""
+    found = context.auth_context()
+    roles, names = found.get("x509_subject_alternative_name", ()), found.get("x509_common_name", ())
+    return role_name(role).encode() in roles and (not name or list(names) == [name.encode()])
