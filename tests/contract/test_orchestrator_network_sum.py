@@ -17,16 +17,18 @@ from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.parameters import DEFAULT_PARAMETERS
 from orchestrator.network import messages
-from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import SERVER, make_keys, read_decryptor, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
 from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
+from orchestrator.network.journal import Journal
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
 from orchestrator.network.server import setup_message
 from orchestrator.network.session import Deadlines, Party, Session
 from orchestrator.network.suspects import Suspects
+from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS, secagg_policy
 from orchestrator.settings.files import read_config
@@ -57,7 +59,7 @@ class GivenVector(Participant):
     given = None
 
     def _train(self, plan):
-        self._last_round, self._vector = plan.round_num, self.given.copy()
+        self._round_num, self._vector = plan.round_num, self.given.copy()
         return b""
 
 
@@ -78,8 +80,7 @@ class OverLoopback:
                 setup_message(read_config(overrides={"aggregation.aggregator": self.name}), WORDS),
                 1 << 20,
             )
-            key, chain = ((self._keys / f"server.{kind}").read_bytes() for kind in ("key", "pem"))
-            address = f"localhost:{hub.listen('localhost:0', key, chain)}"
+            address = f"localhost:{hub.listen('localhost:0', Tls.of_role(self._keys, SERVER))}"
             stack.callback(hub.stop, "the sum is done")
             threads = [
                 threading.Thread(
@@ -119,12 +120,13 @@ class OverLoopback:
             frozenset(read_roster(keys).values()),
             Demands(secagg_policy(self._settings), self.name),
             ("see you",),
+            Journal(None),
             read_decryptor(keys),
             lambda config, size: None,
         )
         client.given = vector
-        ca = (keys / "ca.pem").read_bytes()
-        with open_channel(address, ca) as channel, Link(channel, address, name, identity) as link:
+        tls = Tls.of_client(keys, name)
+        with open_channel(address, tls) as channel, Link(channel, address, name, identity) as link:
             for message in link:
                 if gone_at and gone_at == stage_of(message):
                     return
