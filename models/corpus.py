@@ -207,11 +207,11 @@ def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
 
 
 SOURCES: dict[str, DataSource] = {
-    "chitchat": DataSource(
+    chitchat.BUILT_IN: DataSource(
         f"'{chitchat.BUILT_IN}'",
         lambda source: source == chitchat.BUILT_IN,
         lambda source, cache, tokeniser: _load_chitchat(
-            chitchat.read_chitchat_bytes(), cache / f"chitchat-{tokeniser.version}.msgpack", tokeniser
+            chitchat.read_chitchat_bytes(), cache / f"{chitchat.BUILT_IN}-{tokeniser.version}.msgpack", tokeniser
         ),
     ),
     "json_lines": DataSource(

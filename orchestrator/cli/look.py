@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from models.chitchat import BUILT_IN
 from orchestrator.cli.options import FILE, RUN, WORKERS, takes_settings
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     "source",
-    default="chitchat",
+    default=BUILT_IN,
     show_default=True,
     metavar="SPEC",
-    help="Whose text: chitchat, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
+    help=f"Whose text: {BUILT_IN}, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
 )
 @click.option("--plot", type=FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")

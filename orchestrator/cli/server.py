@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, printable, prints, say
 
@@ -190,7 +191,7 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
 @click.option(
     "--data",
     "source",
-    default="chitchat",
+    default=BUILT_IN,
     show_default=True,
     metavar="SPEC",
     help="The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.",

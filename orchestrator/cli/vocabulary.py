@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from models.chitchat import BUILT_IN
 from orchestrator.cli.options import FILE, Named
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", "source", default="chitchat", show_default=True, metavar="SPEC", help="Whose text.")
+@click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help="Whose text.")
 @click.option("--out", type=FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
 @click.option(
     "--epsilon",

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from models.chitchat import BUILT_IN
 from models.tokeniser import LATEST, TOKENISERS
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, SUM_TRAITS, WEIGHTINGS, SumTraits, kind_of
 from orchestrator.settings.types import (
@@ -33,9 +34,10 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(min_length=1),
         says(
-            "The text: 'chitchat', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client data."
+            f"The text: '{BUILT_IN}', or a path to JSON Lines, to a folder of text files or to TFF's SQLite client "
+            "data."
         ),
-    ] = "chitchat"
+    ] = BUILT_IN
     vocabulary_size: Annotated[
         VocabularySize,
         says(

@@ -64,6 +64,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def plain_fedkeys(program: Path) -> Path:
+    """`fedkeys` without the page's rows, in the same folder."""
+    path = program.with_name("plain.py")
+    path.write_text("from orchestrator.cli.app import main\n\nmain()\n")
+    return path
+
+
 def test_the_settings_list_the_names(program: Path) -> None:
     listed = run(program, "config").stdout
     for setting, name in NAMES.items():
@@ -73,25 +81,30 @@ def test_the_settings_list_the_names(program: Path) -> None:
         assert f" or {name})" in " ".join(explained[-600:].replace("\n#", " ").split()), setting
 
 
-def test_without_the_file_the_names_are_refused(program: Path) -> None:
-    plain = program.with_name("plain.py")
-    plain.write_text("from orchestrator.cli.app import main\n\nmain()\n")
+def test_without_the_file_the_names_are_refused(program: Path, plain_fedkeys: Path) -> None:
     for setting, name in NAMES.items():
-        said = run(plain, "train", "--run", "run", "--set", f"{setting}={name}", expect=2).stderr
+        said = run(plain_fedkeys, "train", "--run", "run", "--set", f"{setting}={name}", expect=2).stderr
         assert f"command line: {setting} = {name!r}: must be " in said
-    assert "unknown kind of file '.csv'" in run(plain, "data", "--data", "people.csv", expect=2).stderr
+    assert "unknown kind of file '.csv'" in run(plain_fedkeys, "data", "--data", "people.csv", expect=2).stderr
     assert not (program.parent / "run").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_trains_with_them(program: Path) -> None:
+def test_a_run_trains_with_them_and_is_exported(program: Path, plain_fedkeys: Path) -> None:
     named = {**TINY, **{name: kind for name, kind in NAMES.items() if name != "privacy.mechanism"}}
     first = run(program, "train", "--run", "first", "--data", "people.csv", "--workers", 1, *flags(named), "--json")
     assert json.loads(first.stdout)["rounds"] == 3
     plain = {**named, "aggregation.aggregator": "plain"}
     same = run(program, "train", "--run", "plain", "--data", "people.csv", "--workers", 1, *flags(plain), "--json")
     assert json.loads(same.stdout)["weights_sha256"] == json.loads(first.stdout)["weights_sha256"]
+
+    run(program, "export", "--run", "first", "--out", "bundle", "--no-parity")
+    (phase,) = json.loads((program.parent / "bundle" / "manifest.json").read_text())["phase"]
+    assert {tensor["kind"] for tensor in phase["io_router"]["aggregations"].values()} == {"secure"}
+    refused = run(plain_fedkeys, "export", "--run", "first", "--out", "other", expect=2).stderr
+    assert "aggregation.aggregator = 'two_servers': must be plain, " in refused
+    assert not (program.parent / "other").exists()
 
 
 @pytest.mark.slow

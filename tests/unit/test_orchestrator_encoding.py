@@ -9,7 +9,6 @@ import pytest
 
 from orchestrator.encoding import Encoder, NonFiniteUpdate, l2_norm
 from orchestrator.errors import Diverged, ImplausibleSum
-from orchestrator.rounds.adaptive_clip import AdaptiveClip
 
 SHAPES = ((3, 4), (5,), ())
 
@@ -263,26 +262,6 @@ def test_clip_count_travels_in_its_own_slot():
     assert encoder.decode(total, 4)[1] == 40.0
     with pytest.raises(ValueError, match="count_under_clip"):
         _encoder().share_under_clip(total[1:], 4)
-
-
-@pytest.mark.parametrize("start", [0.01, 300.0])
-def test_adaptive_clip_finds_the_quantile(start):
-    norms = np.random.default_rng(0).lognormal(0.0, 0.5, 1_000)
-    clip = AdaptiveClip(clip_norm=start, target_quantile=0.8)
-    for _ in range(300):
-        clip = clip.after(float(np.mean(norms <= clip.clip_norm)))
-    assert clip.clip_norm == pytest.approx(np.quantile(norms, 0.8), rel=0.02)
-
-
-@pytest.mark.parametrize("field", [{"clip_norm": 0.0}, {"target_quantile": 1.5}, {"learning_rate": -0.1}])
-def test_adaptive_clip_refuses_parameters_out_of_range(field):
-    with pytest.raises(ValueError, match=next(iter(field))):
-        AdaptiveClip(**{"clip_norm": 1.0, **field})
-
-
-def test_adaptive_clip_refuses_a_share_that_is_not_finite():
-    with pytest.raises(ValueError, match="share_under_clip"):
-        AdaptiveClip(clip_norm=1.0).after(math.nan)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e38, 3e38])

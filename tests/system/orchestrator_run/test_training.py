@@ -1,65 +1,23 @@
-"""The road as a user walks it: train, kill, resume, evaluate, predict; and what bad input gets."""
+"""The way of a user: train, kill, resume, evaluate, predict."""
 
 from __future__ import annotations
 
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import portpicker
 import psutil
 import pytest
+from small_run import FEDKEYS, SMALL, fedkeys
 
 from orchestrator.run.folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-FEDKEYS = [sys.executable, "-m", "orchestrator.cli"]
-SMALL = [
-    "--preset", "smoke", "--cohort", "6", "--workers", "1",
-    "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
-    "--set", "model.num_cells=12", "--set", "rounds.checkpoint_every=3", "--set", "evaluation.every=4",
-    "--set", "server.average_decay=0.5", "--set", "client.dropout=0.1",
-]  # fmt: skip
-
-
-def fedkeys(*args, timeout=300, **kwargs):
-    return subprocess.run(
-        [*FEDKEYS, *map(str, args)], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **kwargs
-    )
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory) -> Path:
-    """Thirty people who say some of a few sentences, each with words of their own."""
-    rng = random.Random(0)
-    path = tmp_path_factory.mktemp("text") / "people.jsonl"
-    things = ["dog", "cat", "house", "friend", "class", "game"]
-    lines = []
-    for person in range(30):
-        for place in range(24):
-            thing = rng.choice(things)
-            sentence = rng.choice(
-                [f"i like my {thing}", f"do you like my {thing}", f"see you at the {thing}", "i don't know"]
-            )
-            lines.append({"client_id": f"p{person:02}", "text": f"{sentence} word{person}", "timestamp": place})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained(text, tmp_path_factory):
-    """A run of 10 rounds that nothing disturbed, and what training printed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    done = fedkeys("train", "--run", run, "--data", text, "--rounds", 10, *SMALL, "--json")
-    assert done.returncode == 0, done.stderr
-    return run, json.loads(done.stdout)
 
 
 def test_a_run_leaves_what_was_promised(trained):
@@ -202,98 +160,6 @@ def test_federated_and_local_scores_agree(trained):
     assert folder.rounds()[-1].metric("dev_top1") == pytest.approx(hits / positions, abs=1e-9)
 
 
-def test_a_second_run_does_not_overwrite_the_first(trained, text):
-    run, _ = trained
-    before = (run / "rounds.jsonl").read_bytes()
-    again = fedkeys("train", "--run", run, "--data", text, "--rounds", 3, *SMALL)
-    assert again.returncode == 2
-    assert again.stderr.strip().splitlines()[-1].startswith(f"fedkeys: {run} already holds a run")
-    other = fedkeys("train", "--run", run, "--data", text, "--rounds", 11, *SMALL, "--resume")
-    assert other.returncode == 2
-    assert "was begun with another config" in other.stderr
-    assert (run / "rounds.jsonl").read_bytes() == before
-
-
-def test_a_full_disk_is_one_line_and_the_run_goes_on_afterwards(trained, text, tmp_path):
-    run, printed = trained
-    folder = tmp_path / "full"
-    limited = f"ulimit -f 6; exec {' '.join(FEDKEYS)} train --run {folder} --data {text} --rounds 10 {' '.join(SMALL)}"
-    full = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=300)
-    assert full.returncode == 2, full.stderr
-    assert "Traceback" not in full.stderr
-    assert "File too large" in full.stderr.strip().splitlines()[-1]
-    assert not list(folder.glob("checkpoints/*partial*"))
-    done = fedkeys("train", "--run", folder, "--data", text, "--rounds", 10, *SMALL, "--resume", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["weights_sha256"] == printed["weights_sha256"]
-
-
-def test_a_damaged_checkpoint_falls_back_and_a_changed_one_is_refused(trained, text, tmp_path):
-    run, printed = trained
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    newest = copy / "checkpoints" / "round_000010.npz"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    done = fedkeys("train", "--run", copy, "--resume", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["weights_sha256"] == printed["weights_sha256"]
-    arrays = dict(np.load(newest))
-    arrays["average/0"] = arrays["average/0"] + 1
-    np.savez(newest, **arrays)
-    refused = fedkeys("evaluate", "--run", copy)
-    assert refused.returncode == 2
-    assert "does not hold the weights" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "--run", "{tmp}/a", "--data", "{tmp}/missing.jsonl"], "missing.jsonl"),
-        (["train", "--run", "{tmp}/a", "--set", "rounds.cuont=3"], "rounds.cuont"),
-        (["train", "--run", "{tmp}/a", "--set", "rounds.count=many"], "rounds.count"),
-        (["train", "--run", "{tmp}/a", "--preset", "tiny"], "there is no preset 'tiny'"),
-        (["train", "--run", "{tmp}/a", "--workers", "nowhere"], "runtime.workers"),
-        (["train", "--run", "{tmp}/a", "--data", "{text}", "--cohort", "500"], "rounds.cohort_size = 500"),
-        (
-            ["train", "--run", "{tmp}/a", "--cohort", "4"],
-            "rounds.cohort_size = 4 with aggregation.aggregator = 'secagg'",
-        ),
-        (["evaluate", "--run", "{tmp}/none"], "holds no run"),
-        (["predict", "--run", "{tmp}/none", "hello"], "holds no run"),
-        (["report", "--run", "{tmp}/none"], "holds no run"),
-        (["train", "--run", "{text}"], "is not an empty folder"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, text, tmp_path):
-    arguments = [a.format(tmp=tmp_path, text=text) for a in arguments]
-    done = fedkeys(*arguments)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert message in done.stderr.strip().splitlines()[-1]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_of_another_schema_is_refused(trained, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(trained[0], copy)
-    identity = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**identity, "schema": 99}))
-    done = fedkeys("evaluate", "--run", copy)
-    assert done.returncode == 2
-    assert "has schema 99, this fedkeys reads 1" in done.stderr
-
-
-def test_two_processes_cannot_train_one_run(trained, tmp_path):
-    folder = RunFolder(trained[0])
-    folder.lock()
-    try:
-        done = fedkeys("train", "--run", folder.path, "--resume")
-        assert done.returncode == 2
-        assert "is in use by another process" in done.stderr
-    finally:
-        folder._unlock()
-
-
 def test_remote_workers_give_the_same_weights(trained, text, tmp_path):
     _, printed = trained
     port = portpicker.pick_unused_port()
@@ -329,18 +195,6 @@ def test_help_is_quick_and_teaches():
     ).stderr
     for heavy in ("tensorflow", "tensorflow_federated", "matplotlib", "scipy", "numpy"):
         assert f" {heavy}\n" not in imported, f"--help imports {heavy}"
-
-
-def test_a_run_that_diverges_stops_with_its_reason(text, tmp_path):
-    wild = ["--set", "client.learning_rate=1e30", "--set", "client.clip_norm=0.0"]
-    done = fedkeys("train", "--run", tmp_path / "wild", "--data", text, "--rounds", 20, *SMALL, *wild)
-    assert done.returncode == 3, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert "10 rounds in a row were abandoned, the last because: round 10: the training of all 6 clients" in last
-    assert "diverged" in last
-    rounds = RunFolder(tmp_path / "wild").rounds()
-    assert [r.outcome for r in rounds] == ["abandoned"] * 10
-    assert rounds[0].metric("non_finite_clients") == 6
 
 
 def test_ten_people_are_enough_and_one_of_them_has_no_interval(tmp_path):

@@ -1,4 +1,4 @@
-"""One round: what is summed, what is dropped, what is reported. No TFF: the arrows are handed in."""
+"""One round: what is summed, what is dropped, what is reported. No TFF: functions of the test train and step."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ import pytest
 from models.batches import build_batches
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.encoding import Encoder
-from orchestrator.errors import ConfigError
-from orchestrator.privacy.mechanisms import MECHANISMS
-from orchestrator.rounds.build import build_aggregator, client_weight
-from orchestrator.rounds.cohort import draw_drops, select_cohort
+from orchestrator.rounds.build import client_weight
 from orchestrator.rounds.round import run_round, weights_digest
-from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.seeds import dropout_seed
 from orchestrator.settings.files import read_config
-from orchestrator.settings.run_config import KINDS, RunConfig
-from orchestrator.settings.sections import AggregationConfig, FaultsConfig
-from tff_pipelines.algorithms import ALGORITHMS
 
 SHAPES = ((3, 2), (4,))
 START = (np.arange(6, dtype=np.float32).reshape(3, 2), np.ones(4, np.float32))
@@ -254,27 +247,6 @@ def test_a_clients_weight_by_hand(weighting, mean):
         np.testing.assert_allclose(start - got, mean, atol=1e-4)
 
 
-def test_an_aggregator_that_nobody_knows_never_sums():
-    unknown = AggregationConfig(aggregator="secag")
-    for refused in (lambda: build_aggregator(unknown), lambda: RunConfig(aggregation=unknown)):
-        with pytest.raises(
-            ConfigError, match=r"^aggregation.aggregator = 'secag': must be plain, secagg or encrypted$"
-        ):
-            refused()
-
-
-def test_what_can_be_set_is_what_is_there():
-    """No name without a row, and no row that can't be named."""
-    assert KINDS["aggregation.aggregator"].keys() == SUMS.keys()
-    assert KINDS["privacy.mechanism"].keys() == {"none", *MECHANISMS}
-    assert all(kind.traits is KINDS["privacy.mechanism"][name] for name, kind in MECHANISMS.items())
-    assert KINDS["server.algorithm"] is ALGORITHMS
-    assert {"client.runtime", "client.schedule", "client.weighting", "server.schedule", "fleet.policy"} < set(KINDS)
-    for name, kind in MECHANISMS.items():
-        assert (kind.client_noise is not None) == kind.traits.from_clients, name
-        assert (kind.sequence is not None) == kind.traits.is_correlated, name
-
-
 def test_long_updates_are_clipped_and_counted():
     encoder = Encoder(clip_norm=0.5, num_clients=5, max_weight=8, shapes=SHAPES)
     after, report = one_round(encoder=encoder)
@@ -304,34 +276,3 @@ def test_the_average_follows_the_weights():
     np.testing.assert_allclose(state.average[0], wanted, rtol=1e-6)
     assert state.model is state.average
     assert report.weights_sha256 == weights_digest(state.average)
-
-
-def test_cohorts_differ_by_round_and_come_again():
-    people = [f"p{i}" for i in range(100)]
-    first, second, again = (select_cohort(people, r, 10, 3).members for r in (1, 2, 1))
-    assert first == again
-    assert first != second
-    assert len(set(first)) == 10
-    with pytest.raises(ConfigError, match=r"rounds.cohort_size = 101, but only 100 people"):
-        select_cohort(people, 1, 101, 3)
-
-
-def test_everybody_is_selected_equally_often():
-    """3,000 rounds of 5 in 50: each person 300 times, standard deviation sqrt(3000 * 0.1 * 0.9) = 16.4. Beyond 6 of
-    these at any of 50 people: a false alarm once in ten million runs; the seed is fixed besides."""
-    people = [f"p{i}" for i in range(50)]
-    counts = dict.fromkeys(people, 0)
-    for round_num in range(1, 3001):
-        for member in select_cohort(people, round_num, 5, 0).members:
-            counts[member] += 1
-    assert max(abs(count - 300) for count in counts.values()) < 6 * 16.4
-
-
-def test_faults_come_at_their_rates():
-    """40,000 draws: the rate's standard deviation is below 0.0025; 6 of these."""
-    cohort = Cohort(1, tuple(f"p{i}" for i in range(40_000)))
-    drops = draw_drops(cohort, FaultsConfig(before_shares=0.1, before_upload=0.2, before_unmask=0.05), 0)
-    for stage, rate in (("BEFORE_SHARES", 0.1), ("BEFORE_UPLOAD", 0.2), ("BEFORE_UNMASK", 0.05)):
-        share = sum(d is DropStage[stage] for d in drops.values()) / 40_000
-        assert abs(share - rate) < 0.015, stage
-    assert draw_drops(cohort, FaultsConfig(), 0) == {}

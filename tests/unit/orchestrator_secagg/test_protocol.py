@@ -103,6 +103,24 @@ def test_drop_outs_within_the_assumed_share_do_not_stop_a_hundred():
     assert np.array_equal(found.total, expected.total)
 
 
+def test_a_drop_out_without_living_neighbours_hides_no_mask_of_the_next():
+    """Client 0 masks with nobody, since its neighbours never shared. The other drop-out's masks must still go."""
+    loose = Policy(corrupt_share=0.0, security_bits=5, correctness_bits=5, semi_malicious=False, complete_up_to=0)
+    session = Session(20, loose)  # four neighbours each, of whom two recover a secret
+    neighbours = session.server._graph.neighbours
+    near = [{0}]
+    for _ in range(3):
+        near.append({other for index in near[-1] for other in neighbours(index)} | near[-1])
+    silent = near[1] - {0}
+    far = min(set(range(20)) - near[3])  # all its neighbours share, and none needs a client that is silent
+    session.run("advertise")
+    session.run("share", silent=silent)
+    session.run("mask", silent={0, far})
+    total, survivors = session.finish(after="mask")
+    assert set(survivors) == set(range(20)) - silent - {0, far}
+    assert np.array_equal(total, session.sum_of(survivors))
+
+
 def test_a_client_may_consent_and_then_vanish():
     session = Session()
     for stage in STAGES[:-1]:
