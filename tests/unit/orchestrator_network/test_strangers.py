@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import queue
 import socket
-import threading
 from contextlib import contextmanager
 
 import grpc
@@ -14,7 +13,7 @@ from loopback import NAMES, Peer, config_of, decrypting, serving
 
 from orchestrator.network import challenges as challenges_module
 from orchestrator.network import messages
-from orchestrator.network.certificates import CLIENT, SERVER, make_keys, read_identity, read_roster, role_name
+from orchestrator.network.certificates import SERVER, make_keys, read_identity, read_roster, role_name
 from orchestrator.network.challenges import Challenges
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.decryptor import RemoteDecryptor
@@ -179,11 +178,3 @@ def test_a_client_without_its_certificate_is_told_which_file(keys, tmp_path):
         Tls.of_client(keys, "nobody").context()
     with pytest.raises(KeysError, match=r"tls/nobody\.key"):
         Tls.of_client(keys, "nobody").calling()
-    assert CLIENT == "client"
-
-
-def test_threads_end_with_the_hub(keys):
-    before = threading.active_count()
-    with listening(keys) as (_, address):
-        assert joins(keys, address)
-    assert threading.active_count() <= before + 1
