@@ -76,7 +76,8 @@ class ClientEncryptor:
 
         public_key = PublicKey(parameters, terms.public_key)
         step = parameters.poly_degree
-        ciphertexts = b"".join(public_key.encrypt(vector[start : start + step]) for start in range(0, terms.dim, step))
+        starts = range(0, parameters.num_ciphertexts(terms.dim) * step, step)
+        ciphertexts = b"".join(public_key.encrypt(vector[start : start + step]) for start in starts)
         digest = hashlib.sha256(ciphertexts).digest()
         signed = messages.contribution_bytes(terms.digest, self._client_id, digest, self._agreed)
         return encode(

@@ -96,8 +96,15 @@ class BfvParameters:
         return 2 * self.poly_degree * self.word_bytes
 
     def num_ciphertexts(self, dim: int) -> int:
-        """Returns the number of ciphertexts that hold a vector of `dim` slots."""
-        return -(-dim // self.poly_degree)
+        """Returns the number of ciphertexts that hold a vector of `dim` slots and at least one slot more.
+
+        Every client encrypts zeros in the slots that are left, and the decryptor looks for them in the sum. Without
+        one, nothing would tell a sum from junk.
+
+        >>> [BfvParameters(4096).num_ciphertexts(dim) for dim in (4095, 4096, 4097)]
+        [1, 2, 2]
+        """
+        return dim // self.poly_degree + 1
 
     def body_bytes(self, dim: int) -> int:
         """Returns the bytes on the wire of an encrypted vector of `dim` slots."""

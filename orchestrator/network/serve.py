@@ -80,7 +80,7 @@ def serve(
         note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if corpus is None:
-            state = void_unfinished(folder, config, folder.load_checkpoint(), note)
+            state = void_unfinished(folder, config, folder.load_to_go_on(), note)
         else:
             state = _begin(folder, config, corpus, vocabulary, size, first_state)
         state = serve_rounds(folder, config, state, update_server, Party(hub, roster, deadlines, note, decryptor))

@@ -53,7 +53,7 @@ def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
     Raises:
       RunFolderError: the run has no checkpoint.
     """
-    state = folder.load_checkpoint()
+    state = folder.load_to_go_on()
     write_atomically(out, weights_to_bytes(state.weights))
     return state.round_num + 1, _learning_rates(read_run(folder).config, state.round_num + 1)[0]
 
@@ -79,13 +79,13 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     """
     config = read_run(folder).config
     _require_possible(config, len(paths))
-    state = folder.load_checkpoint()
+    kept, state = folder.checkpoints(), folder.load_to_go_on()
     encoder = build_encoder(config, ModelSize.of(state.weights))
     updates = read_device_updates(paths, state.weights)
     for update in updates:
         _require_weight(update, config.client, encoder)
     folder.lock()
-    if folder.load_checkpoint().round_num != state.round_num:
+    if folder.checkpoints() != kept:
         raise RunFolderError(f"{folder.path} has gone on meanwhile: let the devices begin at its newest weights")
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer

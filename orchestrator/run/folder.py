@@ -15,29 +15,28 @@ Whatever is replaced is written aside first and then renamed: a kill or a full d
 from __future__ import annotations
 
 import fcntl
-import io
+import logging
 import os
 import re
 import weakref
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
 import msgspec
-import numpy as np
 
 from models.corpus import Corpus
 from models.files import own_only, write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.arrays import flatten, unflatten
+from orchestrator.run.checkpoint import read_state, state_to_bytes
 from orchestrator.run.lines import Round, encode_line, line_of, read_lines
 from orchestrator.settings.files import config_digest, read_config, write_config
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import RuntimeConfig
 
+_log = logging.getLogger(__name__)
 SCHEMA = 1
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 
@@ -221,53 +220,49 @@ class RunFolder:
         return sorted(int(name[1]) for name in names if name)
 
     def save_checkpoint(self, state: ServerState, keep: int) -> None:
-        """Writes a checkpoint, then removes all but the newest `keep`."""
-        buffer = io.BytesIO()
-        arrays = dict(flatten("weights", state.weights))
-        arrays.update(flatten("optimizer", state.optimizer_state))
-        if state.average is not None:
-            arrays.update(flatten("average", state.average))
-        if state.clip_norm is not None:
-            arrays["clip_norm"] = np.asarray(state.clip_norm, np.float64)
-        arrays.update(flatten("earlier", state.earlier))
-        np.savez(buffer, **arrays)
+        """Writes a checkpoint, then removes all but the newest `keep`; those of later rounds are forgotten."""
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        write_atomically(self.checkpoint_path(state.round_num), buffer.getvalue())
-        for old in self.checkpoints()[:-keep]:
-            self.checkpoint_path(old).unlink()
+        write_atomically(self.checkpoint_path(state.round_num), state_to_bytes(state))
+        kept = self.checkpoints()
+        up_to_now = [round_num for round_num in kept if round_num <= state.round_num]
+        for gone in set(kept) - set(up_to_now[-keep:]):
+            self.checkpoint_path(gone).unlink()
 
     def load_checkpoint(self, round_num: Optional[int] = None) -> ServerState:
-        """The state after `round_num`, by default the newest that can be read.
+        """The state after `round_num`, by default of the newest checkpoint.
 
         Raises:
-          RunFolderError: there is none, or the one asked for is damaged.
+          RunFolderError: there is none, or it is damaged: nobody asked for an older one.
         """
-        rounds = self.checkpoints() if round_num is None else [round_num]
-        for candidate in reversed(rounds):
-            try:
-                # Opened here, since np.load leaves a damaged file open.
-                with self.checkpoint_path(candidate).open("rb") as file, np.load(file) as arrays:
-                    parts = unflatten({name: arrays[name] for name in arrays.files})
-                clip_norm = parts.get("clip_norm")
-                return ServerState(
-                    candidate,
-                    parts["weights"],
-                    parts["optimizer"],
-                    parts.get("average"),
-                    None if clip_norm is None else float(clip_norm),
-                    parts.get("earlier", ()),
-                )
-            except FileNotFoundError:
-                have = ", ".join(map(str, self.checkpoints())) or "none"
-                raise RunFolderError(f"{self.path} has no checkpoint of round {round_num}: it has {have}") from None
-            except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                if candidate == rounds[0]:
-                    older = [own for own in self.checkpoints() if own < candidate]
-                    advice = f", go on from round {older[-1]} with --resume, or name that round" if older else ""
-                    raise RunFolderError(
-                        f"{self.checkpoint_path(candidate)} is damaged: restore it or train anew{advice}"
-                    ) from None
-        raise RunFolderError(f"{self.path} has no checkpoint yet: let it train to its first, or resume it")
+        kept = self.checkpoints()
+        if round_num is None and not kept:
+            raise RunFolderError(f"{self.path} has no checkpoint yet: let it train to its first, or resume it")
+        wanted = kept[-1] if round_num is None else round_num
+        try:
+            state = read_state(self.checkpoint_path(wanted), wanted)
+        except FileNotFoundError:
+            have = ", ".join(map(str, kept)) or "none"
+            raise RunFolderError(f"{self.path} has no checkpoint of round {wanted}: it has {have}") from None
+        if state is None:
+            older = [own for own in kept if own < wanted]
+            advice = f", go on from round {older[-1]} with --resume, or name that round" if older else ""
+            raise RunFolderError(f"{self.checkpoint_path(wanted)} is damaged: restore it or train anew{advice}")
+        return state
+
+    def load_to_go_on(self) -> ServerState:
+        """The state of the newest checkpoint that can be read; a warning in the log names newer ones that can't.
+
+        Raises:
+          RunFolderError: there is none, or the oldest is damaged, too.
+        """
+        kept = self.checkpoints()
+        for round_num in reversed(kept[1:]):
+            state = read_state(self.checkpoint_path(round_num), round_num)
+            if state is not None:
+                return state
+            older = kept[kept.index(round_num) - 1]
+            _log.warning("%s is damaged: going on from round %d", self.checkpoint_path(round_num), older)
+        return self.load_checkpoint(kept[0] if kept else None)
 
     def checkpoint_path(self, round_num: int) -> Path:
         """The file of the state after a round."""

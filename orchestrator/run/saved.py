@@ -103,9 +103,7 @@ class Run:
         Raises:
           RunFolderError: there is no such checkpoint, or it is damaged, or holds other weights.
         """
-        kept = self.folder.checkpoints()
-        # A damaged newest one is refused, not passed over: nobody asked for an older model.
-        state = self.folder.load_checkpoint(kept[-1] if round_num is None and kept else round_num)
+        state = self.folder.load_checkpoint(round_num)
         for line in self.rounds:
             if line.round_num == state.round_num and line.weights_sha256 != weights_digest(state.model):
                 raise RunFolderError(

@@ -142,7 +142,7 @@ def _open_privacy(path: Path, config: RunConfig, data: ClientData) -> tuple[Opti
 def _start_state(folder: RunFolder, config: RunConfig, bound: BoundRun, observer: Observer) -> ServerState:
     """The newest checkpoint's state, or the initial one, which is kept; later lines of rounds.jsonl are dropped."""
     if folder.checkpoints():
-        state = folder.load_checkpoint()
+        state = folder.load_to_go_on()
     else:
         if config.model.start_from_word_counts:
             observer.stage("counting words by a federated sum")

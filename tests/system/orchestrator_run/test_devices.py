@@ -124,6 +124,17 @@ def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
         assert np.abs(mine - theirs).max() < 1e-3 * np.abs(mean[0]).max()
 
 
+def test_a_damaged_newest_checkpoint_is_named_and_replaced(build_run, tmp_path, caplog):
+    folder = build_run(aggregation__aggregator="plain")
+    weights = folder.load_checkpoint().weights
+    damaged = folder.checkpoint_path(8)
+    damaged.write_bytes(b"PK")
+    printed = fedkeys("aggregate", "--run", folder.path, *write_updates(folder, tmp_path, 3, weights), "--json")
+    assert printed["round_num"] == 8
+    assert f"{damaged} is damaged: going on from round 7" in caplog.text
+    assert folder.load_checkpoint().round_num == 8
+
+
 def test_rounds_follow_one_another_past_the_last(build_run, tmp_path):
     folder = build_run(aggregation__aggregator="plain")
     weights_file = tmp_path / "weights"

@@ -49,6 +49,7 @@ def test_a_damaged_checkpoint_falls_back_and_a_changed_one_is_refused(trained, t
     newest.write_bytes(newest.read_bytes()[:1000])
     done = fedkeys("train", "--run", copy, "--resume", "--json")
     assert done.returncode == 0, done.stderr
+    assert f"{newest} is damaged: going on from round " in done.stderr
     assert json.loads(done.stdout)["weights_sha256"] == printed["weights_sha256"]
     arrays = dict(np.load(newest))
     arrays["average/0"] = arrays["average/0"] + 1

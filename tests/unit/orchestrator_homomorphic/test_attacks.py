@@ -17,8 +17,9 @@ from orchestrator.wire import encode
 
 
 def test_the_limit_of_the_encrypted_sum_one_client_that_lies_can_have_the_total_carry_the_secret_key():
-    """Aggregator and decryptor follow the protocol. One client sends a ciphertext that is no encryption: with c0 = 0
+    """Aggregator and decryptor follow the protocol. One client's first ciphertext is no encryption: with c0 = 0
     and c1 = q / 4 it decrypts to 2**30 times the secret key. Whoever sees the total and kept the uploads reads each.
+    The second, where the slots are that must be zero, is honest.
 
     Nothing short of a proof that uploads are well formed prevents it, so no client may collude with the aggregator.
     """
@@ -40,7 +41,11 @@ def test_the_limit_of_the_encrypted_sum_one_client_that_lies_can_have_the_total_
 
     crafted = np.zeros(2 * degree, np.uint64)
     crafted[degree] = modulus // 4
-    body = encrypted.pack_words(crafted, parameters)
+    honest = ClientEncryptor(names[2], identities[names[2]], pinned, 2, set()).encrypt(
+        terms, np.zeros(degree, np.uint32)
+    )
+    zeros = encrypted.decode(honest, encrypted.Upload, len(honest)).ciphertexts[parameters.ciphertext_bytes :]
+    body = encrypted.pack_words(crafted, parameters) + zeros
     digest = encrypted.decode(terms, encrypted.RoundTerms, len(terms)).digest
     signed = encrypted.contribution_bytes(digest, names[2], hashlib.sha256(body).digest())
     lie = encrypted.Upload(digest, names[2], identities[names[2]].sign(signed), memoryview(body))
@@ -51,7 +56,8 @@ def test_the_limit_of_the_encrypted_sum_one_client_that_lies_can_have_the_total_
     key[key == 2] = -2
     assert set(key) == {-1, 0, 1}
     for upload, vector in zip(uploads, vectors):
-        words = encrypted.unpack_words(encrypted.decode(upload, encrypted.Upload, len(upload)).ciphertexts, parameters)
+        first = encrypted.decode(upload, encrypted.Upload, len(upload)).ciphertexts[: parameters.ciphertext_bytes]
+        words = encrypted.unpack_words(first, parameters)
         plain, second = words[:degree].astype(object), words[degree:].astype(object)
         for place in np.flatnonzero(key):  # c0 + c1 * key modulo q and X**degree + 1
             plain += key[place] * np.concatenate([-second[degree - place :], second[: degree - place]])

@@ -113,6 +113,16 @@ def claim(round_: Round, total: bytes) -> bytes:
     return replace(transcript, total_sha256=hashlib.sha256(total).digest())
 
 
+@pytest.mark.parametrize("dim", [SMALL.poly_degree - 1, SMALL.poly_degree, 2 * SMALL.poly_degree])
+def test_junk_is_told_from_a_sum_at_every_length_of_a_vector(dim):
+    """Also where the vector fills its ciphertexts: there is always a slot that honest clients leave at zero."""
+    round_ = open_round(dim=dim)
+    noise = np.random.default_rng(3).integers(0, SMALL.coeff_modulus, SMALL.body_bytes(dim) // 7, np.uint64)
+    total = messages.pack_words(noise, SMALL)
+    with pytest.raises(SpoiledSum, match="does not decrypt to a sum"):
+        round_.decryptor.decrypt(total, claim(round_, total))
+
+
 def test_what_decrypts_to_no_sum_is_not_released(round_):
     noise = np.random.default_rng(3).integers(0, SMALL.coeff_modulus, 2 * SMALL.poly_degree, np.uint64)
     total = messages.pack_words(noise, SMALL)

@@ -68,12 +68,45 @@ def test_only_the_newest_checkpoints_stay_and_strangers_are_passed_over(folder):
     assert stranger.exists()
 
 
-def test_a_damaged_newest_checkpoint_gives_the_one_before(folder):
+def cut_short(folder, round_num):
+    path = folder.checkpoint_path(round_num)
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def test_who_goes_on_is_told_which_checkpoint_is_damaged(folder, caplog):
+    for round_num in (1, 2, 3, 4):
+        folder.save_checkpoint(state(round_num), keep=4)
+    assert folder.load_to_go_on().round_num == 4
+    assert not caplog.messages
+    for round_num in (3, 4):
+        cut_short(folder, round_num)
+    assert folder.load_to_go_on().round_num == 2
+    assert caplog.messages == [
+        f"{folder.checkpoint_path(4)} is damaged: going on from round 3",
+        f"{folder.checkpoint_path(3)} is damaged: going on from round 2",
+    ]
+    for round_num in (1, 2):
+        cut_short(folder, round_num)
+    with pytest.raises(RunFolderError, match=r"round_000001\.npz is damaged: restore it or train anew$"):
+        folder.load_to_go_on()
+
+
+def test_a_damaged_checkpoint_of_a_later_round_does_not_push_out_the_new_ones(folder):
+    """The newest file was damaged, and the run goes on from an older one: a kill must find what it kept since."""
+    for round_num in (1, 5):
+        folder.save_checkpoint(state(round_num), keep=2)
+    cut_short(folder, 5)
+    folder.save_checkpoint(state(2), keep=1)
+    assert folder.checkpoints() == [2]
+    assert folder.load_to_go_on().round_num == 2
+
+
+def test_the_newest_checkpoint_is_not_passed_over_by_who_asks_for_it(folder):
     for round_num in (1, 2):
         folder.save_checkpoint(state(round_num), keep=2)
-    newest = folder.path / "checkpoints" / "round_000002.npz"
-    newest.write_bytes(newest.read_bytes()[:50])
-    assert folder.load_checkpoint().round_num == 1
+    cut_short(folder, 2)
+    with pytest.raises(RunFolderError, match=r"round_000002\.npz is damaged.* round 1 "):
+        folder.load_checkpoint()
     with pytest.raises(RunFolderError, match="round_000002.npz is damaged"):
         folder.load_checkpoint(2)
     with pytest.raises(RunFolderError, match="no checkpoint of round 7: it has 1, 2"):

@@ -137,7 +137,7 @@ def test_a_damaged_newest_checkpoint_is_refused_and_an_older_one_must_be_named(f
     with pytest.raises(RunFolderError, match=r"round_000002\.npz is damaged.* round 1 "):
         run.newest  # noqa: B018
     assert run.state_after(1).round_num == 1
-    assert folder.load_checkpoint().round_num == 1  # where a resume goes on
+    assert folder.load_to_go_on().round_num == 1  # where a resume goes on
 
 
 def test_what_holds_people_s_names_is_its_owner_s_alone(folder):
