@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.privacy.accounting import Cost
-from orchestrator.privacy.bands import Bands, bands_in_memory, choose_bands, compare_bands
+from orchestrator.privacy.bands import Bands, bands_of, compare_bands
 from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
 from orchestrator.privacy.correlated import prefix_variances
 from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
@@ -131,7 +131,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         head.is_gaussian,
     )
     target = head.budget or planned.epsilon(head.delta)
-    bands = head.bands if privacy.traits.has_bands else _bands_of_a_matrix(config, head.separation)
+    bands = head.bands if privacy.traits.has_bands else bands_of(config, head.separation)
     deltas = sorted({head.delta, *(d for d in _DELTAS if d < 1 / head.population)}, reverse=True)
     return RunPrivacy(
         mechanism=head.mechanism,
@@ -155,10 +155,6 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
     )
 
 
-def _bands_of_a_matrix(config: RunConfig, separation: int) -> int:
-    return choose_bands(config.rounds.count, separation, bands_in_memory(config))
-
-
 def _about_delta(delta: float, num_people: int) -> str:
     return (
         f"delta = {delta:.2g} is below 1 / people by a factor of {1 / (num_people * delta):.1f}: "
@@ -168,7 +164,7 @@ def _about_delta(delta: float, num_people: int) -> str:
 
 def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee]) -> RunPrivacy:
     delta, separation = default_delta(num_people), largest_separation(num_people, config.rounds.cohort_size)
-    bands = _bands_of_a_matrix(config, separation)
+    bands = bands_of(config, separation)
     return RunPrivacy(
         mechanism="none",
         noise_multiplier=0.0,

@@ -6,15 +6,21 @@ The bands' price is memory: the noise of as many rounds is kept, each as large a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from models.weights import ModelSize
 from orchestrator.privacy.correlated import ROUNDS_AHEAD
+from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
 from orchestrator.settings.run_config import RunConfig
+
+# The first column [bands] of the Toeplitz matrix that shapes the noise.
+Coefficients = Callable[[int], NDArray[np.float64]]
 
 _FLOAT32_BYTES = 4
 _FORMER_BANDS = 64  # what every long run had before the number was chosen
@@ -36,10 +42,12 @@ class Bands:
     memory_bytes: int
 
 
-def noise_of_bands(num_rounds: int, separation: int, bands: int) -> float:
+def noise_of_bands(
+    num_rounds: int, separation: int, bands: int, coefficients: Coefficients = square_root_coefficients
+) -> float:
     """The root mean square of the running sum's noise, times the sensitivity: see Bands.noise.
 
-    The error of the running sums is the Toeplitz matrix A C^-1, where A adds up and C is the banded square root; its
+    The error of the running sums is the Toeplitz matrix A C^-1, where A adds up and C has the coefficients; its
     first column is the series 1 / ((1 - x) c(x)), and the variance after a round is the sum of its squares so far.
 
     Source: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153, equation 1 and section 4.
@@ -47,15 +55,17 @@ def noise_of_bands(num_rounds: int, separation: int, bands: int) -> float:
     >>> round(noise_of_bands(2000, 313, 64), 2), round(noise_of_bands(2000, 313, 313), 2)
     (15.32, 9.78)
     """
-    coefficients = square_root_coefficients(bands)
+    own = coefficients(bands)
     impulse = np.zeros(num_rounds)
     impulse[0] = 1.0
-    column = lfilter([1.0], np.convolve([1.0, -1.0], coefficients), impulse)
+    column = lfilter([1.0], np.convolve([1.0, -1.0], own), impulse)
     rms = math.sqrt(float(np.cumsum(np.square(column)).mean()))
-    return rms * math.sqrt(banded_squared(coefficients, -(-num_rounds // separation)))
+    return rms * math.sqrt(banded_squared(own, -(-num_rounds // separation)))
 
 
-def choose_bands(num_rounds: int, separation: int, most: int) -> int:
+def choose_bands(
+    num_rounds: int, separation: int, most: int, coefficients: Coefficients = square_root_coefficients
+) -> int:
     """The number of bands with the least noise, from 1 to `most`, the separation and the rounds.
 
     More bands take more noise back and raise the sensitivity: the noise falls to its least and rises from there, so
@@ -64,10 +74,14 @@ def choose_bands(num_rounds: int, separation: int, most: int) -> int:
     >>> choose_bands(2000, 313, 1000), choose_bands(2000, 313, 100), choose_bands(5, 100, 1000)
     (313, 100, 4)
     """
+
+    def noise(bands: int) -> float:
+        return noise_of_bands(num_rounds, separation, bands, coefficients)
+
     low, high = 1, max(1, min(most, separation, num_rounds))
     while low < high:
         middle = (low + high) // 2
-        if noise_of_bands(num_rounds, separation, middle + 1) < noise_of_bands(num_rounds, separation, middle):
+        if noise(middle + 1) < noise(middle):
             low = middle + 1
         else:
             high = middle
@@ -80,14 +94,19 @@ def bands_in_memory(config: RunConfig) -> int:
     return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config)) - (ROUNDS_AHEAD - 1))
 
 
+def bands_of(config: RunConfig, separation: int) -> int:
+    """The number of bands with the least noise in the memory limit, for a run's mechanism, or a matrix in its place."""
+    return choose_bands(config.rounds.count, separation, bands_in_memory(config), _coefficients(config))
+
+
 def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands, ...]:
     """A run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
-    num_rounds, num_weights = config.rounds.count, _num_weights(config)
-    best = choose_bands(num_rounds, separation, separation)
+    num_rounds, num_weights, coefficients = config.rounds.count, _num_weights(config), _coefficients(config)
+    best = choose_bands(num_rounds, separation, separation, coefficients)
     return tuple(
         Bands(
             number,
-            noise_of_bands(num_rounds, separation, number),
+            noise_of_bands(num_rounds, separation, number, coefficients),
             _FLOAT32_BYTES * num_weights * (number - 1 + ROUNDS_AHEAD) if number > 1 else 0,
         )
         for number in sorted({1, min(separation, _FORMER_BANDS), best, bands})
@@ -109,6 +128,11 @@ def bands_text(config: RunConfig) -> str:
     )
     text = f"noise over {own.bands} bands, whose rms error x sensitivity is {own.noise:.2f}"
     return f"{text} ({others})" if others else text
+
+
+def _coefficients(config: RunConfig) -> Coefficients:
+    kind = MECHANISMS.get(config.privacy.mechanism)
+    return kind.coefficients if kind is not None and kind.coefficients is not None else square_root_coefficients
 
 
 def _num_weights(config: RunConfig) -> int:

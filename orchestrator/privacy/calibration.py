@@ -9,7 +9,7 @@ import msgspec
 
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import noise_for
-from orchestrator.privacy.bands import bands_in_memory, choose_bands
+from orchestrator.privacy.bands import bands_of
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation, require_separation
 from orchestrator.settings.kinds import kind_of
@@ -48,7 +48,7 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     require_separation(separation, num_people, rounds.cohort_size)
     bands = 1
     if privacy.traits.has_bands:
-        bands = privacy.bands or choose_bands(rounds.count, separation, bands_in_memory(config))
+        bands = privacy.bands or bands_of(config, separation)
         if bands > separation:
             raise ConfigError(
                 f"privacy.bands = {bands}, privacy.separation = {separation}: a person's participations would share "

@@ -39,6 +39,8 @@ class MechanismKind:
       new_tally: what it has cost whom, before anyone took part; from the bands.
       sequence: where rounds share noise: the server's noise of round 1, 2, ..., float64 [dim], in units of the standard
         deviation; from the bands and independent draws. None: the server draws each round's noise anew, if any.
+      coefficients: of a mechanism with bands: the first column [bands] of the Toeplitz matrix whose inverse shapes the
+        noise; the number of bands is chosen by it. None takes the square root's.
       client_noise: one client's noise in grid steps, int64 [dim], from the seed, a label, dim and the standard
         deviation; None if the server adds the noise.
     """
@@ -47,6 +49,7 @@ class MechanismKind:
     planned_squared: Callable[[int, int, int], float] = _num_turns
     new_tally: Callable[[int], Tally] = _independent_tally
     sequence: Optional[Callable[[int, Draw], Iterator[NDArray[np.float64]]]] = None
+    coefficients: Optional[Callable[[int], NDArray[np.float64]]] = None
     client_noise: Optional[Callable[[bytes, str, int, float], NDArray[np.int64]]] = None
 
 
@@ -71,6 +74,7 @@ MECHANISMS: dict[str, MechanismKind] = {
         planned_squared=_banded_turns,
         new_tally=lambda bands: BandedTally(square_root_coefficients(bands)),
         sequence=lambda bands, draw: matrix_noise(draw, square_root_coefficients(bands)),
+        coefficients=square_root_coefficients,
     ),
     "distributed": MechanismKind(MECHANISM_TRAITS["distributed"], client_noise=noise.discrete_normal),
     "local": MechanismKind(MECHANISM_TRAITS["local"], client_noise=_rounded_normal),

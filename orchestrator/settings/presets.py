@@ -29,10 +29,11 @@ PRESETS: dict[str, dict[str, Setting]] = {
         "model.embedding_size": 32,
         "model.num_cells": 64,
         "model.start_from_word_counts": False,
+        "client.epochs": 3,  # local work costs no epsilon
         "client.max_sentences": 100,
         "client.weighting": "equal",
         "server.algorithm": "fedavg",
-        "server.learning_rate": 1.0,
+        "server.learning_rate": 2.0,
         "server.schedule": "constant",
         "rounds.count": 120,
         "rounds.cohort_size": 70,

@@ -49,6 +49,17 @@ def test_no_other_number_of_bands_has_less_noise(num_rounds, separation):
     assert chosen == 1 + int(np.argmin(noises))
 
 
+def test_a_mechanism_of_ones_own_is_judged_by_its_own_matrix():
+    def halves(bands):
+        return 0.5 ** np.arange(bands)
+
+    noises = [noise_of_bands(20, 20, bands, halves) for bands in range(1, 21)]
+    for bands, found in enumerate(noises, 1):
+        variances = prefix_variances(lambda draw, bands=bands: matrix_noise(draw, halves(bands)), 20)
+        assert found == pytest.approx(np.sqrt(variances.mean() * np.square(halves(bands)).sum()), rel=1e-6)
+    assert choose_bands(20, 20, 100, halves) == 1 + int(np.argmin(noises)) != choose_bands(20, 20, 100)
+
+
 def test_a_long_run_gets_more_than_64_bands_and_a_memory_limit_holds():
     long = {"rounds__count": 2000, "rounds__cohort_size": 10, "privacy__separation": 313}
     assert resolve_privacy(matrix_config(**long), 4000).privacy.bands == 313
