@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class ModelSize:
     @property
     def num_weights(self) -> int:
         """Number of float32 weights."""
-        return sum(int(np.prod(shape)) for shape in self.shapes)
+        return sum(math.prod(shape) for shape in self.shapes)
 
     @staticmethod
     def of(weights: Sequence) -> ModelSize:

@@ -219,6 +219,36 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
     metavar="NAME",
     help="Take part only in this kind of sum, whatever the server says: secagg or encrypted.",
 )
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Refuse runs whose rounds may take more training, at a billion operations a second.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    metavar="MIB",
+    help="Refuse runs that may take more memory.",
+)
+@click.option(
+    "--answer-step",
+    type=click.FloatRange(min=0.0),
+    default=1.0,
+    show_default=True,
+    help="Answer whole steps of this many seconds after the server asked, so that it can't tell how much was typed.",
+)
+@click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    help="Give up after this many seconds without a message of the server.",
+)
 @click.option("--corrupt-share", type=float, help="secagg: as aggregation.corrupt_share; the server's must agree.")
 @click.option("--dropout-share", type=float, help="secagg: as aggregation.dropout_share; the server's must agree.")
 def client(
@@ -230,6 +260,10 @@ def client(
     wait_s: float,
     min_survivors: int,
     aggregator: str,
+    max_minutes: float,
+    max_memory: int,
+    answer_step: float,
+    patience_s: float,
     corrupt_share: Optional[float],
     dropout_share: Optional[float],
 ) -> None:
@@ -243,6 +277,7 @@ def client(
     """
     from orchestrator.network.client import run_client
     from orchestrator.network.demands import Demands
+    from orchestrator.network.pace import Pace
     from orchestrator.rounds.sums import secagg_policy
     from orchestrator.settings.sections import AggregationConfig
 
@@ -254,8 +289,9 @@ def client(
     )
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
-    demands = Demands(secagg_policy(aggregation), aggregator)
-    say(run_client(server, keys, client_id, source, demands, wait_s, state))
+    demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)
+    pace = Pace(answer_step, _say)
+    say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state))
 
 
 @click.command()

@@ -12,6 +12,7 @@
     channel.py       the calling side: TLS, the stream, and an error for each failure
     client.py        a client: its text, its training, its half of the protocol
     journal.py       the rounds that a client answered, on its disk
+    pace.py          when a client's answers leave
     demands.py       what a client insists on
     decryptor.py     the third party of the encrypted sum
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Optional
@@ -18,15 +19,34 @@ from orchestrator.network.errors import BadCertificate, NetworkError, ServerGone
 from orchestrator.network.tls import Tls
 from orchestrator.wire import as_one_line
 
+DEFAULT_PATIENCE_S = 3600.0  # a client of many is not asked in each round
+_CHALLENGE_S = 10.0
+_KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 30.0, 20.0  # finds out that a server is frozen, or its network gone
+
 
 class Link:
-    """A client's stream: iterate over it for the server's messages, `send` the answers."""
+    """A client's stream: iterate over it for the server's messages, `send` the answers.
 
-    def __init__(self, channel: grpc.Channel, server: str, client_id: str, identity: Ed25519PrivateKey):
-        self._server = server
+    Args:
+      channel: to the server.
+      server: HOST:PORT, for the errors.
+      client_id: the client's name on the roster.
+      identity: the client's long-term key.
+      patience_s: how long to wait for each message, in seconds.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        server: str,
+        client_id: str,
+        identity: Ed25519PrivateKey,
+        patience_s: float = DEFAULT_PATIENCE_S,
+    ):
+        self._server, self._patience_s = server, patience_s
         self._answers: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
         try:
-            nonce = channel.unary_unary(messages.CHALLENGE)(b"", timeout=10)
+            nonce = channel.unary_unary(messages.CHALLENGE)(b"", timeout=_CHALLENGE_S)
         except grpc.RpcError as error:
             raise explained(server, error) from None
         headers = (
@@ -48,24 +68,57 @@ class Link:
 
         Raises:
           UnknownClient: the server does not let this client in.
-          ServerGone: the connection was lost.
+          ServerGone: the connection was lost, or the server sends nothing for longer than the client's patience.
         """
-        try:
-            yield from self._call
-        except grpc.RpcError as error:
-            raise explained(self._server, error) from None
+        while True:
+            lost_patience = threading.Event()
+            timer = threading.Timer(self._patience_s, self._give_up, (lost_patience,))
+            timer.daemon = True
+            timer.start()
+            try:
+                message = next(self._call)
+            except StopIteration:
+                return
+            except grpc.RpcError as error:
+                if lost_patience.is_set():
+                    raise ServerGone(
+                        f"the server at {self._server} has sent nothing for {self._patience_s:g} s: look at its "
+                        "output, or wait longer by --patience"
+                    ) from None
+                raise explained(self._server, error) from None
+            finally:
+                timer.cancel()
+            yield message
+
+    def _give_up(self, lost_patience: threading.Event) -> None:
+        lost_patience.set()
+        self._call.cancel()
 
     def send(self, answer: bytes) -> None:
         """Sends an answer."""
         self._answers.put(answer)
 
 
-def open_channel(server: str, tls: Tls, role: str = SERVER) -> grpc.Channel:
-    """Returns a channel to whoever has a certificate of the CA for the role; check_server checks the host's name."""
+def open_channel(
+    server: str, tls: Tls, role: str = SERVER, keepalive_s: tuple[float, float] = (_KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S)
+) -> grpc.Channel:
+    """Returns a channel to whoever has a certificate of the CA for the role; check_server checks the host's name.
+
+    Args:
+      server: HOST:PORT.
+      tls: the caller's certificate, and the CA.
+      role: of whoever listens there.
+      keepalive_s: how often to ask whether the other side lives, and how long to wait for its answer, in seconds.
+    """
+    ask_s, answer_s = keepalive_s
     options = [
         ("grpc.max_receive_message_length", messages.MAX_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.ssl_target_name_override", role_name(role)),
+        ("grpc.keepalive_time_ms", int(1000 * ask_s)),
+        ("grpc.keepalive_timeout_ms", int(1000 * answer_s)),
+        ("grpc.http2.ping_timeout_ms", int(1000 * answer_s)),  # what gRPC goes by since 1.60; a minute by default
+        ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: training is long
     ]
     return grpc.secure_channel(server, tls.calling(), options)
 

@@ -6,6 +6,7 @@ words.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Container
 from contextlib import closing
@@ -21,16 +22,18 @@ from models.errors import CorpusError
 from models.text_sources import read_own_messages
 from models.tokeniser import LATEST
 from models.vocabulary import Vocabulary
-from models.weights import ModelSize, weights_from_bytes
+from models.weights import ModelSize, Weights, weights_from_bytes
 from orchestrator.aggregator import Vector
 from orchestrator.encoding import l2_norm, zeros_like
+from orchestrator.errors import ConfigError
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
 from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
-from orchestrator.network.channel import Link, check_server, open_channel
+from orchestrator.network.channel import DEFAULT_PATIENCE_S, Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.pace import Pace
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
 from orchestrator.secagg.client import Client as SecAggClient
@@ -75,6 +78,7 @@ class Participant:
       demands: what the client insists on, whatever the server says.
       sentences: the client's text, tokenised.
       journal: the rounds that the client answered, in earlier processes too.
+      pace: when the answers leave that depend on the text.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
       build_trainer: builds the trainer; None takes TensorFlow's, which is loaded once the server lets the client in.
     """
@@ -87,15 +91,17 @@ class Participant:
         demands: Demands,
         sentences: tuple[str, ...],
         journal: Journal,
+        pace: Pace,
         decryptor: Optional[bytes] = None,
         build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
     ):
         self.client_id = client_id
         self._identity, self._enrolled, self._demands = identity, enrolled, demands
-        self._text, self._journal, self._decryptor = sentences, journal, decryptor
+        self._text, self._journal, self._pace, self._decryptor = sentences, journal, pace, decryptor
         self._build_trainer = build_trainer or load_trainer
         self._config: Optional[RunConfig] = None
         self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
+        self._sentences: Optional[Sentences] = None  # once they were asked for
         self._run = ""  # its name in the journal
         self._round_num = 0  # of the last plan
         self._seen_sessions: set[bytes] = set()
@@ -138,15 +144,16 @@ class Participant:
             vocabulary = Vocabulary(tuple(setup.words))
         except (msgspec.MsgspecError, ValueError):
             raise WireError("the server's configuration or vocabulary is not one of this fedkeys") from None
-        self._size = model_size(config.model, vocabulary.size)
-        self._demands.check_run(config, self._size.num_weights)
-        try:
-            self._encoder = build_encoder(config, self._size)
-        except ValueError as error:
+        except ConfigError as error:
             raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
-        capped = self._text[: config.data.max_sentences_train]
-        self._sentences: Sentences = cut(tuple(map(vocabulary.encode, capped)), self._size.vocabulary_size)
-        self._trainer = self._build_trainer(config, self._size)
+        self._demands.check_run(config, vocabulary.size)
+        try:
+            self._size = model_size(config.model, vocabulary.size)
+            self._encoder = build_encoder(config, self._size)
+            self._trainer = self._build_trainer(config, self._size)
+        except (ConfigError, ValueError) as error:
+            raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
+        self._vocabulary, self._sentences = vocabulary, None
         self._config, self._setup, self._run = config, message, run_digest(config, vocabulary)
 
     def _train(self, plan: messages.Plan) -> bytes:
@@ -162,6 +169,16 @@ class Participant:
         except ValueError as error:
             raise WireError(f"round {round_num}: {error}") from None
         self._demands.check_plan(round_num, plan.learning_rate, weights)
+        with self._pace.held("training"):
+            self._vector = self._trained(config, plan, weights)
+        return b""
+
+    def _trained(self, config: RunConfig, plan: messages.Plan, weights: Weights) -> Vector:
+        """The client's encoded update: all that a round makes of the text."""
+        round_num = plan.round_num
+        if self._sentences is None:  # not at the setup, since the time that it takes tells how much was typed
+            capped = self._text[: config.data.max_sentences_train]
+            self._sentences = cut(tuple(map(self._vocabulary.encode, capped)), self._size.vocabulary_size)
         batches = draw_batches(
             config, self._sentences, simulation_rng(config.seed, Purpose.BATCHES, round_num, self.client_id)
         )
@@ -173,8 +190,7 @@ class Participant:
             # A server may send weights that overflow for one word only: nothing that leaves here tells whether.
             delta, weight = zeros_like(delta), 0.0
         rounding = simulation_rng(config.seed, Purpose.ROUNDING, round_num, self.client_id)
-        self._vector = self._encoder.encode(delta, weight, rounding)
-        return b""
+        return self._encoder.encode(delta, weight, rounding)
 
     def _step(self, step: messages.Step) -> bytes:
         """One message of the protocol and its answer."""
@@ -183,7 +199,9 @@ class Participant:
             raise WireError(f"{where}: the server's last plan was for round {self._round_num}")
         self._demands.check_stage(step.stage, where)
         if step.stage == "advertise":
-            policy = self._demands.policy
+            assert self._config is not None  # there was a plan
+            most = self._config.rounds.cohort_size
+            policy = dataclasses.replace(self._demands.policy, max_clients=most)
             self._secagg = SecAggClient(self._identity, self._enrolled, policy, self._seen_sessions, self._agreed)
         if step.stage in ("upload", "encrypt"):
             vector, self._vector = self._vector, None  # given away once
@@ -223,7 +241,15 @@ class Participant:
 
 
 def run_client(
-    server: str, keys: Path, client_id: str, source: str, demands: Demands, wait_s: float, state: Optional[Path] = None
+    server: str,
+    keys: Path,
+    client_id: str,
+    source: str,
+    demands: Demands,
+    wait_s: float,
+    pace: Pace,
+    patience_s: float = DEFAULT_PATIENCE_S,
+    state: Optional[Path] = None,
 ) -> str:
     """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
@@ -234,6 +260,8 @@ def run_client(
       source: the client's text; see read_own_sentences.
       demands: what the client insists on, whatever the server says.
       wait_s: how long to retry while nobody listens there, in seconds.
+      pace: when the answers leave that depend on the text.
+      patience_s: how long to wait for a message of the server, in seconds.
       state: the file of the client's journal; None takes state/ID.json in the folder of keys.
 
     Raises:
@@ -245,10 +273,17 @@ def run_client(
     sentences = read_own_sentences(source, client_id)
     with closing(Journal(state or keys / "state" / f"{client_id}.json")) as journal:
         participant = Participant(
-            ClientId(client_id), identity, frozenset(roster.values()), demands, sentences, journal, read_decryptor(keys)
+            ClientId(client_id),
+            identity,
+            frozenset(roster.values()),
+            demands,
+            sentences,
+            journal,
+            pace,
+            read_decryptor(keys),
         )
         check_server(server, tls, wait_s)
-        with open_channel(server, tls) as channel, Link(channel, server, client_id, identity) as link:
+        with open_channel(server, tls) as channel, Link(channel, server, client_id, identity, patience_s) as link:
             for message in link:
                 answer = participant.answer(message)
                 if participant.goodbye is not None:

@@ -214,6 +214,8 @@ def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
             ("grpc.keepalive_time_ms", 30_000),  # finds out that a client's network is gone
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.ping_timeout_ms", 20_000),  # what gRPC goes by since 1.60; a minute by default
+            ("grpc.http2.min_ping_interval_without_data_ms", 500),  # clients find out that a server is frozen
         ],
     )
 

@@ -29,6 +29,7 @@ DECRYPT = f"/fedkeys.v{VERSION}.Decryptor/Decrypt"
 CLIENT_HEADER, NONCE_HEADER, SIGNATURE_HEADER = "fedkeys-client", "fedkeys-nonce-bin", "fedkeys-signature-bin"
 NONCE_BYTES = 32
 ENVELOPE_BYTES = 1 << 16  # the most that a message of ours takes, its long fields apart
+_MOST_WORDS = 1 << 20  # of a word list: its strings take many times the bytes that they travel in
 MAX_BYTES = 1 << 28  # the most that a client takes: a model of 64 million weights
 
 RoundNum = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -47,7 +48,7 @@ class Setup(Message, frozen=True):
     """Server to client, once: a RunConfig as JSON, and the vocabulary."""
 
     config: bytes
-    words: list[str]
+    words: Annotated[list[str], msgspec.Meta(max_length=_MOST_WORDS)]
 
 
 class Plan(Message, frozen=True):

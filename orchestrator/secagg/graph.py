@@ -30,6 +30,7 @@ class Policy:
       semi_malicious: whether the server may lie; False trusts it to follow the protocol.
       complete_up_to: cohorts up to this size use the complete graph, where nothing is left to chance.
       min_survivors: the fewest vectors that may be summed.
+      max_clients: the largest cohort whose degree is worth computing; a client refuses a larger one.
     """
 
     corrupt_share: float = 0.05
@@ -39,6 +40,7 @@ class Policy:
     semi_malicious: bool = True
     complete_up_to: int = 100
     min_survivors: int = 2
+    max_clients: int = 1 << 20
 
     def __post_init__(self) -> None:
         for name in ("corrupt_share", "dropout_share"):

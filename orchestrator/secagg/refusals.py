@@ -26,8 +26,11 @@ def checked_parameters(invitation: messages.Invitation, policy: Policy) -> Graph
     """Returns the degree and threshold, which the client computes itself: no server can talk it into laxer ones.
 
     Raises:
-      WeakParameters: the server's differ, or the cohort is too small for the policy, as a cohort of one is.
+      WeakParameters: the server's differ, or the cohort is too small for the policy, as a cohort of one is, or larger
+        than it allows.
     """
+    if invitation.num_clients > policy.max_clients:
+        raise WeakParameters(f"a cohort of {invitation.num_clients}, at most {policy.max_clients} expected")
     own = graph_parameters(invitation.num_clients, policy)
     if (invitation.degree, invitation.threshold) != (own.degree, own.threshold):
         raise WeakParameters(

@@ -31,6 +31,7 @@ from orchestrator.network.errors import (
 )
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
+from orchestrator.network.pace import Pace
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Party
 from orchestrator.network.tls import Tls
@@ -167,7 +168,15 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
 
 
 def participant(
-    keys, name, policy=None, load_trainer=text_trainer, kind=Participant, aggregator="secagg", journal=None, **limits
+    keys,
+    name,
+    policy=None,
+    load_trainer=text_trainer,
+    kind=Participant,
+    aggregator="secagg",
+    journal=None,
+    pace=None,
+    **limits,
 ):
     policy = policy or secagg_policy(config_of().aggregation)
     return kind(
@@ -177,6 +186,7 @@ def participant(
         Demands(policy, aggregator, **limits),
         TEXTS[name],
         Journal(journal),
+        pace or Pace(0.0, print),
         read_decryptor(keys),
         load_trainer,
     )

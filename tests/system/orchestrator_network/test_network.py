@@ -40,6 +40,7 @@ from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.demands import Demands
 from orchestrator.network.journal import Journal
+from orchestrator.network.pace import Pace
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.settings.sections import AggregationConfig
@@ -55,7 +56,7 @@ def load_trainer(config, size):
 tls, identity = Tls.of_client(keys, name), read_identity(keys, name)
 demands = Demands(secagg_policy(AggregationConfig()))
 enrolled, journal = frozenset(read_roster(keys).values()), Journal(keys / "state" / f"{name}.json")
-client = Participant(name, identity, enrolled, demands, ("see you",), journal, None, load_trainer)
+client = Participant(name, identity, enrolled, demands, ("see you",), journal, Pace(0.0, print), None, load_trainer)
 check_server(server, tls, 60.0)
 with open_channel(server, tls) as channel, Link(channel, server, name, identity) as link:
     for message in link:
@@ -105,7 +106,21 @@ def start(*args, stderr=subprocess.PIPE):
 
 
 def start_client(keys, text, address, name):
-    return start("client", "--server", address, "--data", text, "--client-id", name, "--keys", keys, "--wait", 60)
+    return start(
+        "client",
+        "--server",
+        address,
+        "--data",
+        text,
+        "--client-id",
+        name,
+        "--keys",
+        keys,
+        "--wait",
+        60,
+        "--answer-step",
+        0,
+    )
 
 
 def start_doomed(keys, address, stage):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent import futures
 
 import grpc
@@ -23,6 +27,7 @@ from orchestrator.network.errors import (
     UnknownClient,
 )
 from orchestrator.network.hub import Hub, listen
+from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.sums import secagg_policy
@@ -49,23 +54,23 @@ def test_a_server_of_another_authority_an_unknown_client_and_another_key(keys, t
     text = str(tmp_path / "text.txt")
     with serving(keys, tmp_path, config_of()) as served:
         with pytest.raises(BadCertificate, match="certificate that does not hold") as caught:
-            run_client(served.address, other, NAMES[0], text, demands, 0.0)
+            run_client(served.address, other, NAMES[0], text, demands, 0.0, Pace(0.0, print))
         assert_one_line(caught.value)
         (other / "ca.pem").write_bytes((keys / "ca.pem").read_bytes())
         with pytest.raises(UnknownClient, match="does not accept this certificate for TLS") as caught:
-            run_client(served.address, other, "stranger", text, demands, 0.0)
+            run_client(served.address, other, "stranger", text, demands, 0.0, Pace(0.0, print))
         assert_one_line(caught.value)
         shutil.copytree(keys / "tls", other / "tls", dirs_exist_ok=True)  # a client of the CA, with other identities
         (other / "tls" / "stranger.pem").write_bytes((keys / "tls" / f"{NAMES[0]}.pem").read_bytes())
         (other / "tls" / "stranger.key").write_bytes((keys / "tls" / f"{NAMES[0]}.key").read_bytes())
         for name in ("stranger", NAMES[0]):
             with pytest.raises(UnknownClient, match=f"client '{name}' is not enrolled with this key") as caught:
-                run_client(served.address, other, name, text, demands, 0.0)
+                run_client(served.address, other, name, text, demands, 0.0, Pace(0.0, print))
             assert_one_line(caught.value)
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
     with pytest.raises(ServerGone, match="^nobody answers at localhost:") as caught:
-        run_client(served.address, keys, NAMES[0], text, demands, 0.0)
+        run_client(served.address, keys, NAMES[0], text, demands, 0.0, Pace(0.0, print))
     assert_one_line(caught.value)
 
 
@@ -100,6 +105,66 @@ def test_a_server_that_dies_leaves_one_line(keys, tmp_path):
     hub._server.stop(None).wait()  # as a kill: no goodbye
     assert isinstance(peer.join().error, ServerGone)
     assert_one_line(peer.error)
+
+
+FROZEN_SERVER = """
+import sys
+from pathlib import Path
+from loopback import WORDS, config_of
+from orchestrator.network.certificates import SERVER, read_roster
+from orchestrator.network.hub import Hub
+from orchestrator.network.server import setup_message
+from orchestrator.network.tls import Tls
+
+keys = Path(sys.argv[1])
+hub = Hub(read_roster(keys), setup_message(config_of(), WORDS), 1 << 20)
+print(hub.listen("localhost:0", Tls.of_role(keys, SERVER)), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_frozen_server_is_noticed(keys):
+    """The kernel of its machine still takes what is sent: nothing but a question that nobody answers shows it."""
+    tls, identity = Tls.of_client(keys, NAMES[0]), read_identity(keys, NAMES[0])
+    server = subprocess.Popen(
+        [sys.executable, "-c", FROZEN_SERVER, str(keys)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        address = f"localhost:{server.stdout.readline().strip()}"
+        with (
+            open_channel(address, tls, keepalive_s=(0.5, 0.5)) as channel,
+            Link(channel, address, NAMES[0], identity) as link,
+        ):
+            messages_of_server = iter(link)
+            next(messages_of_server)  # the setup
+            os.kill(server.pid, signal.SIGSTOP)
+            with pytest.raises(ServerGone, match="^the connection to localhost:[0-9]+ was lost") as caught:
+                next(messages_of_server)
+        assert_one_line(caught.value)
+    finally:
+        server.kill()
+        server.communicate(timeout=30)
+
+
+def test_a_server_that_says_nothing_wears_out_a_client_s_patience(keys):
+    hub = Hub(read_roster(keys), setup_message(config_of(), WORDS), 1 << 20)
+    port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
+    address, identity = f"localhost:{port}", read_identity(keys, NAMES[0])
+    try:
+        with (
+            open_channel(address, Tls.of_client(keys, NAMES[0])) as channel,
+            Link(channel, address, NAMES[0], identity, patience_s=0.5) as link,
+            pytest.raises(ServerGone, match="has sent nothing for 0.5 s: .* by --patience$") as caught,
+        ):
+            for _ in link:
+                pass
+        assert_one_line(caught.value)
+    finally:
+        hub.stop("the test is over")
 
 
 def test_the_decryptor_s_certificate_does_not_pass_as_the_server_s(keys, tmp_path):

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from loopback import NAMES, WORDS, config_of, first_state, participant, plan_of
 
-from models.weights import weights_to_bytes
+from models.weights import ModelSize, weights_to_bytes
 from orchestrator.errors import ConfigError
 from orchestrator.network import messages
-from orchestrator.network.demands import Demands
+from orchestrator.network.demands import Demands, training_bytes, training_minutes
 from orchestrator.network.errors import DemandRefused
 from orchestrator.network.server import setup_message
+from orchestrator.secagg import messages as secagg_messages
+from orchestrator.secagg.errors import WeakParameters
 from orchestrator.secagg.graph import Policy
 from orchestrator.wire import encode
 
@@ -31,11 +33,12 @@ def refused(keys, message, match, **changes):
 @pytest.mark.parametrize(
     ("setting", "value", "match"),
     [
-        ("rounds.cohort_size", 2**31 - 1, "asks for 2147483647 clients in a round, this client allows 100000"),
-        ("client.epochs", 2**31 - 1, "sentences to train on in a round"),
+        ("rounds.cohort_size", 2**31 - 1, "asks for up to 2147483647 clients in a round, this client allows 10000"),
+        ("client.epochs", 2**31 - 1, "asks for up to 2147483647 epochs, this client allows 100"),
         ("client.batch_size", 2**31 - 1, "tokens in a batch"),
         ("data.max_words", 2**31 - 1, "tokens in a batch"),
         ("model.num_cells", 10**7, "weights in the model"),
+        ("model.num_cells", 2**30, "weights in the model"),  # beyond what fedkeys itself trains
         ("data.tokeniser", 1, "words are those of tokeniser 1, this client reads text by 2"),
         ("aggregation.aggregator", "encrypted", "runs the sum 'encrypted', this client takes part in 'secagg' only"),
     ],
@@ -45,6 +48,54 @@ def test_a_run_beyond_the_client_s_limits(keys, setting, value, match):
     section, _, name = setting.partition(".")
     sections[section][name] = value
     refused(keys, encode(messages.Setup(msgspec.json.encode(sections), list(WORDS.words))), match)
+
+
+@pytest.mark.parametrize(
+    ("limits", "match"),
+    [
+        ({"max_sentences": 199}, "asks for up to 200 sentences to train on in a round, this client allows 199"),
+        ({"max_minutes": 0.00001}, "asks for up to 1 minutes of training in a round, this client allows 1e-05"),
+        ({"max_memory_mib": 0}, "asks for up to 1 MiB of memory, this client allows 0"),
+    ],
+)
+def test_a_client_lowers_its_limits(keys, limits, match):
+    """The figures are the most that the settings allow: this client's text is fifteen words."""
+    refused(keys, setup_message(config_of(), WORDS), match, **limits)
+
+
+def test_the_reckoned_time_and_memory():
+    """60 sentences of 20 words in 3 epochs; 2 * 5 + 4 * 9 + 9 + 6 + 5 = 66 weights."""
+    config = config_of(**{"client.max_sentences": 60, "client.epochs": 3, "data.max_words": 20})
+    size = ModelSize(vocabulary_size=5, embedding_size=2, num_cells=3)
+    assert size.num_weights == 66
+    assert training_minutes(config, size) == pytest.approx(6 * 66 * (60 * 3 * 20) / 1e9 / 60)
+    weights, states, logits, text = 8 * 66, 8 * 3 * 40, 3 * 40 * 5, 3 * 180 * 20
+    assert training_bytes(config, size) == 4 * (weights + states + logits + text)
+
+
+def test_a_model_so_large_that_a_machine_word_can_t_count_its_weights(keys):
+    """6 * (2**31 - 1)**2 weights of one tensor: a product of machine words is negative, and passes each limit."""
+    sections = msgspec.to_builtins(config_of())
+    sections["model"].update(embedding_size=2**31 - 1, num_cells=2**31 - 1)
+    message = encode(messages.Setup(msgspec.json.encode(sections), list(WORDS.words)))
+    refused(keys, message, "weights in the model, this client allows")
+
+
+def test_settings_that_contradict_each_other(keys):
+    sections = msgspec.to_builtins(config_of())
+    sections["model"]["vocabulary_size"] = sections["data"]["vocabulary_size"] + 1
+    message = encode(messages.Setup(msgspec.json.encode(sections), list(WORDS.words)))
+    refused(keys, message, "^the server's settings can't be trained with: ")
+
+
+def test_an_invitation_to_a_larger_cohort_than_the_run_s(keys):
+    """The degree of a cohort of a million takes long to compute."""
+    client = participant(keys, NAMES[0])
+    client.answer(setup_message(config_of(), WORDS))
+    client.answer(plan_of(config_of()))
+    invitation = secagg_messages.Invitation(bytes(32), 1, 0, 1 << 20, 602, 344, 2, 10)
+    with pytest.raises(WeakParameters, match="^a cohort of 1048576, at most 6 expected"):
+        client.answer(encode(messages.Step(1, "advertise", memoryview(encode(invitation)))))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -2e3, 3e38])
