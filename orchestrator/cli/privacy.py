@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> Output:
     """Show what the privacy of a run comes to: epsilon at several deltas, zCDP, and what they rest on.
 
-    Also shows what each other mechanism would cost, and writes a picture: how the noise of each mechanism adds up over
-    the rounds, and accuracy against epsilon.
+    All of it comes from the ledger. If the run found its word list from the same people, model and list together are
+    shown, too. Also shows what each other mechanism and other numbers of bands would cost, and writes a picture: how
+    the noise of each mechanism adds up over the rounds, and accuracy against epsilon.
 
     \b
     Examples (docs/privacy.md says more):

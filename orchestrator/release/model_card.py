@@ -6,6 +6,7 @@ https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -20,7 +21,7 @@ from models.weights import ModelSize
 from orchestrator.audit.attack_results import AttackResult, read_attack
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
-from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, Evaluation, read_evaluation
+from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, Evaluation, Score, read_evaluation
 from orchestrator.fairness.results import FairnessResult, read_fairness, verdicts
 from orchestrator.release.provenance import CARD_FILE, write_statement
 from orchestrator.rounds.round import weights_digest
@@ -63,6 +64,25 @@ class _Found:
     def is_private(self) -> bool:
         """True if the card states an epsilon; it then leaves out what comes from training text without noise."""
         return MECHANISM_TRAITS[self.privacy.mechanism].adds_noise
+
+    @property
+    def published_scores(self) -> Mapping[str, Score]:
+        """The scores that the card shows."""
+        scores = self.evaluation.scores
+        return {"model": scores["model"]} if self.is_private else scores
+
+    @property
+    def fairness_why(self) -> str:
+        """Which fairness was not measured."""
+        if self.fairness_is_stale:
+            return " for these weights"
+        return " on other people than those in training" if self.published_fairness is not self.fairness else ""
+
+    @property
+    def published_fairness(self) -> Optional[FairnessResult]:
+        """The figures by group that the card shows."""
+        is_of_training = self.fairness is not None and self.fairness.people == "train"
+        return None if self.is_private and is_of_training else self.fairness
 
 
 def write_card(run: Run, key: Optional[Path]) -> CardFigures:
@@ -111,9 +131,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
     )
     environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
-    state, fairness = run.newest, found.fairness
-    if found.is_private and fairness is not None and fairness.people == "train":
-        fairness = None
+    state, fairness = run.newest, found.published_fairness
     lines = [line for line in run.rounds if line.round_num <= state.round_num]
     return environment.get_template("model_card.md.j2").render(
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
@@ -129,14 +147,10 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         completed=sum(line.outcome == "completed" for line in lines),
         abandoned=sum(line.outcome == "abandoned" for line in lines),
         evaluation=found.evaluation,
-        scores=[
-            (LABELS[name], score)
-            for name, score in found.evaluation.scores.items()
-            if name == "model" or not found.is_private
-        ],
+        scores=[(LABELS[name], score) for name, score in found.published_scores.items()],
         interval=_interval(found.evaluation.model.top1_interval),
         fairness=fairness,
-        fairness_why=" for these weights" if found.fairness_is_stale else "",
+        fairness_why=found.fairness_why,
         verdicts=verdicts(fairness) if fairness else [],
         privacy=found.privacy,
         is_private=found.is_private,
