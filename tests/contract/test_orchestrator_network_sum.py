@@ -25,6 +25,7 @@ from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
+from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
 from orchestrator.network.session import Deadlines, Party, Session
 from orchestrator.network.suspects import Suspects
@@ -121,6 +122,7 @@ class OverLoopback:
             Demands(secagg_policy(self._settings), self.name),
             ("see you",),
             Journal(None),
+            Pace(0.0, print),
             read_decryptor(keys),
             lambda config, size: None,
         )
