@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mironov import double_sum, doubles_near, possible_starts, whole_near
 from private_round import Size, run, settings
 
+import orchestrator
 from orchestrator.aggregator import PlainSum
 from orchestrator.privacy import noise
 from orchestrator.privacy.mechanism import Mechanism
@@ -25,6 +29,15 @@ def test_the_attack_tells_what_a_double_began_with_and_no_whole_number():
     assert all(len(possible_starts(own, (0.0, 1.0), double_sum, doubles_near)) == 2 for own in whole)
     # A release of doubles would fail the tests below: no number of whole steps reaches it.
     assert not any(possible_starts(own, (0, 1), double_sum, whole_near(float)) for own in draws)
+
+
+def test_nothing_else_draws_noise_that_is_released():
+    """Whoever draws it anew adds the release to the tests here."""
+    draws = re.compile(r"noise\.normal\(|discrete_normal|draw_skellam\(")
+    root = Path(orchestrator.__file__).parent
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if draws.search(path.read_text())}
+    own = {"privacy/noise.py", "vocabulary/skellam.py"}
+    assert found == own | {"privacy/mechanism.py", "privacy/mechanisms.py", "vocabulary/discover.py"}
 
 
 @pytest.mark.parametrize("mechanism", [name for name, kind in MECHANISMS.items() if kind.traits.adds_noise])
