@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.disclosure import size_of_worst_tenth
 from models.vocabulary import NUM_SPECIAL
 
 CONFIDENCE = 0.95
@@ -93,7 +94,9 @@ class RecallSummary:
     loss_nats_per_token: float
     top1_interval: Optional[tuple[float, float]]  # 95 % over people; None below two people
     top1_per_client_mean: Optional[float]  # mean of people's recalls; None if nobody has min_positions
-    top1_worst_tenth_mean: Optional[float]  # the same over the worst tenth of those people
+    top1_worst_tenth_mean: Optional[
+        float
+    ]  # the same over the worst tenth of those people; None if it is under MIN_GROUP
     min_positions: int  # what a person needs to enter the two means above
     clients_averaged: int  # people who entered them
     clients: int  # people with at least one scored position
@@ -187,18 +190,14 @@ def top1_per_client(sums: ClientSums, min_positions: int = 20) -> NDArray[np.flo
     return sums.hits1[enough] / sums.positions[enough]
 
 
-def worst_tenth_mean(recalls: NDArray[np.floating]) -> float:
-    """Returns the mean recall of the worst tenth of the people, rounded up to whole people.
+def worst_tenth_mean(recalls: NDArray[np.floating]) -> Optional[float]:
+    """Returns the mean recall of the worst tenth of the people, None if that tenth holds fewer than MIN_GROUP.
 
-    Raises:
-        ValueError: no recalls.
-
-    >>> worst_tenth_mean(np.linspace(0.0, 1.0, 11))  # two of eleven: (0.0 + 0.1) / 2
+    >>> worst_tenth_mean(np.linspace(0.0, 1.0, 101))  # eleven of 101: (0.00 + ... + 0.10) / 11
     0.05
     """
-    if len(recalls) == 0:
-        raise ValueError("recalls must hold at least one person, got 0")
-    return float(np.sort(recalls)[: -(-len(recalls) // 10)].mean())
+    size = size_of_worst_tenth(len(recalls))
+    return float(np.sort(recalls)[:size].mean()) if size else None
 
 
 def summarise(sums: ClientSums, min_positions: int = 20, num_resamples: int = 9999, seed: int = 0) -> RecallSummary:
@@ -232,7 +231,7 @@ def summarise(sums: ClientSums, min_positions: int = 20, num_resamples: int = 99
         loss_nats_per_token=float(sums.nll_sum_nats.sum()) / positions,
         top1_interval=None if clients < 2 else _interval(sums.hits1, sums.positions, num_resamples, seed),
         top1_per_client_mean=float(recalls.mean()) if len(recalls) else None,
-        top1_worst_tenth_mean=worst_tenth_mean(recalls) if len(recalls) else None,
+        top1_worst_tenth_mean=worst_tenth_mean(recalls),
         min_positions=min_positions,
         clients_averaged=len(recalls),
         clients=clients,

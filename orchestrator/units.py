@@ -1,8 +1,13 @@
-"""Writes seconds, bytes and shares as people read them."""
+"""Writes seconds, bytes, shares and counts as people read them."""
 
 from __future__ import annotations
 
 from typing import Optional
+
+from models.disclosure import MIN_GROUP, size_of_worst_tenth
+
+TOO_FEW = f"under {MIN_GROUP} people: not shown"
+NOT_SHOWN = "–"  # in a table's cell, beside a line with TOO_FEW
 
 
 def duration_text(seconds: float) -> str:
@@ -55,3 +60,23 @@ def interval_text(interval: Optional[tuple[float, float]]) -> str:
     '18.00% to 20.00%'
     """
     return "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
+
+
+def worst_tenth_text(mean: Optional[float], people: int) -> str:
+    """Returns the worst tenth's mean share in percent, or NOT_SHOWN if that tenth of the people is too few.
+
+    >>> worst_tenth_text(0.125, 100), worst_tenth_text(0.125, 90), worst_tenth_text(None, 100)
+    ('12.50%', '–', '–')
+    """
+    return NOT_SHOWN if mean is None or not size_of_worst_tenth(people) else percent_text(mean)
+
+
+def count_text(count: int, noun: str) -> str:
+    """Returns a count with its noun in the singular or the plural.
+
+    >>> count_text(1, "update"), count_text(12_000, "update"), count_text(0, "test person")
+    ('1 update', '12,000 updates', '0 test people')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[: -len('person')]}people" if noun.endswith("person") else f"{count:,} {noun}s"

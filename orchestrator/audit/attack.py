@@ -11,6 +11,7 @@ from typing import Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from models.disclosure import MIN_GROUP
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import Weights
 from orchestrator.audit.attack_results import (
@@ -28,7 +29,7 @@ from orchestrator.audit.attack_results import (
 )
 from orchestrator.audit.sentences import measure_rebuilding
 from orchestrator.audit.updates import AttackedUpdate, UpdateMaker, choose_people
-from orchestrator.audit.views import VIEWS, Reason, Seen, View, Views, noise_of
+from orchestrator.audit.views import Reason, Seen, View, Views, noise_of
 from orchestrator.audit.word_recovery import (
     RULES,
     best_auc,
@@ -42,7 +43,7 @@ from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
 from orchestrator.settings.sections import DataConfig
 
-NUM_TARGETS = 5
+NUM_TARGETS = MIN_GROUP
 _NUM_NAMED = 60
 _NUM_EXAMPLES = 12
 _LEVELS = tuple(float(f"{10 ** (exponent / 4):.3g}") for exponent in range(-16, 5))  # 1e-4 .. 10
@@ -105,7 +106,7 @@ def attack_run(
         target_only=only_target,
         target_only_words=largest.words if largest else None,
         target_only_readable=largest.readable if largest else None,
-        named={view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in VIEWS},
+        named={view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in seen[0]},
         noise=noise_result,
         rebuilt=rebuilt,
         checks=tuple(check_scores(scores, num_words, len(views.targets))),
@@ -129,7 +130,7 @@ class Scores:
 def score_views(seen: Sequence[Mapping[str, View]]) -> Scores:
     """Scores every rule in every view; seen: the views of each target."""
     scores = Scores()
-    for view in VIEWS:
+    for view in seen[0]:
         parts = _of_all_targets(seen, view)
         if isinstance(parts, Reason):
             scores.views[view] = None
@@ -190,7 +191,7 @@ def mean_score(of_clients: Sequence[Recovery]) -> Score:
 def only_the_target(seen: Sequence[Mapping[str, View]], vocabulary: Vocabulary) -> dict[str, OnlyTarget]:
     """Returns {sum: the words that only a target typed, and how many of them can still be read}, small sums first."""
     of_view = {}
-    for view in VIEWS:
+    for view in seen[0]:
         parts = _of_all_targets(seen, view)
         if not view.startswith("sum_") or isinstance(parts, Reason):
             continue

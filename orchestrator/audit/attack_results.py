@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
 import msgspec
 
+from models.disclosure import MASKED
 from orchestrator.run.results import read_figures
 
 FILE_NAME = "attack.json"
@@ -97,7 +99,7 @@ class Check(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AttackResult(msgspec.Struct, frozen=True):
-    """DIR/attack.json. Mappings are by view, in the order of orchestrator.audit.views.VIEWS."""
+    """DIR/attack.json. Mappings are by view, in the order of orchestrator.audit.views.view_names."""
 
     round_num: int
     sentences: int  # of each client
@@ -124,10 +126,28 @@ class AttackResult(msgspec.Struct, frozen=True):
         """The views that could be had."""
         return {view: rules for view, rules in self.views.items() if rules is not None}
 
+    def auc_error(self, score: Score) -> Optional[float]:
+        """Returns the standard error of a mean AUC over the clients; None with one client."""
+        return None if score.auc_sd is None else score.auc_sd / math.sqrt(len(self.clients))
+
     @property
     def largest_sum(self) -> Optional[str]:
         """The view of the sum of the most clients."""
         return list(self.target_only)[-1] if self.target_only else None
+
+    def without_words(self) -> AttackResult:
+        """Returns the same figures, with every word that somebody typed masked, and without sentences."""
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            named={view: None if words is None else tuple(map(_masked, words)) for view, words in self.named.items()},
+            target_only={view: replace(only, examples=()) for view, only in self.target_only.items()},
+            rebuilt={count: replace(means, examples=()) for count, means in self.rebuilt.items()},
+        )
+
+
+def _masked(named: Named) -> Named:
+    return named if named.typed_by == "nobody" else Named(MASKED, named.typed_by)
 
 
 def read_attack(path: Path) -> Optional[AttackResult]:

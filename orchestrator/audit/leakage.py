@@ -94,7 +94,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
         exposure=exposures,
         exposure_reason=msgspec.UNSET if exposures else _NO_PHRASES,
     )
-    write_figures(run.path / FILE_NAME, result)
+    write_figures(run.path / FILE_NAME, result, private=True)
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Optional
 
 import msgspec
 
+from models.disclosure import MASKED
 from orchestrator.run.results import read_figures, write_figures
 
 FILE_NAME = "transcript.json"
@@ -97,6 +98,21 @@ class TranscriptResult(msgspec.Struct, frozen=True):
         """Returns the same figures without the thousands of bytes that only a picture needs."""
         plain, masked, encrypted = (msgspec.structs.replace(own, picture="") for own in self.uploads.values())
         return msgspec.structs.replace(self, plain=plain, masked=masked, encrypted=encrypted)
+
+    def without_words(self) -> TranscriptResult:
+        """Returns the same figures with the client's words masked, and without the bytes that show the update."""
+
+        def masked(upload: Upload) -> Upload:
+            words = tuple(MASKED if word in self.typed else word for word in upload.loudest)
+            return msgspec.structs.replace(upload, loudest=words)
+
+        return msgspec.structs.replace(
+            self,
+            plain=msgspec.structs.replace(masked(self.plain), picture=""),
+            masked=masked(self.masked),
+            encrypted=masked(self.encrypted),
+            typed=(MASKED,),
+        )
 
 
 def write_transcript(path: Path, result: TranscriptResult) -> None:

@@ -24,7 +24,20 @@ from orchestrator.settings.run_config import RunConfig
 
 SUMS = (2, 10, 30, 100)
 _EXAMPLE = 1.0  # noise multiplier
-VIEWS = ("raw", "masked", "encrypted", *(f"sum_{n}" for n in SUMS), "noised")
+
+
+def sum_sizes(cohort_size: int) -> list[int]:
+    """Returns how many clients the views of sums add, smallest first: SUMS, and as many as a round of the run."""
+    return sorted({*SUMS, cohort_size} - {1})
+
+
+def view_names(cohort_size: int) -> tuple[str, ...]:
+    """Returns the names of the views, in the order in which they are shown.
+
+    >>> view_names(10)
+    ('raw', 'masked', 'encrypted', 'sum_2', 'sum_10', 'sum_30', 'sum_100', 'noised')
+    """
+    return ("raw", "masked", "encrypted", *(f"sum_{n}" for n in sum_sizes(cohort_size)), "noised")
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,8 @@ class Views:
         """
         self._config, self._size, self._round_num = config, maker.size, maker.round_num
         everybody = len(people.targets) + len(people.crowd)
-        sums = [n for n in SUMS if n <= everybody]
+        self._sums = sum_sizes(config.rounds.cohort_size)
+        sums = [n for n in self._sums if n <= everybody]
         self.num_noised = min(config.rounds.cohort_size, everybody)
         most = max([*sums, self.num_noised])
         note(f"training {len(people.targets) + min(most - 1, len(people.crowd))} clients, as in a round")
@@ -158,7 +172,7 @@ class Views:
                     if isinstance(masked, Reason)
                     else self._seen(replace(own, slots=self._read(masked[target.client_id]).view(np.int32)), target),
                     "encrypted": self._encrypted(own, vector, target),
-                    **{f"sum_{n}": self._sum(n, place) for n in SUMS},
+                    **{f"sum_{n}": self._sum(n, place) for n in self._sums},
                     "noised": self.noised(place, self.noise.multiplier),
                 }
             )

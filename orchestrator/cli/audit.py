@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import RUN
-from orchestrator.cli.output import Output, note, prints, say
+from orchestrator.cli.options import RUN, WORDS
+from orchestrator.cli.output import Output, note, prints, wrote
 
 if TYPE_CHECKING:
     from orchestrator.audit.transcript_results import TranscriptResult
@@ -36,13 +36,16 @@ DEFAULT_SENTENCES = 20  # of a client that is attacked
     metavar="Z",
     help="Noise of the view `noised`, in clip norms; the run's if it is left out, or 1 if the run adds none.",
 )
+@WORDS
 @prints
-def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float]) -> Output:
+def attack(
+    run_path: Path, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float], words: bool
+) -> Output:
     """Play the curious server: which words can it read from a client's update, under which protection?
 
     Real updates, made from the run's newest checkpoint, are attacked as they are, masked, encrypted, in sums of 2 to
-    100 and in a sum with noise. Writes DIR/attack.json and DIR/attack.html. Both hold people's words: keep them as
-    you keep the text.
+    100, in the run's own and in a sum with noise. Writes DIR/attack.json, which holds people's words (keep it as you
+    keep the text), and DIR/attack.html, where they are masked without --words.
 
     \b
     Examples:
@@ -52,25 +55,27 @@ def attack(run_path: Path, client_id: Optional[str], num_sentences: int, noise_m
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
-    return attack_output(read_run(RunFolder(run_path)), client_id, num_sentences, noise_multiplier)
+    return attack_output(read_run(RunFolder(run_path)), client_id, num_sentences, noise_multiplier, words)
 
 
-def attack_output(run: Run, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float]) -> Output:
-    """What `fedkeys attack` finds of a run; writes its files."""
+def attack_output(
+    run: Run, client_id: Optional[str], num_sentences: int, noise_multiplier: Optional[float], words: bool
+) -> Output:
+    """What `fedkeys attack` finds of a run; writes its files. words: show what people typed."""
     from orchestrator.audit.attack import attack_run
     from orchestrator.cli.audit_tables import print_attack
     from orchestrator.report.attack_page import write_attack_page
     from orchestrator.run.results import kept
 
     result, fault = kept(partial(attack_run, run, client_id, num_sentences, noise_multiplier, note))
-    page = None if fault else write_attack_page(run, result)
+    if not words:
+        result = result.without_words()
 
-    def show() -> None:
-        print_attack(result)
-        if page is not None:
-            say(f"the page with pictures: {page}")
+    def draw() -> None:
+        if not fault:
+            wrote(write_attack_page(run, result, words))
 
-    return Output(result, show, exit_code=2 if fault else 0, fault=fault)
+    return Output(result, partial(print_attack, result), exit_code=2 if fault else 0, fault=fault, then=draw)
 
 
 @click.command()
@@ -116,13 +121,14 @@ def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
     help="The round; the last one that can be shown if it is left out.",
 )
 @click.option("--client", "client_id", metavar="ID", help="Whose upload; the first survivor's if it is left out.")
+@WORDS
 @prints
-def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str]) -> Output:
+def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str], words: bool) -> Output:
     """Show what the server saw of one client in a round, beside what a server that sums in the clear would have seen.
 
     The round is computed again from the checkpoint before it. If that checkpoint is gone, the command lists the rounds
     that can be shown. The keys are fresh, so masks and ciphertexts differ at each call; the vector below them is the
-    same. Writes DIR/transcript.json, for `fedkeys report`.
+    same. Writes DIR/transcript.json, for `fedkeys report`; it holds the client's words.
 
     \b
     Example:
@@ -131,11 +137,11 @@ def transcript(run_path: Path, round_num: Optional[int], client_id: Optional[str
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
-    return transcript_output(read_run(RunFolder(run_path)), round_num, client_id)
+    return transcript_output(read_run(RunFolder(run_path)), round_num, client_id, words)
 
 
-def transcript_output(run: Run, round_num: Optional[int], client_id: Optional[str]) -> Output:
-    """What `fedkeys transcript` finds of a run; writes its file."""
+def transcript_output(run: Run, round_num: Optional[int], client_id: Optional[str], words: bool) -> Output:
+    """What `fedkeys transcript` finds of a run; writes its file. words: show what the client typed."""
     from orchestrator.audit.transcript import read_transcript
     from orchestrator.audit.transcript_results import write_transcript
     from orchestrator.cli.audit_tables import print_transcript
@@ -147,5 +153,7 @@ def transcript_output(run: Run, round_num: Optional[int], client_id: Optional[st
         return result
 
     result, fault = kept(find)
+    if not words:
+        result = result.without_words()
     show = partial(print_transcript, result)
     return Output(result.without_pictures(), show, exit_code=2 if fault else 0, fault=fault)

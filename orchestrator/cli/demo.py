@@ -55,6 +55,11 @@ class Demo:
         return read_run(self.folder)
 
     @property
+    def shows_words(self) -> bool:
+        """True if the pages show what people typed: the built-in text is public."""
+        return self.run.has_built_in_text
+
+    @property
     def bundle(self) -> Path:
         """The folder beside the run's that holds what an app needs."""
         return self.folder.path.with_name(f"{self.folder.path.name}-bundle")
@@ -134,7 +139,7 @@ def _show_transcript(demo: Demo) -> None:
     from orchestrator.errors import RunFolderError
 
     try:
-        transcript_output(demo.run, None, None).show()
+        transcript_output(demo.run, None, None, demo.shows_words).tell()
     except RunFolderError as error:  # some settings of a run leave nothing to show
         note(str(error))
 
@@ -142,20 +147,20 @@ def _show_transcript(demo: Demo) -> None:
 def _attack(demo: Demo) -> None:
     from orchestrator.cli.audit import DEFAULT_SENTENCES, attack_output
 
-    attack_output(demo.run, None, DEFAULT_SENTENCES, None).show()
+    attack_output(demo.run, None, DEFAULT_SENTENCES, None, demo.shows_words).tell()
 
 
 def _write_card(demo: Demo) -> None:
     from orchestrator.cli.record import card_output
 
-    card_output(demo.run, None).show()
+    card_output(demo.run, None).tell()
 
 
 def _export(demo: Demo) -> None:
     from orchestrator.cli.edge import export_output, verify
     from orchestrator.release.export import ExportOptions
 
-    export_output(demo.run, demo.bundle, ExportOptions(force=True), demo.runtime).show()
+    export_output(demo.run, demo.bundle, ExportOptions(force=True), demo.runtime).tell()
     click.get_current_context().invoke(verify, bundle=demo.bundle)
 
 

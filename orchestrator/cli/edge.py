@@ -182,7 +182,10 @@ def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[
     # Whatever the round's clip norm, weights and cohort are, a vector has 32 bits a slot.
     vector = Encoder(clip_norm=1.0, num_clients=1, max_weight=1.0, shapes=size.shapes)
     figures = benchmark_bundle(bundle, 4 * vector.num_slots, batches=batches, runs=runs, note=note)
-    if plot is not None:
-        plot_figures(figures, plot)
-        wrote(plot)
-    return Output(figures, lambda: say("\n".join(table_lines(figures))))
+
+    def draw() -> None:
+        if plot is not None:
+            plot_figures(figures, plot)
+            wrote(plot)
+
+    return Output(figures, lambda: say("\n".join(table_lines(figures))), then=draw)

@@ -8,6 +8,7 @@ from typing import Optional
 
 import click
 
+from models.disclosure import MIN_GROUP
 from orchestrator.cli.options import FILE, RUN, WORKERS
 from orchestrator.cli.output import Output, note, prints
 
@@ -30,8 +31,8 @@ from orchestrator.cli.output import Output, note, prints
 )
 @click.option(
     "--min-group",
-    type=click.IntRange(2),
-    default=10,
+    type=click.IntRange(MIN_GROUP),
+    default=MIN_GROUP,
     show_default=True,
     metavar="N",
     help="Hide groups of fewer people, and whatever a subtraction would tell about them.",

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from orchestrator.cli.output import cell, screen
 from orchestrator.fairness.results import FairnessResult, PartByGroup, RecallByGroup, verdict
-from orchestrator.units import percent_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, percent_text, worst_tenth_text
 
 
 def print_fairness(result: FairnessResult) -> None:
@@ -16,15 +16,17 @@ def print_fairness(result: FairnessResult) -> None:
     who = f"{result.clients} people ({result.people}), {result.positions:,} words"
     console.print(f"round {result.round_num}: {who}: top-1 {percent_text(result.top1)} pooled")
     if own.std is not None and own.jain is not None:
+        worst = worst_tenth_text(own.worst_tenth_mean, own.clients)
         console.print(
             f"{own.clients} people with at least {result.min_positions} words: mean {percent_text(own.mean)}, standard"
-            f" deviation {own.std:.2%}, worst tenth {percent_text(own.worst_tenth_mean)}, Jain {own.jain:.3f}",
+            f" deviation {own.std:.2%}, worst tenth {worst}, Jain {own.jain:.3f}",
         )
     for name, attribute in result.attributes.items():
         console.print(_recall_table(name, attribute))
         console.print(verdict(attribute, len(result.attributes)))
     for name, participation in result.participation.items():
         console.print(_participation_table(name, participation))
+    console.print(f"{NOT_SHOWN} is a worst tenth of {TOO_FEW}")
     for name, reason in result.not_measured.items():
         console.print(cell(f"not measured: {name}: {reason}"))
 
@@ -34,8 +36,9 @@ def _recall_table(name: str, attribute: RecallByGroup) -> Table:
     for column in ("", "people", "words", "top-1", "top-3", "unknown words", "per person", "worst tenth"):
         table.add_column(column, justify="right" if column else "left")
     for group, row in attribute.groups.items():
-        shares = (row.top1, row.top3, row.oov_rate, row.per_client.mean, row.per_client.worst_tenth_mean)
-        table.add_row(cell(group), f"{row.clients:,}", f"{row.positions:,}", *map(percent_text, shares))
+        shares = (row.top1, row.top3, row.oov_rate, row.per_client.mean)
+        worst = worst_tenth_text(row.per_client.worst_tenth_mean, row.per_client.clients)
+        table.add_row(cell(group), f"{row.clients:,}", f"{row.positions:,}", *map(percent_text, shares), worst)
     return table
 
 

@@ -103,14 +103,18 @@ def _plan(config: RunConfig, preset: Optional[str], hours: int, self_check: bool
 
         checks = run_checks(figures)
         printed["checks"] = [check.as_dict() for check in checks]
-    if plot is not None:
-        from orchestrator.report.plots.fleet import draw_plan
 
-        draw_plan(plan, figures, plot)
-        wrote(plot)
+    def draw() -> None:
+        if plot is not None:
+            from orchestrator.report.plots.fleet import draw_plan
+
+            draw_plan(plan, figures, plot)
+            wrote(plot)
+
     off = [check.name for check in checks if not check.ok]
     fault = f"outside of the published band: {'; '.join(off)}" if off else ""
-    return Output(printed, partial(print_plan, figures, checks), exit_code=3 if off else 0, fault=fault)
+    show = partial(print_plan, figures, checks)
+    return Output(printed, show, exit_code=3 if off else 0, fault=fault, then=draw)
 
 
 def _compare(config: RunConfig, policies: list[str], hours: int, train: bool) -> Output:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import FILE, RUN, WORKERS, takes_settings
+from orchestrator.cli.options import FILE, RUN, WORDS, WORKERS, takes_settings
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Sett
     from models.client_data import build_client_data
     from models.corpus import load_corpus
     from models.text_statistics import describe
-    from models.text_statistics import plot as draw
+    from models.text_statistics import plot as draw_plot
     from models.tokeniser import TOKENISERS
     from orchestrator.settings.files import read_config
 
@@ -61,11 +61,14 @@ def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Sett
         test_share=settings.test_share,
     )
     statistics = describe(corpus, run_data.split, run_data.vocabulary)
-    if plot is not None:
-        draw(corpus, statistics, plot)
-        wrote(plot)
     figures = {"source": corpus.name, **asdict(statistics)}
-    return Output(figures, partial(print_figures, figures))
+
+    def draw() -> None:
+        if plot is not None:
+            draw_plot(corpus, statistics, plot)
+            wrote(plot)
+
+    return Output(figures, partial(print_figures, figures), then=draw)
 
 
 @click.command()
@@ -167,17 +170,20 @@ def costs(run_path: Path) -> Output:
 
 @click.command()
 @RUN
-def report(run_path: Path) -> None:
+@WORDS
+def report(run_path: Path, words: bool) -> None:
     """Write DIR/report.html: one self-contained page with the curves, the baselines, examples and the settings.
 
-    What evaluate, fairness, transcript, attack and audit found is on the page, if they were run before.
+    What evaluate, fairness, transcript, attack and audit found is on the page, if they were run before. Words that
+    people typed are masked without --words.
 
     \b
-    Example:
+    Examples:
       fedkeys report --run runs/first
+      fedkeys report --run runs/first --words
     """
     from orchestrator.report.report import write_report
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
-    say(f"wrote {write_report(read_run(RunFolder(run_path)))}")
+    say(f"wrote {write_report(read_run(RunFolder(run_path)), words)}")

@@ -61,6 +61,7 @@ WORKERS_HELP = (
     "TFF workers: 'auto', a number, or host:port,host:port of remote ones. The settings decide if it is left out."
 )
 WORKERS = click.option("--workers", metavar="SPEC", help=WORKERS_HELP)
+WORDS = click.option("--words", is_flag=True, help="Show the words that people typed; they are masked without it.")
 
 
 _SET = click.option(

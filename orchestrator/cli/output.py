@@ -26,12 +26,19 @@ class Output:
     show: prints the same for people.
     exit_code: what the program ends with after it has printed.
     fault: the line on standard error that says why; empty if there is nothing to say.
+    then: writes what is drawn from the figures, once these are printed; whatever goes wrong there, they are not lost.
     """
 
     figures: object
     show: Callable[[], None]
     exit_code: int = 0
     fault: str = ""
+    then: Callable[[], None] = lambda: None
+
+    def tell(self) -> None:
+        """Prints the figures for people, then writes what is drawn from them."""
+        self.show()
+        self.then()
 
 
 def prints(function: Callable[..., Output]) -> Callable[..., None]:
@@ -47,6 +54,7 @@ def prints(function: Callable[..., Output]) -> Callable[..., None]:
             output.show()
         if output.fault:
             click.echo(f"fedkeys: {printable(output.fault)}", err=True)
+        output.then()
         if output.exit_code:
             sys.exit(output.exit_code)
 

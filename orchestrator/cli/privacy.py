@@ -49,11 +49,14 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
     result = run_privacy(run)
     runs = [measured_run(one) for one in (run, *(read_run(RunFolder(path)) for path in others))]
     picture = plot or run_path / "privacy.png"
-    from orchestrator.report.plots.privacy import draw_privacy
 
-    draw_privacy(result, runs, picture)
-    wrote(picture)
-    return Output(privacy_figures(result, runs), partial(_show, result))
+    def draw() -> None:
+        from orchestrator.report.plots.privacy import draw_privacy
+
+        draw_privacy(result, runs, picture)
+        wrote(picture)
+
+    return Output(privacy_figures(result, runs), partial(_show, result), then=draw)
 
 
 def _show(result: RunPrivacy) -> None:

@@ -55,7 +55,6 @@ def _print_personalised(console: Console, personal: Personalised) -> None:
         f" {personal.after.top1:.2%} on their later text, {100 * personal.top1_gain:+.2f} points"
         f"{_over_people(personal.top1_gain_interval)};"
         f" {personal.share_better:.0%} better, {personal.share_worse:.0%} worse"
-        f"; without the one who gains most {100 * personal.top1_gain_of_others:+.2f}"
         f" ({personal.setting}; picked on dev people)"
     )
 

@@ -89,7 +89,7 @@ def evaluate_run(
     predictor = Predictor(state.model, run.vocabulary, config.data.max_words, run.tokeniser)
     examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
     figures = _evaluation(state.round_num, sums, mixing_weight, examples, personalised)
-    write_figures(run.path / EVALUATION_FILE, figures)
+    write_figures(run.path / EVALUATION_FILE, figures, private=True)  # it has each test person's recall
     return figures
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.disclosure import MIN_GROUP, size_of_worst_tenth
 from models.metrics import ClientSums
 from orchestrator.fairness.results import PerClient, Recall
 
@@ -70,12 +71,14 @@ def pooled_recall(total: NDArray[np.int64]) -> Recall:
 def recall_per_client(total: NDArray[np.int64]) -> PerClient:
     """Returns mean, spread, worst tenth and Jain's index over the counted people, from the sums [WIDTH].
 
+    All are None if fewer than MIN_GROUP people count, the worst tenth also if that tenth holds fewer.
+
     Source: Jain, Chiu, Hawe 1984, equation 1: (sum x)^2 / (n sum x^2), 1 = everybody has the same.
     """
     sums = dict(zip(_COUNTS, map(int, total)))
     count, histogram = sums["counted"], total[len(_COUNTS) :]
-    if not count:
-        return PerClient(clients=0, mean=None, std=None, worst_tenth_mean=None, jain=None)
+    if count < MIN_GROUP:
+        return PerClient(clients=count, mean=None, std=None, worst_tenth_mean=None, jain=None)
     mean, square = sums["recall"] / _SCALE / count, sums["recall_squared"] / _SCALE / count
     return PerClient(
         clients=count,
@@ -96,15 +99,17 @@ def recall_histogram(total: NDArray[np.int64]) -> tuple[int, ...]:
     return tuple(map(int, total[len(_COUNTS) :]))
 
 
-def worst_tenth_in(histogram: NDArray[np.int64]) -> float:
-    """Returns the mean recall of the worst tenth of the people, rounded up to whole people, to half a bin.
+def worst_tenth_in(histogram: NDArray[np.int64]) -> Optional[float]:
+    """Returns the mean recall of the worst tenth of the people, to half a bin; None if it holds fewer than MIN_GROUP.
 
     >>> histogram = np.zeros(BINS, int)
-    >>> histogram[[10, 20]] = 1, 10  # of eleven people two: (10.5 + 20.5) / 2 percent
+    >>> histogram[[12, 25]] = 5, 95  # of 100 people ten: (5 * 12.5 + 5 * 25.5) / 10 percent
     >>> worst_tenth_in(histogram)
-    0.155
+    0.19
     """
-    worst = -(-int(histogram.sum()) // 10)
+    worst = size_of_worst_tenth(int(histogram.sum()))
+    if not worst:
+        return None
     taken = np.diff(np.minimum(np.cumsum(np.concatenate([[0], histogram])), worst))
     return float(taken @ _middles() / worst)
 

@@ -10,6 +10,7 @@ from typing import Optional
 
 from models.client_data import ClientData, Sentences
 from models.corpus import ClientId
+from models.disclosure import MIN_GROUP
 from models.metrics import ClientSums
 from models.weights import ModelSize, Weights
 from orchestrator.errors import FairnessError
@@ -42,7 +43,7 @@ class Options:
 
     people: str = "test"  # or dev, train
     groups_path: Optional[Path] = None
-    min_group_size: int = 10
+    min_group_size: int = MIN_GROUP
     participation: bool = True
 
 

@@ -14,7 +14,7 @@ FILE_NAME = "fairness.json"
 
 
 class PerClient(msgspec.Struct, frozen=True):
-    """Top-1 recall over the people who typed enough words for a recall of their own; None where there are none."""
+    """Top-1 recall over the people who typed enough words for a recall of their own; None where they are too few."""
 
     clients: int
     mean: Optional[float]
@@ -91,8 +91,8 @@ class FairnessResult(msgspec.Struct, frozen=True):
 
 
 def write_fairness(folder: Path, result: FairnessResult) -> None:
-    """Writes DIR/fairness.json."""
-    write_figures(folder / FILE_NAME, result)
+    """Writes DIR/fairness.json, for its owner only: a bin of the histogram may hold one person."""
+    write_figures(folder / FILE_NAME, result, private=True)
 
 
 def read_fairness(folder: Path) -> Optional[FairnessResult]:

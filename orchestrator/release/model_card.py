@@ -6,7 +6,8 @@ https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -15,10 +16,12 @@ import jinja2
 import msgspec
 import yaml
 
-from models.chitchat import BUILT_IN
+from models.disclosure import MIN_GROUP
 from models.files import write_atomically
 from models.weights import ModelSize
+from orchestrator.audit import attack_results
 from orchestrator.audit.attack_results import AttackResult, read_attack
+from orchestrator.audit.word_recovery import RULES
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
 from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, Evaluation, Score, read_evaluation
@@ -29,12 +32,22 @@ from orchestrator.run.canary_clients import canary_names
 from orchestrator.run.saved import Run
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.kinds import MECHANISM_TRAITS
+from orchestrator.units import NOT_SHOWN, TOO_FEW, worst_tenth_text
 
 _BUILT_IN = (
     "Typed chat of students of one American university with strangers, for a competition in 2018: not a sample of "
     "anybody else, not what people type to friends, full of its own topics, in American English, and with names of "
     "people and places in it."
 )
+_LICENCES = {  # by whether the text is the built-in one; in words, and as a hub names it
+    True: ("The built-in text is under the MIT licence, fedkeys under Apache-2.0.", "mit"),
+    False: ("Nobody named a licence of the text: name the model's here before you publish it.", "unknown"),
+}
+_UPLOADS = {  # (what the server has of one client, the attack's view of it)
+    "plain": ("one client's update, in the clear", "raw"),
+    "secagg": ("one client's upload, masked", "masked"),
+    "encrypted": ("one client's upload, encrypted", "encrypted"),
+}
 _GIVEN = (
     "The operator's own text: fedkeys knows nothing of who wrote it, in which language, or whom it leaves out. Say so "
     "here before the model is used."
@@ -58,6 +71,7 @@ class _Found:
     fairness: Optional[FairnessResult]
     fairness_is_stale: bool  # there is one, of other weights
     attack: Optional[AttackResult]
+    attack_is_stale: bool
     privacy: RunPrivacy
 
     @property
@@ -116,8 +130,17 @@ def _find(run: Run, digest: str) -> _Found:
             f"round {round_num}: run `fedkeys evaluate --run {run.path}` again"
         )
     fairness = read_fairness(run.path)
-    is_stale = fairness is not None and fairness.weights_sha256 != digest
-    return _Found(evaluation, None if is_stale else fairness, is_stale, read_attack(run.path), run_privacy(run))
+    stale_fairness = fairness is not None and fairness.weights_sha256 != digest
+    attack = read_attack(run.path)
+    stale_attack = attack is not None and attack.round_num != round_num
+    return _Found(
+        evaluation=evaluation,
+        fairness=None if stale_fairness else fairness,
+        fairness_is_stale=stale_fairness,
+        attack=None if stale_attack else attack,
+        attack_is_stale=stale_attack,
+        privacy=run_privacy(run),
+    )
 
 
 def _render(run: Run, digest: str, found: _Found) -> str:
@@ -129,9 +152,9 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
+    environment.filters["percent"] = lambda share: NOT_SHOWN if share is None else f"{100 * share:.1f} %"
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
-    state, fairness = run.newest, found.published_fairness
+    state, fairness, model = run.newest, found.published_fairness, found.evaluation.model
     lines = [line for line in run.rounds if line.round_num <= state.round_num]
     return environment.get_template("model_card.md.j2").render(
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
@@ -139,7 +162,9 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         num_weights=f"{run.identity.num_weights:,}",
         round_num=state.round_num,
         weights_sha256=digest,
-        data_text=_BUILT_IN if _is_built_in(run) else _GIVEN,
+        data_text=_BUILT_IN if run.has_built_in_text else _GIVEN,
+        licence=_LICENCES[run.has_built_in_text][0],
+        date=_date(run),
         identity=run.identity,
         config=run.config,
         took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config))),
@@ -155,7 +180,12 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         privacy=found.privacy,
         is_private=found.is_private,
         attack=found.attack,
-        attack_rows=_attack_rows(found.attack),
+        attack_why=" for these weights" if found.attack_is_stale else "",
+        attack_rows=[] if found.attack is None else list(_attack_rows(run, found.attack)),
+        attacked=0 if found.attack is None else len(found.attack.clients),
+        min_group=MIN_GROUP,
+        too_few=TOO_FEW,
+        worst_tenth=worst_tenth_text(model.top1_worst_tenth_mean, model.clients_averaged),
         vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
         record=len(run.record) if run.has_record else 0,
     )
@@ -163,10 +193,6 @@ def _render(run: Run, digest: str, found: _Found) -> str:
 
 def _name(run: Run) -> str:
     return f"fedkeys {run.identity.corpus_name}"
-
-
-def _is_built_in(run: Run) -> bool:
-    return run.config.data.source == BUILT_IN
 
 
 def _front_matter(run: Run, found: _Found) -> dict[str, object]:
@@ -179,8 +205,11 @@ def _front_matter(run: Run, found: _Found) -> dict[str, object]:
             ("top-3 recall of the next word", model.top3),
         )
     ]
+    shown = found.evaluation.clients >= MIN_GROUP
     return {
-        **({"language": ["en"]} if _is_built_in(run) else {}),
+        **({"language": ["en"]} if run.has_built_in_text else {}),
+        "license": _LICENCES[run.has_built_in_text][1],
+        "date": _date(run),
         "library_name": "fedkeys",
         "pipeline_tag": "text-generation",
         "tags": ["federated-learning", "next-word-prediction", *(["differential-privacy"] if found.is_private else [])],
@@ -196,7 +225,9 @@ def _front_matter(run: Run, found: _Found) -> dict[str, object]:
                     }
                 ],
             }
-        ],
+        ]
+        if shown
+        else [],
     }
 
 
@@ -204,9 +235,31 @@ def _interval(interval: Optional[tuple[float, float]]) -> str:
     return "none with one person" if interval is None else f"{100 * interval[0]:.1f} % to {100 * interval[1]:.1f} %"
 
 
-def _attack_rows(attack: Optional[AttackResult]) -> list[tuple[str, str]]:
-    """(view, the best rule's AUC); no word of anybody's is taken over from the attack."""
-    rows = []
-    for view, rules in (attack.views if attack else {}).items():
-        rows.append((view, "not measured" if rules is None else f"{max(own.auc for own in rules.values()):.3f}"))
-    return rows
+def _date(run: Run) -> str:
+    """The UTC day on which the newest checkpoint was written: the same run gives the same card."""
+    written = run.folder.checkpoint_path(run.newest.round_num).stat().st_mtime
+    return datetime.datetime.fromtimestamp(written, datetime.timezone.utc).date().isoformat()
+
+
+def _attack_rows(run: Run, attack: AttackResult) -> Iterator[tuple[str, ...]]:
+    """Yields what the run's own server has, with each rule's AUC; it takes over no word of anybody's."""
+    for label, view in _views_of(run):
+        rules = attack.views.get(view)
+        if rules is None:
+            yield (label, *["not measured"] * len(RULES))
+        else:
+            yield (label, *(_auc_text(attack, rules.get(rule)) for rule in RULES))
+
+
+def _views_of(run: Run) -> Iterator[tuple[str, str]]:
+    """Yields (what the server of this run, which adds no noise, has; the attack's view of it)."""
+    aggregator, cohort = run.config.aggregation.aggregator, run.config.rounds.cohort_size
+    yield _UPLOADS.get(aggregator, (f"one client's upload ({aggregator})", ""))
+    yield f"the sum of {cohort} clients", f"sum_{cohort}"
+
+
+def _auc_text(attack: AttackResult, score: Optional[attack_results.Score]) -> str:
+    if score is None:
+        return "not measured"
+    error = attack.auc_error(score)
+    return f"{score.auc:.3f}" + ("" if error is None else f" ± {error:.3f}")

@@ -7,25 +7,30 @@ from pathlib import Path
 from typing import Optional
 
 from models.files import write_atomically
-from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult
+from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, RebuiltMeans
 from orchestrator.report.attack_parts import (
-    VIEW_LABELS,
     only_target_table,
     strips,
     verdicts,
+    view_label,
     what_was_done,
     words_table,
 )
-from orchestrator.report.page import render_page
+from orchestrator.report.page import render_page, words_warning
 from orchestrator.report.parts import Card, Figure, Section, Table
 from orchestrator.report.plots import attack as attack_plots
 from orchestrator.run.saved import Run
+from orchestrator.units import count_text
 
 _RULES = {
     "bias_sign": "sign of the output bias",
     "row_direction": "direction of the row",
     "row_norm": "norm of the row",
 }
+_FIGURES_WARNING = (
+    "This page shows how single people's updates were read. The words that they typed are masked; `fedkeys attack "
+    "--words` shows them."
+)
 _LIMITS = (
     "This is one round. A server that watches the same person for many rounds, or that alters the model which it hands "
     "out to make updates tell more, learns more than this.",
@@ -38,16 +43,22 @@ _LIMITS = (
 )
 
 
-def write_attack_page(run: Run, result: AttackResult) -> Path:
-    """Writes DIR/attack.html from what an attack on the run found, and returns its path."""
+def write_attack_page(run: Run, result: AttackResult, words: bool = False) -> Path:
+    """Writes DIR/attack.html, for its owner only, from what an attack on the run found, and returns its path.
+
+    words: show the words that people typed; without it they are masked.
+    """
+    if not words:
+        result = result.without_words()
     page = render_page(
         kind="attack on a run",
         name=run.name,
         summary=what_was_done(result),
         cards=list(_cards(result)),
-        sections=list(_sections(result)),
-        footer="Drawn from `attack.json` of the run's folder. This page holds words that people typed: protect it as "
-        "you protect their text.",
+        sections=list(_sections(result, words)),
+        footer="Drawn from `attack.json` of the run's folder, which holds words that people typed: protect it as you "
+        "protect their text.",
+        warning=words_warning(run.has_built_in_text) if words else _FIGURES_WARNING,
     )
     path = run.path / "attack.html"
     write_atomically(path, page.encode(), private=True)
@@ -57,16 +68,23 @@ def write_attack_page(run: Run, result: AttackResult) -> Path:
 def _cards(result: AttackResult) -> Iterator[Card]:
     best = max(score.f1 for score in result.shown["raw"].values())
     yield Card(f"{best:.2f}", "F1 on an unprotected update", "1 = every word, no other")
+    for count, part in list(result.rebuilt.items())[:1]:
+        of = f"from an unprotected update of {count_text(int(count), 'sentence')}"
+        yield Card(f"{part.exact:.0%}", "of the sentences rebuilt word for word", of)
     for name, label in (("masked", "AUC on a masked update"), ("encrypted", "AUC on a ciphertext")):
         if name in result.shown:
             yield Card(f"{result.shown[name]['bias_sign'].auc:.3f}", label, "0.5 = chance")
     if result.largest_sum is not None:
         only = result.target_only[result.largest_sum]
-        label = f"words of one person alone, read in the {VIEW_LABELS[result.largest_sum]}"
-        yield Card(f"{only.readable} of {only.words}", label, f"over {len(result.clients)} people")
+        label = f"words of one person alone, read in the {view_label(result.largest_sum)}"
+        yield Card(f"{only.readable} of {only.words}", label, f"over {count_text(len(result.clients), 'person')}")
+    if result.noise.hidden_from is not None:
+        yield Card(
+            f"{result.noise.hidden_from:g}", "clip norms of noise hide the words of a sum", "from these rules only"
+        )
 
 
-def _sections(result: AttackResult) -> Iterator[Section]:
+def _sections(result: AttackResult, words: bool) -> Iterator[Section]:
     yield Section("In short", points=verdicts(result))
     yield Section(
         "The words that the server is surest of",
@@ -74,8 +92,8 @@ def _sections(result: AttackResult) -> Iterator[Section]:
             "One square is one word that the server names, the surest on the left. Dark: this client typed it. Pale: "
             "somebody else, whose update is in the same sum, typed it. Grey: nobody did.",
         ),
-        (strips(result),),
-        (words_table(result),),
+        (strips(result, words),),
+        (words_table(result, words),),
     )
     if result.rebuilt:
         yield _sentences(result)
@@ -98,25 +116,29 @@ def _sentences(result: AttackResult) -> Section:
         f"Means over {most.clients} people. Neighbouring words: pairs of adjacent words, with the start and the end of "
         "the sentence.",
     )
-    examples = Table(
-        ("typed", "the closest that was rebuilt"),
-        tuple((example.typed, example.rebuilt) for example in most.examples),
-        f"Client {result.clients[0]}, {most_sentences} sentences in one update; <unk> is a word that the model doesn't "
-        "know.",
-        texts=True,
-    )
+    tables = [shares]
+    if most.examples:
+        tables.append(_examples(result, most_sentences, most))
     text = (
         "From an unprotected update, the server also puts the words in order. It owns the model: it tries which word "
         "fits after which, and compares with how the update moved that word. The last column is what the model alone "
         "finds, without the update's numbers."
     )
-    return Section("Not only words: sentences", (text,), tables=(shares, examples))
+    return Section("Not only words: sentences", (text,), tables=tuple(tables))
+
+
+def _examples(result: AttackResult, num_sentences: str, means: RebuiltMeans) -> Table:
+    """The first client's sentences beside what was rebuilt."""
+    caption = (
+        f"Client {result.clients[0]}, {count_text(int(num_sentences), 'sentence')} in one update; <unk> is a word that "
+        "the model doesn't know."
+    )
+    rows = tuple((example.typed, example.rebuilt) for example in means.examples)
+    return Table(("typed", "the closest that was rebuilt"), rows, caption, texts=True)
 
 
 def _sums(result: AttackResult) -> Section:
-    rows = [
-        (VIEW_LABELS[name], scores["bias_sign"].f1, result.baselines[name]) for name, scores in result.shown.items()
-    ]
+    rows = [(view_label(name), scores["bias_sign"].f1, result.baselines[name]) for name, scores in result.shown.items()]
     caption = "F1 of the sign rule at its own threshold; marks: naming the most frequent words."
     return Section(
         "A sum hides who, not what",
@@ -152,7 +174,7 @@ def _noise(result: AttackResult) -> Section:
 def _rules(result: AttackResult) -> Section:
     rows = [
         (
-            VIEW_LABELS[name],
+            view_label(name),
             _RULES.get(rule, rule),
             f"{score.precision:.3f}",
             f"{score.recall:.3f}",

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from models.disclosure import MASKED
 from orchestrator.audit.attack_results import AttackResult
 from orchestrator.report.parts import Figure, Table
 from orchestrator.report.plots import attack as attack_plots
+from orchestrator.units import count_text
 
-VIEW_LABELS = {
-    "raw": "as it is",
-    "masked": "masked",
-    "encrypted": "encrypted",
-    "sum_2": "sum of 2",
-    "sum_10": "sum of 10",
-    "sum_30": "sum of 30",
-    "sum_100": "sum of 100",
-    "noised": "sum with noise",
-}
+_VIEW_LABELS = {"raw": "as it is", "masked": "masked", "encrypted": "encrypted", "noised": "sum with noise"}
 _NOISE_SOURCES = {
     "example": "this run adds none, and the view with noise shows what it would do.",
     "given": "the view with noise shows the level that was asked for.",
@@ -26,13 +19,22 @@ _NOISE_SOURCES = {
 _SHOWN_WORDS = 10
 
 
+def view_label(view: str) -> str:
+    """Returns what people read for a view.
+
+    >>> view_label("sum_30"), view_label("raw")
+    ('sum of 30', 'as it is')
+    """
+    return _VIEW_LABELS.get(view) or f"sum of {view[len('sum_') :]}"
+
+
 def what_was_done(result: AttackResult) -> str:
     """Returns the question that the attack answers, and on what."""
     count = len(result.clients)
     people = f"{count} people's phones" if count > 1 else "one person's phone"
     return (
         "The server that trains the model is curious: it follows the protocol, but looks at what it receives. After "
-        f"round {result.round_num}, {people} each trained on {result.sentences} of their own sentences and sent the "
+        f"round {result.round_num:,}, {people} each trained on {result.sentences} of their own sentences and sent the "
         "update. Which words can the server read from it?"
     )
 
@@ -46,7 +48,7 @@ def verdicts(result: AttackResult) -> tuple[str, ...]:
         only, scores = result.target_only[largest], result.shown[largest]
         points.append(
             "Not protected: that a word was typed by somebody. Secure sums and encryption hide who typed it, not the "
-            f"word. In the {VIEW_LABELS[largest]}, {scores['bias_sign'].precision:.0%} of the words that the server "
+            f"word. In the {view_label(largest)}, {scores['bias_sign'].precision:.0%} of the words that the server "
             f"names were typed by somebody in it. Of the {only.words} words that only one person typed, "
             f"{only.readable} can be read."
         )
@@ -55,7 +57,7 @@ def verdicts(result: AttackResult) -> tuple[str, ...]:
             f"Only noise hides the words themselves: here from {result.noise.hidden_from:g} clip norms on. It costs "
             f"accuracy; {_NOISE_SOURCES[result.noise.source]}"
         )
-    points += [f"{VIEW_LABELS[name]}: not shown, {reason}." for name, reason in result.reasons.items()]
+    points += [f"{view_label(name)}: not shown, {reason}." for name, reason in result.reasons.items()]
     return tuple(points)
 
 
@@ -88,47 +90,49 @@ def _hidden_points(result: AttackResult) -> Iterator[str]:
 
 def _sentence_points(result: AttackResult) -> Iterator[str]:
     for count, part in result.rebuilt.items():
-        sentences = "sentence" if count == "1" else "sentences"
-        yield f"From an update of {count} {sentences}, {part.exact:.0%} are rebuilt word for word."
+        yield f"From an update of {count_text(int(count), 'sentence')}, {part.exact:.0%} are rebuilt word for word."
 
 
-def strips(result: AttackResult) -> Figure:
-    """Returns the picture of the words that the server is surest of, a row a view."""
+def strips(result: AttackResult, words: bool) -> Figure:
+    """Returns the picture of the words that the server is surest of, a row a view; words: name the client."""
     rows = {
-        VIEW_LABELS[name]: [word.typed_by for word in words]
-        for name, words in result.named.items()
-        if words is not None
+        view_label(name): [word.typed_by for word in words] for name, words in result.named.items() if words is not None
     }
     count = len(next(iter(rows.values())))
-    caption = f"Client {result.clients[0]}: the {count} words that the server is surest of, view by view."
+    caption = f"{_who(result, words)}: the {count} words that the server is surest of, view by view."
     return Figure(attack_plots.word_strips(rows), caption)
 
 
-def words_table(result: AttackResult) -> Table:
-    """Returns the first words of the main views, with a mark for who typed each."""
+def _who(result: AttackResult, words: bool) -> str:
+    return f"Client {result.clients[0]}" if words else "One client"
+
+
+def words_table(result: AttackResult, words: bool) -> Table:
+    """Returns the first words of the main views, with a mark for who typed each; words: those typed are not masked."""
     marks = {"client": "●", "other": "○", "nobody": "–"}
     views = ("raw", "masked", "encrypted", result.largest_sum, "noised")
-    named = {name: words for name in views if name and (words := result.named.get(name))}
-    columns = [[f"{marks[word.typed_by]} {word.word}" for word in words[:_SHOWN_WORDS]] for words in named.values()]
+    named = {name: found for name in views if name and (found := result.named.get(name))}
+    columns = [[f"{marks[word.typed_by]} {word.word}" for word in found[:_SHOWN_WORDS]] for found in named.values()]
+    hidden = "" if words else f" {MASKED} masks a word that somebody typed; the switch `--words` shows it."
     return Table(
-        tuple(VIEW_LABELS[name] for name in named),
+        tuple(view_label(name) for name in named),
         tuple(zip(*columns)),
         f"The server's first {_SHOWN_WORDS} words. ● this client typed it, ○ somebody else in the sum typed it, "
-        "– nobody typed it.",
+        f"– nobody typed it.{hidden}",
         texts=True,
     )
 
 
 def only_target_table(result: AttackResult) -> Table:
     """Returns how many words of one person alone can be read in each sum."""
-    rows = [
-        (VIEW_LABELS[name], str(only.words), str(only.readable), ", ".join(only.examples[:8]))
-        for name, only in result.target_only.items()
+    columns: tuple[str, ...] = ("", "words that one person alone typed", "of these readable")
+    rows: list[tuple[str, ...]] = [
+        (view_label(name), f"{only.words:,}", f"{only.readable:,}") for name, only in result.target_only.items()
     ]
-    return Table(
-        ("", "words that one person alone typed", "of these readable", "some of them"),
-        tuple(rows),
-        f"Added up over the {len(result.clients)} attacked people; the words in the last column are "
-        f"{result.clients[0]}'s.",
-        texts=True,
-    )
+    caption = f"Added up over {count_text(len(result.clients), 'attacked client')}."
+    examples = [", ".join(only.examples[:8]) for only in result.target_only.values()]
+    if any(examples):
+        columns = (*columns, "some of them")
+        rows = [(*row, some) for row, some in zip(rows, examples)]
+        caption += f" The words in the last column are {result.clients[0]}'s."
+    return Table(columns, tuple(rows), caption, texts=bool(any(examples)))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 from collections.abc import Iterator
 from typing import Optional
 
+from models.disclosure import MIN_GROUP, ordered_group_means, size_of_worst_tenth
 from orchestrator.evaluation.results import LABELS, Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
+from orchestrator.report.plots.style import BASELINE, MIXTURE, MODEL
 from orchestrator.report.view import RunView
-from orchestrator.units import interval_text, percent_text, points_text
+from orchestrator.units import (
+    NOT_SHOWN,
+    TOO_FEW,
+    count_text,
+    interval_text,
+    percent_text,
+    points_text,
+    worst_tenth_text,
+)
 
 
 def comparison(run: RunView) -> Section:
@@ -20,9 +29,11 @@ def comparison(run: RunView) -> Section:
     if evaluation is None:
         advice = f"Not scored on the test people yet: run `{_evaluate(run)}`, then this report again."
         return Section(title, (advice,))
+    if not run.shows_test_people:
+        return Section(title, (f"{count_text(evaluation.clients, 'test person')}, {TOO_FEW}.",))
     scores = evaluation.scores
     figure = Figure(
-        plots.comparison_bars([(LABELS[n], s.top1, s.top1_interval, n == "model") for n, s in scores.items()]),
+        plots.comparison_bars([(LABELS[n], s.top1, s.top1_interval, _colour(n)) for n, s in scores.items()]),
         "How often the first suggestion is the word that was typed (top-1 recall). The n-gram models saw all the "
         "training text in one place, which federated learning avoids. Lines: 95% intervals over people.",
     )
@@ -36,14 +47,22 @@ def comparison(run: RunView) -> Section:
                 percent_text(score.top3),
                 f"{score.loss_nats_per_token:.3f}",
                 percent_text(score.top1_per_client_mean),
-                percent_text(score.top1_worst_tenth_mean),
+                worst_tenth_text(score.top1_worst_tenth_mean, score.clients_averaged),
             )
             for name, score in scores.items()
         ),
         f"{evaluation.positions:,} words of {evaluation.clients} people who took no part in the training; words "
-        f"outside the vocabulary ({evaluation.oov_rate:.2%}) are not among them.",
+        f"outside the vocabulary ({evaluation.oov_rate:.2%}) are not among them.{_few_note(evaluation)}",
     )
     return Section(title, tuple(_comparison_texts(run, evaluation)), (figure,), (table,))
+
+
+def _colour(name: str) -> str:
+    return {"model": MODEL, "mixed": MIXTURE}.get(name, BASELINE)
+
+
+def _few_note(evaluation: Evaluation) -> str:
+    return "" if size_of_worst_tenth(evaluation.model.clients_averaged) else f" {NOT_SHOWN}: {TOO_FEW}."
 
 
 def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
@@ -62,7 +81,7 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
                 f"top-1 recall (95% over people: {points_text(low)} to {points_text(high)}): {verdict}."
             )
     personal = evaluation.fine_tuning
-    if personal is not None:
+    if personal is not None and personal.clients >= MIN_GROUP:
         yield (
             f"Fine-tuned for each of {personal.clients} people on their earlier text, top-1 recall on their later "
             f"text goes from {personal.before.top1:.2%} to {personal.after.top1:.2%}: better for "
@@ -75,17 +94,23 @@ def _evaluate(run: RunView) -> str:
 
 
 def people(run: RunView) -> Optional[Section]:
-    """Shows how the recall differs from one test person to another; None before an evaluation."""
+    """Shows how the recall differs among the test people, by groups of them; None before an evaluation."""
     if run.evaluation is None or not run.evaluation.per_person_top1.get("model"):
         return None
-    recalls = run.evaluation.per_person_top1["model"]
-    figure = plots.recall_histogram(recalls, run.evaluation.per_person_top1.get("trigram", ()))
-    text = f"{len(recalls)} people with enough words to tell: the middle one has {statistics.median(recalls):.1%}"
-    if len(recalls) > 3:
-        low, _, high = statistics.quantiles(recalls, n=4)
-        text += f", half of them lie between {low:.1%} and {high:.1%}"
-    text += f", the lowest has {min(recalls):.1%} and the highest {max(recalls):.1%}."
-    return Section("Does it serve everybody?", (text,), (Figure(figure, "The test people by their top-1 recall."),))
+    title, recalls = "Does it serve everybody?", run.evaluation.per_person_top1["model"]
+    means = ordered_group_means(recalls)
+    if len(means) < 2:
+        return Section(
+            title, (f"{count_text(len(recalls), 'person')} typed enough words; a group of them is {TOO_FEW}.",)
+        )
+    text = (
+        f"{len(recalls)} people typed enough words to tell. In {len(means)} groups of at least {MIN_GROUP}, from the "
+        f"worst served to the best, a person's top-1 recall is {means[0]:.1%} on average in the first group and "
+        f"{means[-1]:.1%} in the last."
+    )
+    figure = plots.served_groups(means, ordered_group_means(run.evaluation.per_person_top1.get("trigram", ())))
+    caption = "Mean top-1 recall of each group; the trigram's groups are in its own order."
+    return Section(title, (text,), (Figure(figure, caption),))
 
 
 def examples(run: RunView) -> Optional[Section]:

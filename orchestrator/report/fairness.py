@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator
 from typing import Optional
 
-from orchestrator.fairness.results import FairnessResult, RecallByGroup, read_fairness, verdicts
+from scipy import stats
+
+from models.disclosure import MIN_GROUP, ordered_group_means
+from orchestrator.fairness.results import FairnessResult, PerClient, RecallByGroup, read_fairness, verdicts
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import fairness as fairness_plots
 from orchestrator.report.view import RunView
-from orchestrator.units import percent_text, points_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, percent_text, points_text, worst_tenth_text
 
 
 def fairness(run: RunView) -> Section:
@@ -33,11 +37,12 @@ def _texts(result: FairnessResult) -> Iterator[str]:
         f"After round {result.round_num:,}, on {result.clients} people, by nothing but sums over them "
         f"({result.aggregator}). A group of fewer than {result.min_group_size} people never shows."
     )
-    if own.std is not None and own.jain is not None:
+    if own.std is not None and own.jain is not None and own.clients >= MIN_GROUP:
+        worst = worst_tenth_text(own.worst_tenth_mean, own.clients)
         yield (
-            f"Top-1 recall of a person: {percent_text(own.mean)} on average, {percent_text(own.worst_tenth_mean)} for "
-            f"the worst tenth; standard deviation {100 * own.std:.2f} points; Jain's index of fairness {own.jain:.3f} "
-            "(1: the same for everybody)."
+            f"Top-1 recall of a person: {percent_text(own.mean)} on average; the worst tenth of the people: "
+            f"{TOO_FEW if worst == NOT_SHOWN else worst}; standard deviation {100 * own.std:.2f} points; Jain's index "
+            f"of fairness {own.jain:.3f} (1: the same for everybody)."
         )
     for name, text in verdicts(result):
         yield f"By {name}: {text}"
@@ -51,22 +56,33 @@ def _texts(result: FairnessResult) -> Iterator[str]:
 
 def _pictures(result: FairnessResult) -> Iterator[Figure]:
     recall = [
-        (name, group, row.top1, row.per_client.mean)
+        fairness_plots.GroupRecall(name, group, row.top1, row.per_client.mean, margin_of_mean(row.per_client))
         for name, attribute in result.attributes.items()
         for group, row in attribute.groups.items()
-        if row.top1 is not None and row.per_client.mean is not None
+        if row.top1 is not None and row.per_client.mean is not None and row.per_client.clients >= MIN_GROUP
     ]
     if recall and result.top1 is not None:
         abouts = "; ".join(f"{name}: {attribute.about}" for name, attribute in result.attributes.items())
-        yield Figure(fairness_plots.group_dots(recall, result.top1), f"Top-1 recall by group. {abouts}.")
+        yield Figure(
+            fairness_plots.group_dots(recall, result.top1),
+            f"Top-1 recall by group. Lines: 95% intervals of the mean over its people. {abouts}.",
+        )
     heard = [
         (name, group, row.share_of_clients, row.share_of_summed or 0.0)
         for name, attribute in result.participation.items()
         for group, row in attribute.groups.items()
+        if row.clients >= MIN_GROUP
     ]
     if heard:
         caption = "Who is among the training people, and whose updates counted."
         yield Figure(fairness_plots.participation_bars(heard), caption)
+
+
+def margin_of_mean(people: PerClient) -> float:
+    """Returns half of the 95 % interval of a mean over people, by the t distribution; `std` divides by their number."""
+    if people.std is None:
+        return 0.0
+    return float(stats.t.ppf(0.975, people.clients - 1)) * people.std / math.sqrt(people.clients - 1)
 
 
 def _recall_table(name: str, attribute: RecallByGroup) -> Table:
@@ -79,12 +95,13 @@ def _recall_table(name: str, attribute: RecallByGroup) -> Table:
             percent_text(row.top3),
             percent_text(row.oov_rate),
             percent_text(row.per_client.mean),
-            percent_text(row.per_client.worst_tenth_mean),
+            worst_tenth_text(row.per_client.worst_tenth_mean, row.per_client.clients),
         )
         for group, row in attribute.groups.items()
+        if row.clients >= MIN_GROUP
     )
     columns = (name, "people", "words", "top-1", "top-3", "unknown words", "mean over people", "worst tenth")
-    return Table(columns, rows, f"By {name}: {attribute.about}", folded=True)
+    return Table(columns, rows, f"By {name}: {attribute.about} ({NOT_SHOWN}: {TOO_FEW})", folded=True)
 
 
 def personal(run: RunView) -> Optional[Section]:
@@ -92,22 +109,19 @@ def personal(run: RunView) -> Optional[Section]:
     found = None if run.evaluation is None else run.evaluation.fine_tuning
     if found is None or not found.per_person_gain:
         return None
+    title, means = "Does it get better for one person?", ordered_group_means(found.per_person_gain)[::-1]
+    if not means:
+        return Section(title, (f"{count_text(found.clients, 'person')}, {TOO_FEW}.",))
     text = (
         f"The model is trained further on the earlier {found.history_share:.0%} of each of {found.clients} people's "
         f"text, on their own device. Top-1 recall on the rest then goes from {found.before.top1:.2%} to "
         f"{found.after.top1:.2%} ({points_text(found.top1_gain)} points; 95% over people: "
-        f"{_points(found.top1_gain_interval)}{_others(found.top1_gain_of_others)}); better for "
+        f"{_points(found.top1_gain_interval)}); better for "
         f"{found.share_better:.0%} of them, worse for {found.share_worse:.0%}. The fine-tuning was chosen on other "
         f"people: {found.setting}."
     )
-    picture = Figure(
-        fairness_plots.gain_bars(found.per_person_gain), "What each person gains or loses, in points of top-1 recall."
-    )
-    return Section("Does it get better for one person?", (text,), (picture,))
-
-
-def _others(gain: Optional[float]) -> str:
-    return "" if gain is None else f"; without the one who gains most {points_text(gain)}"
+    caption = f"Mean gain of groups of at least {MIN_GROUP} people, in points of top-1 recall."
+    return Section(title, (text,), (Figure(fairness_plots.gain_bars(means), caption),))
 
 
 def _points(interval: Optional[tuple[float, float]]) -> str:

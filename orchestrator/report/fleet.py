@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from models.corpus import ClientId
+from models.disclosure import MIN_GROUP, join_small_groups
 from orchestrator.errors import RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE, FleetOfRound, Phone
 from orchestrator.report.parts import Figure, Section, Table
@@ -19,7 +20,7 @@ from orchestrator.report.plots import fleet as fleet_plots
 from orchestrator.report.plots import run as plots
 from orchestrator.report.view import RunView
 from orchestrator.run.lines import Round
-from orchestrator.units import duration_text, percent_text, size_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, duration_text, percent_text, size_text
 
 
 def fleet(run: RunView) -> Optional[Section]:
@@ -106,9 +107,10 @@ def _participation(phones: Mapping[ClientId, Phone], seen: Sequence[FleetOfRound
     selected = Counter(member for own in seen for member in own.members)
     counted = Counter(m for own in seen for m, outcome in own.members.items() if outcome == "completed")
     for label, group_of in _GROUPINGS:
-        members: dict[str, list[ClientId]] = {}
+        members: dict[str, Sequence[ClientId]] = {}
         for person, phone in phones.items():
-            members.setdefault(group_of(phone), []).append(person)
+            members[group_of(phone)] = [*members.get(group_of(phone), ()), person]
+        members = join_small_groups(members)
         yield Table(
             (
                 label,
@@ -119,8 +121,10 @@ def _participation(phones: Mapping[ClientId, Phone], seen: Sequence[FleetOfRound
                 "may not take part",
                 "never counted",
             ),
-            tuple(_group_row(name, members[name], phones, selected, counted) for name in sorted(members)),
-            "Who takes part, beside what the fleet is made of. Never counted: phones none of whose updates counted.",
+            tuple(_group_row(name, members[name], phones, selected, counted) for name in members),
+            "Who takes part, beside what the fleet is made of. Never counted: phones none of whose updates counted. "
+            f"Groups of fewer than {MIN_GROUP} are put together."
+            + (f" {NOT_SHOWN}: {TOO_FEW}." if any(len(own) < MIN_GROUP for own in members.values()) else ""),
         )
 
 
@@ -131,6 +135,8 @@ def _group_row(
     selected: Counter[ClientId],
     counted: Counter[ClientId],
 ) -> tuple[str, ...]:
+    if len(members) < MIN_GROUP:
+        return (name, *[NOT_SHOWN] * 6)
     return (
         name,
         f"{len(members):,}",

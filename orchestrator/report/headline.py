@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
+from orchestrator.evaluation.privacy import run_privacy
 from orchestrator.report.parts import Card
 from orchestrator.report.view import RunView
 from orchestrator.settings.audit import what_is_hidden
-from orchestrator.units import duration_text, points_text, size_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, duration_text, points_text, size_text
 
 
 def summary(run: RunView) -> str:
@@ -19,7 +20,7 @@ def summary(run: RunView) -> str:
         f"{len(run.rounds):,} rounds. Each trained on their own text and sent an update of the model, not the text. "
         f"{what_is_hidden(run.config.audit)}"
     ).rstrip()
-    if run.evaluation is not None:
+    if run.shows_test_people and run.evaluation is not None:
         model, trigram = run.evaluation.model, run.evaluation.trigram
         text += (
             " Of 100 words of its vocabulary that people it never met go on to type, its first suggestion is right for "
@@ -35,15 +36,28 @@ def headline(run: RunView) -> Iterator[Card]:
     yield from _recall_cards(run)
     completed = [r for r in run.rounds if r.outcome == "completed"]
     lost = len(run.rounds) - len(completed)
-    yield Card(f"{len(completed):,}", "rounds completed", f"of {run.config.rounds.count:,} planned; {lost} abandoned")
-    per_round = duration_text(run.wall_s / len(run.rounds))
-    yield Card(duration_text(run.wall_s), "training time", f"{per_round} a round, where it was trained")
+    planned = f"of {run.config.rounds.count:,} planned; {lost:,} abandoned"
+    per_round = f"{duration_text(run.wall_s / len(run.rounds))} a round, where it was trained; {planned}"
+    yield Card(duration_text(run.wall_s), f"for {count_text(len(completed), 'completed round')}", per_round)
+    yield _privacy_card(run)
     upload = statistics.median([r.upload_bytes for r in completed] or [0.0])
     yield Card(size_text(upload), "sent by a phone", "each time it takes part")
 
 
+def _privacy_card(run: RunView) -> Card:
+    if not run.config.privacy.traits.adds_noise:
+        return Card("none", "differential privacy", "no epsilon holds: the model may remember what somebody typed")
+    result = run_privacy(run.run)
+    epsilon = result.epsilon[result.delta]
+    value = "none holds" if epsilon is None else f"{epsilon:.3g}"
+    return Card(value, "epsilon of one person, all their text", f"delta {result.delta:.2g}; {result.mechanism}")
+
+
 def _recall_cards(run: RunView) -> Iterator[Card]:
     if run.evaluation is not None:
+        if not run.shows_test_people:
+            yield Card(NOT_SHOWN, "first suggestion right", f"{TOO_FEW}; {run.evaluation.clients} were tested")
+            return
         model = run.evaluation.model
         who = f"{run.evaluation.clients} people never seen in training"
         yield Card(f"{model.top1:.1%}", "first suggestion right", who)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from models.disclosure import MIN_GROUP
 from orchestrator.evaluation.results import BASELINES, Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
-from orchestrator.report.plots.style import TOP1, TOP3
+from orchestrator.report.plots.style import BASELINE, BASELINE_SOFT
 from orchestrator.report.view import DevPoint, RunView
-from orchestrator.units import duration_text, percent_text, size_text
+from orchestrator.units import TOO_FEW, count_text, duration_text, percent_text, size_text
 
 
 def learning(run: RunView) -> Section:
     """Draws recall against rounds, time and bytes, and the loss against rounds."""
     dev = run.dev_points
-    baselines = [] if run.evaluation is None else _baseline_lines(run.evaluation)
+    baselines = _baseline_lines(run.evaluation) if run.evaluation is not None and run.shows_test_people else []
     top1, top3 = [p.top1 for p in dev], [p.top3 for p in dev]
     figures = [
         Figure(plots.recall_curve(x, top1, top3, label, baselines), caption)
@@ -28,6 +29,7 @@ def learning(run: RunView) -> Section:
         [r.round_num for r in trained],
         [r.metric("train_loss") for r in trained],
         [(p.round_num, p.loss_nats) for p in dev],
+        _least_window(run),
     )
     caption = (
         "The loss; lower is better. Compare each curve with itself only: training counts sentence ends and unknown "
@@ -37,7 +39,7 @@ def learning(run: RunView) -> Section:
     text = (
         f"Right suggestions on the dev people, at most {run.config.evaluation.max_sentences} sentences of each."
         if dev
-        else f"No evaluation on the dev people yet: there is one every {run.config.evaluation.every} rounds."
+        else _why_no_curve(run)
     )
     if baselines and dev:
         text += (
@@ -45,6 +47,19 @@ def learning(run: RunView) -> Section:
             "gap between the two means nothing."
         )
     return Section("How did it learn?", (text,), tuple(figures), _dev_table(dev))
+
+
+def _why_no_curve(run: RunView) -> str:
+    if any("dev_top1" in r.metrics for r in run.rounds):
+        return f"Recall of the dev people: {TOO_FEW}."
+    every = count_text(run.config.evaluation.every, "round")
+    return f"No evaluation on the dev people yet: there is one every {every}."
+
+
+def _least_window(run: RunView) -> int:
+    """How many rounds, an odd number, have clients enough for a figure of them."""
+    rounds = math.ceil(MIN_GROUP / run.config.rounds.cohort_size)
+    return rounds if rounds % 2 else rounds + 1
 
 
 def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
@@ -58,8 +73,8 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
 
 
 def _baseline_lines(evaluation: Evaluation) -> list[plots.Baseline]:
-    lines = [(name, getattr(evaluation, name).top1, TOP1) for name in BASELINES]
-    lines.append(("trigram", evaluation.trigram.top3, TOP3))
+    lines = [(name, getattr(evaluation, name).top1, BASELINE) for name in BASELINES]
+    lines.append(("trigram", evaluation.trigram.top3, BASELINE_SOFT))
     return [plots.Baseline(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
 
 

@@ -9,11 +9,26 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from orchestrator.report.palette import MEANINGS, css_variables
 from orchestrator.report.parts import Card, Section
 
 
+def words_warning(has_built_in_text: bool) -> str:
+    """Returns the line at the top of a page that holds words which people typed."""
+    if has_built_in_text:
+        return "This page holds words that people typed. They are of the built-in text, which is public."
+    return "This page holds words that people typed, and only you may read it: protect it as you protect their text."
+
+
 def render_page(
-    *, kind: str, name: str, summary: str, cards: Sequence[Card], sections: Sequence[Section], footer: str
+    *,
+    kind: str,
+    name: str,
+    summary: str,
+    cards: Sequence[Card],
+    sections: Sequence[Section],
+    footer: str,
+    warning: str = "",
 ) -> str:
     """Returns the page as HTML. Texts are plain; `words in back-quotes` are set as code."""
     environment = jinja2.Environment(
@@ -24,8 +39,17 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["code"] = _code
+    environment.globals["palette"] = css_variables
     template = environment.get_template("report.html.j2")
-    return template.render(kind=kind, name=name, summary=summary, cards=cards, sections=sections, footer=footer)
+    return template.render(
+        kind=kind,
+        name=name,
+        summary=summary,
+        cards=cards,
+        sections=sections,
+        footer=f"{footer} {MEANINGS}",
+        warning=warning,
+    )
 
 
 def _code(text: str) -> Markup:

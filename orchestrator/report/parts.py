@@ -38,7 +38,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. Texts are plain; `words in back-quotes` are set as code. key: its anchor, if it has one."""
+    """A part of the page. Texts are plain; `words in back-quotes` are set as code.
+
+    key: its anchor, if it has one.
+    holds_words: it shows words that a person typed.
+    """
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -46,3 +50,4 @@ class Section:
     tables: tuple[Table, ...] = ()
     points: tuple[str, ...] = ()  # a bulleted list
     key: str = ""
+    holds_words: bool = False

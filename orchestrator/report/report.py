@@ -20,7 +20,7 @@ from orchestrator.report.fairness import fairness, personal
 from orchestrator.report.fleet import fleet
 from orchestrator.report.headline import headline, summary
 from orchestrator.report.learning import learning
-from orchestrator.report.page import render_page
+from orchestrator.report.page import render_page, words_warning
 from orchestrator.report.parts import Section
 from orchestrator.report.privacy import privacy
 from orchestrator.report.reproduction import configuration, limits, versions
@@ -66,23 +66,30 @@ _FOOTER = (
 )
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, words: bool = False) -> Path:
     """Writes DIR/report.html from a run and what the commands have left in its folder, and returns its path.
+
+    Args:
+      run: with a round.
+      words: show the words that people typed; a page that holds any is for its owner only.
 
     Raises:
       RunFolderError: the run has no round yet, or a file is damaged.
     """
-    view = view_run(run)
+    view = view_run(run, words)
+    sections = list(_sections(view))
+    holds_words = any(section.holds_words for section in sections)
     page = render_page(
         kind="report of a run",
         name=view.name,
         summary=summary(view),
         cards=list(headline(view)),
-        sections=list(_sections(view)),
+        sections=sections,
         footer=_FOOTER,
+        warning=words_warning(run.has_built_in_text) if holds_words else "",
     )
     path = run.path / "report.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(), private=holds_words)
     return path
 
 

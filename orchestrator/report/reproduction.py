@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from models.chitchat import BUILT_IN
 from orchestrator.report.parts import Section, Table
 from orchestrator.report.view import RunView
 from orchestrator.settings.audit import what_is_hidden
@@ -26,7 +25,7 @@ def limits(run: RunView) -> Section:
         points.append("Updates were added in the clear: the server saw each one, and an update can give text away.")
     if not run.config.privacy.traits.adds_noise:
         points.append("No differential privacy: the model may remember what somebody typed.")
-    if run.identity.corpus_name == BUILT_IN:
+    if run.run.has_built_in_text:
         points.append(
             "The text is typed chat of students of one American university in 2018, not everybody's language."
         )

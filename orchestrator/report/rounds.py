@@ -6,11 +6,12 @@ import collections
 import statistics
 from collections.abc import Sequence
 
+from models.disclosure import MIN_GROUP
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.view import RunView
 from orchestrator.run.lines import Round
-from orchestrator.units import size_text
+from orchestrator.units import TOO_FEW, count_text, size_text
 
 _STAGE_LABELS = {
     "batches": "make batches",
@@ -63,14 +64,17 @@ def phone_bill(run: RunView) -> Section:
             label = stage.replace("_", " ")
             up[label] = up.get(label, 0.0) + cost.bytes_up / len(completed)
             down[label] = down.get(label, 0.0) + cost.bytes_down / len(completed)
+    text = f"A phone receives the model ({run.identity.num_weights:,} weights of 4 bytes), trains it, sends its update."
     turns = run.participations.values()
-    mean = sum(turns) / max(1, len(turns))
-    sent, received = size_text(mean * sum(up.values())), size_text(mean * sum(down.values()))
-    text = (
-        f"A phone receives the model ({run.identity.num_weights:,} weights of 4 bytes), trains it, sends its update. "
-        f"A person who took part did so {mean:.3g} times on average, {max(turns, default=0)} times at most; on average "
-        f"{sent} up and {received} down over the whole run."
-    )
+    if len(turns) < MIN_GROUP:
+        text += f" {count_text(len(turns), 'person')} took part; how often on average: {TOO_FEW}."
+    else:
+        mean = sum(turns) / len(turns)
+        sent, received = size_text(mean * sum(up.values())), size_text(mean * sum(down.values()))
+        text += (
+            f" A person who took part did so {mean:.3g} times on average, and so sent {sent} and received {received} "
+            "over the whole run."
+        )
     rows = [(stage, size_text(up[stage]), size_text(down[stage])) for stage in up]
     rows.append(("together", size_text(sum(up.values())), size_text(sum(down.values()))))
     return Section("What does it cost a phone?", (text,), (), (Table(("a round", "up", "down"), tuple(rows)),))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from models.disclosure import MIN_GROUP
 from orchestrator.evaluation.results import Evaluation, read_evaluation
 from orchestrator.run.canary_clients import canary_names
 from orchestrator.run.folder import RunIdentity
@@ -35,10 +36,12 @@ class RunView:
     Attributes:
       run: with a round at least.
       evaluation: None before `fedkeys evaluate`.
+      words: show the words that people typed; False masks them.
     """
 
     run: Run
     evaluation: Optional[Evaluation]
+    words: bool = False
 
     @property
     def name(self) -> str:
@@ -71,6 +74,11 @@ class RunView:
         return sum(r.wall_s for r in self.rounds)
 
     @property
+    def shows_test_people(self) -> bool:
+        """True if the run was scored on enough test people for figures of them."""
+        return self.evaluation is not None and self.evaluation.clients >= MIN_GROUP
+
+    @property
     def participations(self) -> Mapping[str, int]:
         """How often each person who was ever selected was; canary clients are none."""
         canaries = set(canary_names(self.config))
@@ -78,21 +86,21 @@ class RunView:
 
     @property
     def dev_points(self) -> list[DevPoint]:
-        """The evaluations in training, oldest first."""
+        """The evaluations in training, oldest first; none if they are of too few people."""
         wall_s = itertools.accumulate(r.wall_s for r in self.rounds)
         uploaded = itertools.accumulate(r.uploaded_bytes for r in self.rounds)
         return [
             DevPoint(r.round_num, s, b, r.metric("dev_top1"), r.metric("dev_top3"), r.metric("dev_loss"))
             for r, s, b in zip(self.rounds, wall_s, uploaded)
-            if "dev_top1" in r.metrics
+            if "dev_top1" in r.metrics and not r.metric("dev_people") < MIN_GROUP  # older runs did not count them
         ]
 
 
-def view_run(run: Run) -> RunView:
-    """What a run's report is drawn from.
+def view_run(run: Run, words: bool = False) -> RunView:
+    """What a run's report is drawn from; words: show what people typed.
 
     Raises:
       RunFolderError: the run has no round yet, or its evaluation is damaged.
     """
     run.require_rounds()
-    return RunView(run, read_evaluation(run.path))
+    return RunView(run, read_evaluation(run.path), words)

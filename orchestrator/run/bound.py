@@ -149,6 +149,7 @@ class BoundRun:
             "dev_top1": float(sums.hits1.sum() / positions),
             "dev_top3": float(sums.hits3.sum() / positions),
             "dev_loss": float(sums.nll_sum_nats.sum() / positions),
+            "dev_people": float(np.count_nonzero(sums.positions)),
         }
 
     def _word_counts(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from models.chitchat import BUILT_IN
 from models.errors import CorpusError
 from models.tokeniser import TOKENISERS, Tokeniser
 from models.vocabulary import Vocabulary
@@ -46,6 +47,11 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    @property
+    def has_built_in_text(self) -> bool:
+        """True if its text is the built-in one, which is public."""
+        return self.config.data.source == BUILT_IN
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:

@@ -118,7 +118,7 @@ def train(
         else:
             folder.create(config, data.vocabulary, identity)
         if fleet is not None:
-            write_atomically(folder.path / DEVICES_FILE, fleet.devices_json())
+            write_atomically(folder.path / DEVICES_FILE, fleet.devices_json(), private=True)
         observer.stage("building the TFF computations")
         privacy, noise_commitment = _open_privacy(folder.path, config, data)
         optimizer = parts.server_optimizer or build_optimizer(config.server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -12,30 +13,46 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from orchestrator.report.plots.style import (
+    GROUPS,
+    GROUPS_SOFT,
     INK,
+    MODEL,
     MUTED,
     PERCENT,
-    STAGES,
     STYLE,
-    TOP1,
-    TOP3,
     legend_above,
     new_axes,
     to_svg,
 )
 
 
-def group_dots(rows: Sequence[tuple[str, str, float, float]], over_all: float) -> Markup:
-    """Draws a row for each (attribute, group, pooled top-1 recall, mean over its people), and a line for everybody."""
+class GroupRecall(NamedTuple):
+    """The top-1 recall of a group of people; all but the names are fractions."""
+
+    attribute: str
+    group: str
+    pooled: float  # over the words of the group
+    mean: float  # over its people
+    margin: float  # half of the mean's 95 % interval
+
+
+def group_dots(rows: Sequence[GroupRecall], over_all: float) -> Markup:
+    """Draws a row for each group, with the interval of the mean over its people, and a line for everybody."""
     with matplotlib.rc_context(STYLE):
-        figure, axes, places = _grouped_axes([(attribute, group) for attribute, group, *_ in rows])
-        pooled, means = [row[2] for row in rows], [row[3] for row in rows]
-        axes.axvline(over_all, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="everybody, pooled")
-        axes.scatter(pooled, places, s=64, color=TOP1, label="words of the group", zorder=3)
-        axes.plot(means, places, "o", color=TOP3, markersize=6.5, fillstyle="none", mew=1.8, label="mean of its people")
+        figure, axes, places = _grouped_axes([(row.attribute, row.group) for row in rows])
+        means = [row.mean for row in rows]
+        axes.axvline(over_all, color=MODEL, linewidth=1.2, linestyle=(0, (4, 3)), label="everybody, pooled")
+        axes.errorbar(
+            means, places, xerr=[row.margin for row in rows], fmt="o", color=GROUPS, markersize=7, capsize=3,
+            elinewidth=1.6, label="mean of its people",
+        )  # fmt: skip
+        pooled = [row.pooled for row in rows]
+        axes.plot(
+            pooled, places, "D", color=GROUPS, markersize=6, fillstyle="none", mew=1.6, label="words of the group"
+        )
         axes.set_xlabel("top-1 recall")
         axes.xaxis.set_major_formatter(PERCENT)
-        axes.margins(x=0.08)
+        axes.set_xlim(0, 1.06 * max(max(row.pooled, row.mean + row.margin) for row in rows))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.4)
         return to_svg(figure, "groups", "Top-1 recall by group of people")
 
@@ -44,8 +61,10 @@ def participation_bars(rows: Sequence[tuple[str, str, float, float]]) -> Markup:
     """Draws two bars for each (attribute, group, share of the people, share of the summed updates)."""
     with matplotlib.rc_context(STYLE):
         figure, axes, places = _grouped_axes([(attribute, group) for attribute, group, *_ in rows])
-        axes.barh(places + 0.19, [row[2] for row in rows], height=0.34, color=STAGES[-1], label="share of the people")
-        axes.barh(places - 0.19, [row[3] for row in rows], height=0.34, color=TOP1, label="share of the updates summed")
+        axes.barh(places + 0.19, [row[2] for row in rows], height=0.34, color=GROUPS_SOFT, label="share of the people")
+        axes.barh(
+            places - 0.19, [row[3] for row in rows], height=0.34, color=GROUPS, label="share of the updates summed"
+        )
         axes.xaxis.set_major_formatter(PERCENT)
         legend_above(axes)
         return to_svg(figure, "participation", "Who is there and whose updates counted, by group")
@@ -76,16 +95,17 @@ def _grouped_axes(rows: Sequence[tuple[str, str]]) -> tuple[Figure, Axes, np.nda
 
 
 def gain_bars(gains: Sequence[float]) -> Markup:
-    """Draws a bar for each person's gain in top-1 recall (a fraction), the largest first; losses in another colour."""
+    """Draws a bar for each group's mean gain in top-1 recall (a fraction), the largest first."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.6))
-        ordered = np.sort(np.asarray(gains))[::-1]
-        places = np.arange(len(ordered))
-        axes.bar(places, ordered, width=0.85, color=[TOP3 if gain < 0 else TOP1 for gain in ordered])
+        places = np.arange(len(gains))
+        bars = axes.bar(places, gains, width=0.72, color=GROUPS)
+        axes.bar_label(bars, [f"{100 * gain:+.1f}" for gain in gains], padding=2)
         axes.axhline(0, color=MUTED, linewidth=1)
-        axes.set_xlabel("people, from the one who gains most")
+        axes.margins(y=0.15)
+        axes.set_xlabel("groups of people, from those who gain most")
         axes.set_ylabel("points")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}"))
         axes.set_xticks([])
         axes.grid(visible=False, axis="x")
-        return to_svg(figure, "gains", "What fine-tuning gives each person")
+        return to_svg(figure, "gains", "What fine-tuning gives groups of people")

@@ -15,13 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from models.files import write_atomically
-from orchestrator.report.plots.style import STAGES, STYLE, TOP1, TOP3, new_axes, to_svg
+from orchestrator.report.palette import PALETTE
+from orchestrator.report.plots.style import GROUPS, INK, PARTS, STYLE, new_axes, to_svg
 
 if TYPE_CHECKING:
     from orchestrator.fleet.plan import Plan
     from orchestrator.fleet.results import FleetOfRound, GroupShares, Hours, PlanFigures
 
-_BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#718096"
+# Of the PNG, on light ground.
+_GROUPS, _GROUPS_SOFT = PALETTE["groups"].light, PALETTE["groups-soft"].light
+_PART, _DARK_PART = PALETTE["part1"].light, PALETTE["part0"].light
 
 
 def draw_plan(plan: Plan, figures: PlanFigures, path: Path) -> None:
@@ -29,10 +32,10 @@ def draw_plan(plan: Plan, figures: PlanFigures, path: Path) -> None:
     figure = Figure(figsize=(12, 8), layout="constrained")
     day, lengths, time, people = figure.subplots(2, 2).ravel()
     _day_curve(day, figures.by_hour)
-    lengths.hist([r.length_s for r in plan.rounds], bins=40, color=_BLUE)
+    lengths.hist([r.length_s for r in plan.rounds], bins=40, color=_PART)
     lengths.set(title="How long a round takes", xlabel="seconds, selection included", ylabel="rounds")
     parts = {k: v for k, v in figures.where_time_goes_s.items() if v >= 0.05}
-    time.barh(list(parts)[::-1], list(parts.values())[::-1], color=_BLUE)
+    time.barh(list(parts)[::-1], list(parts.values())[::-1], color=_PART)
     time.set(title="Where a round's time goes, mean", xlabel="seconds")
     _participation(people, figures.participation)
     figure.suptitle(
@@ -46,11 +49,11 @@ def draw_plan(plan: Plan, figures: PlanFigures, path: Path) -> None:
 
 def _day_curve(axes: Axes, by_hour: Hours) -> None:
     hours = np.arange(len(by_hour.eligible)) + 0.5
-    axes.plot(hours, by_hour.eligible, color=_BLUE, label="eligible phones")
-    axes.plot(hours, by_hour.check_ins, color=_GREY, linestyle="--", label="check-ins an hour")
+    axes.plot(hours, by_hour.eligible, color=_GROUPS, label="eligible phones")
+    axes.plot(hours, by_hour.check_ins, color=_PART, linestyle="--", label="check-ins an hour")
     axes.set(title="The day, UTC", xlabel="virtual hour", ylabel="phones", ylim=(0, 1.4 * axes.dataLim.y1))
     rounds = axes.twinx()
-    rounds.step(hours, by_hour.rounds, where="mid", color=_ORANGE, label="rounds an hour")
+    rounds.step(hours, by_hour.rounds, where="mid", color=_DARK_PART, label="rounds an hour")
     rounds.set(ylabel="rounds", ylim=(0, 1.4 * rounds.dataLim.y1 or None))
     lines = [*axes.get_lines(), *rounds.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False)
@@ -59,8 +62,8 @@ def _day_curve(axes: Axes, by_hour: Hours) -> None:
 def _participation(axes: Axes, participation: Mapping[str, Mapping[str, GroupShares]]) -> None:
     rows = [(name, row) for groups in participation.values() for name, row in groups.items()]
     places = np.arange(len(rows))[::-1]
-    axes.barh(places + 0.2, [row.fleet for _, row in rows], height=0.38, color=_GREY, label="of the fleet")
-    axes.barh(places - 0.2, [row.completed for _, row in rows], height=0.38, color=_ORANGE, label="of the updates")
+    axes.barh(places + 0.2, [row.fleet for _, row in rows], height=0.38, color=_GROUPS_SOFT, label="of the fleet")
+    axes.barh(places - 0.2, [row.completed for _, row in rows], height=0.38, color=_GROUPS, label="of the updates")
     axes.set_yticks(places, [name for name, _ in rows])
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axes.set_title("Who gets a say")
@@ -78,9 +81,9 @@ def day_of_rounds(told: Sequence[FleetOfRound]) -> Markup:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 3.1))
         places = np.arange(24)
-        axes.bar(places, check_ins, color=STAGES[-1], width=0.8, label="check-ins an hour")
-        axes.plot(places, eligible, color=TOP1, label="eligible phones")
-        axes.plot(places, rounds, color=TOP3, label="rounds an hour")
+        axes.bar(places, check_ins, color=PARTS[3], width=0.8, label="check-ins an hour")
+        axes.plot(places, eligible, color=GROUPS, label="eligible phones")
+        axes.plot(places, rounds, color=INK, label="rounds an hour")
         axes.set_xlabel("hour, UTC")
         axes.set_ylim(0, None)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
@@ -92,7 +95,7 @@ def round_lengths(lengths: Sequence[float]) -> Markup:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.6))
         minutes = np.maximum(np.asarray(lengths), 1.0) / 60
-        axes.hist(minutes, bins=np.geomspace(minutes.min() / 1.05, 1.05 * minutes.max(), 31).tolist(), color=STAGES[0])
+        axes.hist(minutes, bins=np.geomspace(minutes.min() / 1.05, 1.05 * minutes.max(), 31).tolist(), color=PARTS[1])
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 from models.files import write_atomically
 from orchestrator.evaluation.privacy import RunPrivacy
 from orchestrator.evaluation.privacy_results import MeasuredRun
-from orchestrator.report.plots.style import SMALL, STAGES, STYLE, TOP1, new_axes, to_svg
+from orchestrator.report.plots.style import MODEL, PARTS, SMALL, STYLE, new_axes, to_svg
 from orchestrator.settings.kinds import MECHANISM_TRAITS
 
 
@@ -44,8 +44,8 @@ def running_noise(result: RunPrivacy) -> Markup:
     """Returns the noise in the running sum of mean updates, a line a mechanism; the run's own is strong."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
-        colours = dict(zip((cost.name for cost in result.costs), STAGES))
-        _draw_noise(axes, result, {**colours, result.mechanism: TOP1}, {result.mechanism: 2.6})
+        colours = dict(zip((cost.name for cost in result.costs), PARTS))
+        _draw_noise(axes, result, {**colours, result.mechanism: MODEL}, {result.mechanism: 2.6})
         axes.grid(visible=False, axis="y", which="minor")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.2)
         return to_svg(figure, "running-noise", "Noise in the running sum of mean updates, by privacy mechanism")
@@ -55,7 +55,7 @@ def recall_by_epsilon(points: Sequence[tuple[float, float]]) -> Markup:
     """Returns top-1 recall (fractions) against the epsilon that had been spent by then."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
-        axes.plot(*zip(*points), color=TOP1, marker="o")
+        axes.plot(*zip(*points), color=MODEL, marker="o")
         _label_accuracy(axes)
         return to_svg(figure, "recall-epsilon", "Top-1 recall against the epsilon spent")
 

@@ -11,14 +11,16 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.report.plots.style import (
+    BASELINE,
+    CARD,
     INK,
+    MODEL,
+    MODEL_SOFT,
     MUTED,
+    PARTS,
     PERCENT,
     SMALL,
-    STAGES,
     STYLE,
-    TOP1,
-    TOP3,
     legend_above,
     new_axes,
     to_svg,
@@ -39,7 +41,7 @@ def recall_curve(
     """Draws top-1 and top-3 recall (fractions) against x, with dashed baselines labelled at the right."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
-        for y, label, colour in ((top3, "among three", TOP3), (top1, "first suggestion", TOP1)):
+        for y, label, colour in ((top3, "among three", MODEL_SOFT), (top1, "first suggestion", MODEL)):
             axes.plot(x, y, color=colour, label=label, marker="o" if len(x) < 30 else None)
         for baseline in baselines:
             axes.axhline(baseline.value, color=baseline.colour, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -62,16 +64,22 @@ def recall_curve(
         return to_svg(figure, f"recall-{x_label}", f"Top-1 and top-3 recall against {x_label}")
 
 
-def loss_curve(rounds: Sequence[int], train_nats: Sequence[float], dev: Sequence[tuple[int, float]]) -> Markup:
-    """Draws the training loss of each round, its moving mean, and the dev people's loss."""
+def loss_curve(
+    rounds: Sequence[int], train_nats: Sequence[float], dev: Sequence[tuple[int, float]], least_window: int
+) -> Markup:
+    """Draws the training loss of each round, its moving mean, and the dev people's loss.
+
+    least_window: number of rounds, odd; above 1 the single rounds are not drawn, for they are of too few people.
+    """
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(SMALL)
-        window = 2 * (len(rounds) // 80) + 1
-        axes.plot(rounds, train_nats, color=MUTED, linewidth=0.5, alpha=0.35)
+        window = max(2 * (len(rounds) // 80) + 1, least_window)
+        if least_window == 1:
+            axes.plot(rounds, train_nats, color=MUTED, linewidth=0.5, alpha=0.35)
         label = f"training, mean of {window} rounds" if window > 1 else "training"
-        axes.plot(rounds, moving_mean(train_nats, window), color=TOP1, label=label)
+        axes.plot(rounds, moving_mean(train_nats, window), color=MODEL_SOFT, label=label)
         if dev:
-            axes.plot(*zip(*dev), color=TOP3, marker="o", label="dev people")
+            axes.plot(*zip(*dev), color=MODEL, marker="o", label="dev people")
         axes.set_xlabel("rounds")
         axes.set_ylabel("nats a word")
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -91,13 +99,13 @@ def moving_mean(values: Sequence[float], window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float]], bool]]) -> Markup:
-    """Draws a horizontal bar for each (predictor, top-1 recall, its interval, whether it is the run's own)."""
+def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float]], str]]) -> Markup:
+    """Draws a horizontal bar for each (predictor, top-1 recall, its interval, colour)."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 0.5 * len(rows) + 0.6))
         places = np.arange(len(rows))[::-1]
-        for place, (_, value, interval, own) in zip(places, rows):
-            axes.barh(place, value, height=0.62, color=TOP1 if own else STAGES[-1])
+        for place, (_, value, interval, colour) in zip(places, rows):
+            axes.barh(place, value, height=0.62, color=colour)
             edge = value
             if interval is not None:
                 axes.plot(interval, (place, place), color=INK, linewidth=1.2, solid_capstyle="butt")
@@ -113,22 +121,29 @@ def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float
         return to_svg(figure, "comparison", "Top-1 recall of the model and of the n-gram baselines on the test people")
 
 
-def recall_histogram(model: Sequence[float], trigram: Sequence[float]) -> Markup:
-    """Draws how many people have which top-1 recall, for the model and as an outline for the trigram."""
+def served_groups(model: Sequence[float], trigram: Sequence[float]) -> Markup:
+    """Draws a bar for each group of people, the worst served first: the model's mean recall, with the trigram's mark.
+
+    Args:
+      model: means of groups of people, lowest first.
+      trigram: the same of the trigram; empty without one.
+    """
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.9))
-        top = max([*model, *trigram, 0.02])
-        edges = np.arange(0.0, top + 0.04, 0.02).tolist()
-        axes.hist(model, edges, color=STAGES[0], rwidth=0.92, label="federated model")
+        places = np.arange(len(model))
+        axes.bar(places, model, width=0.72, color=MODEL, label="federated model")
         if trigram:
-            axes.hist(trigram, edges, histtype="step", color=TOP3, linewidth=1.4, label="trigram, pooled text")
-        axes.set_xlabel("top-1 recall of a person")
-        axes.set_ylabel("people")
-        axes.xaxis.set_major_formatter(PERCENT)
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.hlines(
+                trigram, places - 0.45, places + 0.45, color=BASELINE, linewidth=2.4, label="trigram, pooled text"
+            )
+        for place, mean in zip(places, model):
+            axes.annotate(f"{mean:.0%}", (place, 0), xytext=(0, 4), textcoords="offset points", ha="center", color=CARD)
+        axes.set_xticks(places, ["worst served", *[""] * (len(model) - 2), "best served"])
+        axes.set_ylabel("top-1 recall")
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.grid(visible=False, axis="x")
         legend_above(axes)
-        return to_svg(figure, "people", "Distribution of top-1 recall over the test people")
+        return to_svg(figure, "people", "Mean top-1 recall of groups of test people, the worst served first")
 
 
 def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
@@ -139,7 +154,7 @@ def stage_bars(rows: Mapping[str, Mapping[str, float]]) -> Markup:
         left = np.zeros(len(rows))
         for i, stage in enumerate(next(iter(rows.values()))):
             seconds = np.array([of_row[stage] for of_row in rows.values()])
-            axes.barh(places, seconds, left=left, height=0.62, color=STAGES[i % len(STAGES)], label=stage)
+            axes.barh(places, seconds, left=left, height=0.62, color=PARTS[i % len(PARTS)], label=stage)
             left += seconds
         axes.set_yticks(places, list(rows))
         axes.tick_params(axis="y", length=0, labelcolor=INK)

@@ -16,17 +16,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from orchestrator.report.palette import PALETTE
+
 INK, MUTED, GRID, CARD = "#0a0001", "#0a0002", "#0a0003", "#0a0004"
-TOP1, TOP3 = "#0a0005", "#0a0006"
-STAGES = tuple(f"#0a001{i}" for i in range(10))
+_STAND_INS = {name: f"#0a01{i:02x}" for i, name in enumerate(PALETTE)}
+MODEL, MODEL_SOFT = _STAND_INS["model"], _STAND_INS["model-soft"]
+BASELINE, BASELINE_SOFT = _STAND_INS["baseline"], _STAND_INS["baseline-soft"]
+MIXTURE = _STAND_INS["mixture"]
+GROUPS, GROUPS_SOFT = _STAND_INS["groups"], _STAND_INS["groups-soft"]
+SERVER, SERVER_SOFT = _STAND_INS["server"], _STAND_INS["server-soft"]
+PARTS = tuple(colour for name, colour in _STAND_INS.items() if name.startswith("part"))
 _VARIABLES = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     GRID: "var(--line)",
     CARD: "var(--card)",
-    TOP1: "var(--top1)",
-    TOP3: "var(--top3)",
-    **{colour: f"var(--stage{i})" for i, colour in enumerate(STAGES)},
+    **{colour: f"var(--{name})" for name, colour in _STAND_INS.items()},
 }
 STYLE: Any = {  # Any: matplotlib's type of it is a list of all its settings
     "svg.fonttype": "none",  # text stays text: small, sharp, can be searched

@@ -8,11 +8,13 @@ import pytest
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.audit.attack import Scores, attack_run, check_scores, only_the_target, score_views
 from orchestrator.audit.attack_results import OnlyTarget, Score, read_attack
-from orchestrator.audit.views import VIEWS, Seen
+from orchestrator.audit.views import Seen, view_names
 from orchestrator.cli.audit_tables import print_attack
 from orchestrator.errors import RunFolderError
 from orchestrator.report.attack_page import write_attack_page
 from orchestrator.run.saved import read_run
+
+VIEWS = view_names(5)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_the_order_of_words_is_in_the_update(found):
 
 @pytest.mark.slow
 def test_the_page_says_what_is_not_protected(run, found, capsys):
-    page = write_attack_page(read_run(run[0]), found).read_text()
+    page = write_attack_page(read_run(run[0]), found, words=True).read_text()
     assert "Not protected" in page
     assert page.count("<svg") == 3
     assert found.clients[0] in page

@@ -70,8 +70,7 @@ def test_figures_by_group_are_those_of_a_central_count(aggregator):
             assert row.per_client.clients == counted.sum()
             assert row.per_client.mean == pytest.approx(recalls.mean(), abs=1e-5)
             assert row.per_client.std == pytest.approx(recalls.std(), abs=1e-4)
-            worst = np.sort(recalls)[: -(-len(recalls) // 10)].mean()
-            assert row.per_client.worst_tenth_mean == pytest.approx(worst, abs=0.5 / figures.BINS + 1e-9)
+            assert row.per_client.worst_tenth_mean is None  # of 25 people, it would be three
             jain = recalls.sum() ** 2 / (len(recalls) * (recalls**2).sum())
             assert row.per_client.jain == pytest.approx(jain, abs=1e-3)
         assert shown.gap == pytest.approx(max(means) - min(means), abs=1e-12)

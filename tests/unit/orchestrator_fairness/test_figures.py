@@ -29,18 +29,33 @@ def test_a_clients_own_values_enter_the_sums():
     assert not histograms[1].any()
 
 
-def test_figures_of_two_people_by_hand():
-    """Recalls 1/4 of 20 words and 3/4 of 60: pooled 50 of 80; by person mean 1/2, spread 1/4, Jain 1 / (2 * 0.625)."""
+def recall_of_pairs(pairs):
+    """The pooled recall of that many pairs of people: one hits 5 of 20 words, the other 45 of 60."""
     sums = ClientSums(
-        hits1=np.array([5, 45]),
-        hits3=np.array([10, 50]),
-        nll_sum_nats=np.zeros(2),
-        positions=np.array([20, 60]),
-        oov=np.array([0, 20]),
+        hits1=np.array([5, 45] * pairs),
+        hits3=np.array([10, 50] * pairs),
+        nll_sum_nats=np.zeros(2 * pairs),
+        positions=np.array([20, 60] * pairs),
+        oov=np.array([0, 20] * pairs),
     )
-    found = figures.pooled_recall(figures.client_values(sums).sum(axis=0))
-    per_client = PerClient(clients=2, mean=0.5, std=0.25, worst_tenth_mean=0.255, jain=0.8)
-    assert found == Recall(clients=2, positions=80, top1=0.625, top3=0.75, oov_rate=0.2, per_client=per_client)
+    return figures.pooled_recall(figures.client_values(sums).sum(axis=0))
+
+
+def test_figures_of_pairs_of_people_by_hand():
+    """Recalls 1/4 of 20 words and 3/4 of 60: pooled 50 of 80; by person mean 1/2, spread 1/4, Jain 1 / (2 * 0.625)."""
+    per_client = PerClient(clients=100, mean=0.5, std=0.25, worst_tenth_mean=0.255, jain=0.8)
+    assert recall_of_pairs(50) == Recall(
+        clients=100, positions=4000, top1=0.625, top3=0.75, oov_rate=0.2, per_client=per_client
+    )
+
+
+@pytest.mark.parametrize(
+    ("people", "mean", "worst"), [(8, None, None), (10, 0.5, None), (90, 0.5, None), (92, 0.5, 0.255)]
+)
+def test_no_figure_by_person_is_of_fewer_than_ten(people, mean, worst):
+    found = recall_of_pairs(people // 2).per_client
+    assert (found.clients, found.mean, found.worst_tenth_mean) == (people, mean, worst)
+    assert (found.std is None, found.jain is None) == (mean is None, mean is None)
 
 
 def test_nobody_has_no_figures():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 
 import msgspec
@@ -131,31 +132,58 @@ def fairness_of(weights_sha256):
     )
 
 
-def attack_that_names(word):
-    def score(auc):
-        return Score(precision=1.0, recall=0.5, f1=0.6, best_f1=0.7, auc=auc)
+def attack_that_names(word, **changes):
+    """An attack on ten clients after round 1; each AUC's standard error is 0.020."""
 
-    return AttackResult(
-        round_num=1,
-        sentences=20,
-        clients=("ann",),
-        aggregator="plain",
-        words=2,
-        views={"raw": {"bias_sign": score(0.99), "row_norm": score(0.8)}, "sum_100": None},
-        attribution={},
-        per_client={},
-        baselines={"raw": 0.4},
-        typed_words={"raw": 1.0},
-        reasons={"sum_100": "fewer than 100 people train in this run"},
-        baseline_f1=0.4,
-        target_only={},
-        target_only_words=None,
-        target_only_readable=None,
-        named={"raw": (Named(word=word, typed_by="client"),)},
-        noise=NoiseResult(source="example", multiplier=1.0, clip_norm=1.0, clients=1, curve=(), hidden_from=None),
-        rebuilt={},
-        checks=(),
-    )
+    def rules(auc):
+        score = Score(precision=1.0, recall=0.5, f1=0.6, best_f1=0.7, auc=auc, auc_sd=0.02 * 10**0.5)
+        return {"bias_sign": score, "row_norm": score}
+
+    values = {
+        "round_num": 1,
+        "sentences": 20,
+        "clients": tuple("abcdefghij"),
+        "aggregator": "secagg",
+        "words": 2,
+        "views": {
+            "raw": rules(0.99),
+            "masked": rules(0.51),
+            "encrypted": rules(0.52),
+            "sum_2": rules(0.98),
+            "sum_10": rules(0.9),
+            "sum_100": None,
+            "noised": rules(0.501),
+        },
+        "attribution": {},
+        "per_client": {},
+        "baselines": {"raw": 0.4},
+        "typed_words": {"raw": 1.0},
+        "reasons": {"sum_100": "fewer than 100 people train in this run"},
+        "baseline_f1": 0.4,
+        "target_only": {},
+        "target_only_words": None,
+        "target_only_readable": None,
+        "named": {"raw": (Named(word=word, typed_by="client"),)},
+        "noise": NoiseResult(source="example", multiplier=1.0, clip_norm=1.0, clients=10, curve=(), hidden_from=None),
+        "rebuilt": {},
+        "checks": (),
+    }
+    return AttackResult(**{**values, **changes})
+
+
+def attack_table(folder):
+    """{what the server has: [AUC of each rule]} as the card has it."""
+    lines = card_of(folder).partition("## Attacks")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {name: aucs for name, *aucs in rows[1:]}
+
+
+def change_settings(folder, **overrides):
+    """Gives the run other settings, as if it had begun with them."""
+    config = read_config(overrides={"rounds.count": 1, **overrides})
+    folder.write_config(config)
+    identity = msgspec.structs.replace(folder.identity(), config_sha256=digest_of_what_matters(config))
+    (folder.path / "run.json").write_bytes(msgspec.json.encode(identity))
 
 
 def test_fairness_and_attack_show_if_they_were_measured(folder):
@@ -165,12 +193,61 @@ def test_fairness_and_attack_show_if_they_were_measured(folder):
     card = card_of(folder)
     assert "| activity | few \\| words | 11 | 25.0 % |" in card
     assert "time zone: not measured; none is known" in card
-    assert "| raw | 0.990 |" in card
-    assert "| sum_100 | not measured |" in card
     assert "secretword" not in card
     write_fairness(folder.path, fairness_of("0" * 64))
     write_card(read_run(folder), None)
     assert "Not measured for these weights" in card_of(folder)
+
+
+def test_the_attacks_table_is_of_this_runs_own_protection(folder):
+    write_figures(folder.path / "attack.json", attack_that_names("secretword"))
+    write_card(read_run(folder), None)
+    masked, summed = (
+        ["0.510 ± 0.020", "not measured", "0.510 ± 0.020"],
+        ["0.900 ± 0.020", "not measured", "0.900 ± 0.020"],
+    )
+    assert attack_table(folder) == {"one client's upload, masked": masked, "the sum of 10 clients": summed}
+    change_settings(folder, **{"aggregation.aggregator": "plain"})
+    write_card(read_run(folder), None)
+    assert list(attack_table(folder)) == ["one client's update, in the clear", "the sum of 10 clients"]
+    change_settings(folder, **{"rounds.cohort_size": 20})
+    write_card(read_run(folder), None)
+    assert attack_table(folder)["the sum of 20 clients"] == ["not measured"] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"round_num": 7}, "Not measured for these weights: `fedkeys attack"),
+        ({"clients": tuple("abcdefghi")}, "9 clients were attacked; under 10 people: not shown."),
+    ],
+)
+def test_an_attack_on_other_weights_or_on_few_people_is_not_shown(folder, changes, said):
+    write_figures(folder.path / "attack.json", attack_that_names("secretword", **changes))
+    write_card(read_run(folder), None)
+    assert said in card_of(folder)
+    assert attack_table(folder) == {}
+
+
+def test_licence_and_date_are_in_the_front_matter(folder):
+    os.utime(folder.checkpoint_path(1), (1_700_000_000, 1_700_000_000))
+    write_card(read_run(folder), None)
+    _, front, text = card_of(folder).split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert (fields["license"], fields["date"]) == ("mit", "2023-11-14")
+    assert "round 1 of 2023-11-14" in text
+    change_settings(folder, **{"data.source": "people.jsonl"})
+    write_card(read_run(folder), None)
+    assert yaml.safe_load(card_of(folder).split("---\n", 2)[1])["license"] == "unknown"
+    assert "name the model's here before you publish it" in card_of(folder)
+
+
+def test_results_of_nine_test_people_are_not_shown(folder):
+    (folder.path / "evaluation.json").write_text(json.dumps({**EVALUATION, "clients": 9}))
+    write_card(read_run(folder), None)
+    assert "Under 10 people: not shown." in card_of(folder)
+    assert "18.2" not in card_of(folder)
+    assert yaml.safe_load(card_of(folder).split("---\n", 2)[1])["model-index"] == []
 
 
 def test_a_run_without_evaluation_gets_no_card(folder):
@@ -234,18 +311,15 @@ def test_a_statement_needs_the_record_to_name_the_same_weights(folder):
 
 
 def test_a_model_that_was_trained_to_be_audited_says_so(folder):
-    config = read_config(
-        overrides={
-            "rounds.count": 1,
+    change_settings(
+        folder,
+        **{
             "audit.canaries": 20,
             "audit.phrases": 1,
             "client.weighting": "equal",
             "model.start_from_word_counts": False,
-        }
+        },
     )
-    folder.write_config(config)
-    identity = msgspec.structs.replace(folder.identity(), config_sha256=digest_of_what_matters(config))
-    (folder.path / "run.json").write_bytes(msgspec.json.encode(identity))
     write_card(read_run(folder), None)
     card = (folder.path / CARD_FILE).read_text()
     assert (
@@ -257,7 +331,7 @@ def test_a_card_with_an_epsilon_leaves_out_what_no_noise_covers(folder, tmp_path
     """The same run once more, with noise: its card has no figure that comes from training text without noise."""
     write_figures(folder.path / "attack.json", attack_that_names("secretword"))
     write_card(read_run(folder), None)
-    assert {"trigram, pooled text", "mixed with the trigram", "| raw | 0.990 |"} <= _found_in(card_of(folder))
+    assert {"trigram, pooled text", "mixed with the trigram", "0.510 ± 0.020"} <= _found_in(card_of(folder))
     private = with_noise(folder, tmp_path / "private")
     of_training = msgspec.structs.replace(fairness_of(weights_digest(WEIGHTS)), people="train")
     write_fairness(private.path, of_training)
@@ -274,7 +348,7 @@ def test_a_card_with_an_epsilon_leaves_out_what_no_noise_covers(folder, tmp_path
 
 
 def _found_in(card):
-    return {text for text in ("trigram, pooled text", "mixed with the trigram", "| raw | 0.990 |") if text in card}
+    return {text for text in ("trigram, pooled text", "mixed with the trigram", "0.510 ± 0.020") if text in card}
 
 
 def with_noise(folder, path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ from orchestrator.run.results import write_figures
 class Run:
     """What the section and the page read of a run."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, words=True, has_built_in_text=False):
         self.path, self.name = path, path.name
+        self.words, self.has_built_in_text = words, has_built_in_text
 
 
 def rules(f1, auc):
@@ -40,7 +42,7 @@ def result(**changes):
     values = {
         "round_num": 200,
         "sentences": 20,
-        "clients": ("ann", "bob"),
+        "clients": ("ann", "bob", *"cdefghij"),
         "aggregator": "secagg",
         "words": 996,
         "views": {"raw": rules(0.6, 0.9), "masked": rules(0.1, 0.493), "sum_2": rules(0.5, 0.8), "sum_100": None},
@@ -96,12 +98,38 @@ def test_the_section_shows_words_with_who_typed_them(run):
 
 
 def test_the_page_escapes_what_people_typed(run):
-    page = write_attack_page(run, result()).read_text()
+    page = write_attack_page(run, result(), words=True).read_text()
     assert "zebra, &lt;i&gt;" in page
     assert "<i>" not in page
     assert page.count("<svg") == 3
     assert "0.600 ± 0.062" in page
     assert "42 of 58" in page
+    assert "only you may read it" in page
+
+
+def test_without_the_switch_no_word_that_was_typed_shows(run):
+    path = write_attack_page(run, result())
+    assert path.stat().st_mode & 0o777 == 0o600
+    page = path.read_text()
+    assert not re.search(r"\bann\b|zebra|see you|see &lt;unk|● see|○ dog", page)
+    assert "● •••" in page
+    assert "The words that they typed are masked" in page
+    section = attack(Run(run.path, words=False))
+    assert section.tables[0].rows == (("● •••", "○ •••"),)
+    assert not section.holds_words
+    assert "ann" not in str(section)
+
+
+def test_words_of_the_public_text_are_called_public(run):
+    public = write_attack_page(Run(run.path, has_built_in_text=True), result(), words=True).read_text()
+    assert "They are of the built-in text, which is public." in public
+
+
+def test_a_report_shows_no_attack_on_nine_people(tmp_path):
+    write_figures(tmp_path / FILE_NAME, result(clients=tuple("abcdefghi")))
+    section = attack(Run(tmp_path))
+    assert section.paragraphs[0].startswith("9 attacked people: under 10 people: not shown.")
+    assert (section.figures, section.tables, section.points) == ((), (), ())
 
 
 def test_a_page_of_few_people_leaves_out_what_it_can_not_show(tmp_path):

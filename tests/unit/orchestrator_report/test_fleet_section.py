@@ -1,4 +1,4 @@
-"""The report's section on a fleet: two rounds of four phones, counted by hand."""
+"""The report's section on a fleet: two rounds of twenty phones, counted by hand."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ SECOND = msgspec.structs.replace(
 PHONES = {
     "ann": Phone("high", "wifi", "UTC-5", 4096, 0.1, True),
     "bob": Phone("high", "wifi", "UTC-5", 4096, 0.1, True),
+    **{f"high{i}": Phone("high", "wifi", "UTC-6", 4096, 0.1, True) for i in range(8)},
     "cyd": Phone("low", "wifi", "UTC-6", 1024, 0.9, True),
-    "dan": Phone("low", "lte", "UTC-6", 1024, 0.9, False),
+    **{f"low{i}": Phone("low", "lte", "UTC-6", 1024, 0.9, False) for i in range(9)},
 }
 
 
@@ -86,11 +87,12 @@ def test_rounds_and_phones_are_counted(folder):
     assert drop_outs.rows == (("interrupted", "1"),)
     # Four were selected, of whom ann twice; three updates counted.
     assert speed.rows == (
-        ("high", "2", "50.0%", "75.0%", "100.0%", "0.0%", "0.0%"),
-        ("low", "2", "50.0%", "25.0%", "0.0%", "50.0%", "100.0%"),
+        ("high", "10", "50.0%", "75.0%", "100.0%", "0.0%", "80.0%"),
+        ("low", "10", "50.0%", "25.0%", "0.0%", "90.0%", "100.0%"),
     )
-    assert [row[:2] for row in network.rows] == [("lte", "1"), ("wifi", "3")]
-    assert [row[0] for row in zone.rows] == ["UTC-5", "UTC-6"]
+    # Nine phones with LTE and two in UTC-5 are too few, and would follow from the others' figures.
+    assert [row[:2] for row in network.rows] == [("lte, wifi", "20")]
+    assert [row[:2] for row in zone.rows] == [("UTC-5, UTC-6", "20")]
 
 
 @pytest.mark.parametrize("content", [None, b"{", b'{"ann": {}}'])

@@ -73,8 +73,8 @@ def score(top1, **more):
         "top1_per_client_mean": top1 + 0.001,
         "top1_worst_tenth_mean": None,
         "min_positions": 50,
-        "clients_averaged": 5,
-        "clients": 5,
+        "clients_averaged": 20,
+        "clients": 20,
         "positions": 4321,
         "oov": 160,
         "oov_rate": 0.0357,
@@ -93,10 +93,10 @@ def evaluation(**changes):
         "trigram": score(0.194),
         "mixed": score(0.2071, model_weight=0.5, top1_minus_trigram=0.0131, top1_minus_trigram_interval=None),
         "positions": 4321,
-        "clients": 5,
+        "clients": 20,
         "oov_rate": 0.0357,
         "round_num": 4,
-        "per_person_top1": {"model": [0.11, 0.15, 0.17, 0.2, 0.29], "trigram": [0.1, 0.2, 0.2, 0.2, 0.3]},
+        "per_person_top1": {"model": [0.0123, *[0.19] * 10, 0.3877, *[0.11] * 8], "trigram": [0.2] * 20},
         "examples": [{"text": "<b>see", "predictions": [{"word": "you&me", "probability": 0.42}]}],
         **changes,
     }
@@ -115,7 +115,9 @@ def folder(tmp_path):
 
 
 def page_of(folder):
-    return write_report(read_run(folder)).read_text(encoding="utf-8")
+    """The page, without what only a phone shows."""
+    page = write_report(read_run(folder)).read_text(encoding="utf-8")
+    return re.sub(r'<td data-column="[^"]*">', "<td>", page)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +141,10 @@ def test_figures_are_those_of_the_files(evaluated_page):
     for shown in ("18.17%", "28.17%", "1.817", "17.17% to 19.17%", "4.41%", "15.12%", "19.40%", "20.71%"):
         assert shown in evaluated_page
     assert "−1.23 points" in evaluated_page
-    assert "4,321 words of 5 people" in evaluated_page
+    assert "4,321 words of 20 people" in evaluated_page
     assert "3.57%" in evaluated_page
-    assert "the middle one has 17.0%" in evaluated_page
+    # Ten people have 1.23 %, eight times 11 % and 19 %, the ten others nine times 19 % and 38.77 %.
+    assert "top-1 recall is 10.8% on average in the first group and 21.0% in the last" in evaluated_page
     assert f"SHA-256 {'4' * 64}" in evaluated_page
 
 
@@ -160,12 +163,19 @@ def test_dev_points_carry_what_was_spent_until_then(folder, page):
 def test_costs_and_outcomes_are_added_up(page):
     assert "<tr><td>upload</td><td>4.00 MB</td><td>0 B</td></tr>" in page
     assert "<tr><td>together</td><td>4.00 MB</td><td>4.00 kB</td></tr>" in page  # 1,000 weights of 4 bytes
-    assert "4 times on average, 4 times at most; on average 16.0 MB up" in page
+    assert "2 people took part; how often on average: under 10 people: not shown." in page
     assert "<tr><td>rounds abandoned</td><td>1</td></tr>" in page
     assert "<tr><td>rounds completed</td><td>3</td></tr>" in page
     assert "<td>6 (75.0%)</td>" in page  # updates summed, of eight selected
     assert "<tr><td>train at the clients</td><td>1.500 s</td><td>1.500 s</td><td>75.0%</td></tr>" in page
     assert "<tr><td>rest</td><td>0.250 s</td><td>0.250 s</td><td>12.5%</td></tr>" in page
+
+
+def test_the_bill_of_a_person_is_a_mean_over_ten(tmp_path):
+    folder, everybody = begin_run(tmp_path / "run"), tuple("abcdefghij")
+    folder.append_round(report_of(1, selected=everybody, survivors=everybody), wall_s=2.0)
+    folder.append_round(report_of(2, selected=everybody[:5], survivors=everybody[:5]), wall_s=2.0)
+    assert "did so 1.5 times on average, and so sent 6.00 MB and received 6.00 kB over the whole run" in page_of(folder)
 
 
 def test_only_changed_settings_are_listed_as_changed(page):
@@ -205,6 +215,47 @@ def test_without_evaluation_it_says_how_to_get_one(page):
     assert "trigram" not in page
 
 
+def test_a_phone_reads_a_cell_behind_its_column(evaluated_page, folder):
+    write_evaluation(folder)
+    page = write_report(read_run(folder)).read_text(encoding="utf-8")
+    assert '<td data-column="">federated model</td><td data-column="top-1">18.17%</td>' in page
+
+
+def test_no_single_person_shows(evaluated_page):
+    for own in ("1.23%", "1.2%", "38.77%", "38.8%"):
+        assert own not in evaluated_page
+    assert "–: under 10 people: not shown." in evaluated_page  # the worst tenth of twenty
+    assert " times at most" not in evaluated_page
+
+
+def test_figures_of_nine_people_are_not_shown(folder):
+    write_evaluation(folder, clients=9, per_person_top1={"model": [0.5] * 9})
+    page = page_of(folder)
+    assert "9 test people, under 10 people: not shown." in page
+    assert "9 people typed enough words; a group of them is under 10 people: not shown." in page
+    assert not re.search(r"18\.17|18\.2|28\.2|50\.0%", page)
+
+
+def test_dev_figures_of_nine_people_are_not_shown(tmp_path):
+    folder = begin_run(tmp_path / "run")
+    dev = {"train_loss": 4.0, "dev_top1": 0.1234, "dev_top3": 0.2345, "dev_loss": 5.4321, "dev_people": 9.0}
+    folder.append_round(report_of(1, metrics=dev), wall_s=2.0)
+    page = page_of(folder)
+    assert "Recall of the dev people: under 10 people: not shown." in page
+    assert "12.3" not in page
+
+
+def test_the_first_screen_says_whether_there_is_differential_privacy(page):
+    cards = page[page.index('<div class="cards">') : page.index("<section")]
+    assert "<b>none</b><span>differential privacy</span>" in cards
+
+
+def test_a_page_without_words_is_for_everybody_and_has_no_warning(folder):
+    path = write_report(read_run(folder), words=True)
+    assert path.stat().st_mode & 0o777 == 0o644  # there is no transcript, nor an attack: no words
+    assert "This page holds words" not in path.read_text()
+
+
 def comparison_text(folder):
     return " ".join(comparison(view_run(read_run(folder))).paragraphs)
 
@@ -217,9 +268,9 @@ def test_an_evaluation_of_an_earlier_round_is_pointed_out(folder):
 def test_personalised_figures(folder):
     personal = {
         "learning_rate": 0.3, "epochs": 1, "step": 1.0, "setting": "learning rate 0.3", "history_share": 0.8,
-        "clients": 3, "positions": 300, "before": score(0.18), "after": score(0.19), "top1_gain": 0.01,
+        "clients": 30, "positions": 300, "before": score(0.18), "after": score(0.19), "top1_gain": 0.01,
         "top1_gain_of_others": 0.0, "top1_gain_interval": [0.0, 0.02], "share_better": 0.66, "share_worse": 0.33,
-        "per_person_gain": [0.03, -0.01, 0.01],
+        "per_person_gain": [0.03, -0.01, 0.01] * 10,
     }  # fmt: skip
     write_evaluation(folder, personalised=personal)
     assert "goes from 18.00% to 19.00%: better for 66% of them, worse for 33%" in comparison_text(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
@@ -48,8 +49,8 @@ def result(masked_r=0.01):
 class Run:
     """What the section reads of a run."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, words=True):
+        self.path, self.words = path, words
 
 
 @pytest.mark.parametrize(("masked_r", "verdict"), [(0.01, "passes"), (0.5, "FAILS")])
@@ -70,6 +71,21 @@ def test_the_section_says_what_can_be_read_and_what_can_not(tmp_path, masked_r, 
     )
     assert table.rows[3][1] == "it is the update"
     assert table.rows[3][2].startswith("none: r = +0.01" if masked_r < 0.1 else "SOME: r = +0.5")
+
+
+def test_without_the_switch_no_word_of_the_client_shows(tmp_path, capsys):
+    write_transcript(tmp_path, result())
+    section = as_the_server_saw(Run(tmp_path, words=False))
+    (table,) = section.tables
+    assert table.rows[1] == ("loudest words", "••• ●, ••• ●", "••• ●, cat", "none to read")
+    assert section.paragraphs[0].startswith("One client sent one update in round 7.")
+    assert "left out: words can" in section.figures[0].svg
+    assert not any(own in str(section) for own in ("see", "dog", "ann", "25.0%"))
+    assert not section.holds_words
+    print_transcript(result().without_words())
+    shown = capsys.readouterr().out
+    assert "••• *" in shown
+    assert not re.search(r"\bsee \*|dog", shown)
 
 
 def test_a_terminal_shows_the_same_figures(capsys):
