@@ -47,6 +47,14 @@ FILE = click.Path(path_type=Path)
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
 
 RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")
+KEYS = click.option(
+    "--keys",
+    type=FOLDER,
+    default=Path("keys"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder of keys, made by `fedkeys keygen` or `fedkeys enrol`.",
+)
 CONFIG = click.option(
     "--config", "config_path", type=FILE, metavar="FILE", help="Settings as TOML; `fedkeys config` prints such a file."
 )

@@ -1,4 +1,4 @@
-"""The commands of rounds over real connections: keygen, serve, client, decryptor."""
+"""The commands of rounds over real connections: serve, client, decryptor."""
 
 from __future__ import annotations
 
@@ -18,97 +18,14 @@ if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
     from orchestrator.settings.types import Setting
 
-_KEYS = click.option(
-    "--keys",
-    type=options.FOLDER,
-    default=Path("keys"),
-    show_default=True,
-    metavar="DIR",
-    help="The folder that `fedkeys keygen` made.",
-)
 _NETWORK_AGGREGATOR = options.SettingFlag(
     "--aggregator", "aggregation.aggregator", "How the updates are summed: secagg or encrypted.", metavar="NAME"
 )
-_MIN_SENTENCES = 50  # of a person whom keygen enrols
-
-
-@click.command()
-@click.argument("signing_key", required=False, type=options.FILE, metavar="[FILE]")
-@click.option("--out", type=options.FOLDER, metavar="DIR", help="Where the keys of a network run go.")
-@click.option("--client", "clients", multiple=True, metavar="ID", help="Enrol this client; may be given several times.")
-@click.option(
-    "--people",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Enrol N training people of the built-in text, to try it on one machine; 10 without --client.",
-)
-@click.option(
-    "--host", "hosts", multiple=True, metavar="NAME", help="Another name of the server, besides this machine's."
-)
-@prints
-def keygen(
-    signing_key: Optional[Path],
-    out: Optional[Path],
-    clients: tuple[str, ...],
-    people: Optional[int],
-    hosts: tuple[str, ...],
-) -> Output:
-    """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
-
-    FILE signs bundles: keep it secret. FILE.pub verifies them: give it to the app. With --out, DIR gets a certificate
-    authority, certificates for TLS, an identity for each client and the roster. Called again for the same DIR, the
-    command enrols more clients. docs/network.md says which file belongs on which machine.
-
-    \b
-    Examples:
-      fedkeys keygen signing.key
-      fedkeys keygen --out keys --client ann --client bob
-    """
-    if (signing_key is None) == (out is None):
-        raise click.UsageError("give FILE for a key to sign bundles, or --out DIR for the keys of a network run")
-    if signing_key is not None:
-        return _signing_key(signing_key)
-    assert out is not None
-    return _network_keys(out, clients, hosts, people)
-
-
-def _signing_key(path: Path) -> Output:
-    from edge.bundle.signing import generate_key
-
-    public = generate_key(path)
-    line = f"wrote {path}, which signs (keep it secret), and {public}, which verifies"
-    return Output({"key": str(path), "public_key": str(public)}, partial(say, line))
-
-
-def _network_keys(out: Path, clients: tuple[str, ...], hosts: tuple[str, ...], people: Optional[int]) -> Output:
-    from orchestrator.network.certificates import make_keys, read_roster
-
-    if people is None and not clients:
-        people = 10
-    enrolled = read_roster(out) if (out / "roster.json").exists() else {}
-    clients += _training_people(people or 0, {*enrolled, *clients})
-    make_keys(out, clients, hosts)
-    roster = read_roster(out)
-    figures = {"keys": str(out), "clients": list(roster), "new": list(clients)}
-    line = f"{out}: {len(clients)} clients enrolled, {len(roster)} in all: {', '.join(roster)}"
-    return Output(figures, partial(say, line))
-
-
-def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
-    """Returns training people of the built-in text who typed enough: none of them is evaluated on."""
-    if number == 0:
-        return ()
-    from orchestrator.run.data import load_client_data
-    from orchestrator.settings.run_config import RunConfig
-
-    train = load_client_data(RunConfig())[1].train
-    talkers = [name for name, own in train.items() if len(own) >= _MIN_SENTENCES and name not in taken]
-    return tuple(talkers[:number])
 
 
 @click.command()
 @options.RUN
-@_KEYS
+@options.KEYS
 @click.option(
     "--listen",
     "address",
@@ -197,7 +114,7 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
     help="The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.",
 )
 @click.option("--client-id", required=True, metavar="ID", help="The name under which the client is enrolled.")
-@_KEYS
+@options.KEYS
 @click.option(
     "--state",
     type=options.FILE,
@@ -295,7 +212,7 @@ def client(
 
 
 @click.command()
-@_KEYS
+@options.KEYS
 @click.option(
     "--listen",
     "address",

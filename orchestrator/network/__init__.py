@@ -1,6 +1,8 @@
 """Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party.
 
-    certificates.py  makes and reads the keys: a CA, the server's certificate, one Ed25519 identity for each client
+    certificates.py  the files of keys, and the roster
+    authority.py     makes the keys of a run, and signs certificates
+    enrolment.py     enrols clients that made their own keys
     messages.py      the messages besides those of the protocols
     tls.py           the certificates that each side shows and asks for
     hub.py           the server's connections: who is there and who answered in time

@@ -1,4 +1,4 @@
-"""The keys of a network run: a small CA, the server's certificate, one Ed25519 identity for each client, the roster.
+"""The files of keys of a network run, and who may take part; authority.py and enrolment.py make them.
 
     DIR/ca.pem, ca.key                   the CA; the key only signs certificates, keep it off the server
     DIR/server.pem, server.key           for TLS; decryptor.pem, decryptor.key likewise
@@ -12,42 +12,25 @@ A server needs ca.pem, server.* and roster.json, a client ca.pem, roster.json an
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from models.corpus import ClientId
+from models.files import write_atomically
 from orchestrator.network.errors import KeysError
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_CA_DAYS, _SERVER_DAYS = 3650, 365
 # The roles of the parties. Server and decryptor have a certificate each, and so has every client.
 SERVER, DECRYPTOR, CLIENT = "server", "decryptor", "client"
-_USES = {  # the server calls the decryptor
-    SERVER: (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
-    DECRYPTOR: (ExtendedKeyUsageOID.SERVER_AUTH,),
-    CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
-}
 PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
-
-
-@dataclass(frozen=True)
-class _Authority:
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
 
 
 class _Roster(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,44 +49,22 @@ def role_name(role: str) -> str:
     return f"{role}.fedkeys.invalid"
 
 
-def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> None:
-    """Makes the keys that `folder` lacks, and enrols the clients.
-
-    Args:
-      folder: a new or empty folder, or one that this function made, to which clients are added.
-      clients: ids to enrol.
-      hosts: the names and addresses by which clients reach the server and the decryptor, besides the loopback.
+def require_client_name(client_id: str) -> None:
+    """Passes if a client can be enrolled under this name.
 
     Raises:
-      KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files.
+      KeysError: it can't, since the name is a file's and a header's value.
     """
-    for client_id in clients:
-        if not _CLIENT_NAME.fullmatch(client_id):
-            raise KeysError(
-                f"client id {client_id!r} can't be enrolled: take up to 64 letters, digits, dots, dashes or underscores"
-            )
-    roster_path = folder / "roster.json"
-    enrolled = read_roster(folder) if roster_path.exists() else {}
-    twice = sorted(set(clients) & set(enrolled)) or sorted({c for c in clients if list(clients).count(c) > 1})
-    if twice:
-        raise KeysError(f"{roster_path}: client {twice[0]} is enrolled already: leave it out or name another")
-    for name in ("clients", "tls"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    if not roster_path.exists():
-        if (folder / "ca.key").exists():
-            raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
-        _make_authority(folder, [*_LOOPBACK, *hosts])
-    elif hosts:
-        raise KeysError(f"{folder} has its server's certificate already: name an empty folder for other hosts")
-    authority = _read_authority(folder) if clients else None
-    for client_id in clients:
-        assert authority is not None
-        _issue(authority, CLIENT, client_id, (), *client_tls_files(folder, client_id))
-        identity = Ed25519PrivateKey.generate()
-        _write_private(folder / "clients" / f"{client_id}.key", identity)
-        enrolled[ClientId(client_id)] = identity.public_key().public_bytes_raw()
+    if not _CLIENT_NAME.fullmatch(client_id):
+        raise KeysError(
+            f"client id {client_id!r} can't be enrolled: take up to 64 letters, digits, dots, dashes or underscores"
+        )
+
+
+def write_roster(folder: Path, enrolled: Mapping[ClientId, bytes]) -> None:
+    """Writes who may take part: {client id: Ed25519 public key of 32 bytes}."""
     roster = _Roster(1, {client_id: key.hex() for client_id, key in sorted(enrolled.items())})
-    roster_path.write_bytes(msgspec.json.format(msgspec.json.encode(roster)) + b"\n")
+    write_atomically(folder / "roster.json", msgspec.json.format(msgspec.json.encode(roster)) + b"\n")
 
 
 def client_tls_files(folder: Path, client_id: str) -> tuple[Path, Path]:
@@ -139,8 +100,8 @@ def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
     path = folder / "clients" / f"{client_id}.key"
     if not path.exists():
         raise KeysError(
-            f"{path} is missing: enrol the client with `fedkeys keygen --out {folder} --client {client_id}`, or name "
-            "another --keys"
+            f"{path} is missing: name the folder that holds the client's keys by --keys, or make them with "
+            f"`fedkeys enrol --client-id {client_id} --keys {folder}`"
         )
     return read_signing_key(path)
 
@@ -151,13 +112,17 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     Raises:
       KeysError: the file holds none.
     """
-    try:
-        key = serialization.load_pem_private_key(read_key_file(path), password=None)
-    except (ValueError, TypeError):
-        raise KeysError(f"{path} holds no private key: restore it, or enrol anew with `fedkeys keygen`") from None
+    key = _read_private_key(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise KeysError(f"{path} holds no Ed25519 key: restore it, or enrol anew with `fedkeys keygen`")
     return key
+
+
+def _read_private_key(path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(read_key_file(path), password=None)
+    except (ValueError, TypeError):
+        raise KeysError(f"{path} holds no private key: restore it, or enrol anew with `fedkeys keygen`") from None
 
 
 def read_decryptor(folder: Path) -> Optional[bytes]:
@@ -187,93 +152,25 @@ def read_key_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise KeysError(f"{path}: {error.strerror}: make it with `fedkeys keygen --out {path.parent}`") from None
+        folder = path.parent.parent if path.parent.name in ("clients", "tls") else path.parent
+        advice = f"make it with `fedkeys keygen --out {folder}`, or copy it from where that was done"
+        raise KeysError(f"{path}: {error.strerror}: {advice}") from None
 
 
-def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedkeys CA")])
-    key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
-    )
-    ca = (
-        _certificate(ca_name, ca_name, ca_key, _CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(key_id, critical=False)
-        .add_extension(
-            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, decipher_only=False, **usage),
-            critical=True,
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    _write_private(folder / "ca.key", ca_key)
-    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    for role in (SERVER, DECRYPTOR):
-        _issue(_Authority(ca, ca_key), role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
-    identity = Ed25519PrivateKey.generate()
-    _write_private(folder / "decryptor_identity.key", identity)
-    (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+def read_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Returns the key for TLS that a file holds.
 
-
-def _read_authority(folder: Path) -> _Authority:
-    """The CA of a folder, which signs the certificates of more clients."""
-    raw, path = read_key_file(folder / "ca.key"), folder / "ca.key"
-    try:
-        key = serialization.load_pem_private_key(raw, password=None)
-        authority = x509.load_pem_x509_certificate(read_key_file(folder / "ca.pem"))
-    except (ValueError, TypeError):
-        raise KeysError(f"{path} or ca.pem beside it is damaged: restore them, or name an empty folder") from None
+    Raises:
+      KeysError: the file holds none.
+    """
+    key = _read_private_key(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeysError(f"{path} is not the key that `fedkeys keygen` made: restore it, or name an empty folder")
-    return _Authority(authority, key)
+        raise KeysError(f"{path} holds no key for TLS: restore it, or make new keys with `fedkeys keygen`")
+    return key
 
 
-def _issue(
-    authority: _Authority, role: str, common_name: str, hosts: Sequence[str], chain_path: Path, key_path: Path
-) -> None:
-    """Writes a new key for TLS, and its certificate, which carries a role, a name and the hosts that it stands for."""
-    names = x509.SubjectAlternativeName([_alternative_name(host) for host in dict.fromkeys((*hosts, role_name(role)))])
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    ca_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
-    certificate = (
-        _certificate(subject, authority.certificate.subject, key, _SERVER_DAYS)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(names, critical=False)
-        .add_extension(x509.ExtendedKeyUsage(_USES[role]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(ca_id, critical=False)
-        .sign(authority.key, hashes.SHA256())
-    )
-    _write_private(key_path, key)
-    chain_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + datetime.timedelta(days=days))
-    )
-
-
-def _alternative_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _write_private(path: Path, key: PrivateKey) -> None:
-    """Writes a key that only its owner may read, from the first byte on."""
+def write_private_key(path: Path, key: PrivateKey) -> None:
+    """Writes a new key that only its owner may read, from the first byte on; a file is never replaced."""
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)

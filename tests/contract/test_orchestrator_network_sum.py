@@ -17,7 +17,8 @@ from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.parameters import DEFAULT_PARAMETERS
 from orchestrator.network import messages
-from orchestrator.network.certificates import SERVER, make_keys, read_decryptor, read_identity, read_roster
+from orchestrator.network.authority import make_keys
+from orchestrator.network.certificates import SERVER, read_decryptor, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor

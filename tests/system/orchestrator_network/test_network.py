@@ -197,7 +197,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
         ),
         ("client", "--server", address, "--client-id", "eve", "--data", text, "--keys", keys): "eve.key is missing",
         ("client", "--server", address, "--client-id", NAMES[0], "--data", text, "--keys", tmp_path / "none"): (
-            "enrol the client with `fedkeys keygen"
+            f"or make them with `fedkeys enrol --client-id {NAMES[0]} --keys {tmp_path / 'none'}`"
         ),
         ("serve", "--run", tmp_path / "run", "--keys", tmp_path / "none"): "make it with `fedkeys keygen",
         ("serve", "--run", tmp_path / "run", "--keys", keys, "--resume"): "holds no run",

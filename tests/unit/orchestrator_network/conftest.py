@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from loopback import NAMES
 
-from orchestrator.network.certificates import make_keys
+from orchestrator.network.authority import make_keys
 
 
 @pytest.fixture(scope="module")

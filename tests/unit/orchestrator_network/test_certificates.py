@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import NAMES, participant
 
-from orchestrator.network.certificates import make_keys, read_decryptor, read_identity, read_roster
+from orchestrator.network.authority import make_keys
+from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
 from orchestrator.network.errors import (
     KeysError,
 )
@@ -23,7 +24,7 @@ def test_private_keys_are_their_owner_s_alone(keys):
 
 
 def test_a_client_that_is_not_enrolled_is_told_how_it_can_be(keys):
-    with pytest.raises(KeysError, match=rf"`fedkeys keygen --out {keys} --client nobody`"):
+    with pytest.raises(KeysError, match=rf"by --keys, or .* `fedkeys enrol --client-id nobody --keys {keys}`"):
         read_identity(keys, "nobody")
 
 

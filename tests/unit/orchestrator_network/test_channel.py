@@ -14,7 +14,8 @@ import pytest
 from loopback import NAMES, WORDS, Peer, Served, assert_one_line, config_of, serving, wait_until
 
 from orchestrator.network import messages
-from orchestrator.network.certificates import DECRYPTOR, SERVER, make_keys, read_identity, read_roster
+from orchestrator.network.authority import make_keys
+from orchestrator.network.certificates import DECRYPTOR, SERVER, read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
 from orchestrator.network.client import run_client
 from orchestrator.network.decryptor import RemoteDecryptor

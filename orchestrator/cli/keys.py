@@ -1,0 +1,136 @@
+"""The commands of keys: keygen and enrol."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from orchestrator.cli import options
+from orchestrator.cli.output import Output, prints, say
+
+_MIN_SENTENCES = 50  # of a person whom keygen enrols
+
+
+@click.command()
+@click.argument("signing_key", required=False, type=options.FILE, metavar="[FILE]")
+@click.option("--out", type=options.FOLDER, metavar="DIR", help="Where the keys of a network run go.")
+@click.option(
+    "--sign",
+    "requests",
+    type=options.FILE,
+    multiple=True,
+    metavar="REQUEST",
+    help="Enrol the client that asks by this file of `fedkeys enrol`; may be given several times.",
+)
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    metavar="ID",
+    help="For a trial: make this client's private keys, too; may be given several times.",
+)
+@click.option(
+    "--people",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Enrol N training people of the built-in text, to try it on one machine; 10 without --client and --sign.",
+)
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="Another name of the server, besides this machine's."
+)
+@prints
+def keygen(
+    signing_key: Optional[Path],
+    out: Optional[Path],
+    requests: tuple[Path, ...],
+    clients: tuple[str, ...],
+    people: Optional[int],
+    hosts: tuple[str, ...],
+) -> Output:
+    """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
+
+    FILE signs bundles: keep it secret. FILE.pub verifies them: give it to the app. With --out, DIR gets a certificate
+    authority, certificates for TLS and the roster. --sign enrols clients that made their keys by `fedkeys enrol`, whose
+    private keys nobody else holds; --client and --people make private keys here, for a trial. Called again for the same
+    DIR, the command enrols more clients. docs/network.md says which file belongs on which machine.
+
+    \b
+    Examples:
+      fedkeys keygen signing.key
+      fedkeys keygen --out keys --people 0 --host keyboard.example
+      fedkeys keygen --out keys --sign ann.request.json
+      fedkeys keygen --out keys --client ann --client bob
+    """
+    if (signing_key is None) == (out is None):
+        raise click.UsageError("give FILE for a key to sign bundles, or --out DIR for the keys of a network run")
+    if signing_key is not None:
+        return _signing_key(signing_key)
+    assert out is not None
+    return _network_keys(out, requests, clients, hosts, people)
+
+
+def _signing_key(path: Path) -> Output:
+    from edge.bundle.signing import generate_key
+
+    public = generate_key(path)
+    line = f"wrote {path}, which signs (keep it secret), and {public}, which verifies"
+    return Output({"key": str(path), "public_key": str(public)}, partial(say, line))
+
+
+def _network_keys(
+    out: Path, requests: tuple[Path, ...], clients: tuple[str, ...], hosts: tuple[str, ...], people: Optional[int]
+) -> Output:
+    from orchestrator.network.authority import make_keys
+    from orchestrator.network.certificates import read_roster
+    from orchestrator.network.enrolment import sign_request
+
+    if people is None and not clients and not requests:
+        people = 10
+    enrolled = read_roster(out) if (out / "roster.json").exists() else {}
+    clients += _training_people(people or 0, {*enrolled, *clients})
+    make_keys(out, clients, hosts)
+    signed = dict(sign_request(out, path) for path in requests)
+    roster = read_roster(out)
+    figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *signed], "fingerprints": signed}
+    lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint in signed.items()]
+    lines += [f"{out}: {len(clients) + len(signed)} clients enrolled, {len(roster)} in all: {', '.join(roster)}"]
+    return Output(figures, partial(say, "\n".join(lines)))
+
+
+def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
+    """Returns training people of the built-in text who typed enough: none of them is evaluated on."""
+    if number == 0:
+        return ()
+    from orchestrator.run.data import load_client_data
+    from orchestrator.settings.run_config import RunConfig
+
+    train = load_client_data(RunConfig())[1].train
+    talkers = [name for name, own in train.items() if len(own) >= _MIN_SENTENCES and name not in taken]
+    return tuple(talkers[:number])
+
+
+@click.command()
+@click.option("--client-id", required=True, metavar="ID", help="The name to enrol under.")
+@options.KEYS
+@prints
+def enrol(client_id: str, keys: Path) -> Output:
+    """Make a client's keys and a request to enrol it, which the operator signs by `fedkeys keygen --sign`.
+
+    The private keys stay in DIR. The request holds none: send it to the operator, and tell the fingerprint by another
+    way, since who exchanges the file on its way takes part in your place. Called again, it asks for the same keys.
+
+    \b
+    Example:
+      fedkeys enrol --client-id ann --keys keys
+    """
+    from orchestrator.network.enrolment import ask_for_enrolment
+
+    path, fingerprint = ask_for_enrolment(keys, client_id)
+    lines = (
+        f"wrote {path}: send it to the operator; the private keys stay in {keys}",
+        f"its fingerprint, to be compared by another way: {fingerprint}",
+    )
+    return Output({"request": str(path), "fingerprint": fingerprint}, partial(say, "\n".join(lines)))

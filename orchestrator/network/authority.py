@@ -1,0 +1,172 @@
+"""Makes the keys of a network run: the CA, the certificates that it signs, and all keys of a trial on one machine."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from models.corpus import ClientId
+from orchestrator.network.certificates import (
+    CLIENT,
+    DECRYPTOR,
+    SERVER,
+    client_tls_files,
+    read_key_file,
+    read_roster,
+    read_tls_key,
+    require_client_name,
+    role_name,
+    write_private_key,
+    write_roster,
+)
+from orchestrator.network.errors import KeysError
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CA_DAYS, _SERVER_DAYS = 3650, 365
+_USES = {  # the server calls the decryptor
+    SERVER: (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+    DECRYPTOR: (ExtendedKeyUsageOID.SERVER_AUTH,),
+    CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
+}
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The CA of a run, which signs certificates."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> None:
+    """Makes the keys that `folder` lacks, and enrols the clients.
+
+    Args:
+      folder: a new or empty folder, or one that this function made, to which clients are added.
+      clients: ids to enrol.
+      hosts: the names and addresses by which clients reach the server and the decryptor, besides the loopback.
+
+    Raises:
+      KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files.
+    """
+    for client_id in clients:
+        require_client_name(client_id)
+    roster_path = folder / "roster.json"
+    enrolled = read_roster(folder) if roster_path.exists() else {}
+    twice = sorted(set(clients) & set(enrolled)) or sorted({c for c in clients if list(clients).count(c) > 1})
+    if twice:
+        raise KeysError(f"{roster_path}: client {twice[0]} is enrolled already: leave it out or name another")
+    for name in ("clients", "tls"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if not roster_path.exists():
+        if (folder / "ca.key").exists():
+            raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
+        _make_authority(folder, [*_LOOPBACK, *hosts])
+    elif hosts:
+        raise KeysError(f"{folder} has its server's certificate already: name an empty folder for other hosts")
+    authority = read_authority(folder) if clients else None
+    for client_id in clients:
+        assert authority is not None
+        _issue(authority, CLIENT, client_id, (), *client_tls_files(folder, client_id))
+        identity = Ed25519PrivateKey.generate()
+        write_private_key(folder / "clients" / f"{client_id}.key", identity)
+        enrolled[ClientId(client_id)] = identity.public_key().public_bytes_raw()
+    write_roster(folder, enrolled)
+
+
+def read_authority(folder: Path) -> Authority:
+    """Returns the CA of a folder, which signs the certificates of more clients.
+
+    Raises:
+      KeysError: the folder has none, or it is damaged.
+    """
+    key = read_tls_key(folder / "ca.key")
+    try:
+        return Authority(x509.load_pem_x509_certificate(read_key_file(folder / "ca.pem")), key)
+    except ValueError:
+        raise KeysError(f"{folder / 'ca.pem'} is damaged: restore it, or name an empty folder") from None
+
+
+def certify(
+    authority: Authority, role: str, common_name: str, hosts: Sequence[str], public_key: ec.EllipticCurvePublicKey
+) -> x509.Certificate:
+    """Returns a certificate for TLS, which carries a role, a name and the hosts that it stands for."""
+    names = x509.SubjectAlternativeName([_alternative_name(host) for host in dict.fromkeys((*hosts, role_name(role)))])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    ca_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    return (
+        _certificate(subject, authority.certificate.subject, public_key, _SERVER_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(names, critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_USES[role]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(ca_id, critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+
+
+def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedkeys CA")])
+    key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+    )
+    ca = (
+        _certificate(ca_name, ca_name, ca_key.public_key(), _CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_id, critical=False)
+        .add_extension(
+            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, decipher_only=False, **usage),
+            critical=True,
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    write_private_key(folder / "ca.key", ca_key)
+    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    for role in (SERVER, DECRYPTOR):
+        _issue(Authority(ca, ca_key), role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
+    identity = Ed25519PrivateKey.generate()
+    write_private_key(folder / "decryptor_identity.key", identity)
+    (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+
+
+def _issue(
+    authority: Authority, role: str, common_name: str, hosts: Sequence[str], chain_path: Path, key_path: Path
+) -> None:
+    """Writes a new key for TLS and its certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = certify(authority, role, common_name, hosts, key.public_key())
+    write_private_key(key_path, key)
+    chain_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks differ
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
