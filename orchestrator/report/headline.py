@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from orchestrator.evaluation.privacy import run_privacy
 from orchestrator.report.parts import Card
 from orchestrator.report.view import RunView
+from orchestrator.run.spent import Guarantee
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, duration_text, points_text, size_text
 
@@ -48,9 +49,10 @@ def _privacy_card(run: RunView) -> Card:
     if not run.config.privacy.traits.adds_noise:
         return Card("none", "differential privacy", "no epsilon holds: the model may remember what somebody typed")
     result = run_privacy(run.run)
-    epsilon = result.epsilon[result.delta]
-    value = "none holds" if epsilon is None else f"{epsilon:.3g}"
-    return Card(value, "epsilon of one person, all their text", f"delta {result.delta:.2g}; {result.mechanism}")
+    spent = result.total or Guarantee(result.epsilon[result.delta], result.delta)
+    value = "none holds" if spent.epsilon is None else f"{spent.epsilon:.3g}"
+    how = f"delta {spent.delta:.2g}; {result.mechanism}{' and the word list' if result.total else ''}"
+    return Card(value, "epsilon of one person, all their text", how)
 
 
 def _recall_cards(run: RunView) -> Iterator[Card]:

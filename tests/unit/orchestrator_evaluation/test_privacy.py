@@ -19,6 +19,7 @@ from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, epsilon_spent, read_ledger
+from orchestrator.report.headline import headline
 from orchestrator.report.privacy import privacy as privacy_section
 from orchestrator.report.view import view_run
 from orchestrator.rounds.cohort import everybody
@@ -181,6 +182,8 @@ def test_a_word_list_from_the_same_people_is_added_wherever_an_epsilon_is_stated
     assert f"Model and list together: {together}" in " ".join(
         CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split()
     )
+    tiles = [card for card in headline(view_run(read_run(folder))) if "epsilon of one person" in card.label]
+    assert [card.value for card in tiles] == [f"{epsilon + 8.0:.3g}"]
     section = privacy_section(view_run(read_run(folder)))
     assert f"spend epsilon {epsilon + 8.0:.3g} at delta" in section.paragraphs[1]
     (folder.path / "vocabulary.json").write_text(json.dumps({**found, "epsilon": None}))  # without noise
