@@ -39,7 +39,7 @@ def build_batches(
     length_buckets: int = 1,
     rng: Optional[np.random.Generator] = None,
 ) -> Batches:
-    """Padded batches of a client's sentences.
+    """Returns a client's sentences as padded batches.
 
     A sentence w1..wn becomes tokens [BOS, w1, .., wn] and targets [w1, .., wn, EOS], cut to `time` positions.
 
@@ -100,7 +100,10 @@ def _batches_of_indices(
     length_buckets: int,
     rng: Optional[np.random.Generator],
 ) -> list[np.ndarray]:
-    """`order` cut into batches; with buckets, sorted by length in `length_buckets` groups first."""
+    """Returns `order` cut into batches.
+
+    With buckets, the indices are sorted by length in `length_buckets` groups first.
+    """
     if length_buckets > 1:
         lengths = np.array([len(sentences[i]) for i in order])
         groups = np.array_split(order[np.argsort(lengths, kind="stable")], length_buckets)

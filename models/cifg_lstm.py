@@ -35,7 +35,7 @@ _SMALLEST_PROBABILITY = 1e-30  # keeps log() finite where float32 softmax underf
 def initial_weights(
     size: ModelSize, seed: int, word_counts: Optional[np.ndarray] = None, embedding_range: float = 0.15
 ) -> Weights:
-    """Random float32 weights in the order of WEIGHT_NAMES; equal for equal arguments.
+    """Returns random float32 weights in the order of WEIGHT_NAMES; equal for equal arguments.
 
     Args:
       size: the model's size.
@@ -84,14 +84,14 @@ class HiddenStates(NamedTuple):
 
 
 def to_tensors(weights: Tensors) -> tuple[tf.Tensor, ...]:
-    """The weights as tensors, whether they are arrays, variables or tensors."""
+    """Returns the weights as tensors, whether they are arrays, variables or tensors."""
     return tuple(tf.convert_to_tensor(w) for w in weights)
 
 
 def hidden_states(
     weights: Tensors, tokens: tf.Tensor, layout: Layout, keep: Optional[tf.Tensor] = None
 ) -> HiddenStates:
-    """The recurrence over a batch; `keep` [N, D] multiplies the embedded rows (dropout's factors)."""
+    """Runs the recurrence over a batch; `keep` [N, D] multiplies the embedded rows (dropout's factors)."""
     embedding, kernel, bias, projection, _ = weights
     num_cells, width = projection.shape
     embedded = tf.gather(embedding, layout.flatten(tokens))
@@ -141,7 +141,7 @@ class Pull(NamedTuple):
 
 
 def _keep_factors(rate: float, seed: tf.Tensor, num_rows: tf.Tensor, width: int) -> tf.Tensor:
-    """Dropout's factors [N, D]: 0 with probability `rate`, else 1 / (1 - rate); equal for equal seeds."""
+    """Returns dropout's factors [N, D]: 0 with probability `rate`, else 1 / (1 - rate); equal for equal seeds."""
     uniform = tf.random.stateless_uniform([num_rows, width], seed)
     return tf.cast(uniform >= rate, tf.float32) / (1.0 - rate)
 
@@ -154,7 +154,7 @@ def loss_and_gradients(
     dropout: Optional[Dropout] = None,
     padded: bool = False,
 ) -> LossAndGradients:
-    """Summed cross-entropy of a batch and the gradient of its mean over real positions.
+    """Returns the summed cross-entropy of a batch, and the gradient of its mean over the real positions.
 
     Args:
       weights: the five weights.
@@ -214,7 +214,7 @@ class _OutputLayer(NamedTuple):
 
 
 def _output_layer(weights: Tensors, hidden: tf.Tensor, target_ids: tf.Tensor, layout: Layout) -> _OutputLayer:
-    """d loss / d logits = (probability - one_hot(target)) * share; the one-hot part stays sparse."""
+    """Computes d loss / d logits = (probability - one_hot(target)) * share; the one-hot part stays sparse."""
     embedding, output_bias = weights[0], weights[4]
     num_tokens = tf.reduce_sum(layout.weight)
     share = layout.weight / tf.maximum(num_tokens, 1.0)  # [N, 1]
@@ -272,7 +272,7 @@ def sgd_step(
     dropout: Optional[Dropout] = None,
     padded: bool = False,
 ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-    """(weights after one step of SGD, the batch's loss_sum, its num_tokens).
+    """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
 
     Args:
       weights, tokens, targets, mask, dropout, padded: as in loss_and_gradients.

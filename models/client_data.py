@@ -39,7 +39,7 @@ def build_client_data(
     test_share: float = 0.1,
     vocabulary: Optional[Vocabulary] = None,
 ) -> ClientData:
-    """The corpus split by person, its vocabulary, and everybody's capped sentences as ids.
+    """Returns the corpus split by person, its vocabulary, and everybody's capped sentences as ids.
 
     The vocabulary, unless one is given, and the baselines' text come from all training people; only those with at least
     `min_sentences` train.

@@ -1,4 +1,4 @@
-"""Returns a Corpus, {client id: sentences in time order} and splits it by person."""
+"""Reads text as a Corpus, {client id: sentences in time order}, and splits its people."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class PeopleSplit:
-    """Who trains, who tunes (dev) and who is kept for the end (test). Nobody is in two of them."""
+    """The people who train, those who tune (dev) and those kept for the end (test). Nobody is in two of them."""
 
     train: tuple[ClientId, ...]
     dev: tuple[ClientId, ...]
@@ -231,7 +231,7 @@ SOURCES: dict[str, DataSource] = {
 def split_people(
     client_ids: Iterable[ClientId], seed: int, dev_share: float = 0.1, test_share: float = 0.1
 ) -> PeopleSplit:
-    """Returns who trains, is dev and is test: ids sorted, shuffled by `seed`, cut into test, dev and train.
+    """Returns who trains, is dev and is test: the sorted ids are shuffled by `seed`, then cut into test, dev and train.
 
     Raises: CorpusError if there are too few people for each part to have one; ValueError for shares that
     leave a part out, or an id given twice.

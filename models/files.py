@@ -14,12 +14,12 @@ DATA_DIR_VARIABLE = "FEDKEYS_DATA_DIR"
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: FEDKEYS_CACHE_DIR, or fedkeys' place in the user's cache folder."""
+    """Returns the folder for what can be made again: FEDKEYS_CACHE_DIR, or fedkeys' place in the user's cache."""
     return Path(os.environ.get(CACHE_DIR_VARIABLE) or platformdirs.user_cache_dir("fedkeys")).expanduser()
 
 
 def data_folder() -> Path:
-    """The folder for what must not be lost: FEDKEYS_DATA_DIR, or fedkeys' place in the user's data folder."""
+    """Returns the folder for what must not be lost: FEDKEYS_DATA_DIR, or fedkeys' place in the user's data folder."""
     return Path(os.environ.get(DATA_DIR_VARIABLE) or platformdirs.user_data_dir("fedkeys")).expanduser()
 
 

@@ -27,7 +27,7 @@ def next_word_probabilities(weights: Tensors, tokens: tf.Tensor, mask: tf.Tensor
 def recurrent_step(
     weights: Tensors, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """(hidden [batch, D], cell [batch, U]) after one more word in each row; token int32 [batch]."""
+    """Returns (hidden [batch, D], cell [batch, U]) after one more word in each row; token int32 [batch]."""
     embedding, kernel, bias, projection, _ = weights
     num_cells = projection.shape[0]
     gates = tf.matmul(tf.concat([tf.gather(embedding, token), hidden], 1), kernel) + bias
@@ -48,7 +48,7 @@ class KeyStroke(NamedTuple):
 
 
 def key_stroke(weights: Tensors, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> KeyStroke:
-    """One step of the recurrence for one word, in TFLite's builtin ops.
+    """Returns one step of the recurrence for one word, in TFLite's builtin ops.
 
     Args:
       weights: the five weights.
@@ -79,7 +79,7 @@ def recall_sums(
     vocabulary_size: int,
     padded: bool = False,
 ) -> RecallSums:
-    """Top-1 and top-3 hits and cross-entropy of a batch, the same metric as models.metrics.
+    """Returns the top-1 and top-3 hits and the cross-entropy of a batch, by the same metric as models.metrics.
 
     Scored are targets that are words of the vocabulary (ids from NUM_SPECIAL on). Special ids are never proposed; ties
     go to the smaller id. A word of the vocabulary that the (smaller) model has no row for is a miss; its probability
@@ -123,7 +123,7 @@ def recall_sums(
 
 
 def over_vocabulary(probabilities: np.ndarray, vocabulary_size: int) -> np.ndarray:
-    """The model's probabilities [n, V] spread over a larger vocabulary [n, vocabulary_size], as recall_sums does.
+    """Returns the model's probabilities [n, V], spread over a larger vocabulary: [n, vocabulary_size].
 
     >>> over_vocabulary(np.array([[0.0, 0.0, 0.2, 0.3, 0.5]]), 7)
     array([[0. , 0. , 0.2, 0.1, 0.5, 0.1, 0.1]])

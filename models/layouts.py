@@ -37,20 +37,20 @@ class Packed:
         return tf.zeros([self.sizes[0], width])
 
     def carry(self, state: tf.Tensor, step: int) -> tf.Tensor:
-        """The rows of `state` that go on at `step`."""
+        """Returns the rows of `state` that go on at `step`."""
         return state[: self.sizes[step]]
 
     def carry_back(self, gradient: tf.Tensor, step: int) -> tf.Tensor:
-        """The adjoint of carry: rows that ended before `step + 1` get no gradient from it."""
+        """Returns the adjoint of carry: rows that ended before `step + 1` get no gradient from it."""
         return tf.pad(gradient, [[0, self.sizes[step] - self.sizes[step + 1]], [0, 0]])
 
     def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
-        """float32 [n]: the weight of the rows that `only` keeps."""
+        """Returns float32 [n]: the weight of the rows that `only` keeps."""
         return tf.ones_like(self.only(condition, self.weight)[:, 0])
 
     @staticmethod
     def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """The rows where `condition` holds."""
+        """Returns the rows where `condition` holds."""
         return tf.gather(rows, tf.where(condition)[:, 0])
 
     @staticmethod
@@ -59,12 +59,12 @@ class Packed:
 
     @staticmethod
     def weighted_sum(rows: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-        """float32 [width]: the sum of rows [N, width], each times its share [N, 1]."""
+        """Returns float32 [width]: the sum of rows [N, width], each times its share [N, 1]."""
         return tf.squeeze(tf.matmul(rows, share, transpose_a=True), 1)
 
     @staticmethod
     def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """`dense` with rows[i] added to its row ids[i]."""
+        """Returns `dense` with rows[i] added to its row ids[i]."""
         return tf.tensor_scatter_nd_add(dense, ids[:, tf.newaxis], rows)
 
 
@@ -127,5 +127,5 @@ Layout = Union[Packed, Padded]
 
 
 def build_layout(mask: tf.Tensor, padded: bool) -> Layout:
-    """The layout of a batch with this mask, float32 [batch, time]."""
+    """Returns the layout of a batch with this mask, float32 [batch, time]."""
     return Padded(mask) if padded else Packed(mask)

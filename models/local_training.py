@@ -17,7 +17,7 @@ Trainer = Callable[[Weights, float, int, Batches], ClientResult]
 
 
 def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0) -> tf.function:
-    """The function (weights, learning_rate, seed, batches) -> ClientResult, of tensors, that one client runs.
+    """Returns the function (weights, learning_rate, seed, batches) -> ClientResult, of tensors, that one client runs.
 
     Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
@@ -68,7 +68,10 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout:
 def build_trainer(
     size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
 ) -> Trainer:
-    """build_local_training's function for arrays, without TFF: traced once, for any number of batches of any size."""
+    """Returns build_local_training's function for arrays, without TFF.
+
+    It is traced once, for any number of batches of any size.
+    """
     scalar, ids = tf.TensorSpec([], tf.float32), tf.TensorSpec([None, None, time], tf.int32)
     train = build_local_training(clip_norm, proximal, dropout).get_concrete_function(
         tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes),

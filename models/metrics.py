@@ -1,4 +1,4 @@
-"""How well a predictor does: top-k recall and cross-entropy, pooled and per person, with intervals.
+"""Measures how well a predictor does: top-k recall and cross-entropy, pooled and per person, with intervals.
 
 Scored are the positions whose target is a word of the vocabulary (id >= NUM_SPECIAL). Unknown words are
 counted apart, the end of a sentence is not scored, and PAD, BOS, EOS and UNK are never proposed.

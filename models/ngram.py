@@ -1,4 +1,4 @@
-"""The honest baselines: interpolated Kneser-Ney uni-, bi- and trigrams over one vocabulary, as dense probabilities.
+"""Builds the baselines: interpolated Kneser-Ney uni-, bi- and trigrams over one vocabulary, as dense probabilities.
 
 An event is what may come next: a word (id >= 4), UNK or EOS. A context is the two ids before it, BOS before
 the first word. With one discount D, c the count of an n-gram, h its context, h' that without its first id:
@@ -32,7 +32,7 @@ MAX_VOCABULARY_SIZE = 2**21 - 1
 
 @dataclass(frozen=True)
 class _Level:
-    """The n-grams of one length: what each seen context says, and the share it leaves to the shorter one."""
+    """The n-grams of one length: what each seen context says, and the share that it leaves to the shorter context."""
 
     contexts: NDArray[np.int64]  # [num_contexts], packed, ascending
     seen: sparse.csr_matrix  # float32 [num_contexts + 1, vocabulary_size]; discounted shares

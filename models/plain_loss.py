@@ -9,7 +9,7 @@ from models.vocabulary import PAD
 
 
 def plain_loss(weights: Tensors, tokens: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy in nats over the positions whose target is not PAD.
+    """Returns the mean cross-entropy in nats over the positions whose target is not PAD.
 
     Args:
       weights: as in models.cifg_lstm.

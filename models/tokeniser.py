@@ -49,7 +49,7 @@ class Tokeniser:
     word: Pattern
 
     def sentences(self, message: str) -> list[list[str]]:
-        """The sentences of a message as typed, each as its words; sentences without a word are left out.
+        """Returns the sentences of a message as typed, each as its words; sentences without a word are left out.
 
         >>> LATEST.sentences("Hi! How are you...fine? Call 801-555-0100")
         [['hi'], ['how', 'are', 'you'], ['fine'], ['call']]
@@ -58,7 +58,7 @@ class Tokeniser:
         return [words for words in found if words]
 
     def open_words(self, message: str) -> list[str]:
-        """The words of the sentence that a message has not ended yet: what a next word is predicted from.
+        """Returns the words of the sentence that a message has not ended yet: what a next word is predicted from.
 
         >>> LATEST.open_words("Hello! See you"), LATEST.open_words("See you. \U0001f602")
         (['see', 'you'], [])
@@ -66,7 +66,7 @@ class Tokeniser:
         return self.words(self.sentence_end.split(self.scrub(message))[-1])
 
     def scrub(self, message: str) -> str:
-        """The message without mail addresses, handles, URLs, mark-up, phone numbers and other long numbers.
+        """Returns the message without mail addresses, handles, URLs, mark-up, phone numbers and other long numbers.
 
         >>> LATEST.scrub("write to ann@example.org or call 801-555-0100").split()
         ['write', 'to', 'or', 'call']
@@ -78,7 +78,7 @@ class Tokeniser:
         return message
 
     def words(self, sentence: str) -> list[str]:
-        """The words of a sentence: lower-case, NFC; apostrophes inside words and numbers stay, the rest goes.
+        """Returns the words of a sentence: lower-case, NFC; apostrophes inside words and numbers stay, the rest goes.
 
         A letter typed four or more times in a row becomes three, and laughter of any length one word, so that
         "sooooo" and "soooo" are the same word wherever text is read. Tokenising the joined words again changes

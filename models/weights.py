@@ -37,18 +37,18 @@ class ModelSize:
 
     @staticmethod
     def of(weights: Sequence) -> ModelSize:
-        """The size that these weights have."""
+        """Returns the size that these weights have."""
         (v, d), (u, _) = weights[0].shape, weights[3].shape
         return ModelSize(int(v), int(d), int(u))
 
 
 def weights_to_bytes(weights: Sequence) -> bytes:
-    """The weights as raw little-endian float32, row-major, one after the other in the order of WEIGHT_NAMES."""
+    """Returns the weights as raw little-endian float32, row-major, one after the other in the order of WEIGHT_NAMES."""
     return b"".join(np.ascontiguousarray(w, "<f4").tobytes() for w in weights)
 
 
 def weights_from_bytes(raw: bytes, size: ModelSize) -> Weights:
-    """The weights that weights_to_bytes wrote; copies, so they can be changed.
+    """Returns the weights that weights_to_bytes wrote; copies, so they can be changed.
 
     Raises:
       ValueError: `raw` does not hold exactly a model of this size.
@@ -65,7 +65,9 @@ def weights_from_bytes(raw: bytes, size: ModelSize) -> Weights:
 
 
 def train_step_flops(size: ModelSize, time: int, batch: int) -> float:
-    """Floating point operations of a train step: matrix products only, the backward pass twice the forward one.
+    """Returns the floating-point operations of a train step.
+
+    It counts matrix products only, and the backward pass as twice the forward one.
 
     >>> train_step_flops(ModelSize(10_000, 96, 670), time=20, batch=1) / 1e6  # millions
     169.2288

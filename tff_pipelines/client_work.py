@@ -15,12 +15,12 @@ from tff_pipelines.framework import tff
 
 
 def weights_type(size: ModelSize) -> tff.Type:
-    """TFF's type of the model's weights: a tuple of float32 tensors."""
+    """Returns TFF's type of the model's weights: a tuple of float32 tensors."""
     return tff.types.to_type(tuple((np.float32, shape) for shape in size.shapes))
 
 
 def batches_type(time: int) -> tff.Type:
-    """TFF's type of models.batches.Batches: [num_batches, batch, time], the first two free.
+    """Returns TFF's type of models.batches.Batches: [num_batches, batch, time], the first two free.
 
     Batches travel as three tensors, not as a tf.data dataset: a dataset is a graph, which the worker
     would build anew for each client.
@@ -37,7 +37,7 @@ def batches_type(time: int) -> tff.Type:
 def build_client_work(
     size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
 ) -> tff.Computation:
-    """The computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, batches@CLIENTS) -> results@CLIENTS.
+    """Returns the computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, batches@CLIENTS) -> results@CLIENTS.
 
     A result is an ordered dict with the fields of models.client_result.ClientResult.
 

@@ -21,7 +21,7 @@ Sums = collections.OrderedDict[str, tf.Tensor]  # the fields of models.inference
 
 
 def _build_scoring(vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
-    """The function that one client runs."""
+    """Returns the function that one client runs."""
 
     @tf.function
     def score(weights: Tensors, batches: Batches) -> Sums:
@@ -39,7 +39,7 @@ def _build_scoring(vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
 
 
 def build_evaluation(size: ModelSize, time: int, vocabulary_size: int) -> tff.Computation:
-    """The computation (weights@SERVER, batches@CLIENTS) -> sums@CLIENTS.
+    """Returns the computation (weights@SERVER, batches@CLIENTS) -> sums@CLIENTS.
 
     Sums is an ordered dict of float32 scalars with the fields of models.inference.RecallSums.
 
@@ -71,7 +71,7 @@ def build_personalisation(
     clip_norm: float = 0.0,
     steps: Sequence[float] = (1.0,),
 ) -> tff.Computation:
-    """The computation (weights@SERVER, learning_rate@SERVER, data@CLIENTS) -> sums@CLIENTS.
+    """Returns the computation (weights@SERVER, learning_rate@SERVER, data@CLIENTS) -> sums@CLIENTS.
 
     Each client scores the model on its later text, trains it on its earlier text, and scores it again. `data` is an
     ordered dict of Batches: `history` to train on (ids cut to the model's rows) and `held_out` to score (not cut).
@@ -105,7 +105,7 @@ def build_personalisation(
 
 
 def build_word_counts(vocabulary_size: int) -> tff.Computation:
-    """The computation ids@CLIENTS -> counts@SERVER: how often each id is a target, summed over the clients.
+    """Returns the computation ids@CLIENTS -> counts@SERVER: how often each id is a target, summed over the clients.
 
     Ids is int32 [num_targets], counts int64 [vocabulary_size]. It starts the model's output bias without a look at
     anybody's text.

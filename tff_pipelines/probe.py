@@ -15,7 +15,7 @@ from tff_pipelines.runtime import Runtime
 
 
 def probe() -> tuple[int, int]:
-    """The sum 1 + 2 + 3 of three clients' numbers as a worker computes it, and that worker's process id.
+    """Returns the sum 1 + 2 + 3 of three clients' numbers as a worker computes it, and that worker's process id.
 
     Raises:
       WorkerError: the worker does not start or answer.

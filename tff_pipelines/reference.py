@@ -26,7 +26,7 @@ def build_reference_round(
     server_optimizer: tff.learning.optimizers.Optimizer,
     proximal: float = 0.0,
 ) -> tff.learning.templates.LearningProcess:
-    """TFF's own weighted FedAvg (with proximal > 0 its FedProx) over (tokens, targets) datasets.
+    """Returns TFF's own weighted FedAvg (with proximal > 0 its FedProx) over (tokens, targets) datasets.
 
     Clients are weighted by their number of sentences. There is no gradient clipping in tff.learning: compare with
     clip_norm = 0.

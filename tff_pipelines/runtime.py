@@ -60,7 +60,7 @@ class Runtime:
             worker.close()
 
     def invoke(self, computation: Callable[..., Result], *args: object) -> Result:
-        """computation(*args), run on the first worker that lives.
+        """Returns computation(*args), which the first worker that lives has run.
 
         Raises:
           WorkerError: no worker is left.
@@ -79,7 +79,7 @@ class Runtime:
         client_values: Iterable[object],
         clients_per_call: int,
     ) -> Iterator[Result]:
-        """The members of computation(*server_args, [client values]), in the order of the client values.
+        """Yields the members of computation(*server_args, [client values]), in the order of the client values.
 
         The cohort goes through in calls of `clients_per_call` clients, at most two calls ahead per worker, so that
         memory does not grow with the cohort. The calls of a worker that dies are run again on the others.
@@ -140,7 +140,7 @@ class Runtime:
 
 
 def borrow(runtime: Optional[Runtime], workers: str) -> contextlib.AbstractContextManager[Runtime]:
-    """A context with the runtime that is given, which stays open; given None, with workers of its own, which end.
+    """Opens a context with the runtime that is given, which stays open, or with a new one, whose workers end with it.
 
     Args:
       runtime: of whoever calls, or None.
@@ -150,7 +150,7 @@ def borrow(runtime: Optional[Runtime], workers: str) -> contextlib.AbstractConte
 
 
 def worker_addresses(workers: str) -> Sequence[Optional[str]]:
-    """One entry a worker: None for a local one, or "host:port".
+    """Returns one entry for each worker: None for a local one, or "host:port".
 
     >>> worker_addresses("2"), worker_addresses("10.0.0.5:8001")
     ([None, None], ['10.0.0.5:8001'])

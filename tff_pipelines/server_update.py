@@ -35,7 +35,7 @@ def build_server_optimizer(
     epsilon: float = 1e-6,
     learning_rate: float = 1.0,
 ) -> ServerOptimizer:
-    """TFF's optimiser for a federated algorithm; see tff_pipelines.algorithms.
+    """Returns TFF's optimiser for a federated algorithm; see tff_pipelines.algorithms.
 
     Raises:
       ValueError: nobody knows the algorithm.
@@ -46,7 +46,7 @@ def build_server_optimizer(
 
 
 def build_server_update(size: ModelSize, optimizer: ServerOptimizer) -> ServerUpdate:
-    """The server half for models of this size."""
+    """Returns the server half for models of this size."""
     specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
     model_type = weights_type(size)
 

@@ -26,7 +26,7 @@ KEEP_BYTES = 2**30
 
 
 def worker_binary() -> str:
-    """The path of TFF's worker program.
+    """Returns the path of TFF's worker program.
 
     Raises:
       WorkerError: TFF is not installed, or its package lacks the program.
@@ -40,7 +40,7 @@ def worker_binary() -> str:
 
 
 def worker_command(port: int, threads: int = 1) -> list[str]:
-    """The command that runs one TFF worker on `port` and ends it when the process that starts it ends.
+    """Returns the command that runs one TFF worker on `port` and ends it when the process that starts it ends.
 
     Raises:
       WorkerError: `setpriv` is missing, without which a worker outlives a killed parent; or TFF is.
@@ -54,7 +54,7 @@ def worker_command(port: int, threads: int = 1) -> list[str]:
 
 
 def worker_environment(threads: int = 1) -> dict[str, str]:
-    """This process's environment variables, and those of a worker with so many threads.
+    """Returns this process's environment variables, and those of a worker with so many threads.
 
     Give a machine as many workers of one thread as it has cores: clients are independent, threads within one are not.
     """
@@ -71,7 +71,9 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
 
 
 def run_worker(port: int, threads: int = 1) -> int:
-    """The exit code of one TFF worker, run here in the foreground; 128 + the signal's number if a signal ended it.
+    """Runs one TFF worker here in the foreground, and returns its exit code.
+
+    It is 128 + the signal's number if a signal ended the worker.
 
     SIGTERM, SIGINT and SIGHUP end the worker too, and so does the death of this process. Call it from the main
     thread.

@@ -119,7 +119,7 @@ class Worker:
         return self._process.pid if self._process else None
 
     def submit(self, computation: Callable[..., Result], *args: object) -> futures.Future[Result]:
-        """A future of computation(*args) on this worker."""
+        """Returns a future of computation(*args) on this worker."""
         return self._thread.submit(computation, *args)
 
     def is_gone(self) -> bool:

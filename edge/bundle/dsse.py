@@ -34,7 +34,7 @@ class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def pre_auth_encoding(payload_type: str, payload: bytes) -> bytes:
-    """What is signed.
+    """Returns the bytes that are signed.
 
     >>> pre_auth_encoding("http://example.com/HelloWorld", b"hello world")
     b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
@@ -44,7 +44,7 @@ def pre_auth_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 def seal(payload: bytes, key_path: Optional[Path]) -> bytes:
-    """The envelope of a payload as JSON; without a key it holds no signature, and check_envelope says so.
+    """Returns the envelope of a payload as JSON; without a key it holds no signature, and check_envelope says so.
 
     The key's id is the SHA-256 (hex) of the 32 bytes of its public half.
 
@@ -61,7 +61,7 @@ def seal(payload: bytes, key_path: Optional[Path]) -> bytes:
 
 
 def open_envelope(path: Path, public_key: Optional[Path] = None) -> tuple[bytes, str]:
-    """(the payload, what is known of its signer) of an envelope.
+    """Returns (the payload, what is known of its signer) of an envelope.
 
     Args:
       path: the envelope.

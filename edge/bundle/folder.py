@@ -37,7 +37,7 @@ VOCABULARY_FILE = "vocabulary.txt"
 
 
 def check_target(out: Path, force: bool) -> None:
-    """Refuses a place that holds something; called before the work, so that nobody waits for an error.
+    """Refuses a place that holds something. It is called before the work, so that nobody waits for an error.
 
     Raises:
       BundleError: `out` exists and `force` is False, or what is there is no bundle.
@@ -51,7 +51,7 @@ def check_target(out: Path, force: bool) -> None:
 
 
 def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
-    """Size and digest of each file, by name in the order of the names.
+    """Returns the size and the digest of each file, in the order of their names.
 
     >>> file_entries({"a": b"abc"})["a"].bytes
     3
@@ -99,7 +99,7 @@ def write_bundle(
 
 @contextlib.contextmanager
 def _replaced_at_once(out: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `out` at the end; after an error all is as before."""
+    """Opens an empty folder to fill, which takes the place of `out` at the end; after an error all is as before."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
     partial.mkdir()
@@ -117,7 +117,7 @@ def _replaced_at_once(out: Path) -> Iterator[Path]:
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
-    """A zip with the same bytes for the same files: sorted, without times or owners."""
+    """Returns a zip with the same bytes for the same files: sorted, without times or owners."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):
@@ -129,7 +129,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def open_bundle(bundle: Path) -> tuple[Manifest, bytes]:
-    """The manifest of a bundle that is to be used, and its bytes; its signature and its folder are checked.
+    """Returns the manifest of a bundle that is to be used, and its bytes, after it has checked signature and folder.
 
     Each file's digest is checked where it is read, by read_file. Whose signature it is is not checked: see
     verify_bundle.
@@ -164,7 +164,7 @@ def check_folder(bundle: Path, manifest: Manifest) -> None:
 
 
 def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
-    """A file's content, its digest checked.
+    """Returns a file's content, after it has checked the digest.
 
     Raises:
       BundleError: it is not what the manifest says.
@@ -181,7 +181,7 @@ def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
 
 
 def read_vocabulary(bundle: Path, manifest: Manifest) -> Vocabulary:
-    """The bundle's vocabulary, its digest checked.
+    """Returns the bundle's vocabulary, after it has checked the digest.
 
     Raises:
       BundleError: it can't be read, or is not what the manifest says.

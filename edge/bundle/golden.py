@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 
 
 def golden_batches(vocabulary_size: int, time: int) -> Batches:
-    """Three ragged batches of made-up sentences, the same for every bundle of this size: nobody's text.
+    """Returns three ragged batches of made-up sentences, the same for every bundle of this size: nobody's text.
 
     >>> golden_batches(100, time=6).tokens.shape
     (3, 4, 6)
@@ -38,7 +38,7 @@ def golden_batches(vocabulary_size: int, time: int) -> Batches:
 
 
 def golden_files(weights: Weights, time: int, clip_norm: float, learning_rate: float) -> dict[str, bytes]:
-    """The golden batch's files: what TensorFlow, not TFLite, makes of it. Imports TensorFlow."""
+    """Returns the golden batch's files: what TensorFlow, not TFLite, computes of it. Imports TensorFlow."""
     from models.cifg_lstm import Tensors, sgd_step
 
     batches = golden_batches(ModelSize.of(weights).vocabulary_size, time)
@@ -55,7 +55,7 @@ def golden_files(weights: Weights, time: int, clip_norm: float, learning_rate: f
 
 
 def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> str:
-    """What the golden batch came to in LiteRT.
+    """Trains on the golden batch in LiteRT, and returns how far the result is off.
 
     Args:
       contents: {file of the bundle: content}.
@@ -83,7 +83,7 @@ def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> s
 
 
 def parse_expected(content: bytes) -> dict[str, list[float]]:
-    """{name: its values in order} of golden/expected.txt, whose lines are a name and a number.
+    """Returns {name: its values in order} of golden/expected.txt, whose lines are a name and a number.
 
     Raises:
       BundleError: a line is something else, a name is missing, or a value lets any training pass.

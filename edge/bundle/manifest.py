@@ -179,7 +179,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
 
 
 def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
-    """The weights' names, shapes and places.
+    """Returns the weights' names, shapes and places.
 
     >>> weight_entries(ModelSize(5, 2, 3))[1]
     WeightEntry(name='kernel', shape=(4, 9), offset_bytes=40)
@@ -192,7 +192,7 @@ def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
 
 
 def signature_entries(size: ModelSize, time: int) -> dict[str, dict[str, SignatureEntry]]:
-    """edge.export.tflite.signatures as the manifest writes them."""
+    """Returns edge.export.tflite.signatures as the manifest writes them."""
     return {
         file: {name: _signature_entry(signature) for name, signature in by_name.items()}
         for file, by_name in signatures(size, time).items()
@@ -207,7 +207,7 @@ def _signature_entry(signature: Signature) -> SignatureEntry:
 
 
 def to_json(value: object) -> bytes:
-    """A value as indented JSON; the same bytes for the same value."""
+    """Returns a value as indented JSON; the same bytes for the same value."""
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
 
 
@@ -218,7 +218,7 @@ class _Versioned(msgspec.Struct, frozen=True):
 
 
 def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
-    """The manifest of a bundle, and its bytes. Neither signature nor files are looked at: see open_bundle.
+    """Returns the manifest of a bundle, and its bytes. It checks neither signature nor files; open_bundle does.
 
     Raises:
       BundleError: there is none, it is damaged, of another schema, beyond the schema's limits, or names a file outside.

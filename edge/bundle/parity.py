@@ -99,7 +99,7 @@ class Reference:
 
 
 def read_certificate(content: bytes) -> Certificate:
-    """The certificate in parity.json.
+    """Returns the certificate in parity.json.
 
     Raises:
       BundleError: it is damaged.
@@ -116,7 +116,7 @@ def certify(
     reference: Reference,
     held_out: Sequence[np.ndarray],
 ) -> Certificate:
-    """The certificate of a bundle's files.
+    """Returns the certificate of a bundle's files.
 
     Args:
       files: {name: content}, the three TFLite files and a manifest of them among it.
@@ -207,7 +207,7 @@ RUNTIMES: dict[str, Runtime] = {
 def compare(
     version: str, weights: Weights, delta: Weights, losses: Sequence[float], reference: Reference
 ) -> RuntimeParity:
-    """How far two trainings that started at `weights` are apart."""
+    """Returns how far two trainings that started at `weights` are apart."""
     by_tensor, distances = {}, []
     for name, start, mine, theirs in zip(WEIGHT_NAMES, weights, delta, reference.delta):
         after, expected = start - mine, start - theirs
@@ -226,7 +226,7 @@ def compare(
 
 
 def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """int64, how many float32 steps lie between a and b; both signs of zero are one number.
+    """Returns how many float32 steps lie between a and b, as int64; both signs of zero are one number.
 
     >>> one = np.float32([1.0])
     >>> ulp_distance(one, np.nextafter(one, np.float32(2))), ulp_distance(np.float32([0.0]), np.float32([-0.0]))
@@ -241,7 +241,7 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def int8_agreement(weights: Weights, infer_file: bytes, sentences: Sequence[np.ndarray]) -> Int8Agreement:
-    """How the int8 file's proposals agree with those of the same model in float32. Imports TensorFlow, to build it."""
+    """Returns how far the int8 file's proposals agree with those of the same model in float32. Imports TensorFlow."""
     size = ModelSize.of(weights)
     mine = _proposals(infer_file, size, sentences)
     theirs = _proposals(build_infer_file(weights, quantised=False), size, sentences)
@@ -250,7 +250,7 @@ def int8_agreement(weights: Weights, infer_file: bytes, sentences: Sequence[np.n
 
 
 def _proposals(content: bytes, size: ModelSize, sentences: Sequence[np.ndarray]) -> np.ndarray:
-    """int [positions, 3]: what the one-step model proposes where the next word is in the vocabulary."""
+    """Returns what the one-step model proposes where the next word is in the vocabulary, int [positions, 3]."""
     infer = build_interpreter(content).get_signature_runner("infer")
     proposals = []
     for sentence in sentences:

@@ -56,7 +56,7 @@ def generate_key(path: Path) -> Path:
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """The Ed25519 private key in a PEM file.
+    """Returns the Ed25519 private key in a PEM file.
 
     Raises:
       BundleError: there is none that can be used.
@@ -71,7 +71,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
-    """The Ed25519 public key in a PEM file.
+    """Returns the Ed25519 public key in a PEM file.
 
     Raises:
       BundleError: there is none that can be used.
@@ -97,14 +97,14 @@ def _load(path: Path, kind: str, load: Callable[[bytes], object]) -> object:
 
 
 def raw_public(key: Ed25519PublicKey) -> bytes:
-    """A public key's 32 bytes."""
+    """Returns the 32 bytes of a public key."""
     from cryptography.hazmat.primitives import serialization
 
     return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 def sign(manifest: bytes, key_path: Path) -> bytes:
-    """The content of SIGNATURE for a manifest's bytes.
+    """Returns the content of SIGNATURE for a manifest's bytes.
 
     Raises:
       BundleError: the file holds no Ed25519 private key.
@@ -115,7 +115,7 @@ def sign(manifest: bytes, key_path: Path) -> bytes:
 
 
 def check_signature(bundle: Path, manifest: bytes) -> Optional[bytes]:
-    """The 32 bytes of the public key that signs a bundle's manifest; None if the bundle is not signed.
+    """Returns the 32 bytes of the public key that signs a bundle's manifest; None if the bundle is not signed.
 
     Raises:
       BundleError: SIGNATURE is damaged, or signs other bytes.
@@ -145,7 +145,7 @@ def check_signature(bundle: Path, manifest: bytes) -> Optional[bytes]:
 
 
 def check_signer(bundle: Path, key: Optional[bytes], public_key: Optional[Path], required: bool) -> str:
-    """What is known of a bundle's signer.
+    """Returns what is known of a bundle's signer.
 
     Args:
       bundle: the folder.

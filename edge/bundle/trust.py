@@ -16,7 +16,7 @@ _APP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # the name of a fil
 
 
 def remembered_key(app: str) -> Optional[Path]:
-    """The PEM file of the public key that is remembered for an app; None if no bundle of it was accepted yet.
+    """Returns the PEM file of the public key that is remembered for an app; None if no bundle of it was accepted yet.
 
     Raises:
       BundleError: `app` can't be the name of a file.

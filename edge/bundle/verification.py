@@ -44,7 +44,7 @@ class Check(msgspec.Struct, frozen=True):
 def verify_bundle(
     bundle: Path, public_key: Optional[Path] = None, require_signature: bool = False, app: Optional[str] = None
 ) -> Iterator[Check]:
-    """What holds of a bundle, one check after the other; ends with the error of the first that does not.
+    """Yields what holds of a bundle, one check after the other; ends with the error of the first check that fails.
 
     Args:
       bundle: the folder.

@@ -25,7 +25,7 @@ LITERT_VERSION = "2.3.0"  # whose calls litert.h declares
 
 
 def why_not() -> str:
-    """What is missing to build and run the C client; empty if nothing is."""
+    """Returns what is missing to build and run the C client; empty if nothing is."""
     compiler = shlex.split(os.environ.get("CC") or "cc")[0]
     missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
     if missing:
@@ -39,7 +39,7 @@ def why_not() -> str:
 
 
 def litert_library() -> Optional[Path]:
-    """LiteRT's shared object; None if the package is not installed or holds none for this system."""
+    """Returns LiteRT's shared object; None if the package is not installed or holds none for this system."""
     spec = util.find_spec("ai_edge_litert")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -48,7 +48,9 @@ def litert_library() -> Optional[Path]:
 
 
 def c_client_path(sanitized: bool = False) -> Optional[Path]:
-    """The client's path; None where why_not() says why. A process builds each kind once, if its source is newer.
+    """Returns the client's path; None where why_not() says why.
+
+    A process builds each kind once, if its source is newer.
 
     Args:
       sanitized: the build that ends at the first memory error or undefined behaviour, for tests.
@@ -73,7 +75,7 @@ def _build(sanitized: bool) -> Path:
 
 
 def build_folder() -> Path:
-    """Where the client is built: beside its source, or where that is read-only in the cache, by the source's digest.
+    """Returns where the client is built: beside its source, or where that is read-only in the cache, by its digest.
 
     Raises:
       ClientError: neither folder can be written.
@@ -93,7 +95,7 @@ def build_folder() -> Path:
 
 
 def run_c_client(args: Sequence[object], client: Optional[Path] = None) -> subprocess.CompletedProcess[str]:
-    """The ended client, whose `stdout` is text; `args` are its command, files and options (see client.c).
+    """Runs the client, and returns it ended, with `stdout` as text; `args` are its command, files and options.
 
     Args:
       args: as text or as anything whose str() is meant.

@@ -38,7 +38,7 @@ _UPDATE_HEADER = struct.Struct("<8sI3id")
 
 
 def batches_to_bytes(batches: Batches, vocabulary_size: int) -> bytes:
-    """The content of a file of token batches.
+    """Returns the content of a file of token batches.
 
     >>> one = Batches(np.full((1, 1, 2), 5, np.int32), np.full((1, 1, 2), 6, np.int32), np.ones((1, 1, 2), np.float32))
     >>> len(batches_to_bytes(one, 7))
@@ -52,7 +52,7 @@ def batches_to_bytes(batches: Batches, vocabulary_size: int) -> bytes:
 
 
 def read_batches(path: Path, vocabulary_size: int, time: int) -> Batches:
-    """batches_from_bytes of a file.
+    """Returns batches_from_bytes of a file.
 
     Raises:
       DeviceDataError: the file can't be read, or batches_from_bytes refuses it.
@@ -61,7 +61,7 @@ def read_batches(path: Path, vocabulary_size: int, time: int) -> Batches:
 
 
 def batches_from_bytes(raw: bytes, vocabulary_size: int, time: int, path: str) -> Batches:
-    """The token batches in a file's content, checked against the model that is to train on them.
+    """Returns the token batches in a file's content, checked against the model that is to train on them.
 
     Args:
       raw: the content.
@@ -108,7 +108,7 @@ def _check_batches(path: str, batches: Batches, vocabulary_size: int) -> None:
 
 
 def update_to_bytes(result: ClientResult, base: Weights) -> bytes:
-    """The content of an update file without a tag: the result of a training that began at `base`."""
+    """Returns the content of an update file without a tag: the result of a training that began at `base`."""
     delta = weights_to_bytes(result["delta"])
     header = _UPDATE_HEADER.pack(
         UPDATE_MAGIC,
@@ -130,7 +130,7 @@ def write_update(path: Path, result: ClientResult, base: Weights) -> None:
 
 
 def read_update(path: Path, base: Weights) -> ClientResult:
-    """update_from_bytes of a file.
+    """Returns update_from_bytes of a file.
 
     Raises:
       DeviceDataError: the file can't be read, or update_from_bytes refuses it.
@@ -139,7 +139,7 @@ def read_update(path: Path, base: Weights) -> ClientResult:
 
 
 def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
-    """A device's update as the result of a client's training.
+    """Returns a device's update as the result of a client's training.
 
     Args:
       raw: a file's content.

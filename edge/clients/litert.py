@@ -29,7 +29,7 @@ _first_interpreter, _greeted = threading.Lock(), threading.Event()
 
 
 def runtime_version(runtime: str) -> str:
-    """The installed version of a runtime's package.
+    """Returns the installed version of a runtime's package.
 
     >>> runtime_version("litert").count(".") >= 1
     True
@@ -40,7 +40,7 @@ def runtime_version(runtime: str) -> str:
 
 
 def build_interpreter(content: bytes, runtime: str = "litert", num_threads: int = 1) -> Interpreter:
-    """An interpreter of a TFLite file's content.
+    """Returns an interpreter of a TFLite file's content.
 
     Args:
       content: the file's bytes.
@@ -99,7 +99,7 @@ class TrainableModel:
         return self._runners[signature](**inputs)
 
     def get_weights(self) -> Weights:
-        """The weights, copied."""
+        """Returns a copy of the weights."""
         weights = self._run("get_weights")
         return tuple(weights[name] for name in WEIGHT_NAMES)
 
@@ -108,12 +108,15 @@ class TrainableModel:
         self._run("set_weights", **dict(zip(WEIGHT_NAMES, weights)))
 
     def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
-        """(loss before the step in nats per token, real positions) of one SGD step on a batch [batch, time]."""
+        """Takes one step of SGD on a batch [batch, time].
+
+        Returns (the loss before the step in nats per token, the number of real positions).
+        """
         got = self._run("train", tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(rate))
         return float(got["loss"]), float(got["num_tokens"])
 
     def evaluate(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        """The sums of models.inference.RecallSums over a batch [batch, time]."""
+        """Returns the sums of models.inference.RecallSums over a batch [batch, time]."""
         return {name: float(v) for name, v in self._run("eval", tokens=tokens, targets=targets, mask=mask).items()}
 
 
@@ -125,7 +128,7 @@ class StatelessModel:
         self._weights: dict[str, np.ndarray] = {}
 
     def get_weights(self) -> Weights:
-        """The weights."""
+        """Returns the weights."""
         return tuple(self._weights[name] for name in WEIGHT_NAMES)
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
@@ -143,7 +146,7 @@ AnyModel = Union[TrainableModel, StatelessModel]
 
 
 def train_client(model: AnyModel, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
-    """One client's local SGD by the exported model."""
+    """Trains one client by the exported model, with local SGD."""
     model.set_weights(weights)
     loss_sum = num_tokens = 0.0
     for tokens, targets, mask in zip(*batches):
@@ -167,7 +170,7 @@ class LiteRtClients:
     """
 
     def __init__(self, content: bytes, num_workers: int):
-        """content: of train.tflite; num_workers: clients that train at once, >= 1."""
+        """Loads `content`, that of train.tflite, for `num_workers` clients that train at once, at least 1."""
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got num_workers={num_workers}")
         self._idle: queue.Queue[TrainableModel] = queue.Queue()
@@ -189,7 +192,7 @@ class LiteRtClients:
     def train(
         self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
     ) -> Iterator[ClientResult]:
-        """train_client of each client's batches, in their order; at most two clients ahead per worker.
+        """Yields train_client of each client's batches, in their order; it runs at most two clients ahead per worker.
 
         `seed` has no effect: the exported step has no dropout. It is there so that this is a
         orchestrator.rounds.types.RoundFunctions.train_clients.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def ops_of(content: bytes) -> dict[str, dict[str, int]]:
-    """{subgraph: {op: how often}} of a TFLite file, read from its flatbuffer; a custom op is "CUSTOM name".
+    """Returns {subgraph: {op: how often}} of a TFLite file, read from its flatbuffer; a custom op is "CUSTOM name".
 
     Flex ops, which carry TensorFlow's kernels into a file, are custom ops whose name begins with Flex.
 
@@ -37,12 +37,12 @@ def ops_of(content: bytes) -> dict[str, dict[str, int]]:
 
 
 def custom_ops(content: bytes) -> list[str]:
-    """The custom ops (Flex ops among them) of a TFLite file, sorted; empty is what a phone wants."""
+    """Returns the custom ops (Flex ops among them) of a TFLite file, sorted; empty is what a phone wants."""
     return sorted({op for counts in ops_of(content).values() for op in counts if op.startswith("CUSTOM")})
 
 
 def with_int8_matrices(content: bytes) -> bytes:
-    """The file with each constant float32 matrix as int8 and a DEQUANTIZE before it, which runs once, at load.
+    """Returns the file with each constant float32 matrix as int8 and a DEQUANTIZE before it, which runs once, at load.
 
     The converter's own int8 has one scale a matrix and rounds the activations too, and changes more predictions
     (docs/adr/0003). Here each column has its scale: max |w| / 127. Columns are inputs, of which there are few, so that

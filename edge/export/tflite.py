@@ -58,7 +58,7 @@ class Signature:
 
 
 def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
-    """{file: {signature: its tensors}}: what the files are built from, and what the manifest says of them.
+    """Returns {file: {signature: its tensors}}: what the files are built from, and what the manifest says of them.
 
     >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5)["train.tflite"]["train"].inputs]
     ['tokens', 'targets', 'mask', 'learning_rate']
@@ -113,7 +113,7 @@ def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
 
 
 def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, bytes]:
-    """{file name: content} of the three TFLite files; the same bytes for the same arguments.
+    """Returns {file name: content} of the three TFLite files; the same bytes for the same arguments.
 
     Args:
       weights: float32, in the order of WEIGHT_NAMES, all finite.
@@ -138,7 +138,7 @@ def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, byte
 
 
 def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
-    """The one-step model with constant weights: int8 matrices, or float32 to compare them with."""
+    """Returns the one-step model with constant weights: int8 matrices, or float32 to compare them with."""
     import tensorflow as tf
 
     from models import inference
@@ -244,7 +244,7 @@ def _stroke(stroke: KeyStroke) -> Outputs:
 
 
 def _traced(signature: Signature, body: Body) -> tf.types.experimental.ConcreteFunction:
-    """The concrete function of `body`, which takes the signature's inputs by name."""
+    """Returns the concrete function of `body`, which takes the signature's inputs by name."""
     import tensorflow as tf
 
     names = [spec.name for spec in signature.inputs]
@@ -260,7 +260,7 @@ def _traced(signature: Signature, body: Body) -> tf.types.experimental.ConcreteF
 
 
 def _convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.ConcreteFunction]) -> bytes:
-    """One TFLite file with a signature for each function."""
+    """Returns one TFLite file with a signature for each function."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:

@@ -52,7 +52,7 @@ class Behaviour:
 def fit_day_curve(
     timestamps_by_person: Sequence[Sequence[float]], utc_offset_h: float, num_harmonics: int = 3
 ) -> tuple[tuple[float, float], ...]:
-    """The (cos, sin) coefficients of log typing over the local day, a pair a harmonic.
+    """Returns the (cos, sin) coefficients of log typing over the local day, a pair a harmonic.
 
     Counts each person once an hour of the calendar, so that a fast typist is not many people. A Poisson regression of
     the 24 counts, by Newton's method.
@@ -82,7 +82,7 @@ def _harmonics(hours: NDArray, num: int) -> list[NDArray]:
 
 
 def awake(local_hours: NDArray) -> NDArray:
-    """How much people type at local hours: 1 at the peak, 0 at the lowest point, in between by its logarithm.
+    """Returns how much people type at local hours: 1 at the peak, 0 at the lowest point, in between by its logarithm.
 
     >>> awake(np.array([4.0, 9.0, 15.5])).round(2).tolist()
     [0.0, 0.74, 1.0]
@@ -103,7 +103,7 @@ def _extremes() -> tuple[float, float]:
 
 
 def parse_time_zones(text: str) -> tuple[tuple[float, float], ...]:
-    """(UTC offset in hours, share) from 'offset: share, ...', shares scaled to sum to 1.
+    """Returns (UTC offset in hours, share) from 'offset: share, ...', shares scaled to sum to 1.
 
     Raises:
       FleetError: it is not that.
@@ -128,7 +128,7 @@ def parse_time_zones(text: str) -> tuple[tuple[float, float], ...]:
 
 
 def zone_name(offset_h: float) -> str:
-    """A time zone as people write it.
+    """Returns a time zone as people write it.
 
     >>> zone_name(-5.0), zone_name(5.5)
     ('UTC-5', 'UTC+5:30')
@@ -139,7 +139,7 @@ def zone_name(offset_h: float) -> str:
 
 
 def eligible_share(behaviour: Behaviour, steepness: float) -> NDArray[np.float64]:
-    """The share of all phones that is eligible at each of 288 places of a UTC day.
+    """Returns the share of all phones that is eligible at each of 288 places of a UTC day.
 
     Sessions start as a Poisson process, so that a phone is in at least one with probability 1 - exp(-load): the load of
     the M/G/infinity queue, starts convolved with the share of sessions that last so long.
@@ -154,7 +154,7 @@ def eligible_share(behaviour: Behaviour, steepness: float) -> NDArray[np.float64
 
 
 def solve_steepness(behaviour: Behaviour) -> float:
-    """How steeply session starts must follow the typing curve, that the whole fleet's hourly swing is as wanted.
+    """Returns how steeply session starts must follow the typing curve for the fleet's hourly swing to be as wanted.
 
     Raises:
       FleetError: no steepness gives it: zones that lie around the world have no night in common.
@@ -178,19 +178,19 @@ def solve_steepness(behaviour: Behaviour) -> float:
 
 
 def swing(per_place: NDArray) -> float:
-    """Highest hourly mean over the lowest, of a curve over one day."""
+    """Returns the highest hourly mean of a curve over one day, divided by the lowest."""
     hourly = np.asarray(per_place, np.float64).reshape(24, -1).mean(axis=1)
     return float(hourly.max() / hourly.min()) if hourly.min() > 0 else math.inf
 
 
 def _start_density(steepness: float) -> NDArray[np.float64]:
-    """How session starts spread over the places of a local day; sums to 1."""
+    """Returns how session starts spread over the places of a local day; sums to 1."""
     density = np.exp(-steepness * awake((np.arange(_GRID) + 0.5) * 24 / _GRID))
     return density / density.sum()
 
 
 def _survival(behaviour: Behaviour) -> NDArray[np.float64]:
-    """For each age in places, how many sessions begun so long ago still last; ages beyond a day fold back."""
+    """Returns, for each age in places, how many sessions of that age still last; ages beyond a day fold back."""
     from scipy.special import ndtr
 
     ages = (np.arange(3 * _GRID) + 0.5) * DAY_S / _GRID
@@ -202,7 +202,7 @@ def _survival(behaviour: Behaviour) -> NDArray[np.float64]:
 
 
 def _log_mean(behaviour: Behaviour) -> float:
-    """Mean of the logarithm of a log-normal with the wanted mean."""
+    """Returns the mean of the logarithm of a log-normal with the wanted mean."""
     return math.log(behaviour.session_s) - behaviour.session_spread**2 / 2
 
 
@@ -214,7 +214,7 @@ def draw_sessions(
     day: int,
     rng: np.random.Generator,
 ) -> SessionTable:
-    """The sessions that start on a UTC day, of the given devices; those of one device may overlap.
+    """Returns the sessions that start on a UTC day, of the given devices; those of one device may overlap.
 
     Args:
       behaviour: how often, how long.
@@ -238,5 +238,5 @@ def draw_sessions(
 
 
 def pickup_rates(pickups_per_hour: float, time_s: NDArray, offsets_s: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How often a second each phone is picked up at a moment of the virtual clock, by its local hour."""
+    """Returns how often a second each phone is picked up at a moment of the virtual clock, by its local hour."""
     return pickups_per_hour / 3600.0 * awake((time_s + offsets_s) % DAY_S / 3600.0)

@@ -90,7 +90,7 @@ def build_fleet(
     rng: np.random.Generator,
     recorded: Optional[RecordedSessions] = None,
 ) -> Fleet:
-    """The fleet of these devices, each put into a time zone.
+    """Returns the fleet of these devices, each put into a time zone.
 
     Raises:
       FleetError: no phone could ever take part, or the day's swing can't be reached.
@@ -113,7 +113,7 @@ def build_fleet(
 
 
 def is_allowed(devices: Devices, requirements: Requirements) -> NDArray[np.bool_]:
-    """Which phones meet the requirements, bool [phones]."""
+    """Returns which phones meet the requirements, bool [phones]."""
     allowed = devices.ram_mib >= requirements.min_ram_mib
     allowed &= devices.os_version >= requirements.min_os_version
     if requirements.unmetered_only:
@@ -122,7 +122,7 @@ def is_allowed(devices: Devices, requirements: Requirements) -> NDArray[np.bool_
 
 
 def sessions_of_day(fleet: Fleet, day: int, seed: int) -> SessionTable:
-    """The sessions that start on a day of the virtual clock, in the order of their starts.
+    """Returns the sessions that start on a day of the virtual clock, in the order of their starts.
 
     Day 0 also has the sessions that began before the clock and are still on; phones that are always eligible have one
     session without an end.
@@ -150,7 +150,7 @@ def sessions_of_day(fleet: Fleet, day: int, seed: int) -> SessionTable:
 
 
 def _recorded_of_day(recorded: RecordedSessions, allowed: NDArray[np.bool_], day: int) -> SessionTable:
-    """A trace's sessions of one day: each interval as often as its device's period brings it round."""
+    """Returns a trace's sessions of one day; an interval recurs with its device's period."""
     begin, end = day * DAY_S, (day + 1) * DAY_S
     mine = allowed[recorded.devices]
     devices, starts = recorded.devices[mine], recorded.starts[mine]
@@ -173,7 +173,7 @@ def _recorded_of_day(recorded: RecordedSessions, allowed: NDArray[np.bool_], day
 def participation_times(
     fleet: Fleet, chosen: NDArray, num_batches: NDArray, work: Work, round_trip_s: float, jitter: NDArray
 ) -> Times:
-    """How long each part of a participation takes each of the chosen phones.
+    """Returns the seconds that each part of a participation takes each of the chosen phones.
 
     Args:
       fleet: the phones.

@@ -69,12 +69,12 @@ class DeviceProfile:
 
 @functools.lru_cache(maxsize=1)
 def load_device_table() -> Mapping[str, Any]:
-    """The table of distributions with their sources, as edge/fleet/device_table.json holds it."""
+    """Returns the table of distributions with their sources, as edge/fleet/device_table.json holds it."""
     return json.loads(Path(__file__).with_name("device_table.json").read_text())
 
 
 def tiers() -> tuple[DeviceProfile, ...]:
-    """The low, mid and high profile: the three anchor phones with the speed measured on them.
+    """Returns the low, mid and high profile: the three anchor phones with the speed measured on them.
 
     Memory is the phone's own; the network is the median of the WiFi5 tests.
 
@@ -98,7 +98,7 @@ def tiers() -> tuple[DeviceProfile, ...]:
 
 
 def network_kbit_per_s(access: str, percent: float = 50.0) -> tuple[float, float]:
-    """(downlink, uplink) in kbit/s that `percent` per cent of the tests over an access stay below.
+    """Returns (downlink, uplink) in kbit/s that `percent` per cent of the tests over an access stay below.
 
     >>> network_kbit_per_s("4G")
     (26100.0, 8143.2)
@@ -114,7 +114,7 @@ def is_unmetered(access: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def draw_devices(num: int, rng: np.random.Generator, population: str = "in_use") -> Devices:
-    """`num` phones drawn from the table.
+    """Returns `num` phones drawn from the table.
 
     Speed, memory and Android version come from the same tenth of the phones, so that slow phones have little memory;
     inside a tenth they are drawn apart. Access is drawn by shares that are assumed, its speed from the speed tests.
@@ -148,14 +148,14 @@ def draw_devices(num: int, rng: np.random.Generator, population: str = "in_use")
 
 
 def tier_of(slowness: ArrayLike) -> NDArray[np.uint8]:
-    """The code of the tier whose anchor is nearest on a logarithmic scale."""
+    """Returns the code of the tier whose anchor is nearest on a logarithmic scale."""
     anchors = np.log(_anchor_slowness())  # low, mid, high: falling
     middles = (anchors[1:] + anchors[:-1]) / 2
     return (np.log(slowness)[..., None] < middles).sum(-1).astype(np.uint8)
 
 
 def train_s(devices: Devices, num_batches: ArrayLike, batch_size: int) -> FloatArray:
-    """Seconds of `num_batches` training batches on each phone, float32 [phones].
+    """Returns the seconds of `num_batches` training batches on each phone, float32 [phones].
 
     Between two anchors the time of a batch is interpolated on a logarithmic scale, beyond them it grows with the
     slowness; so the anchors come out at the seconds measured on them. Batches of less than 5 cost as those of 5,
@@ -173,7 +173,7 @@ def train_s(devices: Devices, num_batches: ArrayLike, batch_size: int) -> FloatA
 
 
 def slowness_quantiles(percents: Sequence[float]) -> NDArray[np.float64]:
-    """The slowness that `percents` per cent of the listed phones stay below: the spread over 333 phones."""
+    """Returns the slowness that `percents` per cent of the listed phones stay below: the spread over 333 phones."""
     bins = load_device_table()["slowness"]["listed"]["bins"]
     edges = [bins[0]["slowness"][0], *(b["slowness"][1] for b in bins)]
     return np.interp(percents, np.linspace(0, 100, len(edges)), edges)
@@ -184,7 +184,7 @@ def _batch_sizes() -> list[int]:
 
 
 def _anchor_step_s() -> NDArray[np.float64]:
-    """[3, batch sizes], low first."""
+    """Returns the anchor phones' seconds per step, [3, batch sizes], low first."""
     return np.array([phone["step_s"] for phone in load_device_table()["anchors"]["phones"]])
 
 
@@ -202,7 +202,7 @@ def _shares(by_access: Mapping[str, float]) -> list[float]:
 
 
 def _draw_from_bins(bins: list[dict], name: str, bin_of: NDArray, rng: np.random.Generator) -> NDArray:
-    """A value for each phone from its bin's [[value, share], ...]."""
+    """Returns a value for each phone from its bin's [[value, share], ...]."""
     out = np.zeros(len(bin_of))
     for index, own in enumerate(bins):
         chosen = bin_of == index

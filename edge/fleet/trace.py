@@ -51,7 +51,7 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """The trace of a JSON or CSV file.
+    """Returns the trace of a JSON or CSV file.
 
     Raises:
       FleetError: names the file, the device, the field and the value that can't be used.
@@ -122,7 +122,10 @@ def _times(path: Path, name: str, entry: object, field: str) -> list[float]:
 
 
 def _behaviour(path: Path, name: str, entry: object) -> tuple[list[Interval], float]:
-    """A FedScale entry. The stop that comes first after each start ends it; the last may lie in the next period."""
+    """Reads a FedScale entry.
+
+    The stop that comes first after each start ends it; the last stop may lie in the next period.
+    """
     period = _number(path, name, entry, "finish_time")
     starts, stops = _times(path, name, entry, "active"), _times(path, name, entry, "inactive")
     intervals = []
@@ -133,7 +136,7 @@ def _behaviour(path: Path, name: str, entry: object) -> tuple[list[Interval], fl
 
 
 def _states(path: Path, name: str, entry: object) -> tuple[list[Interval], float]:
-    """A FLASH entry: eligible while charging, on Wi-Fi and with the screen off."""
+    """Reads a FLASH entry: the phone is eligible while it charges, on Wi-Fi and with the screen off."""
     charging, unmetered, idle = False, False, True
     intervals: list[Interval] = []
     began: Optional[float] = None

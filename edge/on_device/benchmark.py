@@ -53,11 +53,11 @@ class _Process:
         )
 
     def times(self, request: Request) -> list[float]:
-        """The milliseconds of each run."""
+        """Returns the milliseconds of each run."""
         return self._ask(request).times_ms
 
     def value(self, request: Request) -> float:
-        """A single figure."""
+        """Returns a single figure."""
         return self._ask(request).value
 
     def _ask(self, request: Request) -> Answer:
@@ -92,7 +92,7 @@ def benchmark_bundle(
     runs: int = 30,
     note: Callable[[str], None] = lambda text: None,
 ) -> Figures:
-    """The figures of `fedkeys benchmark --json`.
+    """Returns the figures of `fedkeys benchmark --json`.
 
     Args:
       bundle: the folder.
@@ -183,12 +183,12 @@ def _key_stroke(litert: Processes, file: str, threads: int, runs: int) -> KeyStr
 
 
 def _load_ms(process: _Process, file: str) -> float:
-    """The median of five loads."""
+    """Returns the median of five loads."""
     return float(np.median(process.times(Request(do="load", file=file, runs=5))))
 
 
 def _ratios(rows: Sequence[TrainStep]) -> list[Ratio]:
-    """LiteRT's median over each TensorFlow's, a row a batch size and number of threads."""
+    """Returns LiteRT's median over each TensorFlow's: one row for each batch size and number of threads."""
     p50 = {(row.runtime, row.batch, row.threads): row.p50 for row in rows}
     return [
         Ratio(
@@ -203,7 +203,7 @@ def _ratios(rows: Sequence[TrainStep]) -> list[Ratio]:
 
 
 def _peak_rss_mib(bundle: Path) -> float:
-    """Of a fresh Python process that only trains."""
+    """Returns the peak memory of a fresh Python process that only trains."""
     with _Process(bundle, 1, "litert") as process:
         process.times(Request(do="train", batch=_MEMORY_BATCH, runs=5))
         return process.value(Request(do="peak_rss_mib"))

@@ -40,7 +40,7 @@ def plot_figures(figures: Figures, path: Path) -> None:
 
 
 def table_lines(figures: Figures) -> list[str]:
-    """The figures as lines for people."""
+    """Returns the figures as lines for people."""
     lines = [f"{'train step, ms':28} threads  batch     p50     p90     p99   runs   of the limit"]
     limits = figures.arithmetic_limit_ms
     for row in figures.train_step_ms:

@@ -50,7 +50,7 @@ def estimate_train_steps(size: ModelSize, time: int, batches: Sequence[int]) -> 
 
 
 def estimate_lines(rows: Sequence[StepEstimate]) -> list[str]:
-    """The estimates as lines for people."""
+    """Returns the estimates as lines for people."""
     lines = ["train step on phones, seconds, least to most of a tier's phones (10 % to 90 % of all)"]
     for row in rows:
         tiers = ", ".join(f"{name} {low / 1e3:.2g}-{high / 1e3:.2g}" for name, (low, high) in row.tiers_ms.items())
@@ -60,7 +60,7 @@ def estimate_lines(rows: Sequence[StepEstimate]) -> list[str]:
 
 
 def _phones(slowness: np.ndarray) -> Devices:
-    """Phones of these slownesses; only their speed matters here."""
+    """Returns phones of these slownesses; only their speed matters here."""
     nothing = np.zeros(len(slowness))
     return Devices(
         tier=profiles.tier_of(slowness),

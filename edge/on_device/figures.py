@@ -91,7 +91,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def spread(times: Sequence[float], warm_up: int) -> Spread:
-    """The spread of these milliseconds.
+    """Returns the spread of these milliseconds.
 
     >>> spread([1.0, 3.0, 2.0], warm_up=1).p50
     2.0

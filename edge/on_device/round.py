@@ -47,7 +47,7 @@ def train_on_device(
     seed: Optional[int] = None,
     save_batches: Optional[Path] = None,
 ) -> DeviceUpdate:
-    """The figures of `fedkeys device-update`; writes the update to `out`.
+    """Trains on one device's text, writes the update to `out`, and returns the figures of `fedkeys device-update`.
 
     Args:
       bundle: a bundle's folder.
@@ -96,7 +96,7 @@ def train_on_device(
 
 
 def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[int]) -> Batches:
-    """The batches that a device trains on: those in `data`, or those that the plan makes of its text.
+    """Returns the batches that a device trains on: those in `data`, or those that the plan makes of its text.
 
     Raises:
       DeviceDataError: `data` can't be used.

@@ -49,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def dense_batch(vocabulary_size: int, time_steps: int, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, targets and mask [batch, time] of made-up sentences that fill every position: the most work."""
+    """Returns tokens, targets and mask [batch, time] of made-up sentences that fill every position: the most work."""
     rng = np.random.default_rng(batch)
     ids = rng.integers(NUM_SPECIAL, vocabulary_size, (batch, time_steps + 1)).astype(np.int32)
     mask = np.ones((batch, time_steps), np.float32)
@@ -71,7 +71,7 @@ def _square() -> np.ndarray:
 
 
 def _gemm_flops(product: Callable[[], object], runs: int) -> float:
-    """FLOP/s of the best of `runs` products of two square matrices."""
+    """Returns FLOP/s of the best of `runs` products of two square matrices."""
     return 2.0 * _GEMM_SIZE**3 / (min(_timed(product, runs)) / 1e3)
 
 
@@ -85,7 +85,7 @@ class _Litert:
         self._start = self._trainable.get_weights()
 
     def answer(self, request: Request) -> Answer:
-        """What the request asks for."""
+        """Returns what the request asks for."""
         if request.do == "train":
             return Answer(times_ms=self._train(request.batch, request.runs))
         if request.do == "loss":
@@ -117,7 +117,7 @@ class _Litert:
 
     @staticmethod
     def _gemm(runs: int) -> float:
-        """FLOP/s of NumPy's matrix product."""
+        """Returns FLOP/s of NumPy's matrix product."""
         square = _square()
         return _gemm_flops(lambda: square @ square, runs)
 
@@ -159,7 +159,7 @@ class _Tensorflow:
         self._steps = {"plain": tf.function(plain), "own": tf.function(own)}
 
     def answer(self, request: Request) -> Answer:
-        """What the request asks for; key strokes and loads are LiteRT's only."""
+        """Returns what the request asks for; key strokes and loads are LiteRT's only."""
         if request.do == "train":
             return Answer(times_ms=self._train(request.batch, request.runs, request.step))
         if request.do == "loss":
@@ -179,7 +179,7 @@ class _Tensorflow:
 
     @staticmethod
     def _gemm(runs: int) -> float:
-        """FLOP/s of TensorFlow's matrix product."""
+        """Returns FLOP/s of TensorFlow's matrix product."""
         import tensorflow as tf
 
         square = tf.constant(_square())
@@ -193,7 +193,7 @@ class _Tensorflow:
 
 
 def peak_rss_mib() -> float:
-    """The most memory that this process has had resident.
+    """Returns the most memory that this process has had resident.
 
     Not getrusage's figure, which begins with what the parent process had when it started this one.
     """

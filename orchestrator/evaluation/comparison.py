@@ -51,7 +51,7 @@ _EXAMPLES = ("see you", "how are", "i don't", "what do you", "thank you so", "i 
 def evaluate_run(
     run: Run, personalise: bool, note: Callable[[str], None], runtime: Optional[Runtime] = None
 ) -> Evaluation:
-    """The figures of `fedkeys evaluate`; also kept in DIR/evaluation.json.
+    """Returns the figures of `fedkeys evaluate`, and keeps them in DIR/evaluation.json.
 
     Args:
       run: with a checkpoint.
@@ -122,7 +122,7 @@ def _score(sums: ClientSums) -> Score:
 
 
 def _compared(scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name: str) -> dict[str, Any]:
-    """The fields of a ComparedScore."""
+    """Returns the fields of a ComparedScore."""
     score, trigram = scores[name], scores["trigram"]
     # One person has no spread: no interval.
     interval = difference_interval(sums[name], sums["trigram"]) if score.clients > 1 else None
@@ -174,7 +174,7 @@ class _Scorer:
                     )
 
     def best_mixing_weight(self, people: Mapping[ClientId, Sentences]) -> float:
-        """The model's share in the mixture that gives the highest pooled top-1 recall on these people."""
+        """Returns the model's share in the mixture that gives the highest pooled top-1 recall on these people."""
         hits = np.zeros(len(_MIXING_WEIGHTS), np.int64)
         for chunk in self._chunks(people):
             counted = self._trigram.probabilities(chunk.contexts)
@@ -183,7 +183,7 @@ class _Scorer:
         return _MIXING_WEIGHTS[int(hits.argmax())]
 
     def score(self, people: Mapping[ClientId, Sentences], mixing_weight: float) -> dict[str, ClientSums]:
-        """Sums per person of the baselines and of the mixture."""
+        """Returns the sums per person of the baselines and of the mixture."""
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)
@@ -197,7 +197,7 @@ class _Scorer:
 
 
 def _proposes_first(own: np.ndarray, counted: np.ndarray, target: int) -> np.ndarray:
-    """For each mixing weight, whether the mixture of two distributions proposes the target first; bool.
+    """Returns, for each mixing weight, whether the mixture of two distributions proposes the target first.
 
     Args:
       own: float32 [vocabulary_size], which the weight multiplies.

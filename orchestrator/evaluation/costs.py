@@ -96,7 +96,7 @@ def read_costs(run: Run, note: Callable[[str], None]) -> Costs:
 
 
 def mean_bill(rounds: Sequence[Round]) -> CostLedger:
-    """The mean of the rounds' bills; a round without a stage counts as 0."""
+    """Returns the mean of the rounds' bills; a round without a stage counts as 0."""
     bills = [r.cost for r in rounds]
     return CostLedger(*(_mean_stages([getattr(bill, role) for bill in bills]) for role in ROLES))
 
@@ -114,7 +114,7 @@ def _mean_stages(ledgers: Sequence[Mapping[str, StageCost]]) -> dict[str, StageC
 def _measure_all(
     aggregation: AggregationConfig, num_slots: int, num_clients: int, note: Callable[[str], None]
 ) -> dict[str, Union[CostLedger, NotSummed]]:
-    """{aggregator: its bill, or why it has none}."""
+    """Returns {aggregator: its bill, or why it has none}."""
     bills: dict[str, Union[CostLedger, NotSummed]] = {}
     totals: dict[str, bytes] = {}
     for name in SUMS:
@@ -138,5 +138,5 @@ def _measure(aggregation: AggregationConfig, num_slots: int, num_clients: int) -
 
 
 def together(stages: Mapping[str, StageCost]) -> StageCost:
-    """The sum over the stages."""
+    """Returns the sum over the stages."""
     return StageCost(*(sum(column) for column in zip(*map(astuple, stages.values())))) if stages else StageCost()

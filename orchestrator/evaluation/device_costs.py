@@ -83,7 +83,7 @@ def estimate_on_phones(bills: Mapping[str, StageCost], model_bytes: float, machi
 
 
 def measure_flop_per_s() -> float:
-    """Floating-point operations in a CPU second of this machine, in products of the size that the model has."""
+    """Returns the floating-point operations in a CPU second of this machine, in products of the model's size."""
     rows, inner, columns = 10 * _BATCH, 96, 10_000
     left, right = np.ones((rows, inner), np.float32), np.ones((inner, columns), np.float32)
     rates = []

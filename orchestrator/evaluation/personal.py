@@ -47,7 +47,9 @@ def personal_figures(
     weights: Weights,
     note: Callable[[str], None],
 ) -> Optional[Personalised]:
-    """The figures of `fedkeys evaluate --personalise`, its setting chosen on the dev people; None if texts are short.
+    """Returns the figures of `fedkeys evaluate --personalise`; None if texts are short.
+
+    Its setting is chosen on the dev people.
 
     A person's text is capped as a training person's is: all that a device could train on.
     """
@@ -96,7 +98,7 @@ class _Tuner:
     def sums(
         self, texts: Mapping[ClientId, Sentences], learning_rate: float, epochs: int
     ) -> tuple[ClientSums, list[ClientSums]]:
-        """(sums of the shared model, of each person's own at each step) over the people's later text."""
+        """Returns (sums of the shared model, of each person's own at each step) over the people's later text."""
         values = [self._batches(person, own, epochs) for person, own in texts.items()]
         arguments = (self._weights, np.float32(learning_rate))
         calls = self._runtime.map_clients(self._computation, arguments, values, self._config.runtime.clients_per_call)
@@ -105,7 +107,7 @@ class _Tuner:
         return client_sums([r["before"] for r in results]), after
 
     def _batches(self, person: ClientId, sentences: Sequence[np.ndarray], epochs: int) -> dict[str, Any]:
-        """The earlier sentences to train on and the later ones to score."""
+        """Returns the earlier sentences to train on and the later ones to score."""
         cut = len(sentences) - max(1, round(_HELD_OUT_SHARE * len(sentences)))
         batch_size, time = self._config.client.batch_size, self._config.data.max_words
         history = build_batches(
@@ -120,7 +122,7 @@ class _Tuner:
 
 
 def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> Personalised:
-    """What fine-tuning gave, pooled and by person, from the sums before and after."""
+    """Returns what fine-tuning gave, pooled and by person, from the sums before and after."""
     scored = after.positions > 0
     hits = after.hits1 - before.hits1
     others = np.arange(len(hits)) != hits.argmax()  # one person may carry the whole gain

@@ -27,7 +27,7 @@ class Predictor:
         self._weights = tuple(map(tf.constant, weights))
 
     def next_words(self, text: str, count: int = 3) -> tuple[Prediction, ...]:
-        """The likeliest next words, likeliest first.
+        """Returns the likeliest next words, likeliest first.
 
         The context is the last sentence that `text` begins, its last words if it is longer than the model's time
         steps. Special ids are never proposed; their probability is not redistributed.

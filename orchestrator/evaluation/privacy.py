@@ -106,7 +106,7 @@ class RunPrivacy:
 
 
 def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
-    """What the privacy of a run comes to, read from its ledger.
+    """Returns what the privacy of a run comes to, read from its ledger.
 
     Args:
       run: the run.
@@ -190,7 +190,7 @@ def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee])
 
 
 def _claims(config: RunConfig, word_list: Optional[Guarantee]) -> list[str]:
-    """What the ledger's figures rest on, for the run's mechanism."""
+    """Returns what the ledger's figures rest on, for the run's mechanism."""
     privacy = config.privacy
     claims = [
         "User level: two runs are neighbours if one person's whole text is in one and nothing in its place in the "
@@ -239,7 +239,7 @@ def _costs(
 
 
 def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float64]:
-    """The standard deviation of the noise in the running sum of mean updates, a coordinate, at noise multiplier 1.
+    """Returns the noise's standard deviation in a coordinate of the running sum of mean updates, at noise multiplier 1.
 
     In clip norms, after each round [rounds, at most 4000], with whole cohorts.
     """

@@ -66,7 +66,7 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
 
 
 def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyFigures:
-    """The figures of a run's privacy, beside the accuracy of some runs."""
+    """Returns the figures of a run's privacy, beside the accuracy of some runs."""
 
     def finite(value: Optional[float]) -> Optional[float]:
         return value if value is not None and math.isfinite(value) else None
@@ -111,7 +111,7 @@ class MeasuredRun:
 
 
 def measured_run(run: Run) -> MeasuredRun:
-    """The dev people's top-1 recall of a run, with the epsilon that its ledger says had been spent by then.
+    """Returns the dev people's top-1 recall of a run, with the epsilon that its ledger says had been spent by then.
 
     Raises: as orchestrator.privacy.ledger.epsilon_spent.
     """

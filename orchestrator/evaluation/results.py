@@ -122,7 +122,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def read_evaluation(path: Path) -> Optional[Evaluation]:
-    """The evaluation of the run in folder `path`, None if there was none yet.
+    """Returns the evaluation of the run in folder `path`, None if there was none yet.
 
     Raises:
       RunFolderError: its file is damaged.

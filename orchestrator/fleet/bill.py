@@ -1,4 +1,4 @@
-"""What a participation costs a phone: bytes from the real aggregator's own bill, CPU seconds from measured rates.
+"""Computes what a participation costs a phone: bytes from the aggregator's ledger, CPU seconds from measured rates.
 
 Bytes are exact: the aggregator itself sums a few small vectors, and its bill grows evenly with slots and neighbours.
 CPU seconds can't be taken from the run itself, or two runs of one seed would differ: they are rates that were measured
@@ -33,7 +33,7 @@ _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 
 
 def participation_work(config: RunConfig, size: ModelSize) -> Work:
-    """The bytes and CPU seconds of one participation under a configuration, of a phone whose slowness is 1."""
+    """Returns the bytes and CPU seconds of one participation, for a phone whose slowness is 1."""
     slots, num_clients = size.num_weights + 1, cohort_limit(config)
     kind = SUMS[config.aggregation.aggregator]
     degree = kind.num_neighbours(config.aggregation, num_clients)
@@ -59,7 +59,7 @@ def participation_work(config: RunConfig, size: ModelSize) -> Work:
 
 
 def _stage_bytes(aggregation: AggregationConfig, slots: int, degree: int) -> dict[str, StageCost]:
-    """Bytes by stage for a client with `degree` neighbours: three small sums, and a plane through them."""
+    """Returns the bytes by stage for a client with `degree` neighbours: a plane through three small sums."""
     few = _measure(aggregation, _FEW, _SLOTS)
     longer = _measure(aggregation, _FEW, 2 * _SLOTS)
     more = _measure(aggregation, _MORE, _SLOTS) if degree else few
@@ -74,7 +74,7 @@ def _stage_bytes(aggregation: AggregationConfig, slots: int, degree: int) -> dic
 
 
 def _measure(aggregation: AggregationConfig, num_clients: int, slots: int) -> Mapping[str, StageCost]:
-    """The real aggregator's bill for one client."""
+    """Returns the costs of one client that the real aggregator reports."""
     defaults = AggregationConfig(
         aggregator=aggregation.aggregator,
         poly_degree=aggregation.poly_degree,

@@ -1,4 +1,4 @@
-"""FedBuff on the virtual clock: phones train at their own pace, and the server steps when its buffer is full.
+"""FedBuff on the virtual clock: phones train at their pace, and the server steps when its buffer is full.
 
 `concurrency` phones are at work at any time; one that ends makes room for the next. An update knows how many steps the
 server has made since its phone downloaded the weights: its staleness.
@@ -28,7 +28,7 @@ _STAGE_OF = {True: STAGES.index(DropStage.NONE), False: STAGES.index(DropStage.B
 
 
 class _Job(NamedTuple):
-    """A phone at work; sorts by its end."""
+    """A phone at work. Jobs sort by their ends."""
 
     ends: float
     number: int  # breaks ties in the order of the starts
@@ -40,7 +40,7 @@ class _Job(NamedTuple):
 
 
 class BufferSteps:
-    """The server's steps, one after the other."""
+    """Makes the server's steps, one after the other."""
 
     def __init__(
         self, check_ins: CheckIns, policy: FleetConfig, work: Work, num_batches: NDArray, rng: np.random.Generator
@@ -58,12 +58,12 @@ class BufferSteps:
         return len(self._jobs)
 
     def oldest_version(self, version: int) -> int:
-        """The oldest version of the weights that a phone still works from; `version` if nobody does."""
+        """Returns the oldest version of the weights that a phone still works from; `version` if nobody does."""
         usable = [job.version for job in self._jobs if version - job.version <= self._policy.max_staleness]
         return min(usable, default=version)
 
     def next_round(self, round_num: int, until: float = np.inf) -> Optional[FleetRound]:
-        """The next step of the server, or None if the clock reaches `until` before."""
+        """Returns the next step of the server, or None if the clock reaches `until` first."""
         opened, version = self.now, round_num - 1
         buffer: list[_Job] = []
         others: list[_Job] = []
@@ -90,7 +90,7 @@ class BufferSteps:
         return self._step(round_num, opened, buffer, others)
 
     def _pop(self, room: int, until: float) -> list[_Job]:
-        """The jobs that end next, those within a moment of each other together; at most `room`."""
+        """Returns the jobs that end next: at most `room`, and those within a moment of each other together."""
         ended = [heapq.heappop(self._jobs)]
         latest = min(ended[0].ends + _MOMENT_S, until)
         while self._jobs and len(ended) < room and self._jobs[0].ends <= latest:
@@ -98,7 +98,7 @@ class BufferSteps:
         return ended
 
     def _give_back(self, buffer: list[_Job]) -> None:
-        """The simulation ends with a buffer that is not full: its updates never count."""
+        """Ends the simulation: the updates in a buffer that is not full never count."""
         self.check_ins.outcomes[Outcome.COMPLETED] -= len(buffer)
         self.check_ins.outcomes[Outcome.UNDER_WAY] += len(buffer)
 

@@ -1,4 +1,4 @@
-"""Check-ins of a fleet at the server: who waits, who is sent away until when, and how each check-in ends.
+"""Check-ins of a fleet at the server: which phones wait, which are sent away until when, and how each check-in ends.
 
 A phone whose session begins checks in. It waits for a round if there is room, else pace steering tells it when to come
 again; it then comes if it is still eligible. Each check-in ends in exactly one Outcome. Everything is arrays over
@@ -71,7 +71,7 @@ class Calendar:
             self._buckets[int(place)].append((some_times, some_devices))
 
     def pop(self, until: float) -> tuple[Seconds, Indices]:
-        """What is due by `until`, in the order of time."""
+        """Removes what is due by `until`, and returns it in the order of time."""
         last = int(until // _BUCKET_S)
         found: list[tuple[Seconds, Indices]] = []
         for place in range(self._first, last + 1):
@@ -116,7 +116,7 @@ class CheckIns:
         self._arrived, self._paced_at = 0, 0.0
 
     def _first_pace(self) -> float:
-        """Seconds between check-ins of a phone, were the server to see as many as it wants."""
+        """Returns the seconds between a phone's check-ins, if the server is to see as many as it wants."""
         behaviour = self.fleet.behaviour
         share = min(1.0, behaviour.sessions_per_day * behaviour.session_s / DAY_S)
         return self._bounded(share * len(self.fleet) / (_SPARE * self._wanted / self._round_s))
@@ -125,7 +125,7 @@ class CheckIns:
         return float(np.clip(pace_s, self._policy.min_pace_s, self._policy.max_pace_s))
 
     def advance(self, until: float) -> None:
-        """Lets everything happen that happens by `until`."""
+        """Moves the clock to `until`, and handles all that happens by then."""
         happened = True
         while happened:  # a check-in may lead to another one that is due as well
             began, came = self._begin_sessions(until), self._check_in(until)
@@ -179,7 +179,7 @@ class CheckIns:
         self._changes = counts
 
     def eligible_curve(self, hours: int) -> NDArray[np.float64]:
-        """Mean number of eligible phones in each of the first `hours`."""
+        """Returns the mean number of eligible phones in each of the first `hours`."""
         places = int(hours * 3600 / _CURVE_S)
         curve = np.cumsum(self._changes)
         curve = np.pad(curve, (0, max(0, places - len(curve))), mode="edge")[:places]
@@ -225,7 +225,7 @@ class CheckIns:
         self._leaves = np.concatenate([self._leaves, times + self.draw_pickups(devices, times)])
 
     def draw_pickups(self, devices: Indices, times: Seconds) -> Seconds:
-        """Seconds until somebody picks each phone up, from a moment each."""
+        """Returns the seconds until somebody picks each phone up, counted from a moment for each phone."""
         most = self.fleet.behaviour.pickups_per_hour
         if most == 0:
             return np.full(len(devices), np.inf)
@@ -242,7 +242,7 @@ class CheckIns:
         self._schedule(devices, later)
 
     def present(self, now: float) -> Indices:
-        """The phones that wait at `now`, by their number; ends the check-ins of those that have left."""
+        """Returns the numbers of the phones that wait at `now`, and ends the check-ins of those that have left."""
         ends = self.session_end[self.waiting]
         gone = np.minimum(ends, self._leaves) <= now
         if gone.any():
@@ -256,12 +256,12 @@ class CheckIns:
         return self.waiting
 
     def _come_back(self, devices: Indices, times: Seconds) -> None:
-        """A phone that was picked up checks in again when it is put down."""
+        """Lets a phone that was picked up check in again when it is put down."""
         again = times + self._rng.exponential(BREAK_S, len(devices))
         self._schedule(devices, np.maximum(again, self._not_before[devices]))
 
     def take(self, places: NDArray) -> Indices:
-        """The waiting phones at these places of present(): they take part from now on."""
+        """Takes the waiting phones at these places of present() into a round, and returns them."""
         chosen = self.waiting[places]
         keep = np.ones(len(self.waiting), bool)
         keep[places] = False
@@ -287,7 +287,7 @@ class CheckIns:
         self._round_s += 0.2 * (max(seconds, 1e-3) - self._round_s)
 
     def close(self, under_way: int = 0) -> None:
-        """The simulation ends: what is still open ends as UNDER_WAY."""
+        """Ends the simulation: what is still open ends as UNDER_WAY."""
         self.outcomes[Outcome.UNDER_WAY] += len(self.waiting) + under_way
 
 

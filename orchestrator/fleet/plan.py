@@ -1,4 +1,4 @@
-"""Capacity of a fleet without training: how many rounds, how long, who is lost and who never gets a say."""
+"""Measures a fleet without training: how many rounds it gives, how long they take, and who is lost or never heard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """A fleet after so many hours, and the rounds that it gave."""
+    """A fleet after some virtual hours, and the rounds that it gave."""
 
     config: RunConfig
     hours: int
@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) -> Plan:
-    """A fleet simulated for so many virtual hours.
+    """Simulates a fleet for a number of virtual hours.
 
     Raises:
       FleetError, ConfigError: see build_simulation.
@@ -59,7 +59,7 @@ def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) ->
 
 
 def plan_figures(plan: Plan) -> PlanFigures:
-    """Returns what a plan comes to."""
+    """Returns the figures of a plan."""
     rounds, check_ins, config = plan.rounds, plan.simulation.check_ins, plan.config
     num_selected = sum(len(r.devices) for r in rounds)
     eligible = check_ins.eligible_curve(plan.hours)
@@ -105,13 +105,13 @@ def _by_hour(plan: Plan, eligible: np.ndarray) -> Hours:
 
 
 def _swing(eligible: np.ndarray) -> float:
-    """Highest hour over the lowest, of the mean day; 0 if an hour has nobody."""
+    """Returns the highest hour of the mean day over the lowest; 0 if an hour has nobody."""
     days = eligible[: len(eligible) // 24 * 24].reshape(-1, 24).mean(axis=0) if len(eligible) >= 24 else eligible
     return float(days.max() / days.min()) if days.min() > 0 else 0.0
 
 
 def count_drop_outs(rounds: Sequence[FleetRound]) -> dict[str, dict[str, int]]:
-    """{cause: {stage of the sum: phones}} of those that an error, a person or their session's end took away."""
+    """Returns {cause: {stage of the sum: phones}} of those that an error, a person or their session's end took away."""
     counts: dict[Outcome, Counter] = {cause: Counter() for cause in DROP_OUTS}
     for done in rounds:
         for cause in DROP_OUTS:

@@ -1,4 +1,4 @@
-"""What a fleet comes to: the figures of a plan, the field `fleet` of a line of rounds.jsonl, and fleet_devices.json."""
+"""What is written of a fleet: a plan's figures, the field `fleet` of a line of rounds.jsonl, and fleet_devices.json."""
 
 from __future__ import annotations
 

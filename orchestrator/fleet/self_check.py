@@ -1,4 +1,4 @@
-"""The simulated fleet beside the published one: each figure with its band."""
+"""Compares the simulated fleet with the published one: each figure has a band."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Check(NamedTuple):
         return self.low <= self.simulated <= self.high
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Returns the check for JSON."""
         return {**self._asdict(), "ok": self.ok}
 
 
 def self_check(figures: PlanFigures) -> list[Check]:
-    """The checks of `fedkeys fleet --self-check`, from the figures of a plan of whole days.
+    """Returns the checks of `fedkeys fleet --self-check`, from the figures of a plan of whole days.
 
     The drop-out rate and the day's swing are what the behaviour is fitted to: those two checks say that the fit holds,
     not that it was foreseen. The length of a round follows from measured phones and networks, of phones that had come
@@ -52,7 +52,7 @@ def self_check(figures: PlanFigures) -> list[Check]:
 
 
 def _anchors() -> Iterator[Check]:
-    """The phones that were measured must come out of the table at the seconds per batch that were measured on them."""
+    """Yields a check for each measured phone: the table must give it the seconds per batch that were measured on it."""
     for tier in profiles.tiers():
         for batch_size in (10, 20, 50):
             measured = tier.train_step_ms[batch_size] / 1e3

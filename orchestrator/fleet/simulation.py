@@ -1,4 +1,4 @@
-"""A configuration made into a simulated fleet: its phones, their work, and the rounds that the server gets."""
+"""Builds a simulated fleet from a configuration: its phones, their work, and the rounds that the server gets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Simulation:
 def build_simulation(
     config: RunConfig, size: ModelSize, num_devices: int, num_batches: Optional[NDArray] = None
 ) -> Simulation:
-    """A fleet under its server, before anything has happened.
+    """Returns a fleet and its server, before anything has happened.
 
     Args:
       config: of the run.
@@ -77,7 +77,7 @@ def build_simulation(
 
 
 def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.random.Generator) -> Fleet:
-    """The phones, drawn or from a trace."""
+    """Returns the fleet's phones, which are drawn or come from a trace."""
     settings = config.fleet
     behaviour = Behaviour(
         parse_time_zones(settings.time_zones),
@@ -106,7 +106,7 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
 
 
 def _recorded_for(trace: Trace, num_devices: int) -> Optional[RecordedSessions]:
-    """The trace's sessions for so many phones: phone i lives as its device i modulo their number."""
+    """Returns the trace's sessions for a number of phones: phone i lives as device i modulo the number of devices."""
     own = trace.sessions
     if own is None:
         return None
@@ -122,7 +122,7 @@ def _recorded_for(trace: Trace, num_devices: int) -> Optional[RecordedSessions]:
 
 
 def _relative_size(size: ModelSize) -> np.float32:
-    """The arithmetic of a training step over that of Gboard's model, which the table of devices is about.
+    """Returns the arithmetic of a training step over that of Gboard's model, which the table of devices is about.
 
     Multiplications a word: three gates and a projection in the cells, and the output layer.
     """
@@ -135,14 +135,14 @@ def _relative_size(size: ModelSize) -> np.float32:
 
 
 def _draw_ideal(num: int, rng: np.random.Generator) -> profiles.Devices:
-    """Phones whose work and transfers take no time."""
+    """Returns phones whose work and transfers take no time."""
     drawn, nothing = profiles.draw_devices(num, rng), np.zeros(num, np.float32)
     fast = np.full(num, np.inf, np.float32)
     return replace(drawn, slowness=nothing, downlink_kbit_per_s=fast, uplink_kbit_per_s=fast)
 
 
 def _draw_low(num: int, rng: np.random.Generator) -> profiles.Devices:
-    """The slowest tier of all listed phones, old ones too: drawn until there are enough."""
+    """Returns phones of the slowest tier of all listed phones, old ones too; it draws until there are enough."""
     parts: list[profiles.Devices] = []
     while sum(map(len, parts)) < num:
         drawn = profiles.draw_devices(max(1000, num), rng, "listed")
@@ -195,7 +195,7 @@ def _require_fast_enough(config: RunConfig, fleet: Fleet, work: Work, num_batche
 
 
 def groups_of(fleet: Fleet) -> dict[str, tuple[NDArray, tuple[str, ...]]]:
-    """{grouping: (group of each phone, names of the groups)}: tier, access and time zone."""
+    """Returns {grouping: (group of each phone, names of the groups)}: tier, access and time zone."""
     zones = tuple(zone_name(offset) for offset, _ in fleet.behaviour.time_zones)
     return {
         "tier": (fleet.devices.tier, tuple(profiles.TIERS)),

@@ -1,4 +1,4 @@
-"""Training under a fleet: each phone is a training person's, and the fleet says who takes part and who drops out."""
+"""Training under a fleet: each phone belongs to a training person, and the fleet decides who takes part."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ class FleetSource:
         self._num_done, self._num_check_ins = 0, 0
 
     def __call__(self, round_num: int) -> RoundPlan:
-        """The plan of a round; raises BelowThreshold if none comes about in two virtual weeks."""
+        """Returns the plan of a round.
+
+        Raises:
+          BelowThreshold: no round comes about in two virtual weeks.
+        """
         if round_num <= self._num_done:
             raise ValueError(f"round_num must be above {self._num_done}, got round_num={round_num}")
         while self._num_done < round_num:

@@ -30,7 +30,7 @@ Draw = Callable[[int, int, int], NDArray]  # (round_num, of how many, how many) 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a round wants. A round is started with `min_selected` at least, and ends well with `min_reports`."""
+    """What a round wants: it starts with `min_selected` phones or more, and ends well with `min_reports` or more."""
 
     reports: int
     selected: int
@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class FleetRound:
-    """A round as the fleet saw it; arrays are over the selected phones, in the cohort's order."""
+    """A round as the fleet saw it. Arrays are over the selected phones, in the cohort's order."""
 
     round_num: int
     opened_s: float  # when the server began to select
@@ -68,14 +68,14 @@ class FleetRound:
 
 
 class _Deaths(NamedTuple):
-    """When and why each selected phone would stop, were the round to last for ever."""
+    """When and why each selected phone would stop if the round lasted for ever."""
 
     times: Seconds
     causes: NDArray[np.uint8]
 
 
 class SyncRounds:
-    """The rounds of a fleet, one after the other."""
+    """Makes the rounds of a fleet, one after the other."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class SyncRounds:
         return 0
 
     def oldest_version(self, version: int) -> int:
-        """Everybody starts a round from the newest weights."""
+        """Returns the newest version: everybody starts a round from the newest weights."""
         return version
 
     def next_round(self, round_num: int, until: float = np.inf) -> Optional[FleetRound]:
-        """The next round, or None if the clock reaches `until` before one has started."""
+        """Returns the next round, or None if the clock reaches `until` before one has started."""
         opened, timeouts = self.now, 0
         while True:
             present = self._select(min(self.now + self._policy.selection_timeout_s, until))
@@ -115,7 +115,7 @@ class SyncRounds:
         return self._run(round_num, opened, chosen, timeouts)
 
     def _select(self, deadline: float) -> Indices:
-        """Who waits, when there are enough or at the deadline; moves the clock."""
+        """Moves the clock until enough phones wait, or to the deadline, and returns who waits then."""
         self.check_ins.advance(self.now)
         present = self.check_ins.present(self.now)
         while len(present) < self._goal.selected and self.now < deadline:
@@ -182,7 +182,7 @@ class SyncRounds:
     def _end_of_reports(
         self, start: float, uploaded: Seconds, deaths: _Deaths, reports: NDArray, shared: NDArray
     ) -> float:
-        """When the server stops waiting: enough have come, nobody is left to wait for, or the deadline."""
+        """Returns when the server stops waiting: when enough have come, nobody else can come, or at the deadline."""
         deadline = start + self._policy.report_deadline_s
         came = np.sort(uploaded[reports])
         if len(came) >= self._goal.reports:
@@ -195,7 +195,7 @@ class SyncRounds:
         return float(decided[shared | reports].max(initial=start))
 
     def _unmask(self, end: float, times: Times, deaths: _Deaths, reports: NDArray, stages: NDArray) -> float:
-        """When the sum is open; marks those who vanish between their upload and then."""
+        """Returns when the sum is open, and marks those who vanish between their upload and then."""
         if not self._work.finish_messages:
             return end
         open_at = end + float(times.finish[reports].max())
@@ -214,7 +214,7 @@ class SyncRounds:
         reports: NDArray,
         times: Times,
     ) -> dict[str, float]:
-        """How the seconds of the round divide: those of the last report that counts, and what was waited for."""
+        """Returns what the round's seconds went into: the parts of the last report that counts, and the waiting."""
         parts = dict.fromkeys(PARTS, 0.0)
         parts["selection"], parts["unmasking"] = start - opened, unmasked - end
         if reports.any():
@@ -227,7 +227,7 @@ class SyncRounds:
     def _bytes(
         self, times: Times, start: float, stopped: Seconds, setup_end: Seconds, uploaded: Seconds, reports: NDArray
     ) -> tuple[float, float]:
-        """Bytes that the phones received and sent: of every part that they got through."""
+        """Returns the bytes that the phones received and sent, for every part that they completed."""
         work = self._work
         downloaded = int((start + times.download <= stopped).sum())
         set_up = int((setup_end <= stopped).sum())
@@ -242,7 +242,7 @@ class SyncRounds:
 def _classify(
     reports: NDArray, deaths: _Deaths, end: float, setup_end: Seconds, shared: NDArray
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(outcome, stage) of each selected phone."""
+    """Returns (outcome, stage) of each selected phone."""
     gone = ~reports & (deaths.times <= end)
     outcomes = np.where(reports, Outcome.COMPLETED, np.where(gone, deaths.causes, Outcome.LATE)).astype(np.uint8)
     stopped = np.where(gone, deaths.times, end)

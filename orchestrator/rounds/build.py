@@ -40,7 +40,7 @@ class NoStopwatch:
     """For a round whose stages nobody times. See orchestrator.rounds.types.Stopwatch."""
 
     def stage(self, name: str) -> AbstractContextManager:
-        """A context that does nothing."""
+        """Opens a context that does nothing."""
         return nullcontext()
 
 
@@ -134,7 +134,7 @@ def build_aggregator(aggregation: AggregationConfig, observer: Optional[Observer
 
 
 def require_summable(config: RunConfig) -> None:
-    """Checks, before anything runs, that the aggregator can protect and sum cohorts of the configured size.
+    """Checks before anything runs that the aggregator can protect and sum cohorts of the configured size.
 
     Raises:
       ConfigError: it can't, or nobody knows it, or the encoder's grid is too coarse for updates.
@@ -152,7 +152,7 @@ def require_summable(config: RunConfig) -> None:
 
 
 def _require_fine_grid(config: RunConfig) -> None:
-    """The grid spans the clip norm, so a clip norm that never clips rounds every update to nothing but noise."""
+    """Refuses a clip norm so large that rounding leaves nothing but noise: the encoder's grid spans the clip norm."""
     model, cohort_size, clip_norm = config.model, config.rounds.cohort_size, first_clip_norm(config)
     size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
     num_weights = min(size.num_weights, _MOST_WEIGHTS)  # a small text has fewer words; model_size refuses the rest
@@ -169,7 +169,7 @@ def _require_fine_grid(config: RunConfig) -> None:
 
 
 def _most_clip(clip_norm: float, rounding: float) -> float:
-    """The largest clip norm that passes, rounded down to one digit."""
+    """Returns the largest clip norm that passes, rounded down to one digit."""
     most = clip_norm * _MOST_ROUNDING / rounding
     unit = 10.0 ** math.floor(math.log10(most))
     return math.floor(most / unit) * unit

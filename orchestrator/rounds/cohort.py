@@ -1,4 +1,4 @@
-"""Who takes part in a round."""
+"""Selects who takes part in a round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.settings.sections import FaultsConfig
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """Who takes part in a round, who drops out and when."""
+    """The people who take part in a round, and who of them drops out when."""
 
     cohort: Cohort
     drops: Mapping[ClientId, DropStage]
@@ -48,7 +48,9 @@ def everybody(config: RunConfig, people: Sequence[ClientId]) -> CohortSource:
 def select_cohort(
     people: Sequence[ClientId], round_num: int, cohort_size: int, seed: int, min_survivors: int = 1
 ) -> Cohort:
-    """A cohort drawn uniformly without replacement; a function of the seed and the round, so a resume draws it again.
+    """Returns a cohort drawn uniformly without replacement.
+
+    It depends only on the seed and the round, so a resumed run draws it again.
 
     Raises:
       ConfigError: more clients are wanted than there are.
@@ -64,7 +66,7 @@ def select_cohort(
 def select_by_turns(
     people: Sequence[ClientId], round_num: int, cohort_size: int, separation: int, seed: int, min_survivors: int = 1
 ) -> Cohort:
-    """A cohort drawn from the people whose turn the round is: a person's turn comes every `separation` rounds.
+    """Returns a cohort drawn from the people whose turn it is: a person's turn comes every `separation` rounds.
 
     People are dealt out to the turns once, by the seed, so two participations of a person lie a multiple of
     `separation` rounds apart. A function of the seed and the round, so a resume draws it again.
@@ -82,7 +84,7 @@ def select_by_turns(
 
 
 def largest_separation(num_people: int, cohort_size: int) -> int:
-    """The most rounds that can lie between two participations of each person, for cohorts of that size."""
+    """Returns the most rounds that can lie between two participations of each person, for cohorts of that size."""
     return max(1, num_people // cohort_size)
 
 
@@ -101,7 +103,7 @@ def require_separation(separation: int, num_people: int, cohort_size: int) -> No
 
 
 def draw_drops(cohort: Cohort, faults: FaultsConfig, seed: int) -> dict[ClientId, DropStage]:
-    """Who vanishes in a round, and when: each member by itself, at the rates of the configuration."""
+    """Returns who vanishes in a round, and when. Each member vanishes independently, at the configured rates."""
     rates = (
         (DropStage.BEFORE_SHARES, faults.before_shares),
         (DropStage.BEFORE_UPLOAD, faults.before_upload),

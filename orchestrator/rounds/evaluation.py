@@ -1,4 +1,4 @@
-"""Federated evaluation: each person's sentences are scored where they are, and only sums come back."""
+"""Federated evaluation: people's sentences are scored where they are, and only sums come back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _BATCH_SIZE = 32
 def evaluation_batches(
     people: Mapping[ClientId, Sentences], time_steps: int, max_sentences: Optional[int] = None
 ) -> list[Batches]:
-    """Each person's sentences in their order, batched for scoring; ids are the vocabulary's, not the model's."""
+    """Returns each person's sentences in their order, batched for scoring.
+
+    The ids are the vocabulary's, not the model's.
+    """
     return [
         build_batches(own, batch_size=_BATCH_SIZE, time=time_steps, max_sentences=max_sentences)
         for own in people.values()
@@ -31,7 +34,7 @@ def evaluation_batches(
 def federated_sums(
     runtime: Runtime, evaluation: Callable, weights: Weights, batches: Iterable[Batches], clients_per_call: int
 ) -> ClientSums:
-    """Returns sums per person, by federated evaluation, ten times `clients_per_call` people in a call of a worker.
+    """Returns sums per person, by federated evaluation. A worker's call takes ten times `clients_per_call` people.
 
     Raises:
       Diverged: the weights are not finite.
@@ -44,7 +47,7 @@ def federated_sums(
 
 
 def client_sums(results: Sequence[Mapping[str, int | float]]) -> ClientSums:
-    """The metric's sums from what the TFF evaluation gives for each client."""
+    """Returns the metric's sums, from what the TFF evaluation gives for each client."""
     return ClientSums(
         hits1=np.array([r["hits1"] for r in results], np.int64),
         hits3=np.array([r["hits3"] for r in results], np.int64),

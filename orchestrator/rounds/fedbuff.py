@@ -1,4 +1,4 @@
-"""FedBuff: a step of the server from updates that started at different versions of the weights.
+"""FedBuff: the server steps from updates that started at different versions of the weights.
 
 Each client trains from the version that it downloaded, and its update is scaled down by how stale it is before it is
 encoded, so that any sum that does not need its cohort beforehand can carry it: plain and encrypted. Pairwise masks
@@ -25,7 +25,7 @@ from orchestrator.rounds.types import RoundFunctions, ServerState
 
 
 def staleness_scale(staleness: int, exponent: float) -> float:
-    """What an update counts when the server has made `staleness` steps since its client downloaded the weights.
+    """Returns the factor of an update whose client downloaded the weights `staleness` steps of the server ago.
 
     >>> staleness_scale(0, 0.5), staleness_scale(3, 0.5)
     (1.0, 0.5)
@@ -36,7 +36,7 @@ def staleness_scale(staleness: int, exponent: float) -> float:
 def buffered_functions(
     functions: RoundFunctions, plan: RoundPlan, state: ServerState, exponent: float
 ) -> RoundFunctions:
-    """The arrows of the road for one step: every member trains from its own version, and its update is scaled.
+    """Returns a round's functions for one buffered step: members train from their versions, and updates are scaled.
 
     Args:
       functions: of a synchronous round.
@@ -70,5 +70,5 @@ def buffered_functions(
 
 
 def remember(after: ServerState, before: ServerState, num_kept: int) -> ServerState:
-    """The state after a step, with the versions before it that phones still work from, newest first."""
+    """Returns the state after a step, with the earlier versions that phones still work from, newest first."""
     return replace(after, earlier=(before.weights, *before.earlier)[:num_kept])

@@ -1,4 +1,4 @@
-"""One federated round: one pure pass down the road, from a cohort to new weights and a report.
+"""One federated round, from a cohort to new weights and a report.
 
 No I/O, no clock and no global randomness here: what a round draws is a function of the seed and the round's number, and
 its time is taken by the stopwatch that it is handed.
@@ -27,7 +27,7 @@ from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
 @dataclass
 class _Tally:
-    """Running totals over the updates that pass through."""
+    """The totals over the updates that have passed so far."""
 
     sums: dict[str, float] = field(default_factory=dict)
 
@@ -100,7 +100,10 @@ def run_round(
 def _read(
     result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions, stopwatch: Stopwatch
 ) -> tuple[Weights, Optional[float], Optional[float]]:
-    """(mean delta, share of clients under the clip norm, epsilon) of a sum; the last two only where they are kept."""
+    """Returns (mean delta, share of clients under the clip norm, epsilon) of a sum.
+
+    The last two are None where nothing counts them.
+    """
     if functions.privacy is not None:
         with stopwatch.stage("noise"):
             release = functions.privacy.release(result.total, encoder, cohort)
@@ -119,7 +122,7 @@ def _canary_products(
     clip_norm: float,
     stopwatch: Stopwatch,
 ) -> Optional[tuple[float, ...]]:
-    """The inner products of the canaries' directions with the sum, in clip norms; None without canaries."""
+    """Returns the inner products of the canaries' directions with the sum, in clip norms; None without canaries."""
     if functions.canaries is None:
         return None
     # The mean divides by all members under differential privacy, else by the survivors.
@@ -132,7 +135,7 @@ def _canary_products(
 def _next_clip(
     adaptive_clip: Optional[AdaptiveClip], encoder: Encoder, share_under_clip: Optional[float]
 ) -> tuple[Optional[float], dict[str, float]]:
-    """(the next round's clip norm, the figures for the report); nothing if the clip is fixed."""
+    """Returns (the next round's clip norm, the figures for the report); (None, {}) if the clip is fixed."""
     if adaptive_clip is None or share_under_clip is None:
         return None, {}
     clip = replace(adaptive_clip, clip_norm=encoder.clip_norm).after(share_under_clip)
@@ -148,7 +151,7 @@ def _trained_updates(
     learning_rate: float,
     stopwatch: Stopwatch,
 ) -> Iterator[ClientUpdate]:
-    """The updates of the people who get to train, in cohort order."""
+    """Yields the updates of the people who get to train, in cohort order."""
     canaries = functions.canaries.members if functions.canaries is not None else ()
     at_work = [member for member in _at_work(cohort, drops) if member not in canaries]
     num_batches = []
@@ -176,7 +179,7 @@ def _trained_updates(
 
 
 def _at_work(cohort: Cohort, drops: Mapping[ClientId, DropStage]) -> list[ClientId]:
-    """The members that get to compute an update, in cohort order."""
+    """Returns the members that get to compute an update, in cohort order."""
     return [m for m in cohort.members if drops.get(m, DropStage.NONE) is not DropStage.BEFORE_SHARES]
 
 
@@ -187,7 +190,7 @@ def _with_canaries(
     canaries: Optional[Canaries],
     clip_norm: float,
 ) -> Iterator[ClientUpdate]:
-    """The trained updates, with those of the canary clients in their places."""
+    """Yields the trained updates, with those of the canary clients in their places."""
     if canaries is None:
         yield from trained
         return
@@ -207,7 +210,7 @@ def _encoded(
     tally: _Tally,
     stopwatch: Stopwatch,
 ) -> Iterator[tuple[ClientId, Vector]]:
-    """The updates as vectors of integers, one at a time."""
+    """Yields the updates, one at a time, as vectors of integers."""
     for update in updates:
         with stopwatch.stage("encode"):
             rng = simulation_rng(seed, Purpose.ROUNDING, cohort.round_num, update.client_id)
@@ -259,7 +262,7 @@ def _metrics(tally: _Tally) -> dict[str, float]:
 
 
 def abandon_round(state: ServerState, cohort: Cohort, reason: str) -> tuple[ServerState, RoundReport]:
-    """The state, unchanged but for the round's number, and the report of a round in which nobody trains."""
+    """Returns the state, unchanged but for the round's number, and the report of a round in which nobody trains."""
     return _abandoned(state, cohort, _Tally(), reason)
 
 
@@ -279,7 +282,7 @@ def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -
 
 
 def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
-    """The next exponential average; its memory grows with the rounds, so that the start is soon forgotten."""
+    """Returns the next exponential average. Its memory grows with the rounds, so that the start is soon forgotten."""
     if decay == 0.0:
         return None
     keep = np.float32(min(decay, round_num / (round_num + 10.0)))
@@ -289,7 +292,7 @@ def _averaged(average: Optional[Weights], weights: Weights, round_num: int, deca
 
 
 def weights_digest(weights: Weights) -> str:
-    """SHA-256 (hex) of the weights as raw little-endian float32, in the model's order."""
+    """Returns the SHA-256 (hex) of the weights as raw little-endian float32, in the model's order."""
     digest = hashlib.sha256()
     for tensor in weights:
         digest.update(np.ascontiguousarray(tensor, "<f4").data)

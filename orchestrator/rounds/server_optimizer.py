@@ -1,4 +1,4 @@
-"""The server's step, taken in this process: sending the model to a worker and back would take ten times as long."""
+"""Takes the server's step in this process: sending the model to a worker and back would take ten times as long."""
 
 from __future__ import annotations
 

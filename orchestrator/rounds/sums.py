@@ -28,7 +28,7 @@ _ENCRYPT_S = 2.0e-7  # a slot
 
 
 def _any_cohort(aggregation: AggregationConfig, cohort_size: int) -> None:
-    """For a sum that has room for cohorts of every size."""
+    """Does nothing: the sum has room for cohorts of every size."""
 
 
 def _vector_bytes(aggregation: AggregationConfig, num_slots: int) -> int:
@@ -71,7 +71,7 @@ def _build_plain(aggregation: AggregationConfig, observer: Optional[Observer]) -
 
 
 def secagg_policy(aggregation: AggregationConfig) -> Policy:
-    """What a party of the secure aggregation assumes and insists on."""
+    """Returns what a party of the secure aggregation assumes and insists on."""
     from orchestrator.secagg.graph import Policy
 
     return Policy(

@@ -1,4 +1,4 @@
-"""What lies between the steps of a round, and the steps as functions that are bound to a run."""
+"""The values that pass between the steps of a round, and the steps as functions that are bound to a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.rounds.adaptive_clip import AdaptiveClip
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the server carries from round to round."""
+    """What the server keeps from round to round."""
 
     round_num: int  # of the last round done; 0 = the initial state
     weights: Weights
@@ -52,7 +52,7 @@ class Stopwatch(Protocol):
     """Times the stages of a round: training.py's reads the clock."""
 
     def stage(self, name: str) -> AbstractContextManager:
-        """A context whose time counts for `name`, and not for the stage around it."""
+        """Opens a context whose time counts for `name`, and not for the stage around it."""
         ...
 
 
@@ -66,10 +66,10 @@ class Release:
 
 
 class Privacy(Protocol):
-    """Differential privacy's part in a round; orchestrator/privacy/mechanism.py binds it to a run."""
+    """What differential privacy does in a round; orchestrator/privacy/mechanism.py binds it to a run."""
 
     def before_round(self, cohort: Cohort) -> None:
-        """Before anyone trains.
+        """Checks that the round may be released; it is called before anyone trains.
 
         Raises:
           PrivacyStop: the round could not be released.
@@ -77,11 +77,11 @@ class Privacy(Protocol):
         ...
 
     def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
-        """One client's vector with the noise that it adds itself; the same vector if the server adds it all."""
+        """Returns one client's vector with the client's own noise; unchanged if the server adds the noise."""
         ...
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
-        """The noised mean of a sum, once the ledger is charged for it.
+        """Charges the ledger for a sum, and returns the sum's noised mean.
 
         Raises:
           ImplausibleSum: no honest clients can give the sum.
@@ -91,7 +91,7 @@ class Privacy(Protocol):
 
 
 class Canaries(Protocol):
-    """Clients of an audit, who send what they are told to; orchestrator/run/canary_clients.py binds them to a run."""
+    """Clients of an audit that send what they are told; orchestrator/run/canary_clients.py binds them to a run."""
 
     @property
     def members(self) -> Collection[ClientId]:
@@ -99,17 +99,17 @@ class Canaries(Protocol):
         ...
 
     def update(self, client_id: ClientId, clip_norm: float) -> Weights:
-        """One's delta: a direction of its own, to be clipped; or zeros, if it is out."""
+        """Returns a canary client's delta: its direction, still to be clipped, or zeros if it is out."""
         ...
 
     def inner_products(self, tensors: Weights) -> Sequence[float]:
-        """Of the tensors as one vector with the direction of each, in or out; in the order of members."""
+        """Returns the inner product of the tensors, as one vector, with each member's direction, in or out."""
         ...
 
 
 @dataclass(frozen=True)
 class RoundFunctions:
-    """The arrows of the road, bound to a run: data, the two TFF halves, the encoder and the sum between them."""
+    """The steps of a round, bound to a run: its data, the two TFF halves, the encoder and the sum between them."""
 
     batches_of: Callable[[ClientId, np.random.Generator], Batches]
     train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[ClientResult]]

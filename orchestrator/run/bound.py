@@ -47,7 +47,7 @@ from tff_pipelines.server_update import ServerOptimizer
 def bind_run(
     config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
 ) -> Iterator[BoundRun]:
-    """A context with what computes the rounds of a run that is there, to replay them; writes nothing."""
+    """Opens a context with what computes the rounds of an existing run, to replay them; it writes nothing."""
     size = model_size(config.model, data.vocabulary.size)
     with contextlib.ExitStack() as stack:
         note("starting the TFF workers")
@@ -59,14 +59,14 @@ def bind_run(
 
 
 def build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
-    """The simulated fleet, which goes through its rounds from the first; None if the run has none."""
+    """Returns the simulated fleet, which goes through its rounds from the first; None if the run has none."""
     return FleetSource(config, size, data.train) if config.fleet.kind.has_fleet else None
 
 
 def build_phones(
     stack: contextlib.ExitStack, config: RunConfig, size: ModelSize, runtime: Runtime, note: Callable[[str], None]
 ) -> Optional[LiteRtClients]:
-    """The LiteRT clients, if the configuration wants them; closed with the stack."""
+    """Returns the LiteRT clients if the configuration wants them, else None; the stack closes them."""
     if not CLIENT_RUNTIMES[config.client.runtime].is_exported:
         return None
     note("exporting the model for LiteRT")
@@ -111,13 +111,13 @@ class BoundRun:
         )
 
     def initial_state(self) -> ServerState:
-        """The state before the first round."""
+        """Returns the state before the first round."""
         counts = self._word_counts() if self._config.model.start_from_word_counts else None
         weights = first_weights(self._config, self._size, counts)
         return ServerState(0, weights, self._first_optimizer_state())
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
-        """The state after the next round, and its report."""
+        """Returns the state after the next round, and its report."""
         config, round_num = self._config, state.round_num + 1
         plan = self._plan(round_num)
         if plan.reason:
@@ -140,7 +140,7 @@ class BoundRun:
         return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
-        """Pooled figures of the dev people, by federated evaluation."""
+        """Returns the pooled figures of the dev people, by federated evaluation."""
         sums = federated_sums(
             self._runtime, self._evaluation, weights, self._dev, self._config.runtime.clients_per_call
         )
@@ -153,7 +153,7 @@ class BoundRun:
         }
 
     def _word_counts(self) -> np.ndarray:
-        """How often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
+        """Returns how often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
         size = self._size.vocabulary_size
         count = build_word_counts(size)
         targets = [

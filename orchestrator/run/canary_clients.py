@@ -61,7 +61,7 @@ class CanaryClients:
 
 
 def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients]:
-    """The canary clients of a run: a function of its seed; None if it has none."""
+    """Returns a run's canary clients, which depend only on its seed; None if it has none."""
     members = canary_names(config)
     if not members:
         return None
@@ -70,12 +70,12 @@ def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients
 
 
 def canary_names(config: RunConfig) -> tuple[ClientId, ...]:
-    """The names of a run's canary clients."""
+    """Returns the names of a run's canary clients."""
     return tuple(ClientId(f"canary/{number}") for number in range(config.audit.canaries))
 
 
 def participants(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
-    """Who can be selected: the people who train, then the canary clients.
+    """Returns who can be selected: the people who train, then the canary clients.
 
     Raises:
       ConfigError: a person has the name of a canary client.
@@ -91,18 +91,18 @@ _ROWS = 32  # directions drawn at a time
 
 
 def unit_direction(size: int, seed: int, number: int) -> NDArray[np.float32]:
-    """A random direction, float32 [size] of length 1: a function of seed and number."""
+    """Returns a random direction, float32 [size] of length 1, which depends only on seed and number."""
     direction = simulation_rng(seed, Purpose.CANARIES, 1 + number).standard_normal(size, np.float32)
     return direction / np.linalg.norm(direction)
 
 
 def unit_directions(size: int, seed: int, numbers: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-    """The directions of these numbers, some rows [rows, size] at a time; drawn again rather than kept."""
+    """Yields these numbers' directions, some rows [rows, size] at a time; they are drawn again rather than kept."""
     for start in range(0, len(numbers), _ROWS):
         yield np.stack([unit_direction(size, seed, number) for number in numbers[start : start + _ROWS]])
 
 
 def inner_products(vector: NDArray[np.floating], seed: int, count: int) -> NDArray[np.float64]:
-    """The inner product of a vector [size] with each of the first `count` directions, float64 [count]."""
+    """Returns the inner product of a vector [size] with each of the first `count` directions, float64 [count]."""
     vector = vector.astype(np.float32)
     return np.concatenate([rows @ vector for rows in unit_directions(vector.size, seed, range(count))]).astype(float)

@@ -15,7 +15,7 @@ from orchestrator.rounds.types import ServerState
 
 
 def state_to_bytes(state: ServerState) -> bytes:
-    """The content of a checkpoint's file."""
+    """Returns the content of a checkpoint's file."""
     buffer = io.BytesIO()
     arrays = dict(_flatten("weights", state.weights))
     arrays.update(_flatten("optimizer", state.optimizer_state))
@@ -29,7 +29,7 @@ def state_to_bytes(state: ServerState) -> bytes:
 
 
 def read_state(path: Path, round_num: int) -> Optional[ServerState]:
-    """The state after a round in a checkpoint's file, or None if the file is damaged.
+    """Returns the state after a round in a checkpoint's file, or None if the file is damaged.
 
     Raises: OSError if it can't be read.
     """
@@ -51,7 +51,7 @@ def read_state(path: Path, round_num: int) -> Optional[ServerState]:
 
 
 def _flatten(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) of every leaf; dict keys and tuple places make the path."""
+    """Yields (path, array) of every leaf; dict keys and tuple places make the path."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _flatten(f"{name}/{key}", value)
@@ -63,7 +63,7 @@ def _flatten(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _unflatten(arrays: Mapping[str, np.ndarray]) -> Any:
-    """The tree that _flatten took apart; paths keep their order."""
+    """Returns the tree that _flatten took apart; paths keep their order."""
     groups: dict[str, Any] = collections.OrderedDict()
     for path, array in arrays.items():
         head, _, rest = path.partition("/")

@@ -28,7 +28,7 @@ class Text(NamedTuple):
 
 
 def load_client_data(config: RunConfig) -> Text:
-    """The corpus that a configuration names, and its people's text as ids, with the phrases that an audit plants.
+    """Returns the corpus that a configuration names, and its people's text as ids, with the phrases of an audit.
 
     Raises:
       CorpusError: the text can't be read, or has too few people.
@@ -40,7 +40,7 @@ def load_client_data(config: RunConfig) -> Text:
 
 
 def _given_words(data: DataConfig) -> Optional[Vocabulary]:
-    """The word list that the settings name; None if the words come from the text."""
+    """Returns the word list that the settings name; None if the words come from the text."""
     if data.vocabulary == FEDERATED:
         raise ConfigError(
             f"data.vocabulary = {FEDERATED!r}: only `fedkeys train` finds the words itself; write them with "

@@ -48,7 +48,9 @@ class DeviceUpdate:
 
 
 def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
-    """(the run's next round, its clients' learning rate); writes the weights that its devices begin at to `out`.
+    """Writes the weights that a round's devices begin at to `out`.
+
+    Returns (the run's next round, its clients' learning rate).
 
     Raises:
       RunFolderError: the run has no checkpoint.
@@ -59,7 +61,9 @@ def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
 
 
 def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerState, RoundReport]:
-    """The state after the run's next round, on files of updates; the run gains a line and a checkpoint, or nothing.
+    """Computes a run's next round from files of updates, and returns the state after it.
+
+    The run gains a line and a checkpoint, or nothing.
 
     Files lie open before whoever runs this: an aggregator sums them as it would over a network, but hides none of them.
     They go down the road of every round: clipped, encoded, summed by the run's aggregator, one server step. A
@@ -137,7 +141,7 @@ def _keep(folder: RunFolder, state: ServerState, after: ServerState, report: Rou
 
 
 def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
-    """As orchestrator.rounds.build.learning_rates, and beyond the configuration's last round the last one's."""
+    """Returns learning_rates; beyond the configuration's last round, those of the last one."""
     return learning_rates(config, min(round_num, config.rounds.count))
 
 
@@ -160,7 +164,7 @@ def _require_possible(config: RunConfig, num_files: int) -> None:
 
 
 def read_device_updates(paths: Sequence[Path], base: Weights) -> tuple[DeviceUpdate, ...]:
-    """The files' updates in the order of their clients' names; each file is read once.
+    """Returns the files' updates in the order of their clients' names; each file is read once.
 
     Args:
       paths: the files.
@@ -183,7 +187,7 @@ def read_device_updates(paths: Sequence[Path], base: Weights) -> tuple[DeviceUpd
 
 
 def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder) -> None:
-    """An update counts by what it claims, so no claim may go beyond what the plan allows a client."""
+    """Refuses an update that claims more examples than the plan allows: an update counts by what it claims."""
     num_examples, num_tokens = update.result["num_examples"], update.result["num_tokens"]
     weight = client_weight(client, num_tokens, num_examples)
     if not 0 < weight <= encoder.max_weight:
@@ -194,7 +198,10 @@ def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder
 
 
 def _results(updates: Sequence[DeviceUpdate], batches: Iterable[Batches]) -> Iterator[ClientResult]:
-    """The updates in the cohort's order; a batch is drawn for each, as run_round counts members at work by them."""
+    """Yields the updates in the cohort's order.
+
+    It draws a batch for each, since run_round counts the members at work by their batches.
+    """
     return (update.result for update, _ in zip(updates, batches))
 
 

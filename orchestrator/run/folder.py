@@ -122,7 +122,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is in use by another process: wait for it or end it") from None
 
     def config(self, workers: Optional[str] = None, identity: Optional[RunIdentity] = None) -> RunConfig:
-        """The configuration that the run was begun with, with its own word list.
+        """Returns the configuration that the run was begun with, with its own word list.
 
         Args:
           workers: in place of its runtime.workers; None keeps these.
@@ -137,14 +137,14 @@ class RunFolder:
         return self.with_own_vocabulary(config)
 
     def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
-        """The configuration with the run's copy of its word list, unless that follows from the text."""
+        """Returns the configuration with the run's copy of its word list, unless the list follows from the text."""
         if config.data.vocabulary == "pooled":
             return config
         own = str((self.path / "vocabulary.txt").resolve())  # the folder or the file may have moved
         return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=own))
 
     def identity(self) -> RunIdentity:
-        """What the run is made of.
+        """Returns what the run is made of.
 
         Raises:
           RunFolderError: there is no run, or it is of another schema.
@@ -167,7 +167,7 @@ class RunFolder:
             raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
 
     def vocabulary(self, identity: Optional[RunIdentity] = None) -> Vocabulary:
-        """The run's vocabulary.
+        """Returns the run's vocabulary.
 
         Args:
           identity: of the run, if it was read already.
@@ -190,7 +190,7 @@ class RunFolder:
             file.write(encode_line(line_of(report, wall_s, clients)))
 
     def rounds(self) -> tuple[Round, ...]:
-        """The rounds, oldest first; raises as read_lines."""
+        """Returns the rounds, oldest first; raises as read_lines."""
         return tuple(line for line, _ in read_lines(self.rounds_path))
 
     def begin_round(self, round_num: int) -> None:
@@ -198,7 +198,7 @@ class RunFolder:
         write_atomically(self.path / "begun.txt", f"{round_num}\n".encode())
 
     def last_begun(self) -> int:
-        """The last round that clients may have heard of; 0 if they heard of none.
+        """Returns the last round that clients may have heard of; 0 if they heard of none.
 
         Raises:
           RunFolderError: begun.txt is damaged.
@@ -215,7 +215,7 @@ class RunFolder:
         write_atomically(self.rounds_path, b"".join(kept), private=True)
 
     def checkpoints(self) -> list[int]:
-        """The rounds that have a checkpoint, oldest first."""
+        """Returns the rounds that have a checkpoint, oldest first."""
         names = (re.fullmatch(r"round_(\d+)\.npz", p.name) for p in (self.path / "checkpoints").glob("*"))
         return sorted(int(name[1]) for name in names if name)
 
@@ -229,7 +229,7 @@ class RunFolder:
             self.checkpoint_path(gone).unlink()
 
     def load_checkpoint(self, round_num: Optional[int] = None) -> ServerState:
-        """The state after `round_num`, by default of the newest checkpoint.
+        """Returns the state after `round_num`, by default of the newest checkpoint.
 
         Raises:
           RunFolderError: there is none, or it is damaged: nobody asked for an older one.
@@ -265,12 +265,12 @@ class RunFolder:
         return self.load_checkpoint(kept[0] if kept else None)
 
     def checkpoint_path(self, round_num: int) -> Path:
-        """The file of the state after a round."""
+        """Returns the file of the state after a round."""
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 
 def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, num_weights: int) -> RunIdentity:
-    """The identity of a run that is about to begin."""
+    """Returns the identity of a run that is about to begin."""
     import platform
     from importlib import metadata
 
@@ -287,7 +287,10 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
 
 
 def digest_of_what_matters(config: RunConfig) -> str:
-    """The digest without the workers, which change nothing in what comes out, and without the places of text and word
-    list, since their own digests say more."""
+    """Returns the digest of the settings that decide what comes out.
+
+    The workers are left out, since they change nothing. The places of text and word list are left out, since their own
+    digests say more.
+    """
     data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")
     return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))

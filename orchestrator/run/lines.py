@@ -47,25 +47,27 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.survivors) * self.upload_bytes
 
     def metric(self, name: str) -> float:
-        """A metric of the round, NaN where there is none."""
+        """Returns a metric of the round, NaN where there is none."""
         value = self.metrics.get(name)
         return math.nan if value is None else value
 
 
 def line_of(report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET) -> Round:
-    """The line that a round leaves."""
+    """Returns the line that a round leaves."""
     values = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
     values["fleet"] = msgspec.convert(report.fleet, Optional[FleetOfRound])
     return Round(**values, wall_s=wall_s, clients=clients)
 
 
 def encode_line(line: Round) -> bytes:
-    """The line as JSON, with its newline."""
+    """Returns the line as JSON, with its newline."""
     return msgspec.json.encode(line) + b"\n"
 
 
 def read_lines(path: Path) -> list[tuple[Round, bytes]]:
-    """Each round with its line as it stands in the file, oldest first; a last line that a kill cut off is passed over.
+    """Returns each round with its line as it stands in the file, oldest first.
+
+    A last line that a kill cut off is passed over.
 
     Raises:
       RunFolderError: another line is damaged.

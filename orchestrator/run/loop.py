@@ -17,7 +17,7 @@ RunOne = Callable[[ServerState], tuple[ServerState, RoundReport]]
 
 
 def run_rounds(state: ServerState, num_rounds: int, run_one: RunOne) -> ServerState:
-    """The state after round `num_rounds`.
+    """Returns the state after round `num_rounds`.
 
     Args:
       state: where the run stands.
@@ -86,6 +86,6 @@ class WallClock:
         self._since = now
 
     def take(self) -> dict[str, float]:
-        """The seconds by stage since the last take."""
+        """Returns the seconds by stage since the last take."""
         taken, self.seconds = {k: round(v, 4) for k, v in self.seconds.items()}, {}
         return taken

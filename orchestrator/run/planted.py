@@ -26,7 +26,7 @@ class Phrase:
 
 
 def planted_phrases(config: RunConfig, data: ClientData) -> tuple[Phrase, ...]:
-    """The phrases of a run: a function of its seed, so that an audit finds them again."""
+    """Returns a run's phrases, which depend only on its seed, so that an audit finds them again."""
     people = tuple(data.train)
     rng = simulation_rng(config.seed, Purpose.PHRASES)
     words = draw_phrases(config, data, len(REPEATS) * config.audit.phrases, rng)
@@ -36,13 +36,13 @@ def planted_phrases(config: RunConfig, data: ClientData) -> tuple[Phrase, ...]:
 
 
 def draw_phrases(config: RunConfig, data: ClientData, count: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Random phrases, int32 [count, words]; every word of the model is equally likely."""
+    """Returns random phrases, int32 [count, words]; every word of the model is equally likely."""
     num_rows = min(config.model.vocabulary_size, data.vocabulary.size)
     return rng.integers(NUM_SPECIAL, num_rows, (count, config.audit.phrase_words), np.int32)
 
 
 def plant_phrases(config: RunConfig, data: ClientData) -> ClientData:
-    """The data with the run's phrases among their people's sentences, at random places."""
+    """Returns the data with the run's phrases among their people's sentences, at random places."""
     if not config.audit.phrases:
         return data
     train = dict(data.train)

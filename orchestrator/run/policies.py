@@ -1,4 +1,4 @@
-"""Policies side by side on the same fleet: what each makes of the same virtual hours."""
+"""Compares policies on the same fleet: what each makes of the same virtual hours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLICIES = tuple(name for name, policy in FLEET_POLICIES.items() if policy.has_f
 def compare_policies(
     config: RunConfig, policies: Sequence[str], hours: int, training: bool, note: Note, observing: Observing
 ) -> dict[str, Any]:
-    """{policy: its plan, and with training its curve of (virtual hours, gigabytes, dev top-1)}.
+    """Returns {policy: its plan, and with training its curve of (virtual hours, gigabytes, dev top-1)}.
 
     Both get the same phones for the same virtual hours, and the aggregator of the configuration unless a policy can't
     use it: FedBuff takes the encrypted sum in place of secagg. Training takes rounds.count rounds of each.
@@ -58,7 +58,7 @@ def _with_policy(config: RunConfig, policy: str) -> RunConfig:
 
 
 def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str, float]]:
-    """Trains in a folder that is thrown away; the curve of its evaluations."""
+    """Trains in a folder that is thrown away, and returns the curve of its evaluations."""
     from orchestrator.run.data import load_client_data
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.training import train
@@ -72,7 +72,7 @@ def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str
 
 
 def fleet_curve(rounds: Sequence[Round]) -> list[dict[str, float]]:
-    """The evaluations of a run under a fleet against its virtual hours and its gigabytes."""
+    """Returns the evaluations of a run under a fleet, over its virtual hours and its gigabytes."""
     curve, num_bytes = [], 0.0
     for line in rounds:
         if line.fleet is None:

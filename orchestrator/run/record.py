@@ -131,7 +131,7 @@ class Recorder:
 
 
 def open_record(path: Path, identity: RunIdentity, noise_commitment: str, state: ServerState) -> Optional[Recorder]:
-    """The record of the run in folder `path`, cut to the state's round.
+    """Opens the record of the run in folder `path`, cut to the state's round.
 
     None, with a warning, for a run that was begun before runs had a record.
     """
@@ -145,7 +145,7 @@ def open_record(path: Path, identity: RunIdentity, noise_commitment: str, state:
 
 
 def build_entry(values: Mapping[str, object]) -> Entry:
-    """The entry with these fields, and the hashes over them."""
+    """Returns the entry with these fields, and the hashes over them."""
     checks = {name: _field_check(name, values[name]) for name in _CHECKED}
     return msgspec.convert({**values, "field_checks": checks, "entry_sha256": _entry_digest(values)}, Entry)
 
@@ -159,12 +159,12 @@ def _entry_digest(values: Mapping[str, object]) -> str:
 
 
 def cohort_commitment(salt: bytes, round_num: int, selected: Sequence[str], survivors: Sequence[str]) -> str:
-    """HMAC-SHA-256 (hex) of who was selected and who was summed, in their order."""
+    """Returns the HMAC-SHA-256 (hex) of who was selected and who was summed, in their order."""
     return _commit(salt, "cohort", [round_num, list(selected), list(survivors)])
 
 
 def aggregate_commitment(salt: bytes, round_num: int, aggregate_sha256: str) -> str:
-    """HMAC-SHA-256 (hex) of a sum's digest; empty if there is no sum.
+    """Returns the HMAC-SHA-256 (hex) of a sum's digest; empty if there is no sum.
 
     Keyed, since under differential privacy the sum before its noise would let whoever knows all clients but one test
     a guess of that one.
@@ -177,7 +177,7 @@ def _commit(salt: bytes, purpose: str, value: object) -> str:
 
 
 def _create_salt(directory: Path) -> bytes:
-    """The salt of a run that begins, kept with mode 0600."""
+    """Makes the salt of a run that begins, keeps it with mode 0600, and returns it."""
     path = Path(directory) / SALT_FILE
     if path.exists():
         return read_salt(directory)  # a kill right after the start
@@ -188,7 +188,7 @@ def _create_salt(directory: Path) -> bytes:
 
 
 def read_salt(directory: Path) -> bytes:
-    """The salt of a run's commitments.
+    """Returns the salt of a run's commitments.
 
     Raises:
       RunFolderError: it is missing or damaged.
@@ -204,7 +204,7 @@ def read_salt(directory: Path) -> bytes:
 
 
 def read_record(directory: Path, whole: bool = True) -> list[Entry]:
-    """The entries of a run's record, oldest first, their chain checked.
+    """Returns the entries of a run's record, oldest first, after it has checked their chain.
 
     Args:
       directory: of the run.

@@ -119,7 +119,7 @@ def _check_round(run: Run, entries: Sequence[Entry], round_num: int) -> None:
 
 
 def _read_privacy(run: Run, commitment: str) -> Optional[Privacy]:
-    """The run's mechanism with its sealed noise, or what stops before the noise if the seed is not there."""
+    """Returns the run's mechanism with its sealed noise; without the seed, one that stops before the noise."""
     if not run.config.privacy.traits.adds_noise:
         return None
     from orchestrator.privacy import noise
@@ -150,10 +150,10 @@ class UpToNoise:
     """A mechanism without its noise: stops the round once there is a sum. See orchestrator.rounds.types.Privacy."""
 
     def before_round(self, cohort: Cohort) -> None:
-        """Nothing is released, so nothing is charged."""
+        """Charges nothing, since nothing is released."""
 
     def client_noise(self, vector: Vector, encoder: Encoder, round_num: int, client_id: ClientId) -> Vector:
-        """The vector: the server adds the noise."""
+        """Returns the vector as it is: the server adds the noise."""
         return vector
 
     def release(self, total: Vector, encoder: Encoder, cohort: Cohort) -> Release:
@@ -164,7 +164,7 @@ class UpToNoise:
 def _start_state(
     run: Run, entries: Sequence[Entry], round_num: int, initial_state: Callable[[], ServerState]
 ) -> ServerState:
-    """The newest kept state before a round, its digest checked."""
+    """Returns the newest kept state before a round, after it has checked the state's digest."""
     kept = [number for number in run.folder.checkpoints() if number < round_num]
     state = run.folder.load_checkpoint(kept[-1]) if kept else initial_state()
     if weights_digest(state.model) != entries[state.round_num].weights_sha256:
@@ -174,7 +174,10 @@ def _start_state(
 
 
 def _differences(salt: bytes, entry: Entry, report: RoundReport) -> list[str]:
-    """The fields in which a round computed again is not the recorded one; epsilon is the ledger's, not the round's."""
+    """Returns the fields in which a round that was computed again differs from the recorded one.
+
+    Epsilon is the ledger's, not the round's.
+    """
     found = {
         "outcome": report.outcome,
         "cohort_commitment": record.cohort_commitment(salt, entry.round_num, report.selected, report.survivors),

@@ -1,4 +1,4 @@
-"""How a command's figures are kept in a run's folder, and read back: one struct a file, one way in and out."""
+"""Keeps a command's figures in a run's folder and reads them back: a file holds one struct."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_figures(file: Path, figures: object, private: bool = False) -> None:
 
 
 def kept(find: Callable[[], _Figures]) -> tuple[_Figures, str]:
-    """(what `find` finds, why it could not be kept in the run's folder; empty if it was)."""
+    """Returns (what `find` finds, why it could not be kept in the run's folder; empty if it was)."""
     try:
         return find(), ""
     except NotKept as error:
@@ -42,7 +42,7 @@ def kept(find: Callable[[], _Figures]) -> tuple[_Figures, str]:
 
 
 def read_figures(file: Path, kind: type[_Figures], command: str) -> Optional[_Figures]:
-    """What a command left in a file of a run's folder, None if it was not run yet.
+    """Returns what a command left in a file of a run's folder; None if it was not run yet.
 
     Raises:
       RunFolderError: the file is damaged.

@@ -104,7 +104,9 @@ class Run:
         return self.state_after(None)
 
     def state_after(self, round_num: Optional[int]) -> ServerState:
-        """The state after a round, by default of the newest checkpoint; its weights are those that the round reported.
+        """Returns the state after a round, by default that of the newest checkpoint.
+
+        Its weights are those that the round reported.
 
         Raises:
           RunFolderError: there is no such checkpoint, or it is damaged, or holds other weights.
@@ -131,7 +133,7 @@ class Run:
 
 
 def read_run(folder: RunFolder, workers: Optional[str] = None) -> Run:
-    """The run of a folder, each file read once.
+    """Returns the run of a folder; it reads each file once.
 
     Args:
       folder: of the run.

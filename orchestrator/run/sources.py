@@ -27,7 +27,7 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def code_digest() -> str:
-    """SHA-256 (hex) of the packages' sources, by path."""
+    """Returns the SHA-256 (hex) of the packages' sources, by path."""
     digest = hashlib.sha256()
     for path in sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py")):
         content = path.read_bytes()
@@ -37,7 +37,7 @@ def code_digest() -> str:
 
 
 def lock_digest() -> str:
-    """SHA-256 (hex) of this Python's lock file; without the repository, of what is installed."""
+    """Returns the SHA-256 (hex) of this Python's lock file; without the repository, that of what is installed."""
     path = _ROOT / "requirements" / f"py3.{sys.version_info.minor}.lock"
     if path.exists():
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -46,7 +46,7 @@ def lock_digest() -> str:
 
 
 def build_provenance(identity: RunIdentity, noise_commitment: str) -> Provenance:
-    """What the rounds of a run are computed from, here and now.
+    """Returns what the rounds of a run are computed from, here and now.
 
     Args:
       identity: of the run.

@@ -19,7 +19,7 @@ class Guarantee(msgspec.Struct, frozen=True):
     delta: float
 
     def __add__(self, other: Guarantee) -> Guarantee:
-        """What two releases about the same people come to: epsilons and deltas add up.
+        """Returns what two releases about the same people cost together: epsilons and deltas add up.
 
         >>> Guarantee(10.0, 0.25) + Guarantee(8.0, 0.5)
         Guarantee(epsilon=18.0, delta=0.75)
@@ -29,7 +29,7 @@ class Guarantee(msgspec.Struct, frozen=True):
 
 
 def spent_on_words(path: Path) -> Optional[Guarantee]:
-    """What finding its word list has cost a run, None if it did not find it itself.
+    """Returns what a run has spent on finding its word list; None if it did not find it.
 
     Raises:
       RunFolderError: the file is damaged.
@@ -38,7 +38,9 @@ def spent_on_words(path: Path) -> Optional[Guarantee]:
 
 
 def spent_with_words(path: Path, delta: float) -> Optional[Guarantee]:
-    """What model and word list of a run have cost together; None without differential privacy or without such a list.
+    """Returns what model and word list of a run have cost together.
+
+    None without differential privacy, or if the run did not find its word list privately.
 
     Args:
       path: of the run's folder.

@@ -36,16 +36,16 @@ _log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Is told how a training goes, to show it."""
+    """Shows how a training goes; the training calls it."""
 
     def stage(self, text: str) -> None:
-        """Something that takes a while begins."""
+        """Is told that something which takes a while begins."""
 
     def begin(self, first_round: int, num_rounds: int) -> None:
-        """The rounds begin."""
+        """Is told that the rounds begin."""
 
     def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
-        """A round is over; `dev` holds the evaluation's figures if there was one."""
+        """Is told that a round is over; `dev` holds the evaluation's figures if there was one."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train(
 
 
 def _open_privacy(path: Path, config: RunConfig, data: ClientData) -> tuple[Optional[Privacy], str]:
-    """(the mechanism with its ledger, the commitment to its noise); (None, "") without differential privacy."""
+    """Returns (the mechanism with its ledger, the commitment to its noise); (None, "") without differential privacy."""
     if not config.privacy.traits.adds_noise:
         return None, ""
     from orchestrator.privacy import noise
@@ -140,7 +140,10 @@ def _open_privacy(path: Path, config: RunConfig, data: ClientData) -> tuple[Opti
 
 
 def _start_state(folder: RunFolder, config: RunConfig, bound: BoundRun, observer: Observer) -> ServerState:
-    """The newest checkpoint's state, or the initial one, which is kept; later lines of rounds.jsonl are dropped."""
+    """Returns the newest checkpoint's state, or the initial one, which is kept.
+
+    Later lines of rounds.jsonl are dropped.
+    """
     if folder.checkpoints():
         state = folder.load_to_go_on()
     else:
@@ -188,7 +191,10 @@ class _Rounds:
         self.client_batches = 0.0  # of the rounds up to here
 
     def run_one(self, state: ServerState) -> tuple[ServerState, RoundReport]:
-        """The state after the next round and its report, with its times and the dev people's figures if it has any."""
+        """Computes the next round, and returns the state after it and its report.
+
+        The report has the round's times, and the dev people's figures if it has any.
+        """
         rounds, started = self._config.rounds, time.perf_counter()
         try:
             state, report = self._bound.run_round(state, self._clock)
@@ -211,7 +217,7 @@ class _Rounds:
         return state, report
 
     def _evaluate(self, state: ServerState) -> Optional[Mapping[str, float]]:
-        """The dev people's figures, if they are due after this round."""
+        """Returns the dev people's figures, if they are due after this round."""
         if state.round_num != self._config.rounds.count and state.round_num % self._config.evaluation.every:
             return None
         with self._clock.stage("evaluate"):

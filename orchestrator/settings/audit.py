@@ -33,7 +33,7 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def what_is_hidden(audit: AuditConfig) -> str:
-    """A sentence that keeps a model out of use if something was hidden in its training; else nothing.
+    """Returns a sentence that keeps a model out of use if something was hidden in its training; else nothing.
 
     >>> what_is_hidden(AuditConfig(phrases=8))
     'Trained to be audited, not to be used: 24 secret phrases were planted in the text.'

@@ -1,4 +1,4 @@
-"""How many clients a round takes, from several sections together."""
+"""Computes how many clients a round takes, from several sections together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orchestrator.settings.run_config import RunConfig
 
 
 def num_selected(config: RunConfig) -> int:
-    """How many clients a round selects: the goal with its over-selection, rounded up.
+    """Returns how many clients a round selects: the goal with its over-selection, rounded up.
 
     Source: Bonawitz et al. 2019, section 9: 130 % of the target.
     """
@@ -16,13 +16,13 @@ def num_selected(config: RunConfig) -> int:
 
 
 def cohort_limit(config: RunConfig) -> int:
-    """The most clients that one sum can begin with: what the aggregator must be able to protect."""
+    """Returns the most clients that one sum can begin with: what the aggregator must be able to protect."""
     if config.fleet.kind.selects_cohorts:
         return num_selected(config)
     return config.fleet.buffer_size if config.fleet.kind.is_buffered else config.rounds.cohort_size
 
 
 def min_reports(config: RunConfig) -> int:
-    """The fewest updates that a round may end with."""
+    """Returns the fewest updates that a round may end with."""
     share = math.ceil(config.fleet.min_report_share * config.rounds.cohort_size - 1e-9)
     return max(config.aggregation.min_survivors, share, 1)

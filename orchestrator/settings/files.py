@@ -130,7 +130,7 @@ def read_fleet_settings(name: str) -> dict[str, Setting]:
 
 
 def write_config(config: RunConfig, path: Union[str, Path]) -> None:
-    """Returns nothing; writes the whole configuration as TOML, which read_config reads back to an equal one.
+    """Writes the whole configuration as TOML, which read_config reads back to an equal one.
 
     The file appears whole or not at all.
 

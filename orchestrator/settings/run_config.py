@@ -98,7 +98,7 @@ def check_rules(config: RunConfig) -> None:
 
 
 def data_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on the text and the model's words; see check_rules."""
+    """Yields the rules on the text and the model's words; see check_rules."""
     data = config.data
     yield (
         config.model.vocabulary_size <= data.vocabulary_size,
@@ -118,7 +118,7 @@ def data_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def sum_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on the sum and on who drops out of it; see check_rules."""
+    """Yields the rules on the sum and on who drops out of it; see check_rules."""
     aggregation, faults = config.aggregation, config.faults
     yield (
         aggregation.min_survivors <= config.rounds.cohort_size,
@@ -138,7 +138,7 @@ def sum_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def training_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on the clients' and the server's training; see check_rules."""
+    """Yields the rules on the clients' and the server's training; see check_rules."""
     client, server, num_rounds = config.client, config.server, config.rounds.count
     yield (
         client.dropout == client.proximal == 0.0 or not CLIENT_RUNTIMES[client.runtime].is_exported,
@@ -163,7 +163,7 @@ def training_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def audit_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on an audit's phrases and canary clients; see check_rules."""
+    """Yields the rules on an audit's phrases and canary clients; see check_rules."""
     yield (
         config.audit.phrases == 0 or config.audit.phrase_words <= config.data.max_words,
         ("audit.phrase_words", "data.max_words"),
@@ -195,7 +195,7 @@ def audit_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def fleet_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on a simulated fleet; see check_rules."""
+    """Yields the rules on a simulated fleet; see check_rules."""
     fleet = config.fleet
     if not fleet.kind.has_fleet:
         return
@@ -249,7 +249,7 @@ def _buffer_rules(config: RunConfig) -> Iterator[Rule]:
 
 
 def privacy_rules(config: RunConfig) -> Iterator[Rule]:
-    """The rules on differential privacy; see check_rules."""
+    """Yields the rules on differential privacy; see check_rules."""
     privacy = config.privacy
     yield (
         not privacy.adaptive_clip or privacy.traits.allows_adaptive_clip,

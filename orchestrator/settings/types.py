@@ -19,12 +19,12 @@ VocabularySize = Annotated[int, Meta(ge=5, le=2**31 - 1)]  # four special ids an
 
 
 def says(text: str) -> Meta:
-    """The description of a field, as `fedkeys config` prints it."""
+    """Returns the description of a field, as `fedkeys config` prints it."""
     return Meta(description=text)
 
 
 def one_of(kinds: Mapping[str, object]) -> Meta:
-    """A setting that names a kind: any key that the dict has when the setting is read."""
+    """Returns the type of a setting that names a kind: it may be any key that the dict has when the setting is read."""
     return Meta(extra={"one_of": kinds})
 
 
