@@ -85,7 +85,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
         stated=Stated(
             one_round=Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
             run=epsilon_spent(run.path),
-            run_and_words=spent_with_words(run.path, delta),
+            run_and_words=spent_with_words(run.path),
         ),
         one_shot=one_shot,
         one_run=one_run,

@@ -7,7 +7,7 @@ from typing import Optional
 
 import msgspec
 
-from orchestrator.privacy.ledger import epsilon_spent
+from orchestrator.privacy.ledger import epsilon_spent, read_ledger
 from orchestrator.run.folder import FOUND_WORDS_FILE
 from orchestrator.run.results import read_figures
 
@@ -37,18 +37,17 @@ def spent_on_words(path: Path) -> Optional[Guarantee]:
     return read_figures(path / FOUND_WORDS_FILE, Guarantee, "vocabulary")
 
 
-def spent_with_words(path: Path, delta: float) -> Optional[Guarantee]:
+def spent_with_words(path: Path) -> Optional[Guarantee]:
     """Returns what model and word list of a run have cost together.
 
     None without differential privacy, or if the run did not find its word list privately.
-
-    Args:
-      path: of the run's folder.
-      delta: of the model's epsilon.
 
     Raises:
       RunFolderError: the ledger or the file of the word list is damaged.
       PrivacyStop: the ledger holds an event that the accountant does not know.
     """
     epsilon, words = epsilon_spent(path), spent_on_words(path)
-    return None if epsilon is None or words is None else Guarantee(epsilon, delta) + words
+    if epsilon is None or words is None:
+        return None
+    head, _ = read_ledger(path)
+    return Guarantee(epsilon, head.delta) + words
