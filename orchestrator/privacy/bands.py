@@ -28,7 +28,7 @@ _FORMER_BANDS = 64  # what every long run had before the number was chosen
 
 @dataclass(frozen=True)
 class Bands:
-    """A number of bands, and what it comes to.
+    """Holds a number of bands and what it comes to.
 
     Attributes:
       bands: rounds over which the noise is correlated.
@@ -45,7 +45,7 @@ class Bands:
 def noise_of_bands(
     num_rounds: int, separation: int, bands: int, coefficients: Coefficients = square_root_coefficients
 ) -> float:
-    """The root mean square of the running sum's noise, times the sensitivity: see Bands.noise.
+    """Returns the root mean square of the running sum's noise, times the sensitivity: see Bands.noise.
 
     The error of the running sums is the Toeplitz matrix A C^-1, where A adds up and C has the coefficients; its
     first column is the series 1 / ((1 - x) c(x)), and the variance after a round is the sum of its squares so far.
@@ -66,7 +66,7 @@ def noise_of_bands(
 def choose_bands(
     num_rounds: int, separation: int, most: int, coefficients: Coefficients = square_root_coefficients
 ) -> int:
-    """The number of bands with the least noise, from 1 to `most`, the separation and the rounds.
+    """Returns the number of bands with the least noise, at most `most`, the separation and the rounds.
 
     More bands take more noise back and raise the sensitivity: the noise falls to its least and rises from there, so
     halving finds it.
@@ -89,18 +89,21 @@ def choose_bands(
 
 
 def bands_in_memory(config: RunConfig) -> int:
-    """How many bands the memory limit allows, for a model of the settings' size; at least 1."""
+    """Returns how many bands the memory limit allows for a model of the settings' size; at least 1."""
     limit_bytes = config.privacy.noise_memory_mib << 20
     return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config)) - (ROUNDS_AHEAD - 1))
 
 
 def bands_of(config: RunConfig, separation: int) -> int:
-    """The number of bands with the least noise in the memory limit, for a run's mechanism, or a matrix in its place."""
+    """Returns the number of bands with the least noise in the memory limit.
+
+    It is that of the run's mechanism, or of a matrix in its place if the mechanism has no bands.
+    """
     return choose_bands(config.rounds.count, separation, bands_in_memory(config), _coefficients(config))
 
 
 def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands, ...]:
-    """A run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
+    """Returns a run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
     num_rounds, num_weights, coefficients = config.rounds.count, _num_weights(config), _coefficients(config)
     best = choose_bands(num_rounds, separation, separation, coefficients)
     return tuple(
@@ -114,7 +117,7 @@ def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands
 
 
 def bands_text(config: RunConfig) -> str:
-    """What was chosen and what it would be otherwise, in a line; of a resolved configuration.
+    """Says in a line what was chosen and what it would be otherwise, for a resolved configuration.
 
     >>> from orchestrator.settings.files import read_config
     >>> bands_text(read_config(preset="private", overrides={"privacy.bands": 10, "privacy.separation": 10}))
@@ -136,6 +139,6 @@ def _coefficients(config: RunConfig) -> Coefficients:
 
 
 def _num_weights(config: RunConfig) -> int:
-    """Of the settings' model; that of a text with fewer words is smaller."""
+    """Returns the weights of the settings' model; that of a text with fewer words has fewer."""
     model = config.model
     return ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights

@@ -208,7 +208,7 @@ def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
 
 
 def epsilon_by_round(directory: Path) -> dict[int, float]:
-    """The epsilon of all that a run had been charged for when a round was charged last, by round; {} without a ledger.
+    """Returns, by round, the epsilon of all that a run had been charged for by then; {} without a ledger.
 
     Raises: as epsilon_spent.
     """
