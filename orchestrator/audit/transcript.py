@@ -67,7 +67,7 @@ def read_transcript(
             "transcript of their vectors without it would show what no server saw"
         )
     report = _find_round(run, round_num)
-    client = _find_client(report, canary_names(run.config), client_id)
+    client = _find_client(report, canary_names(run.config.audit), client_id)
     state = run.folder.load_checkpoint(report.round_num - 1)
     note("reading the text")
     data = _read_text(run, report)

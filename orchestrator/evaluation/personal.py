@@ -53,9 +53,8 @@ def personal_figures(
 
     A person's text is capped as a training person's is: all that a device could train on.
     """
-    texts = {
-        name: _long_texts(corpus, data, config, people) for name, people in (("dev", data.dev), ("test", data.test))
-    }
+    cap = config.data.max_sentences_train
+    texts = {name: _long_texts(corpus, data, cap, people) for name, people in (("dev", data.dev), ("test", data.test))}
     if not texts["dev"] or not texts["test"]:
         note(f"no fine-tuning: no dev or no test person has {MIN_SENTENCES} sentences")
         return None
@@ -76,9 +75,8 @@ def personal_figures(
 
 
 def _long_texts(
-    corpus: Corpus, data: ClientData, config: RunConfig, people: Mapping[ClientId, Sentences]
+    corpus: Corpus, data: ClientData, cap: int, people: Mapping[ClientId, Sentences]
 ) -> dict[ClientId, Sentences]:
-    cap = config.data.max_sentences_train
     texts = {person: corpus.clients[person].sentences[:cap] for person in people}
     return {
         person: tuple(map(data.vocabulary.encode, own)) for person, own in texts.items() if len(own) >= MIN_SENTENCES

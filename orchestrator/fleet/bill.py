@@ -17,8 +17,6 @@ from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, StageCost
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
-from orchestrator.settings.cohorts import cohort_limit
-from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
 
 _WORD_BYTES = 4
@@ -32,12 +30,12 @@ PHONE_FACTOR = 3.0
 _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 
 
-def participation_work(config: RunConfig, size: ModelSize) -> Work:
-    """Returns the bytes and CPU seconds of one participation, for a phone whose slowness is 1."""
-    slots, num_clients = size.num_weights + 1, cohort_limit(config)
-    kind = SUMS[config.aggregation.aggregator]
-    degree = kind.num_neighbours(config.aggregation, num_clients)
-    stages = _stage_bytes(config.aggregation, slots, degree)
+def participation_work(aggregation: AggregationConfig, num_clients: int, size: ModelSize) -> Work:
+    """Returns the bytes and CPU seconds of a participation in a sum of num_clients, for a phone whose slowness is 1."""
+    slots = size.num_weights + 1
+    kind = SUMS[aggregation.aggregator]
+    degree = kind.num_neighbours(aggregation, num_clients)
+    stages = _stage_bytes(aggregation, slots, degree)
 
     def total(names: tuple[str, ...], field: str) -> float:
         return sum(getattr(stages[name], field) for name in names if name in stages)

@@ -21,7 +21,8 @@ from orchestrator.fleet.buffer import BufferSteps
 from orchestrator.fleet.checkin import CheckIns
 from orchestrator.fleet.sync import Goal, SyncRounds
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
-from orchestrator.settings.cohorts import min_reports, num_selected
+from orchestrator.settings.cohorts import cohort_limit, min_reports, num_selected
+from orchestrator.settings.fleet import FleetConfig
 from orchestrator.settings.run_config import RunConfig
 
 
@@ -55,8 +56,8 @@ def build_simulation(
     """
     settings = config.fleet
     device_seed, engine_seed = (int(s) for s in seed_sequence(config.seed, Purpose.FLEET).generate_state(2))
-    fleet = draw_fleet(config, size, num_devices, np.random.default_rng(device_seed))
-    work = participation_work(config, size)
+    fleet = draw_fleet(config.fleet, config.client.batch_size, size, num_devices, np.random.default_rng(device_seed))
+    work = participation_work(config.aggregation, cohort_limit(config), size)
     if num_batches is None:
         steps = -(-config.client.max_sentences // config.client.batch_size) * config.client.epochs
         num_batches = np.full(len(fleet), steps)
@@ -76,9 +77,10 @@ def build_simulation(
     return Simulation(fleet, work, SyncRounds(check_ins, settings, goal, work, num_batches, draw, rng))
 
 
-def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.random.Generator) -> Fleet:
+def draw_fleet(
+    settings: FleetConfig, batch_size: int, size: ModelSize, num_devices: int, rng: np.random.Generator
+) -> Fleet:
     """Returns the fleet's phones, which are drawn or come from a trace."""
-    settings = config.fleet
     behaviour = Behaviour(
         parse_time_zones(settings.time_zones),
         settings.day_swing,
@@ -91,7 +93,7 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     trace = read_trace(Path(settings.trace)) if settings.trace else None
     hardware = HARDWARE[settings.hardware]
     devices = hardware.draw(num_devices, rng)
-    step_s = profiles.train_s(devices, 1, config.client.batch_size) * _relative_size(size)
+    step_s = profiles.train_s(devices, 1, batch_size) * _relative_size(size)
     if not hardware.takes_time:
         step_s = np.zeros_like(step_s)
     if trace is None:
@@ -99,7 +101,7 @@ def draw_fleet(config: RunConfig, size: ModelSize, num_devices: int, rng: np.ran
     # Each phone takes a device of the trace, one after the other; what the trace doesn't say stays as drawn.
     place = np.arange(num_devices) % len(trace.names)
     if trace.ms_per_sample is not None and trace.kbit_per_s is not None:
-        step_s = trace.ms_per_sample[place] / np.float32(1e3) * config.client.batch_size
+        step_s = trace.ms_per_sample[place] / np.float32(1e3) * batch_size
         link = trace.kbit_per_s[place]
         devices = replace(devices, downlink_kbit_per_s=link, uplink_kbit_per_s=link)
     return build_fleet(devices, step_s, behaviour, requirements, rng, _recorded_for(trace, num_devices))

@@ -44,6 +44,7 @@ from orchestrator.rounds.types import ServerState
 from orchestrator.run.loop import require_completed
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ClientConfig
 
 if TYPE_CHECKING:
     from tff_pipelines.runtime import Runtime
@@ -103,7 +104,7 @@ def export_run(
         check_key(options.key)
     require_completed(run.rounds)
     state = run.newest if options.round_num is None else run.state_after(options.round_num)
-    require_exportable(run.config)
+    require_exportable(run.config.client)
     data = run.text.data if options.parity else None
     files = _model_files(run, state, note)
     certificate = None
@@ -136,15 +137,15 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     return files
 
 
-def require_exportable(config: RunConfig) -> None:
-    """Refuses a configuration whose training step the exported model does not have.
+def require_exportable(client: ClientConfig) -> None:
+    """Refuses settings of clients whose training step the exported model does not have.
 
     Raises:
       ExportError: which setting, and what to change.
     """
-    if config.client.proximal > 0:
+    if client.proximal > 0:
         raise ExportError(
-            f"client.proximal = {config.client.proximal}: the exported training step has no FedProx pull, so a phone "
+            f"client.proximal = {client.proximal}: the exported training step has no FedProx pull, so a phone "
             "would train otherwise than the run did; train with client.proximal = 0"
         )
 

@@ -167,7 +167,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         date=_date(run),
         identity=run.identity,
         config=run.config,
-        took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config))),
+        took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config.audit))),
         hidden=what_is_hidden(run.config.audit),
         completed=sum(line.outcome == "completed" for line in lines),
         abandoned=sum(line.outcome == "abandoned" for line in lines),

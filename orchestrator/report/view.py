@@ -81,7 +81,7 @@ class RunView:
     @property
     def participations(self) -> Mapping[str, int]:
         """How often each person who was ever selected was; canary clients are none."""
-        canaries = set(canary_names(self.config))
+        canaries = set(canary_names(self.config.audit))
         return collections.Counter(client for r in self.rounds for client in r.selected if client not in canaries)
 
     @property

@@ -25,6 +25,7 @@ from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings.cohorts import cohort_limit
 from orchestrator.settings.kinds import WEIGHTINGS, kind_of
+from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
 
@@ -79,7 +80,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
     # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
     most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
     return Encoder(
-        clip_norm=first_clip_norm(config),
+        clip_norm=first_clip_norm(config.privacy, config.aggregation),
         num_clients=config.rounds.cohort_size,
         max_weight=client_weight(config.client, most_sentences * config.data.max_words, most_sentences),
         shapes=size.shapes,
@@ -89,9 +90,9 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
     )
 
 
-def first_clip_norm(config: RunConfig) -> float:
+def first_clip_norm(privacy: PrivacyConfig, aggregation: AggregationConfig) -> float:
     """Returns the clip norm of the first round, which is that of all rounds if it does not adapt."""
-    return config.privacy.clip_norm if config.privacy.traits.adds_noise else config.aggregation.clip_norm
+    return privacy.clip_norm if privacy.traits.adds_noise else aggregation.clip_norm
 
 
 def _bits_under_noise(config: RunConfig) -> Optional[int]:
@@ -112,12 +113,11 @@ def _bits_under_noise(config: RunConfig) -> Optional[int]:
     return min(_MODULUS_BITS - (num_clients - 1).bit_length(), int(_MODULUS_BITS - math.log2(clips)))
 
 
-def build_adaptive_clip(config: RunConfig) -> Optional[AdaptiveClip]:
+def build_adaptive_clip(privacy: PrivacyConfig, aggregation: AggregationConfig) -> Optional[AdaptiveClip]:
     """Returns the clip norm that follows the updates' norms; None if the clip norm is fixed."""
-    privacy = config.privacy
     if not privacy.adaptive_clip:
         return None
-    return AdaptiveClip(first_clip_norm(config), privacy.clip_quantile, privacy.clip_learning_rate)
+    return AdaptiveClip(first_clip_norm(privacy, aggregation), privacy.clip_quantile, privacy.clip_learning_rate)
 
 
 def build_aggregator(aggregation: AggregationConfig, observer: Optional[Observer] = None) -> Aggregator:
@@ -153,7 +153,8 @@ def require_summable(config: RunConfig) -> None:
 
 def _require_fine_grid(config: RunConfig) -> None:
     """Refuses a clip norm so large that rounding leaves nothing but noise: the encoder's grid spans the clip norm."""
-    model, cohort_size, clip_norm = config.model, config.rounds.cohort_size, first_clip_norm(config)
+    model, cohort_size = config.model, config.rounds.cohort_size
+    clip_norm = first_clip_norm(config.privacy, config.aggregation)
     size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
     num_weights = min(size.num_weights, _MOST_WEIGHTS)  # a small text has fewer words; model_size refuses the rest
     bits = _MODULUS_BITS - (cohort_size - 1).bit_length()

@@ -106,7 +106,7 @@ class BoundRun:
             update_server=update_server,
             average_decay=server.average_decay,
             privacy=privacy,
-            adaptive_clip=build_adaptive_clip(config),
+            adaptive_clip=build_adaptive_clip(config.privacy, config.aggregation),
             canaries=build_canaries(config, size),
         )
 

@@ -20,6 +20,7 @@ from models.corpus import ClientId
 from models.weights import ModelSize, Weights
 from orchestrator.errors import ConfigError
 from orchestrator.seeds import Purpose, simulation_rng
+from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.run_config import RunConfig
 
 _LONGER = 1.01  # than the clip norm, so that it is clipped as a person's longest updates are
@@ -62,16 +63,16 @@ class CanaryClients:
 
 def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients]:
     """Returns a run's canary clients, which depend only on its seed; None if it has none."""
-    members = canary_names(config)
+    members = canary_names(config.audit)
     if not members:
         return None
     included = simulation_rng(config.seed, Purpose.CANARIES).random(len(members)) < 0.5
     return CanaryClients(config.seed, members, included, size.shapes)
 
 
-def canary_names(config: RunConfig) -> tuple[ClientId, ...]:
+def canary_names(audit: AuditConfig) -> tuple[ClientId, ...]:
     """Returns the names of a run's canary clients."""
-    return tuple(ClientId(f"canary/{number}") for number in range(config.audit.canaries))
+    return tuple(ClientId(f"canary/{number}") for number in range(audit.canaries))
 
 
 def participants(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
@@ -80,7 +81,7 @@ def participants(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
     Raises:
       ConfigError: a person has the name of a canary client.
     """
-    canaries = canary_names(config)
+    canaries = canary_names(config.audit)
     both = sorted(set(canaries) & set(data.train))
     if both:
         raise ConfigError(f"audit.canaries: client {both[0]} of the text has a canary's name; rename that client")

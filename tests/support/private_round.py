@@ -79,7 +79,7 @@ def run(config, directory, rounds, state=None, train=None, drops=None, mechanism
         aggregator=aggregator or PlainSum(),
         update_server=lambda state, weights, mean, rate: (state, tuple(w - m for w, m in zip(weights, mean))),
         privacy=mechanism,
-        adaptive_clip=build_adaptive_clip(config),
+        adaptive_clip=build_adaptive_clip(config.privacy, config.aggregation),
     )
     plan, state, reports = everybody(config, PEOPLE), state or ServerState(0, START, 0), []
     for _ in range(rounds):

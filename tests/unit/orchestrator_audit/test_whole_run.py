@@ -53,7 +53,7 @@ def simulated(mechanism, seed, num_canaries=2000, noise_factor=1.0, left_out=())
             "seed": seed,
         }
     )
-    names = canary_names(config)
+    names = canary_names(config.audit)
     people = (*names, *(ClientId(f"p{i}") for i in range(1000)))
     config = resolve_privacy(config, len(people))
     privacy, plan = config.privacy, everybody(config, people)
@@ -127,7 +127,7 @@ def test_without_noise_there_is_no_privacy():
 
 def test_too_few_canaries_tell_nothing():
     config = audit_config()
-    names, included = canary_names(config), np.arange(40) < 20
+    names, included = canary_names(config.audit), np.arange(40) < 20
     report = a_round(1, (names[0], names[30]), (0.0,) * 40)
     assert audit_whole_run(names, included, [report], [0.0] * 40, config.privacy, 1e-4) is None
     assert audit_whole_run(names, included, [], [0.0] * 40, config.privacy, 1e-4) is None

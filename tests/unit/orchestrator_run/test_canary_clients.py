@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_canaries_and_another_seed_others():
 
 def test_no_canaries_by_default():
     assert build_canaries(read_config(), SIZE) is None
-    assert canary_names(read_config()) == ()
+    assert canary_names(read_config().audit) == ()
 
 
 @pytest.mark.parametrize(
