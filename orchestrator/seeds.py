@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     ATTACK = 16  # whom fedkeys attack and audit play against, their sentences, its noise
     CANARIES = 17  # the directions of canary clients, and who of them is in
     FLEET = 20
+    GROUPS = 30  # who is summed with whom, where a round has several sums
 
 
 def seed_sequence(

@@ -24,6 +24,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import (
     NoStopwatch,
     build_encoder,
+    build_groups,
     client_weight,
     cut,
     draw_batches,
@@ -195,6 +196,7 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
         aggregator=witness,
         update_server=lambda optimizer_state, weights, mean_delta, rate: (optimizer_state, weights),
         canaries=build_canaries(config, size),
+        groups=build_groups(config.aggregation),
     )
     members = tuple(map(ClientId, report.selected))
     # Whoever was not summed need not train again: the sum is that of the survivors.

@@ -60,7 +60,7 @@ class NetworkSum:
         drops: Mapping[ClientId, DropStage],
     ) -> AggregateResult:
         """See Aggregator.sum. Takes no vector from `vectors` and reads no `drops`: clients send theirs, or vanish."""
-        trained = self._session.train(self._plan)
+        trained = self._session.train(self._plan, cohort.members)
         result = PROTOCOLS[self.name](self, trained, cohort)
         try:
             self._check_sum(result.total, len(result.survivors))

@@ -18,7 +18,7 @@ from orchestrator.network.hub import Connection
 from orchestrator.network.network_sum import NetworkSum
 from orchestrator.network.session import Note, Party, Session
 from orchestrator.network.suspects import Suspects
-from orchestrator.rounds.build import NoStopwatch, build_encoder, learning_rates
+from orchestrator.rounds.build import NoStopwatch, build_encoder, build_groups, learning_rates
 from orchestrator.rounds.round import run_round, weights_digest
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
@@ -104,6 +104,7 @@ class _Rounds:
                 aggregator=aggregator,
                 update_server=self._update_server,
                 average_decay=config.server.average_decay,
+                groups=build_groups(config.aggregation),
             ),
             seed=config.seed,
             client_learning_rate=client_rate,
@@ -157,6 +158,7 @@ def _gather(
     """
     cohort_size = config.rounds.cohort_size
     least = max(SUMS[config.aggregation.aggregator].least_cohort, config.aggregation.min_survivors)
+    least *= config.aggregation.groups
     while True:
         idle = party.hub.wait_for_clients(max(expected, least), least, party.deadlines.clients_s)
         names = suspects.candidates([connection.client_id for connection in idle], least)

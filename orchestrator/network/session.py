@@ -69,10 +69,10 @@ class Session:
         self._per_client: dict[str, StageCost] = {}
         self._server: dict[str, StageCost] = {}
 
-    def train(self, plan: bytes) -> list[ClientId]:
-        """Has the members train and returns those that did, in the cohort's order."""
+    def train(self, plan: bytes, members: Iterable[ClientId]) -> list[ClientId]:
+        """Has members train and returns those that did, in the cohort's order."""
         with self.metered("train"):
-            return self._exchange("train", dict.fromkeys(self.members, plan), None)[0]
+            return self._exchange("train", dict.fromkeys(members, plan), None)[0]
 
     def ask(
         self,
@@ -100,9 +100,11 @@ class Session:
             self._cpu_s[stage] += time.process_time() - cpu_started
 
     def ledger(self, decryptor: Mapping[str, StageCost]) -> CostLedger:
-        """Returns the round's costs; those of the decryptor are given."""
-        server = {stage: dataclasses.replace(cost, cpu_s=self._cpu_s[stage]) for stage, cost in self._server.items()}
-        return CostLedger(self._per_client, server, decryptor)
+        """Returns the costs since the last call, which are those of one sum; those of the decryptor are given."""
+        per_client, self._per_client = self._per_client, {}
+        server, self._server = self._server, {}
+        bill = {stage: dataclasses.replace(cost, cpu_s=self._cpu_s.pop(stage)) for stage, cost in server.items()}
+        return CostLedger(per_client, bill, decryptor)
 
     def _exchange(
         self, stage: str, sent: Mapping[ClientId, bytes], take: Optional[Callable[[ClientId, bytes], None]]

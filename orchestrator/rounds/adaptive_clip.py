@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Optional
+
+from orchestrator.encoding import Encoder
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,13 @@ class AdaptiveClip:
             raise ValueError(f"share_under_clip must be finite, got share_under_clip={share_under_clip}")
         exponent = -self.learning_rate * (share_under_clip - self.target_quantile)
         return replace(self, clip_norm=self.clip_norm * math.exp(exponent))
+
+
+def next_clip(
+    adaptive_clip: Optional[AdaptiveClip], encoder: Encoder, share_under_clip: Optional[float]
+) -> tuple[Optional[float], dict[str, float]]:
+    """Returns (the next round's clip norm, the figures for the report); (None, {}) if the clip is fixed."""
+    if adaptive_clip is None or share_under_clip is None:
+        return None, {}
+    clip = replace(adaptive_clip, clip_norm=encoder.clip_norm).after(share_under_clip)
+    return clip.clip_norm, {"clip_norm": encoder.clip_norm}

@@ -20,6 +20,7 @@ from orchestrator.aggregator import Aggregator
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.rounds.adaptive_clip import AdaptiveClip
+from orchestrator.rounds.groups import COMBINATIONS, Groups
 from orchestrator.rounds.schedules import learning_rate_at
 from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence
@@ -133,6 +134,13 @@ def build_aggregator(aggregation: AggregationConfig, observer: Optional[Observer
     return _sum_kind(aggregation).build(aggregation, observer)
 
 
+def build_groups(aggregation: AggregationConfig) -> Optional[Groups]:
+    """Returns how a round's cohort is split; None if it is summed as a whole."""
+    if aggregation.groups == 1:
+        return None
+    return Groups(aggregation.groups, kind_of(COMBINATIONS, "aggregation.robust", aggregation.robust))
+
+
 def require_summable(config: RunConfig) -> None:
     """Checks before anything runs that the aggregator can protect and sum cohorts of the configured size.
 
@@ -142,13 +150,16 @@ def require_summable(config: RunConfig) -> None:
     _require_fine_grid(config)
     aggregation = config.aggregation
     kind = _sum_kind(aggregation)
-    try:
-        kind.require_room(aggregation, cohort_limit(config))
-    except (OrchestratorError, ValueError) as error:
-        raise ConfigError(
-            f"rounds.cohort_size = {config.rounds.cohort_size} with aggregation.aggregator = "
-            f"{aggregation.aggregator!r}: {error}"
-        ) from None
+    smallest, largest = config.rounds.cohort_size // aggregation.groups, cohort_limit(config)
+    for num_clients in {smallest, -(-largest // aggregation.groups)} if aggregation.groups > 1 else {largest}:
+        try:
+            kind.require_room(aggregation, num_clients)
+        except (OrchestratorError, ValueError) as error:
+            in_groups = f" in aggregation.groups = {aggregation.groups}" if aggregation.groups > 1 else ""
+            raise ConfigError(
+                f"rounds.cohort_size = {config.rounds.cohort_size}{in_groups} with aggregation.aggregator = "
+                f"{aggregation.aggregator!r}: {error}"
+            ) from None
 
 
 def _require_fine_grid(config: RunConfig) -> None:

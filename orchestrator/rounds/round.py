@@ -20,7 +20,8 @@ from models.weights import Weights
 from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, Vector, total_digest
 from orchestrator.encoding import Encoder, l2_norm, zeros_like
 from orchestrator.errors import BelowThreshold, Diverged, ImplausibleSum
-from orchestrator.rounds.adaptive_clip import AdaptiveClip
+from orchestrator.rounds.adaptive_clip import next_clip
+from orchestrator.rounds.groups import in_turn, split, sum_groups
 from orchestrator.rounds.types import Canaries, ClientUpdate, RoundFunctions, RoundReport, ServerState, Stopwatch
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
@@ -61,14 +62,15 @@ def run_round(
     if functions.privacy is not None:
         functions.privacy.before_round(cohort)
     encoder = replace(functions.encoder, clip_norm=state.clip_norm or functions.encoder.clip_norm)
-    trained = _trained_updates(state.weights, cohort, drops, functions, seed, client_learning_rate, stopwatch)
+    groups = split(cohort, functions.groups, seed)
+    trained = _trained_updates(state.weights, in_turn(groups), drops, functions, seed, client_learning_rate, stopwatch)
     updates = _with_canaries(trained, cohort, drops, functions.canaries, encoder.clip_norm)
     vectors = _encoded(updates, cohort, encoder, functions, seed, tally, stopwatch)
     try:
         with stopwatch.stage("aggregate"):
-            result = functions.aggregator.sum(vectors, cohort, drops)
+            result, mean_of_groups = sum_groups(functions.aggregator, vectors, groups, drops, encoder, functions.groups)
         with stopwatch.stage("server_update"):
-            mean_delta, share_under_clip, epsilon = _read(result, encoder, cohort, functions, stopwatch)
+            mean_delta, share_under_clip, epsilon = _read(result, mean_of_groups, encoder, cohort, functions, stopwatch)
     except BelowThreshold as error:
         return _abandoned(state, cohort, tally, str(error))
     except (Diverged, ImplausibleSum) as error:
@@ -79,7 +81,7 @@ def run_round(
         )
         average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
     canary_products = _canary_products(functions, cohort, result, mean_delta, encoder.clip_norm, stopwatch)
-    clip_norm, clip_metrics = _next_clip(functions.adaptive_clip, encoder, share_under_clip)
+    clip_norm, clip_metrics = next_clip(functions.adaptive_clip, encoder, share_under_clip)
     after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
     report = RoundReport(
         round_num=cohort.round_num,
@@ -98,12 +100,19 @@ def run_round(
 
 
 def _read(
-    result: AggregateResult, encoder: Encoder, cohort: Cohort, functions: RoundFunctions, stopwatch: Stopwatch
+    result: AggregateResult,
+    mean_of_groups: Optional[Weights],
+    encoder: Encoder,
+    cohort: Cohort,
+    functions: RoundFunctions,
+    stopwatch: Stopwatch,
 ) -> tuple[Weights, Optional[float], Optional[float]]:
     """Returns (mean delta, share of clients under the clip norm, epsilon) of a sum.
 
     The last two are None where nothing counts them.
     """
+    if mean_of_groups is not None:
+        return mean_of_groups, None, None
     if functions.privacy is not None:
         with stopwatch.stage("noise"):
             release = functions.privacy.release(result.total, encoder, cohort)
@@ -130,16 +139,6 @@ def _canary_products(
     with stopwatch.stage("canaries"):
         scale = num_counted / clip_norm
         return tuple(scale * product for product in functions.canaries.inner_products(mean_delta))
-
-
-def _next_clip(
-    adaptive_clip: Optional[AdaptiveClip], encoder: Encoder, share_under_clip: Optional[float]
-) -> tuple[Optional[float], dict[str, float]]:
-    """Returns (the next round's clip norm, the figures for the report); (None, {}) if the clip is fixed."""
-    if adaptive_clip is None or share_under_clip is None:
-        return None, {}
-    clip = replace(adaptive_clip, clip_norm=encoder.clip_norm).after(share_under_clip)
-    return clip.clip_norm, {"clip_norm": encoder.clip_norm}
 
 
 def _trained_updates(

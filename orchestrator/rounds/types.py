@@ -16,6 +16,7 @@ from models.weights import Weights
 from orchestrator.aggregator import Aggregator, Cohort, CostLedger, Vector
 from orchestrator.encoding import Encoder
 from orchestrator.rounds.adaptive_clip import AdaptiveClip
+from orchestrator.rounds.groups import Groups
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class RoundFunctions:
     privacy: Optional[Privacy] = None
     adaptive_clip: Optional[AdaptiveClip] = None  # its clip norm is the first round's; the encoder counts for it
     canaries: Optional[Canaries] = None
+    groups: Optional[Groups] = None  # None = one sum of the whole cohort
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from orchestrator.rounds.build import (
     build_adaptive_clip,
     build_aggregator,
     build_encoder,
+    build_groups,
     client_weight,
     cut,
     draw_batches,
@@ -108,6 +109,7 @@ class BoundRun:
             privacy=privacy,
             adaptive_clip=build_adaptive_clip(config.privacy, config.aggregation),
             canaries=build_canaries(config, size),
+            groups=build_groups(config.aggregation),
         )
 
     def initial_state(self) -> ServerState:

@@ -19,7 +19,7 @@ from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold, ConfigError, Diverged, RunFolderError
-from orchestrator.rounds.build import build_aggregator, build_encoder, client_weight, learning_rates
+from orchestrator.rounds.build import build_aggregator, build_encoder, build_groups, client_weight, learning_rates
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
@@ -109,6 +109,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
             aggregator=build_aggregator(config.aggregation),
             update_server=update_server,
             average_decay=config.server.average_decay,
+            groups=build_groups(config.aggregation),
         ),
         seed=config.seed,
         client_learning_rate=client_rate,

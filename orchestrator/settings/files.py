@@ -35,7 +35,7 @@ else:
 
 # Sections, and settings as "section.name", that came after runs were kept. At their defaults they change nothing and
 # are left out of the digest, so that those runs can still go on. Kept runs' digests include "audit": never add it here.
-_LATER = ("privacy.noise_memory_mib", "fleet", "privacy")
+_LATER = ("privacy.noise_memory_mib", "fleet", "privacy", "aggregation.groups", "aggregation.robust")
 # Settings that a run of before they came is read with, whatever their default is now; so, too, not in the digest.
 _BEFORE: dict[str, Setting] = {"data.tokeniser": 1}
 

@@ -64,6 +64,23 @@ SUM_TRAITS: dict[str, SumTraits] = {
 }
 
 
+@dataclass(frozen=True)
+class RobustMean:
+    """How the means of a round's groups become one; see orchestrator/rounds/groups.py.
+
+    Attributes:
+      label: the name for people.
+    """
+
+    label: str
+
+
+ROBUST_MEANS: dict[str, RobustMean] = {
+    "median": RobustMean("coordinate-wise median"),
+    "trimmed": RobustMean("coordinate-wise trimmed mean"),
+}
+
+
 class NoiseFrom(enum.Enum):
     """Who adds a mechanism's noise."""
 

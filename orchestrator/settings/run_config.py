@@ -17,6 +17,7 @@ from msgspec import Meta
 from orchestrator.errors import ConfigError
 from orchestrator.settings.audit import MIN_CANARIES, AuditConfig
 from orchestrator.settings.fleet import FleetConfig
+from orchestrator.settings.group_rules import group_rules
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, WEIGHTINGS, kind_of
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.sections import (
@@ -30,7 +31,7 @@ from orchestrator.settings.sections import (
     RuntimeConfig,
     ServerConfig,
 )
-from orchestrator.settings.types import says
+from orchestrator.settings.types import Rule, says
 from orchestrator.settings.workers import check_workers
 
 
@@ -57,9 +58,6 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check_rules(self)
-
-
-Rule = tuple[bool, tuple[str, ...], str]  # holds, the settings that it joins, what to change
 
 
 def _sections() -> dict[str, type[msgspec.Struct]]:
@@ -135,6 +133,7 @@ def sum_rules(config: RunConfig) -> Iterator[Rule]:
         ("faults.before_shares", "faults.before_upload", "faults.before_unmask"),
         "no client would be left; lower them until their sum is below 1",
     )
+    yield from group_rules(aggregation, config.rounds, config.privacy, config.fleet, config.audit)
 
 
 def training_rules(config: RunConfig) -> Iterator[Rule]:

@@ -9,7 +9,15 @@ from msgspec import Meta
 
 from models.chitchat import BUILT_IN
 from models.tokeniser import LATEST, TOKENISERS
-from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, SUM_TRAITS, WEIGHTINGS, SumTraits, kind_of
+from orchestrator.settings.kinds import (
+    CLIENT_RUNTIMES,
+    ROBUST_MEANS,
+    SCHEDULES,
+    SUM_TRAITS,
+    WEIGHTINGS,
+    SumTraits,
+    kind_of,
+)
 from orchestrator.settings.types import (
     Count,
     CountOrNone,
@@ -199,6 +207,20 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         ShareBelowOne,
         says("secagg: share of a cohort that may vanish without ending the round; determines degree and threshold."),
     ] = 0.3
+    groups: Annotated[
+        Count,
+        says(
+            "Sum the cohort in this many groups, each by itself, and combine their means by aggregation.robust, so "
+            "that a liar spoils one group; 1 = one sum of all."
+        ),
+    ] = 1
+    robust: Annotated[
+        Annotated[str, one_of(ROBUST_MEANS)],
+        says(
+            "How the groups' means are combined. median: in each coordinate the one in the middle. trimmed: in each "
+            "coordinate the mean without the lowest and the highest quarter."
+        ),
+    ] = "median"
     poly_degree: Annotated[
         Count, says("encrypted: number of coefficients of a ciphertext's polynomials, a power of two.")
     ] = 4096

@@ -29,3 +29,4 @@ def one_of(kinds: Mapping[str, object]) -> Meta:
 
 
 Setting = Union[str, int, float, bool]
+Rule = tuple[bool, tuple[str, ...], str]  # holds, the settings that it joins, what to change

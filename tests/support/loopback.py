@@ -39,6 +39,7 @@ from orchestrator.rounds.build import (
     NoStopwatch,
     build_aggregator,
     build_encoder,
+    build_groups,
     client_weight,
     cut,
     draw_batches,
@@ -115,6 +116,7 @@ def in_one_process(config, state, report, drops):
         aggregator=build_aggregator(config.aggregation),
         update_server=plain_step,
         average_decay=config.server.average_decay,
+        groups=build_groups(config.aggregation),
     )
     client_rate, server_rate = learning_rates(config, state.round_num + 1)
     return run_round(

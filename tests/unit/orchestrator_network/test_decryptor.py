@@ -35,6 +35,22 @@ def test_the_encrypted_sum_over_connections(keys, tmp_path, trouble):
     assert report.cost.decryptor["decrypt"].bytes_down > 0
 
 
+def test_groups_are_summed_one_after_the_other(keys, tmp_path):
+    """Three sums of two clients a round, and the median of their means: as in one process, bit for bit."""
+    config = config_of(num_rounds=2, **{"aggregation.aggregator": "encrypted", "aggregation.groups": 3})
+    with (
+        decrypting(keys) as (address, notes),
+        serving(keys, tmp_path, config, RemoteDecryptor(address, keys)) as served,
+    ):
+        peers = [Peer(keys, served, name, aggregator="encrypted") for name in NAMES]
+    assert all(peer.join().goodbye for peer in peers)
+    assert [set(report.survivors) for report in served.rounds] == [set(NAMES)] * 2
+    assert notes.count("opened the sum; its key is forgotten") == 6
+    report = served.rounds[0]
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, {}).weights)
+    assert report.cost.server["encrypt"].bytes_down > 5 * report.cost.per_client["encrypt"].bytes_up
+
+
 def test_who_sends_junk_in_the_right_form_is_found_and_struck_off(keys, tmp_path):
     """It shows only in the opened sum, which gives nothing: the search takes a few rounds, and the run goes on."""
     config = config_of(num_rounds=9, **{"aggregation.aggregator": "encrypted"})
