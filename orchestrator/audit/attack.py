@@ -149,7 +149,7 @@ def score_views(seen: Sequence[Mapping[str, View]]) -> Scores:
 
 
 def _of_all_targets(seen: Sequence[Mapping[str, View]], view: str) -> Union[list[Seen], Reason]:
-    """What the server has of each target in a view, or why the view can't be had."""
+    """Returns what the server has of each target in a view, or why the view can't be had."""
     parts: list[Seen] = []
     for of_target in seen:
         part = of_target[view]
@@ -165,7 +165,7 @@ def _measure_all(seen: Seen, typed: NDArray[np.bool_]) -> dict[str, Recovery]:
 
 
 def _means(results: Sequence[Mapping[str, Recovery]]) -> dict[str, Score]:
-    """{rule: the means over the targets}."""
+    """Returns {rule: the means over the targets}."""
     return {rule: mean_score([result[rule] for result in results]) for rule in RULES}
 
 
@@ -205,7 +205,7 @@ def only_the_target(seen: Sequence[Mapping[str, View]], vocabulary: Vocabulary) 
 
 
 def _named(seen: View, own: NDArray[np.bool_], vocabulary: Vocabulary) -> Optional[tuple[Named, ...]]:
-    """The words that bias_sign is surest of, and who typed each: the client, another in the sum, or nobody."""
+    """Returns the words that bias_sign is surest of, and who typed each: the client, another in the sum, or nobody."""
     if isinstance(seen, Reason):
         return None
     score, _ = score_words(seen.embedding, seen.output_bias)["bias_sign"]
@@ -215,7 +215,7 @@ def _named(seen: View, own: NDArray[np.bool_], vocabulary: Vocabulary) -> Option
 
 
 def _measure_noise(views: Views) -> NoiseResult:
-    """The noise of the view `noised`, and the AUC of the best rule at other levels."""
+    """Returns the noise of the view `noised`, and the AUC of the best rule at other levels."""
     curve = []
     for level in _LEVELS:
         parts = [views.noised(place, level) for place in range(len(views.targets))]
@@ -235,7 +235,7 @@ def _measure_noise(views: Views) -> NoiseResult:
 def _rebuild(
     updates: Mapping[int, Sequence[AttackedUpdate]], weights: Weights, data: DataConfig, vocabulary: Vocabulary
 ) -> dict[str, RebuiltMeans]:
-    """How much of the sentences is rebuilt from raw updates, by the number of sentences in each."""
+    """Measures how much of the sentences is rebuilt from raw updates, by the number of sentences in each."""
     return {
         str(count): measure_rebuilding(weights, own, data.max_words, vocabulary)
         for count, own in updates.items()

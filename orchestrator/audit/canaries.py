@@ -70,7 +70,7 @@ def one_run_bound(
 def _cosines(
     release: NDArray[np.floating], noise_stddev: float, clip_norm: float, included: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
-    """The cosine of each canary with the released sum, which holds the included ones and the noise."""
+    """Returns the cosine of each canary with the released sum, which holds the included canaries and the noise."""
     total = release.astype(np.float64)
     for rows in unit_directions(release.size, seed, np.flatnonzero(included).tolist()):
         total += clip_norm * rows.sum(0, dtype=np.float64)

@@ -122,7 +122,7 @@ def _audit_whole_run(
     delta: float,
     note: Callable[[str], None],
 ) -> Union[WholeRun, str]:
-    """The audit of the canary clients that took part in the training, or why there is none."""
+    """Returns the audit of the canary clients that took part in the training, or why there is none."""
     size = ModelSize.of(state.weights)
     canaries = build_canaries(config, size)
     if canaries is None:
@@ -143,7 +143,7 @@ def _measure_exposures(
     reports: Sequence[Round],
     note: Callable[[str], None],
 ) -> Optional[Exposure]:
-    """How well the model remembers the run's planted phrases; None if it has none."""
+    """Returns how well the model remembers the run's planted phrases; None if it has none."""
     if not config.audit.phrases:
         return None
     note(f"ranking the planted phrases among {NUM_REFERENCES} others")

@@ -111,7 +111,7 @@ def candidate_words(embedding: NDArray[np.floating], output_bias: NDArray[np.flo
 
 
 def _untyped_direction(embedding: NDArray[np.floating], words: NDArray[np.int_]) -> NDArray[np.float64]:
-    """The unit vector along which the rows of words not typed moved; zero if there are no such words."""
+    """Returns the unit vector along which the rows of words not typed moved; zero if there are no such words."""
     others = np.ones(len(embedding), bool)
     others[words] = False
     return _unit(_unit(embedding[others].astype(np.float64)).sum(0))
@@ -127,7 +127,7 @@ def _best_sentence(
     uses: NDArray[np.int_],
     max_words: int,
 ) -> Sentence:
-    """The finished sentence with the best mean score a word."""
+    """Returns the finished sentence with the best mean score a word."""
     contexts, totals = np.full((1, 1), BOS, np.int32), np.zeros(1)
     hidden = np.zeros((1, weights[0].shape[1]), np.float32)
     cell = np.zeros((1, weights[3].shape[0]), np.float32)

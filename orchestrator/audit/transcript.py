@@ -105,7 +105,7 @@ def _uploads(
     size: ModelSize,
     vocabulary: Vocabulary,
 ) -> tuple[Upload, Upload, Upload]:
-    """What a server receives of the client: in the clear, masked, encrypted."""
+    """Returns what a server receives of the client: in the clear, masked, encrypted."""
     plain, masked = witness.plain[client], witness.masked[client]
     ciphertexts, slots = encrypt_upload(settings, client, round_num, plain)
     return (
@@ -214,7 +214,7 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
 
 
 def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """The words whose output bias the update raises most: in the clear, mostly what the client typed.
+    """Returns the words whose output bias the update raises most: in the clear, mostly what the client typed.
 
     Source: for the bias of the output layer the gradient is the word's predicted minus its true share.
     """
@@ -224,7 +224,7 @@ def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> tu
 
 
 def _typed(data: ClientData, client: ClientId, vocabulary: Vocabulary, size: ModelSize) -> tuple[str, ...]:
-    """The client's words that the model knows, the most frequent first."""
+    """Returns the client's words that the model knows, the most frequent first."""
     ids = np.concatenate(cut(data.train[client], size.vocabulary_size))
     known, counts = np.unique(ids[ids >= NUM_SPECIAL], return_counts=True)
     return tuple(vocabulary.words[i] for i in known[np.argsort(-counts, kind="stable")])

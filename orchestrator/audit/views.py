@@ -200,7 +200,7 @@ class Views:
         return self._seen(replace(part, slots=part.slots.view(np.int32)), self.targets[place])
 
     def _around(self, key: int, place: int, num_clients: int) -> _Part:
-        """The sum of a target, the crowd and, where these are too few, other targets."""
+        """Returns the sum of a target, the crowd and, where these are too few, other targets."""
         part = self._part(key, self.targets[place])
         if key in self._crowd:
             part = part.plus(self._crowd[key])
@@ -210,7 +210,7 @@ class Views:
         return part
 
     def _part(self, key: int, update: AttackedUpdate) -> _Part:
-        """One update as it enters the sum of `key` clients; 0: clipped, all counting alike, as under noise."""
+        """Returns one update as it enters the sum of `key` clients; 0: clipped, all counting alike, as under noise."""
         typed_by = update.typed.astype(int)
         if key:
             return _Part(self._read(self._encode(self._encoders[key], update)), typed_by)
@@ -218,7 +218,7 @@ class Views:
         return _Part(factor * np.concatenate([update.delta[0].ravel(), update.delta[-1]]), typed_by)
 
     def _masked(self, vectors: list[Vector]) -> Union[dict[ClientId, Vector], Reason]:
-        """What the server of a secure aggregation received of each target."""
+        """Returns what the server of a secure aggregation received of each target."""
         names = tuple(target.client_id for target in self.targets)
         sent = [*zip(names, vectors), *self._peers]
         members = tuple(name for name, _ in sent)
@@ -230,18 +230,18 @@ class Views:
         return witness.masked
 
     def _encrypted(self, own: _Part, vector: Vector, target: AttackedUpdate) -> View:
-        """The coefficients of the ciphertext that stand where a slot's value would."""
+        """Returns the coefficients of the ciphertext that stand where a slot's value would."""
         _, coefficients = encrypt_upload(self._config.aggregation, target.client_id, self._round_num, vector)
         numbers = self._read(coefficients).astype(np.float64)
         return self._seen(replace(own, slots=numbers - numbers.max() / 2), target)  # centred: the rules look at signs
 
     def _encode(self, encoder: Encoder, update: AttackedUpdate) -> Vector:
-        """The vector that leaves the phone."""
+        """Returns the vector that leaves the phone."""
         rng = simulation_rng(self._config.seed, Purpose.ROUNDING, self._round_num, update.client_id)
         return encoder.encode(update.delta, update.weight, rng)
 
     def _read(self, vector: NDArray) -> NDArray:
-        """The slots of a vector that the attack reads: those of the embedding and of the output bias."""
+        """Returns the slots of a vector that the attack reads: those of the embedding and of the output bias."""
         num_rows, width = self._size.vocabulary_size, self._size.embedding_size
         end = self._size.num_weights
         return np.concatenate([vector[: num_rows * width], vector[end - num_rows : end]])

@@ -109,7 +109,7 @@ def matched_scores(
 def _estimate(
     scores: NDArray[np.float64], expected: NDArray[np.float64], included: NDArray[np.bool_], delta: float
 ) -> Estimate:
-    """The shift of whoever is expected to shift most, from all canaries' scores; the interval is a normal one."""
+    """Returns the shift of whoever should shift most, from all canaries' scores; the interval is a normal one."""
     weights = expected[included]
     factor = float(scores[included] @ weights / (weights @ weights))  # by least squares; 1 if all is as expected
     shift = factor * float(expected.max()) / _spread_of_out(scores, included)
@@ -119,7 +119,7 @@ def _estimate(
 
 
 def _spread_of_out(scores: NDArray[np.float64], included: NDArray[np.bool_]) -> float:
-    """The standard deviation of the scores of who is out, whose mean is 0: their directions are in nothing."""
+    """Returns the standard deviation of the scores of who is out, whose mean is 0: their directions are in nothing."""
     return float(np.sqrt(np.square(scores[~included]).mean()))
 
 

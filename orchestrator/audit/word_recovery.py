@@ -90,7 +90,10 @@ def measure(score: NDArray[np.floating], threshold: float, typed: NDArray[np.boo
 
 
 def _auc(score: NDArray[np.floating], typed: NDArray[np.bool_]) -> float:
-    """The area under the ROC curve; ties count half. Source: Hanley and McNeil 1982, the Mann-Whitney form."""
+    """Returns the area under the ROC curve; ties count half.
+
+    Source: Hanley and McNeil 1982, the Mann-Whitney form.
+    """
     from scipy.stats import rankdata
 
     num_typed, num_others = int(typed.sum()), int((~typed).sum())

@@ -127,7 +127,7 @@ class _Round:
         self._cpu_s[stage] += time.process_time() - started
 
     def _ledger(self, sum_bytes: int, opened_bytes: int) -> CostLedger:
-        """The bill, from the bytes of the encrypted sum with its transcript and those of the opened one."""
+        """Returns the costs, from the bytes of the encrypted sum with its transcript and those of the opened one."""
         num, terms_bytes, cpu_s = len(self._survivors), len(self._terms), self._cpu_s
         return CostLedger(
             per_client={

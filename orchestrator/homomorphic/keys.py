@@ -137,7 +137,7 @@ def generate_keys(parameters: BfvParameters) -> tuple[SecretKey, PublicKey]:
 
 
 def _strip(whole: bytes, prefix: bytes, parameters: BfvParameters) -> bytes:
-    """SEAL's bytes as ours."""
+    """Returns SEAL's bytes without the header that is SEAL's."""
     return pack_words(np.frombuffer(whole, "<u8", offset=len(prefix)), parameters)
 
 

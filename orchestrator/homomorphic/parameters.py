@@ -128,7 +128,7 @@ DEFAULT_PARAMETERS = BfvParameters()
 
 @functools.cache
 def _largest_prime(bits: int, step: int) -> int:
-    """The largest prime below 2**bits that is 1 modulo step.
+    """Returns the largest prime below 2**bits that is 1 modulo step.
 
     Both sides compute it, so that the modulus does not depend on a library's version.
     """

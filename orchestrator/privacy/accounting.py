@@ -33,7 +33,7 @@ class Cost:
     is_gaussian: bool = True
 
     def epsilon(self, delta: float) -> float:
-        """The smallest epsilon that is known to hold at delta."""
+        """Returns the smallest epsilon that is known to hold at delta."""
         if self.zcdp == 0.0:
             return 0.0
         if math.isinf(self.zcdp):
@@ -42,7 +42,7 @@ class Cost:
 
 
 def cost_of(event: DpEvent, is_gaussian: bool = True) -> Cost:
-    """The cost of a Gaussian release, or of a composition of such, also an adaptive one.
+    """Returns the cost of a Gaussian release, or of a composition of such, also an adaptive one.
 
     Args:
       event: of dp_accounting; sensitivity is 1, so that a noise multiplier is the noise's standard deviation.
@@ -72,7 +72,7 @@ def _zcdp_of(event: DpEvent) -> float:
 
 
 def gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
-    """The delta of a Gaussian release of sensitivity 1 at epsilon, exactly.
+    """Returns the exact delta of a Gaussian release of sensitivity 1 at epsilon.
 
     Source: Balle and Wang 2018, https://arxiv.org/abs/1805.06530, theorem 8.
 
@@ -87,7 +87,7 @@ def gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
 
 @lru_cache(maxsize=65536)
 def _gaussian_epsilon(zcdp: float, delta: float) -> float:
-    """The epsilon at which gaussian_delta is delta."""
+    """Returns the epsilon at which gaussian_delta is delta."""
     noise_multiplier = math.sqrt(0.5 / zcdp)
     if gaussian_delta(noise_multiplier, 0.0) <= delta:
         return 0.0
@@ -97,7 +97,7 @@ def _gaussian_epsilon(zcdp: float, delta: float) -> float:
 
 @lru_cache(maxsize=65536)
 def zcdp_epsilon(zcdp: float, delta: float) -> float:
-    """An epsilon that rho-zCDP implies at delta.
+    """Returns an epsilon that rho-zCDP implies at delta.
 
     Source: Canonne, Kamath, Steinke 2020, https://arxiv.org/abs/2004.00010, corollary 13, at the best order.
 
@@ -114,7 +114,7 @@ def zcdp_epsilon(zcdp: float, delta: float) -> float:
 
 
 def noise_for(epsilon: float, delta: float, is_gaussian: bool = True) -> float:
-    """The smallest noise multiplier of one release whose epsilon at delta is at most `epsilon`.
+    """Returns the smallest noise multiplier of one release whose epsilon at delta is at most `epsilon`.
 
     >>> Cost(0.5 / noise_for(2.0, 1e-6) ** 2).epsilon(1e-6) <= 2.0
     True
@@ -137,7 +137,7 @@ def noise_for(epsilon: float, delta: float, is_gaussian: bool = True) -> float:
 
 
 def event_to_json(event: DpEvent) -> dict[str, Any]:
-    """An event as plain data."""
+    """Returns an event as plain data."""
     if isinstance(event, SelfComposedDpEvent):
         return {"name": "SelfComposedDpEvent", "count": event.count, "event": event_to_json(event.event)}
     if isinstance(event, ComposedDpEvent):
@@ -150,7 +150,7 @@ def event_to_json(event: DpEvent) -> dict[str, Any]:
 
 
 def event_from_json(data: Any) -> DpEvent:
-    """The event that event_to_json took apart.
+    """Returns the event that event_to_json took apart.
 
     Raises:
       PrivacyStop: it is none that the accountant knows.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def default_delta(num_people: int) -> float:
-    """A delta below 1 / people, by the factor people^0.1: 1.9 for 700 people, 2.5 for 10,000.
+    """Returns a delta below 1 / people, by the factor people^0.1: 1.9 for 700 people, 2.5 for 10,000.
 
     >>> round(default_delta(1000), 7)
     0.0005012
@@ -28,7 +28,7 @@ def default_delta(num_people: int) -> float:
 
 
 def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
-    """The configuration with nothing of [privacy] left open; the same configuration without a mechanism.
+    """Returns the configuration with nothing of [privacy] left open; without a mechanism, the configuration as it is.
 
     Resolving a second time changes nothing.
 
@@ -66,7 +66,7 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
 
 
 def planned_squared(mechanism: str, num_rounds: int, separation: int, bands: int) -> float:
-    """The squared sensitivity of all rounds together, for a person who takes part in each of its turns.
+    """Returns the squared sensitivity of all rounds together, for a person who takes part at each of their turns.
 
     >>> planned_squared("central", 100, 25, 1)
     4.0
@@ -77,13 +77,13 @@ def planned_squared(mechanism: str, num_rounds: int, separation: int, bands: int
 def noise_of_budget(
     mechanism: str, epsilon: float, delta: float, num_rounds: int, separation: int, bands: int = 1
 ) -> float:
-    """The noise multiplier with which all rounds together cost epsilon at delta."""
+    """Returns the noise multiplier with which all rounds together cost epsilon at delta."""
     squared = planned_squared(mechanism, num_rounds, separation, bands)
     return math.sqrt(squared) * noise_for(epsilon, delta, is_gaussian=MECHANISMS[mechanism].traits.is_gaussian)
 
 
 def update_noise(noise_multiplier: float, count_noise: float) -> float:
-    """The noise multiplier for the updates, when the count of clients under the clip gets noise of its own.
+    """Returns the noise multiplier for the updates, when the count of clients under the clip gets noise of its own.
 
     Both together cost what one release with `noise_multiplier` costs. A client moves the count by 1: zeros are under
     the clip, a clipped update is not. (The paper centres the bits; there a client that is absent counts half.)

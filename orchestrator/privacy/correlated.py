@@ -20,7 +20,7 @@ Draw = Callable[[str], NDArray[np.float64]]
 
 
 def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
-    """The noise of each round under tree aggregation: its running sum is that of the best estimate from below.
+    """Yields each round's noise under tree aggregation: the running sum is that of the best estimate from below.
 
     A node's estimate joins its own noise and the sum of its children's estimates, weighted by their precision: the
     variance of a node of level h falls from 1 to v_h = 2 v_{h-1} / (1 + 2 v_{h-1}).
@@ -52,7 +52,7 @@ def tree_noise(draw: Draw) -> Iterator[NDArray[np.float64]]:
 
 
 def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """The noise of each round under a banded Toeplitz factorisation: C^-1 z, row by row.
+    """Yields each round's noise under a banded Toeplitz factorisation: C^-1 z, row by row.
 
     What a round takes back of the rounds before it is summed up some rounds ahead, so that the ring of their noise,
     too large for any cache, is read once for all of these.
@@ -78,7 +78,7 @@ def matrix_noise(draw: Draw, coefficients: NDArray[np.float64]) -> Iterator[NDAr
 
 
 def _taken_back(coefficients: NDArray[np.float64], place: int) -> NDArray[np.float32]:
-    """By which factor the next rounds take back each round in the ring, [rounds ahead, rows that are filled]."""
+    """Returns the factors by which the next rounds take back each round in the ring, [rounds ahead, filled rows]."""
     kept = len(coefficients) - 1
     weights = np.zeros((ROUNDS_AHEAD, min(place, kept)), np.float32)
     for back in range(1, weights.shape[1] + 1):
@@ -88,7 +88,7 @@ def _taken_back(coefficients: NDArray[np.float64], place: int) -> NDArray[np.flo
 
 
 def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
-    """The variance [num_rounds] of the running sum of the noise: exact, not sampled.
+    """Returns the variance [num_rounds] of the running sum of the noise, which is exact, not sampled.
 
     >>> prefix_variances(tree_noise, 4).round(4).tolist()
     [1.0, 0.6667, 1.6667, 0.5714]
@@ -97,7 +97,7 @@ def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num
 
 
 def unit_responses(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:
-    """By how much each independent draw enters each round's noise, [num_rounds, 2 * num_rounds].
+    """Returns how much each independent draw enters each round's noise, [num_rounds, 2 * num_rounds].
 
     The draws of a stand-in are unit vectors, one dimension for each label.
 

@@ -45,11 +45,11 @@ class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return kind_of(MECHANISM_TRAITS, "privacy.mechanism", self.mechanism).is_gaussian
 
     def new_history(self) -> History:
-        """A history without participations."""
+        """Returns a history without participations."""
         return History(self.mechanism, self.noise_multiplier, self.separation, self.bands)
 
     def cost_of(self, history: History) -> Cost:
-        """What a history has cost the person whom it has cost most."""
+        """Returns what a history has cost the person whom it has cost most."""
         return cost_of(history.event(), self.is_gaussian)
 
 
@@ -92,7 +92,7 @@ class Ledger:
         self._end_cut_line()
 
     def check(self, cohort: Cohort) -> None:
-        """Checks, before anyone trains, that a round of these people may be charged.
+        """Checks before anyone trains that a round of these people may be charged.
 
         Raises:
           PrivacyStop: it would exceed the budget, or someone took part too recently.
@@ -130,7 +130,7 @@ class Ledger:
         self._digests.setdefault(round_num, set()).add(sum_digest)
 
     def epsilon(self) -> float:
-        """Of the person whom the run has cost most, at the head's delta."""
+        """Returns the epsilon, at the head's delta, of the person whom the run has cost most."""
         return self.head.cost_of(self._history).epsilon(self.head.delta)
 
     def _require_budget(self, round_num: int, history: History) -> None:
@@ -169,7 +169,7 @@ def _sync(directory: Path) -> None:
 
 
 def history_of(head: LedgerHead, charges: Sequence[Charge]) -> History:
-    """The participations that were charged.
+    """Returns the participations that were charged.
 
     Raises:
       RunFolderError: a charge's event does not follow from the charges before it.
@@ -186,7 +186,7 @@ def history_of(head: LedgerHead, charges: Sequence[Charge]) -> History:
 
 
 def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
-    """The head and the charges of a run's ledger, oldest first; a last line that a kill cut off is passed over.
+    """Returns the head and the charges of a run's ledger, oldest first; a last line that a kill cut off is passed over.
 
     Raises:
       RunFolderError: there is none, or it is damaged.
@@ -221,7 +221,7 @@ def epsilon_by_round(directory: Path) -> dict[int, float]:
 
 
 def epsilon_spent(directory: Path) -> Optional[float]:
-    """The epsilon of all that a run was charged for, at its delta; None if it has no ledger.
+    """Returns the epsilon of all that a run was charged for, at its delta; None if it has no ledger.
 
     Rounds that were abandoned or cut off after their charge count. No line of rounds.jsonl says so much.
 

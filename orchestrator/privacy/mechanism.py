@@ -99,7 +99,7 @@ class Mechanism:
         return Release(mean_delta, share, self._ledger.epsilon() if self._ledger is not None else math.nan)
 
     def _noised(self, total: Vector, encoder: Encoder, cohort: Cohort, digest: str) -> tuple[Weights, Optional[float]]:
-        """(the mean with its noise, the noised share of clients under the clip norm)."""
+        """Returns (the mean with its noise, the noised share of clients under the clip norm)."""
         privacy, cohort_size = self._config.privacy, self._config.rounds.cohort_size
         coordinates: NDArray = total[: encoder.dim].view(np.int32)
         share = None
@@ -114,7 +114,7 @@ class Mechanism:
         return encoder.mean(coordinates, cohort_size * encoder.max_weight), share
 
     def _unit_noise(self, round_num: int, dim: int, digest: str) -> NDArray[np.float64]:
-        """What the server adds in a round, in units of its standard deviation, float64 [dim]."""
+        """Returns what the server adds in a round, in units of its standard deviation, float64 [dim]."""
         privacy = self._config.privacy
         if self._kind.sequence is None:
             return noise.normal(self._seed, f"{privacy.mechanism} {round_num} {digest}", dim)
@@ -132,7 +132,7 @@ class Mechanism:
 
 
 def noise_sequence(privacy: PrivacyConfig, draw: Draw) -> Iterator[NDArray[np.float64]]:
-    """The noise of round 1, 2, ... of a mechanism whose noise is correlated."""
+    """Returns the noise of round 1, 2, ... of a mechanism whose noise is correlated."""
     sequence = kind_of(MECHANISMS, "privacy.mechanism", privacy.mechanism).sequence
     if sequence is None:
         raise ValueError(f"mechanism must have correlated noise, got mechanism={privacy.mechanism!r}")
@@ -140,7 +140,7 @@ def noise_sequence(privacy: PrivacyConfig, draw: Draw) -> Iterator[NDArray[np.fl
 
 
 def server_stddev(privacy: PrivacyConfig, encoder: Encoder) -> float:
-    """The standard deviation, in grid steps, of the noise that the server adds to each coordinate of a sum."""
+    """Returns the standard deviation, in grid steps, of the server's noise in each coordinate of a sum."""
     multiplier = privacy.noise_multiplier
     if privacy.adaptive_clip:
         multiplier = update_noise(multiplier, privacy.count_noise)
@@ -148,7 +148,7 @@ def server_stddev(privacy: PrivacyConfig, encoder: Encoder) -> float:
 
 
 def client_stddev(config: RunConfig, encoder: Encoder) -> float:
-    """The standard deviation, in grid steps, of the noise that one client adds to each coordinate.
+    """Returns the standard deviation, in grid steps, of one client's noise in each coordinate.
 
     Distributed noise must be enough when only the fewest survivors that a round may end with are left. The sum of
     discrete normal numbers is not quite discrete normal; from 16 steps on the difference vanishes below exp(-1000).
@@ -162,7 +162,7 @@ def client_stddev(config: RunConfig, encoder: Encoder) -> float:
 
 
 def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mechanism:
-    """The mechanism of a run, with its seed and its ledger; both are made if the run begins.
+    """Returns the mechanism of a run, with its seed and its ledger; it makes both if the run begins.
 
     Raises:
       RunFolderError: one of them is missing or damaged, or of other settings.

@@ -29,7 +29,7 @@ _BLOCK = 1 << 15  # numbers made at a time; the temporaries stay in the cache
 
 
 def create_seed(directory: Path) -> bytes:
-    """A new seed, written to DIR/noise_seed with mode 0600 and synced.
+    """Makes a new seed, writes it to DIR/noise_seed with mode 0600, syncs it and returns it.
 
     Raises:
       RunFolderError: there is one already: noise made from it may be out.
@@ -49,7 +49,7 @@ def create_seed(directory: Path) -> bytes:
 
 
 def read_seed(directory: Path) -> bytes:
-    """The seed of a run.
+    """Returns the seed of a run.
 
     Raises:
       RunFolderError: it is missing, damaged, or others may read it.
@@ -69,7 +69,7 @@ def read_seed(directory: Path) -> bytes:
 
 
 def commitment(seed: bytes) -> str:
-    """SHA-256 (hex) that binds the holder of a seed to it, and tells nothing of it.
+    """Returns a SHA-256 (hex) that binds the holder of a seed to it, and reveals nothing of it.
 
     >>> commitment(bytes(32))[:16]
     '9c612a977776be80'
@@ -78,7 +78,10 @@ def commitment(seed: bytes) -> str:
 
 
 def keyed_digest(seed: bytes, purpose: str, array: NDArray) -> str:
-    """Keyed BLAKE2b (hex) of an array: equal for equal arrays, and to anyone without the seed as good as random."""
+    """Returns the keyed BLAKE2b (hex) of an array.
+
+    Equal arrays have equal digests. To anyone without the seed a digest is as good as random.
+    """
     key = _derive(seed, f"digest {purpose}")
     return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=32, key=key).hexdigest()
 
@@ -86,7 +89,7 @@ def keyed_digest(seed: bytes, purpose: str, array: NDArray) -> str:
 def normal(
     seed: bytes, label: str, size: int, insecure_rng: Optional[np.random.Generator] = None
 ) -> NDArray[np.float64]:
-    """Standard normal numbers [size]; a function of seed and label, independent for different labels.
+    """Returns standard normal numbers [size], which depend only on seed and label; those of two labels are independent.
 
     Args:
       seed: of the run.
@@ -177,7 +180,7 @@ class _Stream:
         self._zeros = bytes(0)
 
     def words(self, count: int) -> NDArray[np.uint64]:
-        """The next words, uint64 [count]."""
+        """Returns the next words, uint64 [count]."""
         if len(self._zeros) != 8 * count:
             self._zeros = bytes(8 * count)
         return np.frombuffer(self._encryptor.update(self._zeros), "<u8")
@@ -192,7 +195,7 @@ def _derive(seed: bytes, label: str) -> bytes:
 
 
 def _uniform32(seed: bytes, label: str, size: int, insecure_rng: Optional[np.random.Generator]) -> NDArray[np.float32]:
-    """Uniform numbers in (0, 1], float32 [size]."""
+    """Returns uniform numbers in (0, 1], float32 [size]."""
     if insecure_rng is not None:
         return np.float32(1) - insecure_rng.random(size, dtype=np.float32)
     words = _stream(seed, label).words((size + 1) // 2).view(np.uint32)[:size]

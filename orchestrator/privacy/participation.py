@@ -69,7 +69,7 @@ class History:
         self._tally.add(round_num, members)
 
     def after(self, round_num: int, members: Sequence[ClientId]) -> History:
-        """The history with another round; this one stays as it is."""
+        """Returns the history with another round; this one stays as it is."""
         after = copy.copy(self)
         after._last, after._times, after._tally = self._last.copy(), self._times.copy(), self._tally.copy()
         after.add(round_num, members)
@@ -77,11 +77,11 @@ class History:
 
     @property
     def most_participations(self) -> int:
-        """Of the person who took part most."""
+        """Returns the number of participations of the person who took part most."""
         return max(self._times.values(), default=0)
 
     def event(self) -> DpEvent:
-        """The event, at sensitivity 1, of the person whom the run has cost most."""
+        """Returns the event, at sensitivity 1, of the person whom the run has cost most."""
         times = self.most_participations
         if times == 0:
             return NoOpDpEvent()

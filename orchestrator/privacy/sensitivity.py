@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def tree_squared(rounds: Iterable[int], num_rounds: int) -> int:
-    """The sum of the squared counts of `rounds` over the complete nodes of a binary tree on rounds 1..num_rounds.
+    """Returns the sum of squared counts of `rounds` over the complete nodes of a binary tree on rounds 1..num_rounds.
 
     Nodes are the blocks of 2^h rounds that end at a multiple of 2^h.
 
@@ -29,7 +29,7 @@ def tree_squared(rounds: Iterable[int], num_rounds: int) -> int:
 
 
 def tree_squared_of_rotation(num_rounds: int, separation: int) -> int:
-    """The largest tree_squared of a person who takes part in every separation-th round, from any first one on.
+    """Returns the largest tree_squared of a person who takes part in every separation-th round, from any first one on.
 
     >>> tree_squared_of_rotation(4, 2)
     8
@@ -41,7 +41,7 @@ def tree_squared_of_rotation(num_rounds: int, separation: int) -> int:
 
 
 def square_root_coefficients(bands: int) -> NDArray[np.float64]:
-    """The first column [bands] of the lower-triangular Toeplitz square root of the prefix sums, cut to a band.
+    """Returns the first column [bands] of the prefix sums' lower-triangular Toeplitz square root, cut to a band.
 
     Source: c_j = binom(2j, j) / 4^j: Fichtenberger, Henzinger, Upadhyay 2023, https://arxiv.org/abs/2202.11205;
     banded: Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153.
@@ -54,7 +54,7 @@ def square_root_coefficients(bands: int) -> NDArray[np.float64]:
 
 
 def banded_squared(coefficients: NDArray[np.float64], participations: int) -> float:
-    """The squared sensitivity of `participations` that lie at least len(coefficients) rounds apart.
+    """Returns the squared sensitivity of `participations` that lie at least len(coefficients) rounds apart.
 
     Their columns of the banded matrix share no row, so their squares add up.
 

@@ -23,11 +23,11 @@ class Tally(Protocol):
         ...
 
     def copy(self) -> Tally:
-        """A tally that goes on by itself."""
+        """Returns a tally that goes on independently of this one."""
         ...
 
     def event(self, noise_multiplier: float, most_participations: int) -> DpEvent:
-        """The event, at sensitivity 1, of the person whom the run has cost most; somebody took part."""
+        """Returns the event, at sensitivity 1, of the person whom the run has cost most; somebody took part."""
         ...
 
 

@@ -86,7 +86,7 @@ class Client:
         return f"Client({self.state.name})"
 
     def advertise(self, wire: bytes) -> bytes:
-        """r0: the Advertisement that answers an Invitation.
+        """Answers an Invitation with an Advertisement (r0).
 
         Raises:
           SessionReplayed: this device has been in the session before.
@@ -114,7 +114,7 @@ class Client:
             return encode(messages.Advertisement(session, self._credentials))
 
     def share(self, wire: bytes) -> bytes:
-        """r1: the SealedShares that answer a Roster: shares of the self-mask secret and of the mask key.
+        """Answers a Roster with SealedShares: shares of the self-mask secret and of the mask key (r1).
 
         Raises:
           RosterRefused, TooFewPeers: see refusals.check_roster.
@@ -135,7 +135,7 @@ class Client:
             return encode(messages.SealedShares(self._session, self._index, commitment, shares))
 
     def mask(self, wire: bytes, vector: NDArray[np.uint32]) -> bytes:
-        """r2: the MaskedVector that answers a Delivery.
+        """Answers a Delivery with a MaskedVector (r2).
 
         The client treats a share that it can't decrypt as missing: it can't help to recover that neighbour, but still
         masks with it, so that a neighbour that lies harms itself only.
@@ -161,7 +161,7 @@ class Client:
             return encode(messages.MaskedVector(self._session, self._index, words))
 
     def consent(self, wire: bytes) -> bytes:
-        """r3: the Consent that answers Survivors.
+        """Answers Survivors with a Consent (r3).
 
         Raises:
           SurvivorsRefused, TooFewPeers: see refusals.checked_survivors.
@@ -181,7 +181,7 @@ class Client:
             return encode(messages.Consent(self._session, self._index, signature))
 
     def unmask(self, wire: bytes) -> bytes:
-        """r4: the Unmasking that answers an UnmaskRequest; once a session.
+        """Answers an UnmaskRequest with an Unmasking (r4), once a session.
 
         Raises:
           SplitView, AliveAndDead, TooFewPeers: see refusals.check_request.
@@ -232,7 +232,7 @@ class Client:
         return _Neighbour(peer.identity, self._operations.exchange(self._channel_private, peer.channel_key), seed)
 
     def _sealed_shares(self) -> list[messages.SealedShare]:
-        """Both secrets, shared among the neighbours: a holder's point is its index + 1."""
+        """Returns both secrets, shared among the neighbours: a holder's point is its index + 1."""
         threshold, points = self._parameters.threshold, [holder + 1 for holder in self._neighbours]
         seed_shares = shamir.split(self._secret, threshold, points)
         key_shares = shamir.split(self._mask_private.private_bytes_raw(), threshold, points)
@@ -244,7 +244,7 @@ class Client:
         return sealed_shares
 
     def _open(self, delivery: messages.Delivery) -> dict[int, tuple[bytes, bytes]]:
-        """{neighbour: (its self-mask share, its key share)} of those that open."""
+        """Returns {neighbour: (its self-mask share, its key share)} of those that open."""
         held = {}
         for share in delivery.shares:
             channel = self._neighbours[share.sender].channel
@@ -254,7 +254,7 @@ class Client:
         return held
 
     def _masks(self) -> Iterator[Mask]:
-        """The self mask, and one with each peer: added by the lower index, subtracted by the higher."""
+        """Yields the self mask, and one with each peer: added by the lower index, subtracted by the higher."""
         yield Mask(keys.self_mask_seed(self._secret, self._bound, self._index), 1)
         for peer in sorted(self._peers):
             yield Mask(self._neighbours[peer].mask_seed, 1 if self._index < peer else -1)

@@ -95,14 +95,14 @@ def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
 
 
 def _threshold(degree: int, num_corrupt_neighbours: int, policy: Policy) -> int:
-    """The least threshold; at least 2, or each share would be the secret."""
+    """Returns the least threshold; at least 2, or each share would be the secret."""
     if policy.semi_malicious:
         return max((degree + num_corrupt_neighbours) // 2 + 1, 2)
     return max(num_corrupt_neighbours + 1, 2)
 
 
 def _regular_threshold(num_clients: int, degree: int, policy: Policy) -> Optional[int]:
-    """The least threshold for a random regular graph of this degree, or None if there is none.
+    """Returns the least threshold for a random regular graph of this degree, or None if there is none.
 
     Source: the three conditions are those of Bell et al. 2020, https://eprint.iacr.org/2020/704, section 3,
     with the union bounds of graph_parameter_finder.cc in google-parfait/federated-compute, whose published
@@ -121,7 +121,7 @@ def _regular_threshold(num_clients: int, degree: int, policy: Policy) -> Optiona
 
 
 def _log_disconnected(num_clients: int, degree: int, num_gone: int) -> float:
-    """The log of a bound on the probability that the honest survivors' graph falls apart.
+    """Returns the log of a bound on the probability that the honest survivors' graph falls apart.
 
     A circulant graph falls apart only if degree / 2 successive clients are gone at two places of the circle.
     """
@@ -138,7 +138,7 @@ def _log_disconnected(num_clients: int, degree: int, num_gone: int) -> float:
 
 
 def _upper_quantile(population: int, num_marked: int, num_drawn: int, log_probability: float) -> int:
-    """The least x with P[X > x] <= exp(log_probability); X is the number of marked ones among those drawn."""
+    """Returns the least x with P[X > x] <= exp(log_probability); X counts the marked ones among those drawn."""
 
     def log_choose(n: int, k: int) -> float:
         return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

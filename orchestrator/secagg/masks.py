@@ -54,7 +54,7 @@ def add_masks(vector: NDArray[np.uint32], masks: Iterable[Mask], num_threads: in
 
 
 def _pieces(vector: NDArray[np.uint32], num_pieces: int) -> list[tuple[NDArray[np.uint32], int]]:
-    """The vector cut at whole AES blocks: (piece, index of its first block) each."""
+    """Returns the vector cut at whole AES blocks: (piece, index of its first block) each."""
     words_per_block = 4
     length = -(-vector.size // (num_pieces * words_per_block)) * words_per_block
     starts = range(0, max(vector.size, 1), max(length, words_per_block))
@@ -76,7 +76,7 @@ def _add_to_piece(piece: NDArray[np.uint32], first_block: int, masks: list[Mask]
 
 
 def _stream(seed: bytes, first_block: int) -> CipherContext:
-    """The seed's key stream from the given block of 16 bytes on."""
+    """Returns the seed's key stream from the given block of 16 bytes on."""
     if len(seed) != SEED_BYTES:
         raise ValueError(f"seed must be {SEED_BYTES} bytes, got {len(seed)} bytes")
     counter = (int.from_bytes(seed[16:], "big") + first_block) % 2**128

@@ -184,7 +184,7 @@ class Server:
         return self._total, tuple(sorted(self._alive))
 
     def _masks_left(self) -> Iterator[Mask]:
-        """The masks still in the total: each survivor's own, and those between a survivor and a drop-out."""
+        """Yields the masks still in the total: each survivor's own, and those between a survivor and a drop-out."""
         threshold = self._parameters.threshold
         for owner in sorted(self._alive):
             yield Mask(self._escrow(owner).self_mask_seed(threshold), -1)
@@ -277,7 +277,7 @@ class Server:
         self.stage = to
 
     def _close(self, current: Stage, to: Stage) -> frozenset[int]:
-        """Who sent this stage's message; only they may send the next."""
+        """Closes a stage, and returns who sent its message; only they may send the next."""
         self._advance(current, to)
         done = frozenset(self._received)
         self._expected, self._received = set(done), set()

@@ -69,7 +69,7 @@ def _check_points(points: Sequence[int]) -> None:
 
 @lru_cache(maxsize=512)
 def _weights_at_zero(points: tuple[int, ...]) -> list[int]:
-    """Lagrange's weights: the polynomial's value at 0 is the sum of its values at the points, each times its weight.
+    """Returns Lagrange's weights: with them, the values at the points sum to the polynomial's value at 0.
 
     weight_i = product over j != i of x_j / (x_j - x_i). The points are small, so the products are plain integers, and
     one inversion serves all the denominators (Montgomery's trick).

@@ -130,13 +130,13 @@ class _Round:
         answer: Answer,
         vanishing: Optional[DropStage] = None,
     ) -> None:
-        """One message to each client of the stage, and its answer unless it has vanished by then."""
+        """Gives each client of the stage one message, and takes its answer unless it has vanished by then."""
         for index, wire in self._outgoing(stage, open_stage):
             if vanishing is None or self._drops.get(self._members[index]) is not vanishing:
                 self._answer(stage, index, wire, answer)
 
     def _upload(self, vectors: Iterable[tuple[ClientId, Vector]]) -> None:
-        """The stage in which each client, in the cohort's order, masks its vector and hands it over.
+        """Runs the stage in which each client, in the cohort's order, masks its vector and hands it over.
 
         The deliveries wait meanwhile, since a vector may come late; they hold shares, not vectors.
         """
