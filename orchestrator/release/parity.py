@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -19,7 +19,7 @@ from edge.clients.litert import TrainableModel
 from edge.errors import BundleError, ExportError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
-from models.client_data import ClientData
+from models.client_data import ClientData, Sentences
 from models.client_result import ClientResult
 from models.vocabulary import NUM_SPECIAL
 from models.weights import WEIGHT_NAMES, ModelSize, Weights
@@ -76,22 +76,14 @@ def certify_in_tff(
     note: Callable[[str], None],
     runtime: Optional[Runtime] = None,
 ) -> Certificate:
-    """The certificate of files, on the text of the first training people; int8 on that of the dev people.
-
-    A bundle carries the certificate. So a run with differential privacy takes made-up sentences in place of the
-    training people's, whose losses no noise covers.
+    """Returns the certificate of files, on sentences_to_train on; int8 on the text of the dev people.
 
     Args:
       runtime: to train in; None starts a worker for it.
     """
     num_rows, time = ModelSize.of(weights).vocabulary_size, config.data.max_words
     batch_size, rate = config.client.batch_size, min(RATE, config.client.learning_rate)
-    if config.privacy.traits.adds_noise:
-        sentences: Sequence[NDArray[np.int32]] = made_up_sentences(STEPS * batch_size, num_rows, time)
-    else:
-        theirs = itertools.chain.from_iterable(cut(own, num_rows) for own in data.train.values())
-        sentences = list(itertools.islice(theirs, STEPS * batch_size))
-    sentences = list(itertools.islice(itertools.cycle(sentences), STEPS * batch_size))
+    sentences = sentences_to_train_on(config, data.train.values(), STEPS * batch_size, num_rows)
     batches = build_batches(sentences, batch_size=batch_size, time=time)
     unseen = itertools.chain.from_iterable(cut(own, num_rows) for own in data.dev.values())
     held_out = [sentence[:time] for sentence in itertools.islice(unseen, _HELD_OUT_SENTENCES)]
@@ -101,15 +93,20 @@ def certify_in_tff(
     return certify(files, weights, weights_digest(weights), batches, rate, reference, held_out)
 
 
-def made_up_sentences(count: int, num_rows: int, time: int) -> list[NDArray[np.int32]]:
-    """Sentences that nobody typed, int32 [words] each: 1 to time - 1 words of the model's, drawn evenly.
+def sentences_to_train_on(
+    config: RunConfig, people: Iterable[Sentences], count: int, num_rows: int
+) -> list[NDArray[np.int32]]:
+    """Returns the sentences of the certificate's steps, int32 [words] each: the first that the training people typed.
 
-    >>> all((sentence >= 4).all() and (sentence < 9).all() for sentence in made_up_sentences(50, num_rows=9, time=6))
-    True
+    A bundle carries the certificate. A run with differential privacy therefore takes sentences that nobody typed: words
+    of the model drawn evenly, since no noise covers what training on people's own text shows.
     """
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, time, count)
-    return [rng.integers(NUM_SPECIAL, num_rows, length).astype(np.int32) for length in lengths]
+    if config.privacy.traits.adds_noise:
+        rng = np.random.default_rng(0)
+        lengths = rng.integers(1, config.data.max_words + 1, count)
+        return [rng.integers(NUM_SPECIAL, num_rows, length).astype(np.int32) for length in lengths]
+    theirs = list(itertools.islice(itertools.chain.from_iterable(cut(own, num_rows) for own in people), count))
+    return list(itertools.islice(itertools.cycle(theirs), count))
 
 
 def _train_in_tff(
