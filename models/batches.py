@@ -45,12 +45,12 @@ def build_batches(
 
     Args:
       sentences: int arrays [num_words] of word ids.
-      batch_size: sentences a batch, >= 1.
-      time: positions a row, >= 1.
+      batch_size: the number of sentences in a batch, >= 1.
+      time: the number of positions in a row, >= 1.
       vocabulary_size: ids from here on become UNK (a model smaller than the vocabulary); None keeps all.
-      max_sentences: at most so many sentences, drawn anew by `rng` (the first ones without it); None takes all.
+      max_sentences: takes at most this many sentences, drawn anew by `rng` (without it the first ones); None takes all.
       epochs: passes over the sentences, each in a new order.
-      length_buckets: sentences are put in so many groups by length before batching, so that the rows of a batch
+      length_buckets: the number of groups by length that sentences are put into before batching, so that a batch's rows
         are alike in length; the order of batches stays random. 1 mixes all lengths.
       rng: the source of orders; None keeps the sentences' order, for evaluation.
 

@@ -19,8 +19,8 @@ from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
 from models.text_sources import Columns, Message
 from models.tokeniser import LATEST, Tokeniser, is_unspaced
 
-_CACHE_VERSION = 1  # raise it when the cleaning changes: older caches are then rebuilt
-_UNSPACED_SHARE = 0.2  # of the words, above which a text is not of separate words
+_CACHE_VERSION = 1  # raise it when the cleaning changes, so that older caches are rebuilt
+_UNSPACED_SHARE = 0.2  # a text with a larger share of unspaced words is taken not to separate its words
 _log = logging.getLogger(__name__)
 
 ClientId = NewType("ClientId", str)
@@ -28,9 +28,11 @@ ClientId = NewType("ClientId", str)
 
 @dataclass(frozen=True)
 class ClientText:
-    """One person's text. sentences: lower-case words joined by one space, none empty, in time order.
+    """One person's text.
 
-    timestamps: seconds since the epoch (UTC) or None, one a sentence.
+    Attributes:
+      sentences: lower-case words joined by one space, in time order; no sentence is empty.
+      timestamps: one for each sentence, in seconds since the epoch (UTC), or None.
     """
 
     client_id: ClientId
@@ -40,7 +42,7 @@ class ClientText:
     def __post_init__(self) -> None:
         if len(self.timestamps) != len(self.sentences):
             raise ValueError(
-                f"timestamps must be one a sentence, got {len(self.timestamps)} for {len(self.sentences)} sentences"
+                f"each sentence needs a timestamp, got {len(self.timestamps)} for {len(self.sentences)} sentences"
             )
 
     def part(self, start: int, stop: Optional[int]) -> ClientText:
@@ -50,7 +52,13 @@ class ClientText:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Everyone's text. clients: sorted by id; digest: sha256 (hex) over ids, sentences and timestamps."""
+    """Everyone's text.
+
+    Attributes:
+      name: what the text is called.
+      clients: everyone's text, sorted by id.
+      digest: SHA-256 (hex) over ids, sentences and timestamps.
+    """
 
     name: str
     clients: dict[ClientId, ClientText]
@@ -86,10 +94,15 @@ def load_corpus(
 ) -> Corpus:
     """Returns the text of `source`: "chitchat", FILE.jsonl, a folder of .txt files, or FILE.sqlite[#SPLIT].
 
-    cache_dir: where the cleaned "chitchat" is kept; else the environment's FEDKEYS_CACHE_DIR, else the user's
-    cache folder. The user's own files are read afresh every time.
+    The user's own files are read afresh every time.
 
-    Raises: CorpusError if the text is missing or can't be read; the message names file and place.
+    Args:
+      source: where the text is.
+      cache_dir: where the cleaned "chitchat" is kept; None takes FEDKEYS_CACHE_DIR, else the user's cache folder.
+      tokeniser: splits messages into sentences and words.
+
+    Raises:
+      CorpusError: the text is missing or can't be read; the message names file and place.
     """
     cache = cache_dir or cache_folder()
     try:
@@ -115,9 +128,14 @@ def _accepted() -> str:
 def corpus_of(source: str, name: str, messages: Iterable[Message], tokeniser: Tokeniser = LATEST) -> Corpus:
     """Returns the corpus of what people typed, in any order, without the people who have no words.
 
-    source: what the user named, for errors.
+    Args:
+      source: what the user named, for errors.
+      name: what the text is called.
+      messages: what people typed.
+      tokeniser: splits messages into sentences and words.
 
-    Raises: CorpusError if nobody has any words.
+    Raises:
+      CorpusError: nobody has any words.
     """
     columns = text_sources.read_columns(messages, tokeniser)
     spoken = {client_id: column for client_id, column in columns.items() if column[0]}
@@ -233,8 +251,9 @@ def split_people(
 ) -> PeopleSplit:
     """Returns who trains, is dev and is test: the sorted ids are shuffled by `seed`, then cut into test, dev and train.
 
-    Raises: CorpusError if there are too few people for each part to have one; ValueError for shares that
-    leave a part out, or an id given twice.
+    Raises:
+      CorpusError: there are too few people for each part to have one.
+      ValueError: the shares leave a part out, or an id was given twice.
 
     >>> split = split_people([ClientId(f"u{i}") for i in range(25)], seed=0)
     >>> len(split.train), len(split.dev), len(split.test)

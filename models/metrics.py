@@ -1,11 +1,11 @@
 """Measures how well a predictor does: top-k recall and cross-entropy, pooled and per person, with intervals.
 
-Scored are the positions whose target is a word of the vocabulary (id >= NUM_SPECIAL). Unknown words are
+A position is scored if its target is a word of the vocabulary (id >= NUM_SPECIAL). Unknown words are
 counted apart, the end of a sentence is not scored, and PAD, BOS, EOS and UNK are never proposed.
 Recalls are fractions in 0..1; losses are in nats (natural logarithm).
 
-Two roads lead to the same figures: `PositionScores` where the text is at hand, and federated evaluation,
-which brings home only sums per person. Both end in `ClientSums`, from which all else is worked out.
+The figures come from `PositionScores` where the text is at hand, and from federated evaluation, which
+returns only sums per person. Both give `ClientSums`, from which everything else is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.disclosure import size_of_worst_tenth
 from models.vocabulary import NUM_SPECIAL
 
 CONFIDENCE = 0.95
-# Resampled numbers held at once by the bootstrap: bounds its memory (8 bytes each, a few arrays).
+# The bootstrap holds at most this many resampled numbers at once, in a few arrays of 8 bytes each.
 _RESAMPLED_AT_ONCE = 2_000_000
 
 
@@ -133,11 +133,11 @@ def target_ranks(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> 
     if outside.size:
         raise ValueError(f"targets must be ids in 0..{scores.shape[1] - 1}, got {outside[0]}")
     words = scores[:, NUM_SPECIAL:]
-    if np.isnan(words.max(axis=1)).any():  # NaN compares false with everything: a broken model would seem always right
+    if np.isnan(words.max(axis=1)).any():  # NaN is above nothing: a broken model would seem always right
         position, word = np.argwhere(np.isnan(words))[0]
         raise ValueError(f"scores must not be NaN, got scores[{position}, {word + NUM_SPECIAL}]=nan")
     ranks = np.full(len(scores), words.shape[1])
-    for position in np.flatnonzero(targets >= NUM_SPECIAL):  # a row fits into the cache, all rows at once do not
+    for position in np.flatnonzero(targets >= NUM_SPECIAL):  # a row fits into the cache, but not all rows at once
         row, target = scores[position], targets[position]
         tied = row[NUM_SPECIAL:target] == row[target]
         ranks[position] = np.count_nonzero(row[NUM_SPECIAL:] > row[target]) + np.count_nonzero(tied)
@@ -179,7 +179,7 @@ def score_positions(
 def top1_per_client(sums: ClientSums, min_positions: int = 20) -> NDArray[np.float64]:
     """Returns the top-1 recall of each person with at least `min_positions` positions, float64, in order.
 
-    A person with three positions has a recall of 0, 1/3, 2/3 or 1: that says little, hence the floor.
+    A person with three positions has a recall of 0, 1/3, 2/3 or 1, which says little: hence `min_positions`.
 
     Raises:
         ValueError: min_positions below 1.
@@ -246,8 +246,8 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Returns the 95 % interval over people of first's pooled top-1 recall minus second's, low and high end.
 
-    Both are tried on the same positions, and a resampled person brings the hits of both: what makes a person
-    easy for both cancels out.
+    Both are scored on the same positions, and a resampled person brings the hits of both, so that what makes
+    a person easy for both cancels out.
 
     Raises:
         ValueError: the two differ in positions, fewer than two people have any, or num_resamples is below 1.

@@ -37,12 +37,12 @@ class _Level:
     contexts: NDArray[np.int64]  # [num_contexts], packed, ascending
     seen: sparse.csr_matrix  # float32 [num_contexts + 1, vocabulary_size]; discounted shares
     left_over: NDArray[np.float32]  # [num_contexts + 1], in 0..1; one minus the sum of the row of `seen`
-    # The last row belongs to every unseen context: nothing seen, all of it left over.
+    # The last row belongs to every unseen context: nothing was seen there, and the whole share is left over.
 
     def row_of(self, contexts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the row of each packed context, int64 [n]; the last row for an unseen one."""
         found = np.searchsorted(self.contexts, contexts)
-        found = np.minimum(found, len(self.contexts) - 1)  # beyond the last: any row does, it will not match
+        found = np.minimum(found, len(self.contexts) - 1)  # beyond the last context any row will do: none matches
         return np.where(self.contexts[found] == contexts, found, len(self.contexts))
 
 
@@ -132,7 +132,7 @@ def build_kneser_ney(
 def previous_two(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     """Returns the n-gram context of each position, int32 [rows, time, 2], from the model's input tokens.
 
-    So the n-gram is asked at the very positions that the neural model is asked at.
+    The n-gram model is therefore asked at the very positions at which the neural model is asked.
 
     Args:
         tokens: [rows, time], each row BOS, w1, w2, ... as in `models.batches`.

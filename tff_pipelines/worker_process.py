@@ -54,7 +54,7 @@ def worker_command(port: int, threads: int = 1) -> list[str]:
 
 
 def worker_environment(threads: int = 1) -> dict[str, str]:
-    """Returns this process's environment variables, and those of a worker with so many threads.
+    """Returns this process's environment variables, and those of a worker with this many threads.
 
     Give a machine as many workers of one thread as it has cores: clients are independent, threads within one are not.
     """

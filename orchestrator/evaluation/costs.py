@@ -1,4 +1,4 @@
-"""The bill of a run, beside what the same sum costs under every aggregator."""
+"""Reads what a run cost, and measures what the same sum costs under every aggregator."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Costs(msgspec.Struct, frozen=True):
 
     @property
     def measured(self) -> dict[str, CostLedger]:
-        """The bills of `same_vector`, of the aggregators that can sum it."""
+        """The costs of `same_vector` under the aggregators that can sum it."""
         return {name: bill for name, bill in self.same_vector.items() if isinstance(bill, CostLedger)}
 
 
@@ -96,7 +96,7 @@ def read_costs(run: Run, note: Callable[[str], None]) -> Costs:
 
 
 def mean_bill(rounds: Sequence[Round]) -> CostLedger:
-    """Returns the mean of the rounds' bills; a round without a stage counts as 0."""
+    """Returns the mean of the rounds' costs; a round without a stage counts as 0."""
     bills = [r.cost for r in rounds]
     return CostLedger(*(_mean_stages([getattr(bill, role) for bill in bills]) for role in ROLES))
 
@@ -114,7 +114,7 @@ def _mean_stages(ledgers: Sequence[Mapping[str, StageCost]]) -> dict[str, StageC
 def _measure_all(
     aggregation: AggregationConfig, num_slots: int, num_clients: int, note: Callable[[str], None]
 ) -> dict[str, Union[CostLedger, NotSummed]]:
-    """Returns {aggregator: its bill, or why it has none}."""
+    """Returns {aggregator: its costs, or why it has none}."""
     bills: dict[str, Union[CostLedger, NotSummed]] = {}
     totals: dict[str, bytes] = {}
     for name in SUMS:

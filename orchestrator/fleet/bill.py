@@ -21,11 +21,11 @@ from orchestrator.settings.sections import AggregationConfig
 
 _WORD_BYTES = 4
 _FEW, _MORE, _SLOTS = 8, 16, 4096
-# CPU seconds on one core of an x86-64 server (EPYC, AES-NI): the bill of 16 clients with 1,422,251 slots, divided.
-# `fedkeys costs` prints such a bill for another machine.
+# CPU seconds on one core of an x86-64 server (EPYC, AES-NI), from the costs of 16 clients with 1,422,251 slots.
+# `fedkeys costs` prints such costs for another machine.
 _SHARE_S = 2.1e-4  # a neighbour: agree on a key, split and seal two secrets
 _UNMASK_S = 1.1e-4  # a neighbour: open its shares
-# A phone's core takes so many times as long as that server core: an assumption, for want of a measurement on phones.
+# How many times as long as that server core a phone's core takes: an assumption, since no phone was measured.
 PHONE_FACTOR = 3.0
 _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 

@@ -39,10 +39,10 @@ def buffered_functions(
     """Returns a round's functions for one buffered step: members train from their versions, and updates are scaled.
 
     Args:
-      functions: of a synchronous round.
-      plan: its members sorted by staleness, so that those of one version train together.
-      state: its weights and the earlier ones.
-      exponent: of the scaling.
+      functions: the functions of a synchronous round.
+      plan: the round, whose members are sorted by staleness, so that those of one version train together.
+      state: the server's state, with the weights and the earlier ones.
+      exponent: the exponent of the scaling.
 
     Raises:
       ValueError: a member's version is no longer kept.

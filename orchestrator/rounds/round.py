@@ -1,7 +1,7 @@
 """One federated round, from a cohort to new weights and a report.
 
-No I/O, no clock and no global randomness here: what a round draws is a function of the seed and the round's number, and
-its time is taken by the stopwatch that it is handed.
+This module does no I/O, reads no clock and uses no global randomness. What a round draws depends only on the seed and
+the round's number, and the stopwatch that it is given takes its time.
 """
 
 from __future__ import annotations

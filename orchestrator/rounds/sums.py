@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Observer = Callable[[str, ClientId, bytes], None]  # (stage, client, message that the server received)
 _WORD_BYTES = 4
-# CPU seconds on one core of an x86-64 server (EPYC, AES-NI): the bill of 16 clients with 1,422,251 slots, divided.
-# `fedkeys costs` prints such a bill for another machine.
+# CPU seconds on one core of an x86-64 server (EPYC, AES-NI), from the costs of 16 clients with 1,422,251 slots.
+# `fedkeys costs` prints such costs for another machine.
 _MASK_S = 7.5e-10  # a slot and a neighbour: expand a mask and add it
 _ENCRYPT_S = 2.0e-7  # a slot
 

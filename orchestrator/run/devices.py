@@ -65,9 +65,9 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
 
     The run gains a line and a checkpoint, or nothing.
 
-    Files lie open before whoever runs this: an aggregator sums them as it would over a network, but hides none of them.
-    They go down the road of every round: clipped, encoded, summed by the run's aggregator, one server step. A
-    client is named by its file's SHA-256, so neither the files' names nor their order change anything. Rounds after the
+    Whoever runs this can read the files: the run's aggregator sums them as it would over a network, but hides none.
+    They are treated like every round's updates: clipped, encoded, summed, and applied in one step of the server. A
+    client's name is its file's SHA-256, so neither the files' names nor their order change anything. Rounds after the
     configuration's last take the last one's learning rate.
 
     Args:

@@ -1,7 +1,7 @@
 """The configuration of a run: presets, and TOML in and out.
 
-A setting comes from, the later winning: the defaults (which are the preset `small`), a preset, a TOML file,
-the flags of the command line. What the settings are is in orchestrator/settings/run_config.py.
+A setting comes from the defaults (which are the preset `small`), a preset, a TOML file or the flags of the
+command line; the last of these that names it wins. orchestrator/settings/run_config.py holds the settings.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ else:
     import tomli as tomllib
 
 
-# Sections, and settings as "section.name", that came after runs were kept. At their defaults they change nothing and
-# are left out of the digest, so that those runs can still go on. Kept runs' digests include "audit": never add it here.
+# Sections, and settings as "section.name", that are younger than some kept runs. At their defaults they change nothing
+# and are left out of the digest, so that those runs can go on. The digests of kept runs include "audit": never add it.
 _LATER = ("privacy.noise_memory_mib", "fleet", "privacy", "aggregation.groups", "aggregation.robust")
-# Settings that a run of before they came is read with, whatever their default is now; so, too, not in the digest.
+# The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
+# the settings are not in the digest, either.
 _BEFORE: dict[str, Setting] = {"data.tokeniser": 1}
 
 
@@ -64,9 +65,9 @@ def read_config(
     Args:
         path: a TOML file, or None.
         preset: a name in `presets`, or None.
-        overrides: dotted settings, as {"rounds.count": 20}; None as a value means not given.
-        presets: the ones to choose from.
-        of_run: the file is a run's own, perhaps of before some setting came.
+        overrides: dotted settings, as {"rounds.count": 20}; the value None means that the setting is not given.
+        presets: the presets to choose from.
+        of_run: whether the file is that of a run, which may be older than some settings.
 
     Raises:
         ConfigError: the file can't be read, or a setting is unknown, of the wrong type, out of range or

@@ -96,7 +96,7 @@ def test_a_spent_budget_ends_with_3_and_a_model(text, tmp_path):
 
 
 def test_canary_clients_in_training_are_audited_and_replayed(text, tmp_path):
-    """The figures' worth is tested on mechanisms that are known; here the road from train to audit and report."""
+    """The figures' worth is tested on mechanisms that are known; here it is the way from train to audit and report."""
     run = tmp_path / "run"
 
     def fedkeys(*arguments):
