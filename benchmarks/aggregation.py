@@ -38,6 +38,9 @@ CASES = (  # (aggregator, clients, share that drops out)
     ("secagg", 100, 0.1),
     ("secagg", 1000, 0.1),
     ("encrypted", 10, 0.1),
+    ("split", 10, 0.1),
+    ("split", 100, 0.1),
+    ("split", 1000, 0.1),
 )
 
 
@@ -66,7 +69,8 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
     members = tuple(ClientId(f"client-{i}") for i in range(num_clients))
     num_dropped = round(dropout * num_clients)
     drops = {members[i * num_clients // num_dropped]: DropStage.BEFORE_UPLOAD for i in range(num_dropped)}
-    client_cpu_s, server_cpu_s, decryptor_cpu_s, addition_cpu_s, exact, sent = [], [], [], [], True, 0.0
+    client_cpu_s, server_cpu_s, decryptor_cpu_s, helpers_cpu_s = [], [], [], []
+    addition_cpu_s, exact, sent = [], True, 0.0
     for round_num in range(repeats):
         expected = np.zeros(num_slots, np.uint32)
 
@@ -84,6 +88,7 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
             (client_cpu_s, result.cost.per_client),
             (server_cpu_s, result.cost.server),
             (decryptor_cpu_s, result.cost.decryptor),
+            (helpers_cpu_s, result.cost.helpers),
         ):
             seconds.append(sum(stage.cpu_s for stage in role.values()))
         sent = sum(stage.bytes_up for stage in result.cost.per_client.values())
@@ -96,6 +101,7 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
         "client_cpu_s": round(statistics.median(client_cpu_s), 4),
         "server_cpu_s": round(statistics.median(server_cpu_s), 4),
         "decryptor_cpu_s": round(statistics.median(decryptor_cpu_s), 4),
+        "helpers_cpu_s": round(statistics.median(helpers_cpu_s), 4),
         **({"addition_cpu_s": round(statistics.median(addition_cpu_s), 4)} if addition_cpu_s else {}),
         "upload_ratio": round(sent / (4 * num_slots), 4),
         "exact": bool(exact),
@@ -111,7 +117,7 @@ def measure_masks(num_slots: int) -> dict[str, float]:
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    from orchestrator.secagg.masks import Mask, add_masks
+    from orchestrator.masks import Mask, add_masks
 
     seeds = [os.urandom(32) for _ in range(64)]
     vector = np.zeros(num_slots, np.uint32)
@@ -216,6 +222,7 @@ def print_table(rows: list[dict[str, Any]], masks: dict[str, float], machine: di
         "client_cpu_s",
         "server_cpu_s",
         "decryptor_cpu_s",
+        "helpers_cpu_s",
         "addition_cpu_s",
         "upload_ratio",
         "server_extra_mib",

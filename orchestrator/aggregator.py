@@ -34,11 +34,16 @@ class DropStage(enum.Enum):
 
 @dataclass(frozen=True)
 class Cohort:
-    """The clients selected for a round, in a fixed order."""
+    """The clients selected for a round, in a fixed order.
+
+    Attributes:
+      staleness: in FedBuff, by how many rounds the weights are older that a member began with; 0 for all others.
+    """
 
     round_num: int
     members: tuple[ClientId, ...]
     min_survivors: int = 1
+    staleness: Mapping[ClientId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ class StageCost:
 
 @dataclass(frozen=True)
 class CostLedger:
-    """The costs of one aggregation, by role and stage; those of `server` and `decryptor` are totals of the round."""
+    """The costs of one aggregation, by role and stage; all but those of `per_client` are totals of the round."""
 
     per_client: Mapping[str, StageCost] = field(default_factory=dict)
     server: Mapping[str, StageCost] = field(default_factory=dict)
     decryptor: Mapping[str, StageCost] = field(default_factory=dict)
+    helpers: Mapping[str, StageCost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ _ROWS = (
     CommandRow("enrol", "serve", "keys:enrol", "Make a client's keys, and a request to be enrolled."),
     CommandRow("serve", "serve", "server:serve", "Serve the rounds of a run to clients, over TLS."),
     CommandRow("client", "serve", "server:client", "Take part in a server's rounds with one person's text."),
-    CommandRow("decryptor", "serve", "server:decryptor", "Hold the key of the encrypted sum."),
+    CommandRow("decryptor", "serve", "parties:decryptor", "Hold the key of the encrypted sum."),
+    CommandRow("helper", "serve", "parties:helper", "Add up the masks of the split sum."),
     CommandRow("replay", "record", "record:replay", "Compute a round again, and compare it bit for bit."),
     CommandRow("card", "record", "record:card", "Write the model card and a signed statement of origin."),
 )

@@ -41,6 +41,13 @@ _MIN_SENTENCES = 50  # of a person whom keygen enrols
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="Another name of the server, besides this machine's."
 )
+@click.option(
+    "--helpers",
+    "num_helpers",
+    type=click.IntRange(0, 5),
+    metavar="N",
+    help="Make keys for N helpers of the split sum; one is the default in a new folder.",
+)
 @prints
 def keygen(
     signing_key: Optional[Path],
@@ -49,6 +56,7 @@ def keygen(
     clients: tuple[str, ...],
     people: Optional[int],
     hosts: tuple[str, ...],
+    num_helpers: Optional[int],
 ) -> Output:
     """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
 
@@ -69,7 +77,7 @@ def keygen(
     if signing_key is not None:
         return _signing_key(signing_key)
     assert out is not None
-    return _network_keys(out, requests, clients, hosts, people)
+    return _network_keys(out, requests, clients, hosts, people, num_helpers)
 
 
 def _signing_key(path: Path) -> Output:
@@ -81,7 +89,12 @@ def _signing_key(path: Path) -> Output:
 
 
 def _network_keys(
-    out: Path, requests: tuple[Path, ...], clients: tuple[str, ...], hosts: tuple[str, ...], people: Optional[int]
+    out: Path,
+    requests: tuple[Path, ...],
+    clients: tuple[str, ...],
+    hosts: tuple[str, ...],
+    people: Optional[int],
+    num_helpers: Optional[int],
 ) -> Output:
     from orchestrator.network.authority import make_keys
     from orchestrator.network.certificates import read_roster
@@ -91,7 +104,7 @@ def _network_keys(
         people = 10
     enrolled = read_roster(out) if (out / "roster.json").exists() else {}
     clients += _training_people(people or 0, {*enrolled, *clients})
-    make_keys(out, clients, hosts)
+    make_keys(out, clients, hosts, num_helpers)
     signed = dict(sign_request(out, path) for path in requests)
     roster = read_roster(out)
     figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *signed], "fingerprints": signed}

@@ -1,4 +1,4 @@
-"""The commands of rounds over real connections: serve, client, decryptor."""
+"""The commands of rounds over real connections: serve, client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.settings.types import Setting
 
 _NETWORK_AGGREGATOR = options.SettingFlag(
-    "--aggregator", "aggregation.aggregator", "How the updates are summed: secagg or encrypted.", metavar="NAME"
+    "--aggregator", "aggregation.aggregator", "How the updates are summed: secagg, encrypted or split.", metavar="NAME"
 )
 
 
@@ -40,6 +40,13 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
     "--decryptor", "decryptor_address", metavar="HOST:PORT", help="Where `fedkeys decryptor` listens, for encrypted."
 )
 @click.option(
+    "--helper",
+    "helper_addresses",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where `fedkeys helper` listens, for split; once for each helper, in the order of their numbers.",
+)
+@click.option(
     "--wait", "clients_s", type=float, default=60.0, show_default=True, help="Seconds to wait for a full cohort."
 )
 @click.option(
@@ -58,6 +65,7 @@ def serve(
     config_path: Optional[Path],
     preset: Optional[str],
     decryptor_address: Optional[str],
+    helper_addresses: tuple[str, ...],
     clients_s: float,
     train_s: float,
     stage_s: float,
@@ -90,7 +98,9 @@ def serve(
     from orchestrator.rounds.round import weights_digest
 
     deadlines = Deadlines(clients_s, train_s, stage_s)
-    state = serve_run(folder, config, keys, address, deadlines, _say, decryptor_address)
+    state = serve_run(
+        folder, config, keys, address, deadlines, _say, decryptor_address, helper_addresses=helper_addresses
+    )
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
     line = f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}"
     return Output(figures, partial(say, line))
@@ -134,7 +144,7 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
     default="secagg",
     show_default=True,
     metavar="NAME",
-    help="Take part only in this kind of sum, whatever the server says: secagg or encrypted.",
+    help="Take part only in this kind of sum, whatever the server says: secagg, encrypted or split.",
 )
 @click.option(
     "--max-minutes",
@@ -209,49 +219,6 @@ def client(
     demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)
     pace = Pace(answer_step, _say)
     say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state))
-
-
-@click.command()
-@options.KEYS
-@click.option(
-    "--listen",
-    "address",
-    default="localhost:8444",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where the server reaches the decryptor.",
-)
-@click.option(
-    "--min-contributions",
-    type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Open only sums of at least this many vectors, whatever the server says.",
-)
-@click.option("--poly-degree", type=int, default=4096, show_default=True, help="As aggregation.poly_degree.")
-@click.option("--coeff-modulus-bits", type=int, default=56, show_default=True, help="As in the configuration.")
-def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int, coeff_modulus_bits: int) -> None:
-    """Hold the key of the encrypted sum: open one sum per round, only of enough clients. It ends with Ctrl-C.
-
-    Run it on a machine that the operator of the server does not control.
-
-    \b
-    Example:
-      fedkeys decryptor --keys keys --listen localhost:8444
-    """
-    from orchestrator.homomorphic.parameters import BfvParameters
-    from orchestrator.network.decryptor import DecryptorService
-
-    try:
-        parameters = BfvParameters(poly_degree, coeff_modulus_bits)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-    service = DecryptorService(keys, parameters, min_contributions, _say)
-    _say(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
-    try:
-        service.wait()
-    finally:
-        service.stop()
 
 
 def _say(text: str) -> None:

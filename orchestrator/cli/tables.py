@@ -73,7 +73,7 @@ def print_predictions(examples: Sequence[Example]) -> None:
         console.print(cell(f"  {example.text} ... {words}"))
 
 
-_WHO = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor"}
+_WHO = {"per_client": "a client", "server": "the server", "decryptor": "the decryptor", "helpers": "the helpers"}
 
 
 def print_costs(costs: Costs) -> None:
@@ -123,7 +123,7 @@ def _print_same_vector(console: Console, costs: Costs) -> None:
 def _print_on_phones(console: Console, on_phones: OnPhones, names: Sequence[str]) -> None:
     table = Table(title="Estimated on phones: what a client's part of such a sum takes")
     for column in ("", "receive the model", *names):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for access, seconds in on_phones.model_s.items():
         own = (duration_text(on_phones.transfer_s[name][access]) for name in names)
         table.add_row(f"transfer over {access}", duration_text(seconds), *own)

@@ -20,7 +20,7 @@ from orchestrator.run.saved import Run
 from orchestrator.settings.sections import AggregationConfig
 from orchestrator.units import size_text
 
-ROLES = ("per_client", "server", "decryptor")
+ROLES = ("per_client", "server", "decryptor", "helpers")
 _WORD_BYTES = 4
 
 
@@ -34,8 +34,8 @@ class Costs(msgspec.Struct, frozen=True):
     """What the sums of a run cost.
 
     Attributes:
-      per_client, server, decryptor: {stage: its mean over the completed rounds}: what a client that took part spent,
-        and what the others spent on a whole round. CPU seconds are this machine's.
+      per_client, server, decryptor, helpers: {stage: its mean over the completed rounds}: what a client that took part
+        spent, and what the others spent on a whole round. CPU seconds are this machine's.
       aggregator: the run's.
       rounds: how many were completed.
       cohort: clients of a round.
@@ -49,6 +49,7 @@ class Costs(msgspec.Struct, frozen=True):
     per_client: Mapping[str, StageCost]
     server: Mapping[str, StageCost]
     decryptor: Mapping[str, StageCost]
+    helpers: Mapping[str, StageCost]
     aggregator: str
     rounds: int
     cohort: int
@@ -85,6 +86,7 @@ def read_costs(run: Run, note: Callable[[str], None]) -> Costs:
         per_client=bill.per_client,
         server=bill.server,
         decryptor=bill.decryptor,
+        helpers=bill.helpers,
         aggregator=run.config.aggregation.aggregator,
         rounds=len(completed),
         cohort=num_clients,

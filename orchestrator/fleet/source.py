@@ -72,10 +72,9 @@ class FleetSource:
             drops = {}
             keep = done.round_num - self._simulation.rounds.oldest_version(done.round_num)
         return RoundPlan(
-            cohort=Cohort(done.round_num, cohort, self._config.aggregation.min_survivors),
+            cohort=Cohort(done.round_num, cohort, self._config.aggregation.min_survivors, staleness),
             drops=drops,
             reason=done.reason,
-            staleness=staleness,
             versions_kept=keep,
             fleet=self._report(done, members),
         )

@@ -8,7 +8,7 @@
     hub.py           the server's connections: who is there and who answered in time
     challenges.py    the nonces by which clients prove who they are
     session.py       one round's conversations, with deadlines and costs
-    network_sum.py   the sum of one round: the server's side of both protocols
+    network_sum.py   the sum of one round: the server's side of each protocol
     server.py        the server's rounds
     serve.py         the work of `fedkeys serve` around the rounds
     channel.py       the calling side: TLS, the stream, and an error for each failure
@@ -17,6 +17,7 @@
     pace.py          when a client's answers leave
     demands.py       what a client insists on
     decryptor.py     the third party of the encrypted sum
+    helper.py        the other parties of the split sum
 
-The protocols are those of orchestrator/secagg and orchestrator/homomorphic, message for message and byte for byte.
+The protocols are those of orchestrator/secagg, homomorphic and split, message for message and byte for byte.
 """

@@ -7,11 +7,13 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from models.corpus import ClientId
@@ -20,6 +22,7 @@ from orchestrator.network.certificates import (
     DECRYPTOR,
     SERVER,
     client_tls_files,
+    helper_role,
     read_key_file,
     read_roster,
     read_tls_key,
@@ -32,11 +35,8 @@ from orchestrator.network.errors import KeysError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
-_USES = {  # the server calls the decryptor
-    SERVER: (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
-    DECRYPTOR: (ExtendedKeyUsageOID.SERVER_AUTH,),
-    CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
-}
+_LISTENS, _CALLS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+_USES = {SERVER: (_LISTENS, _CALLS), CLIENT: (_CALLS,)}  # the others only listen
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,20 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
 
-def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -> None:
+def make_keys(
+    folder: Path, clients: Sequence[str], hosts: Sequence[str] = (), num_helpers: Optional[int] = None
+) -> None:
     """Makes the keys that `folder` lacks, and enrols the clients.
 
     Args:
       folder: a new or empty folder, or one that this function made, to which clients are added.
       clients: ids to enrol.
-      hosts: the names and addresses by which clients reach the server and the decryptor, besides the loopback.
+      hosts: the names and addresses of the server, the decryptor and the helpers, besides the loopback.
+      num_helpers: of the split sum; None makes one in a new folder.
 
     Raises:
-      KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files.
+      KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files, or
+        the parties already.
     """
     for client_id in clients:
         require_client_name(client_id)
@@ -70,9 +74,9 @@ def make_keys(folder: Path, clients: Sequence[str], hosts: Sequence[str] = ()) -
     if not roster_path.exists():
         if (folder / "ca.key").exists():
             raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
-        _make_authority(folder, [*_LOOPBACK, *hosts])
-    elif hosts:
-        raise KeysError(f"{folder} has its server's certificate already: name an empty folder for other hosts")
+        _make_parties(folder, [*_LOOPBACK, *hosts], 1 if num_helpers is None else num_helpers)
+    elif hosts or num_helpers is not None:
+        raise KeysError(f"{folder} has its parties' keys already: name an empty folder for other hosts or helpers")
     authority = read_authority(folder) if clients else None
     for client_id in clients:
         assert authority is not None
@@ -107,14 +111,31 @@ def certify(
         _certificate(subject, authority.certificate.subject, public_key, _SERVER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(names, critical=False)
-        .add_extension(x509.ExtendedKeyUsage(_USES[role]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_USES.get(role, (_LISTENS,))), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(ca_id, critical=False)
         .sign(authority.key, hashes.SHA256())
     )
 
 
-def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
+def _make_parties(folder: Path, hosts: Sequence[str], num_helpers: int) -> None:
+    """Makes the CA, and the keys of all who listen."""
+    helpers = [helper_role(number) for number in range(1, num_helpers + 1)]
+    authority = _make_authority(folder)
+    for role in (SERVER, DECRYPTOR, *helpers):
+        _issue(authority, role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
+    identity = Ed25519PrivateKey.generate()
+    write_private_key(folder / "decryptor_identity.key", identity)
+    (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+    sealing = {role: X25519PrivateKey.generate() for role in helpers}
+    for role, key in sealing.items():
+        write_private_key(folder / f"{role}_seal.key", key)
+    if helpers:
+        lines = (key.public_key().public_bytes_raw().hex() + "\n" for key in sealing.values())
+        (folder / "helpers.pub").write_text("".join(lines))
+
+
+def _make_authority(folder: Path) -> Authority:
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedkeys CA")])
     key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
@@ -133,11 +154,7 @@ def _make_authority(folder: Path, hosts: Sequence[str]) -> None:
     )
     write_private_key(folder / "ca.key", ca_key)
     (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    for role in (SERVER, DECRYPTOR):
-        _issue(Authority(ca, ca_key), role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
-    identity = Ed25519PrivateKey.generate()
-    write_private_key(folder / "decryptor_identity.key", identity)
-    (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+    return Authority(ca, ca_key)
 
 
 def _issue(

@@ -4,10 +4,14 @@
     DIR/server.pem, server.key           for TLS; decryptor.pem, decryptor.key likewise
     DIR/tls/ID.pem, ID.key               a client's for TLS: without it nobody gets as far as a first message
     DIR/decryptor_identity.key, .pub     signs the terms of the encrypted sum
+    DIR/helper-1.pem, .key               for TLS of the split sum's first helper, and so on for the others
+    DIR/helper-1_seal.key                opens the seeds that clients seal for it
+    DIR/helpers.pub                      all helpers' public keys, a line each
     DIR/roster.json                      who may take part: {client id: Ed25519 public key}
     DIR/clients/ID.key                   a client's identity
 
-A server needs ca.pem, server.* and roster.json, a client ca.pem, roster.json and its own keys.
+A server needs ca.pem, server.* and roster.json, a client ca.pem, roster.json and its own keys; both need helpers.pub
+for the split sum.
 """
 
 from __future__ import annotations
@@ -22,15 +26,17 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.errors import KeysError
+from orchestrator.split.messages import helpers_digest
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
-# The roles of the parties. Server and decryptor have a certificate each, and so has every client.
+# The roles of the parties, besides those of helper_role. Each has a certificate, and so has every client.
 SERVER, DECRYPTOR, CLIENT = "server", "decryptor", "client"
-PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey]
+PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey, X25519PrivateKey]
 
 
 class _Roster(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +53,11 @@ def role_name(role: str) -> str:
     'server.fedkeys.invalid'
     """
     return f"{role}.fedkeys.invalid"
+
+
+def helper_role(number: int) -> str:
+    """Returns the role of one of the split sum's helpers, which are numbered from 1 on."""
+    return f"helper-{number}"
 
 
 def require_client_name(client_id: str) -> None:
@@ -140,6 +151,35 @@ def read_decryptor(folder: Path) -> Optional[bytes]:
         key = b""
     if len(key) != 32:
         raise KeysError(f"{path} is damaged: restore it")
+    return key
+
+
+def read_helpers(folder: Path) -> tuple[bytes, ...]:
+    """Returns the helpers' X25519 public keys of 32 bytes, in their order.
+
+    Raises:
+      KeysError: there are none, or the file is damaged.
+    """
+    path = folder / "helpers.pub"
+    try:
+        keys = tuple(bytes.fromhex(line) for line in read_key_file(path).decode("ascii").split())
+        helpers_digest(keys)
+        for key in keys:  # of small order, a key seals for everybody
+            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        raise KeysError(f"{path} is damaged: restore it") from None
+    return keys
+
+
+def read_sealing_key(path: Path) -> X25519PrivateKey:
+    """Returns the X25519 key that a file holds.
+
+    Raises:
+      KeysError: the file holds none.
+    """
+    key = _read_private_key(path)
+    if not isinstance(key, X25519PrivateKey):
+        raise KeysError(f"{path} holds no X25519 key: restore it")
     return key
 
 

@@ -4,11 +4,12 @@ The client's text, update and keys stay in the process. Only what the protocol s
 words.
 """
 
+# Over 300 lines: one client's half of every protocol stands in one place.
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
@@ -28,7 +29,7 @@ from orchestrator.encoding import l2_norm, zeros_like
 from orchestrator.errors import ConfigError
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.channel import DEFAULT_PATIENCE_S, Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
@@ -40,6 +41,7 @@ from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.split.client import SplitClient
 from orchestrator.wire import as_one_line, encode
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Participant:
       pace: when the answers leave that depend on the text.
       decryptor: the Ed25519 public key of the decryptor whose terms it encrypts under; None refuses all.
       build_trainer: builds the trainer; None takes TensorFlow's, which is loaded once the server lets the client in.
+      helpers: the X25519 public keys of the split sum's helpers, all of which it seals for.
     """
 
     def __init__(
@@ -94,17 +97,19 @@ class Participant:
         pace: Pace,
         decryptor: Optional[bytes] = None,
         build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
+        helpers: Sequence[bytes] = (),
     ):
         self.client_id = client_id
         self._identity, self._enrolled, self._demands = identity, enrolled, demands
         self._text, self._journal, self._pace, self._decryptor = sentences, journal, pace, decryptor
-        self._build_trainer = build_trainer or load_trainer
+        self._build_trainer, self._helpers = build_trainer or load_trainer, helpers
         self._config: Optional[RunConfig] = None
         self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
         self._sentences: Optional[Sentences] = None  # once they were asked for
         self._run = ""  # its name in the journal
         self._round_num = 0  # of the last plan
         self._seen_sessions: set[bytes] = set()
+        self._answered: set[tuple[bytes, int]] = set()  # the runs and rounds of the split sum
         self._secagg: Optional[SecAggClient] = None
         self._vector: Optional[Vector] = None
         self.goodbye: Optional[str] = None  # why the server let it go
@@ -116,7 +121,7 @@ class Participant:
           WireError: the bytes are no message, or come out of turn.
           RunChanged: the server sends other settings or words than before.
           DemandRefused: the server asks for another sum, or for more work, than the client takes part in.
-          SecAggError, HomomorphicError: the server asks for something that could expose the client.
+          SecAggError, HomomorphicError, SplitError: the server asks for something that could expose the client.
           KeysError: the journal can't be written, or the keys lack what the sum needs.
         """
         found = messages.decode(message, messages.TO_CLIENT)
@@ -146,7 +151,7 @@ class Participant:
             raise WireError("the server's configuration or vocabulary is not one of this fedkeys") from None
         except ConfigError as error:
             raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
-        self._demands.check_run(config, vocabulary.size)
+        self._demands.check_run(config, vocabulary.size, len(self._helpers))
         try:
             self._size = model_size(config.model, vocabulary.size)
             self._encoder = build_encoder(config, self._size)
@@ -157,7 +162,7 @@ class Participant:
         self._config, self._setup, self._run = config, message, run_digest(config, vocabulary)
 
     def _train(self, plan: messages.Plan) -> bytes:
-        """Trains, encodes the update and resets the protocol."""
+        """Trains, encodes the update and resets the protocol; in the split sum the upload is the answer."""
         config, round_num = self._config, plan.round_num
         if config is None:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
@@ -170,7 +175,10 @@ class Participant:
             raise WireError(f"round {round_num}: {error}") from None
         self._demands.check_plan(round_num, plan.learning_rate, weights)
         with self._pace.held("training"):
-            self._vector = self._trained(config, plan, weights)
+            vector = self._trained(config, plan, weights)
+            if self._demands.aggregator == "split":
+                return self._mask(plan, vector)
+        self._vector = vector
         return b""
 
     def _trained(self, config: RunConfig, plan: messages.Plan, weights: Weights) -> Vector:
@@ -221,6 +229,17 @@ class Participant:
         }
         return answers[step.stage](body)
 
+    def _mask(self, plan: messages.Plan, vector: Vector) -> bytes:
+        client = SplitClient(
+            self.client_id, self._identity, self._helpers, self._demands.policy.min_survivors, self._answered
+        )
+        assert self._config is not None  # there was a plan
+        run, num_groups = bytes.fromhex(self._run), self._config.aggregation.groups
+        try:
+            return client.mask(plan.terms, vector, plan.round_num, run, self._agreed, num_groups)
+        except ValueError as error:
+            raise DemandRefused(f"round {plan.round_num}: the server sums other vectors: {error}") from None
+
     def _require_secagg(self, where: str) -> SecAggClient:
         if self._secagg is None:
             raise WireError(f"{where}: the server has sent no invitation before")
@@ -267,7 +286,7 @@ def run_client(
     Raises:
       NetworkError: a key is missing, or the connection fails or ends.
       CorpusError: the text can't be read.
-      SecAggError, HomomorphicError: the server asks for something that could expose the client.
+      SecAggError, HomomorphicError, SplitError: the server asks for something that could expose the client.
     """
     identity, roster, tls = read_identity(keys, client_id), read_roster(keys), Tls.of_client(keys, client_id)
     sentences = read_own_sentences(source, client_id)
@@ -281,6 +300,7 @@ def run_client(
             journal,
             pace,
             read_decryptor(keys),
+            helpers=read_helpers(keys) if demands.aggregator == "split" else (),
         )
         check_server(server, tls, wait_s)
         with open_channel(server, tls) as channel, Link(channel, server, client_id, identity, patience_s) as link:

@@ -20,6 +20,7 @@ from orchestrator.settings.sections import AggregationConfig
 STAGES = {
     "secagg": ("advertise", "shares", "upload", "consistency", "unmask"),
     "encrypted": ("encrypt",),
+    "split": (),  # the answer to the plan is all
 }
 
 
@@ -99,7 +100,7 @@ class Demands:
         if self.aggregator not in STAGES:
             raise ConfigError(f"--aggregator {self.aggregator}: over a network the sum is {one_of_words(STAGES)}")
 
-    def check_run(self, config: RunConfig, num_words: int) -> None:
+    def check_run(self, config: RunConfig, num_words: int, num_helpers: int = 0) -> None:
         """Passes if the client takes part in such a run.
 
         What passes does not depend on the client's text: each figure is the most that the settings allow.
@@ -107,6 +108,7 @@ class Demands:
         Args:
           config: as the server sent it.
           num_words: in the word list that the server sent.
+          num_helpers: whom the client seals for, in the split sum.
 
         Raises:
           DemandRefused: the run asks for another sum or for more work than the client does.
@@ -115,6 +117,11 @@ class Demands:
             raise DemandRefused(
                 f"the server runs the sum {config.aggregation.aggregator!r}, this client takes part in "
                 f"{self.aggregator!r} only: agree on it, then name it by --aggregator"
+            )
+        if self.aggregator == "split" and config.aggregation.helpers != num_helpers:
+            raise DemandRefused(
+                f"the server's run has {config.aggregation.helpers} helpers, this client's helpers.pub names "
+                f"{num_helpers}: agree on them"
             )
         client, data, model = config.client, config.data, config.model
         size = ModelSize(min(model.vocabulary_size, num_words), model.embedding_size, model.num_cells)

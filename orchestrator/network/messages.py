@@ -3,7 +3,7 @@
     client: Challenge()                         server: a nonce
     client: Join(), with its name and a         server: Setup      the configuration and the words, once
             signature over the nonce                    Plan       the round's weights; the client trains
-            Answer("train")                             Step       a message of the protocol
+            Answer("train")                             Step       a message of the protocol; none in the split sum
             Answer(stage)  or  Decline                  ...
                                                         Goodbye    after the last round
 
@@ -21,11 +21,12 @@ from orchestrator import wire
 from orchestrator.network.errors import WireError
 from orchestrator.wire import Wire
 
-VERSION = 1
+VERSION = 2
 CHALLENGE = f"/fedkeys.v{VERSION}.Rounds/Challenge"
 JOIN = f"/fedkeys.v{VERSION}.Rounds/Join"
 OPEN = f"/fedkeys.v{VERSION}.Decryptor/Open"
 DECRYPT = f"/fedkeys.v{VERSION}.Decryptor/Decrypt"
+OPEN_MASKS = f"/fedkeys.v{VERSION}.Helper/Open"
 CLIENT_HEADER, NONCE_HEADER, SIGNATURE_HEADER = "fedkeys-client", "fedkeys-nonce-bin", "fedkeys-signature-bin"
 NONCE_BYTES = 32
 ENVELOPE_BYTES = 1 << 16  # the most that a message of ours takes, its long fields apart
@@ -52,11 +53,15 @@ class Setup(Message, frozen=True):
 
 
 class Plan(Message, frozen=True):
-    """Server to client: train with these weights (float32, little-endian, in the model's order)."""
+    """Server to client: train with these weights (float32, little-endian, in the model's order).
+
+    With terms, which are those of the split sum, the answer is the client's upload.
+    """
 
     round_num: RoundNum
     learning_rate: float
     weights: memoryview
+    terms: bytes = b""
 
 
 class Step(Message, frozen=True):
@@ -74,7 +79,7 @@ class Goodbye(Message, frozen=True):
 
 
 class Answer(Message, frozen=True):
-    """Client to server: the protocol's answer; empty after training."""
+    """Client to server: the protocol's answer; after training the upload of the split sum, or nothing."""
 
     round_num: RoundNum
     stage: Stage
@@ -103,12 +108,26 @@ class RoundToOpen(Message, frozen=True):
     num_slots: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
 
 
+class MasksOpened(Message, frozen=True):
+    """Helper to server: its answer to a list."""
+
+    body: memoryview
+
+
+class SeedsRefused(Message, frozen=True):
+    """Helper to server: it opened nothing, since the sealed seeds of these clients do not open."""
+
+    client_ids: list[Annotated[str, msgspec.Meta(max_length=128)]]
+
+
 ToClient = Union[Setup, Plan, Step, Goodbye]
 ToServer = Union[Answer, Decline]
 TO_CLIENT: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
 TO_SERVER: msgspec.msgpack.Decoder[ToServer] = msgspec.msgpack.Decoder(ToServer)
 ROUND_TO_OPEN = msgspec.msgpack.Decoder(RoundToOpen)
 SUM_TO_OPEN = msgspec.msgpack.Decoder(SumToOpen)
+FromHelper = Union[MasksOpened, SeedsRefused]
+FROM_HELPER: msgspec.msgpack.Decoder[FromHelper] = msgspec.msgpack.Decoder(FromHelper)
 
 
 def decode(octets: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
@@ -116,7 +135,7 @@ def decode(octets: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
 
     Args:
       octets: the bytes as received.
-      decoder: TO_CLIENT, TO_SERVER, ROUND_TO_OPEN or SUM_TO_OPEN.
+      decoder: TO_CLIENT, TO_SERVER, ROUND_TO_OPEN, SUM_TO_OPEN or FROM_HELPER.
 
     Raises:
       WireError: the bytes hold no such message.

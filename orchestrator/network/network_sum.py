@@ -1,4 +1,4 @@
-"""The sum of one round over the network: the server's side of both protocols, and what it does about liars."""
+"""The sum of one round over the network: the server's side of each protocol, and what it does about liars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from models.corpus import ClientId
 from orchestrator.aggregator import AggregateResult, Cohort, DropStage, StageCost, Vector
 from orchestrator.errors import BelowThreshold, ImplausibleSum
@@ -14,7 +16,7 @@ from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import messages
 from orchestrator.network.errors import WireError
-from orchestrator.network.session import Party, Session
+from orchestrator.network.session import Helpers, Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.secagg.errors import ClientRefused, RecoveryFailed, WeakParameters
@@ -22,7 +24,10 @@ from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
 from orchestrator.settings.sections import AggregationConfig
-from orchestrator.wire import as_one_line
+from orchestrator.split.aggregator import MaskedAggregator
+from orchestrator.split.errors import SeedRefused
+from orchestrator.split.messages import RoundTerms, helpers_digest
+from orchestrator.wire import as_one_line, encode
 
 
 class NetworkSum:
@@ -30,9 +35,9 @@ class NetworkSum:
 
     Args:
       aggregation: the run's settings; its `aggregator` is a key of PROTOCOLS.
-      party: connections, roster, deadlines, and the decryptor of the encrypted sum.
+      party: connections, roster, deadlines, the decryptor of the encrypted sum, the helpers of the split sum.
       session: the round's conversations.
-      plan: the bytes of the round's Plan.
+      plan: of the round; the split sum adds its terms.
       num_slots: the length of a vector.
       check_sum: raises ImplausibleSum if the number of honest vectors can't give the sum; see Encoder.check_sum.
       suspects: what the server knows about who spoils its sums; this sum adds to it.
@@ -43,7 +48,7 @@ class NetworkSum:
         aggregation: AggregationConfig,
         party: Party,
         session: Session,
-        plan: bytes,
+        plan: messages.Plan,
         num_slots: int,
         check_sum: Callable[[Vector, int], None],
         suspects: Suspects,
@@ -51,7 +56,7 @@ class NetworkSum:
         self.name: str = aggregation.aggregator
         self._aggregation, self._party, self._session = aggregation, party, session
         self._plan, self._num_slots, self._check_sum, self._suspects = plan, num_slots, check_sum, suspects
-        self._agreed = messages.agreed_digest(party.hub.setup, plan)
+        self._num_sums = 0  # in this round: each group of the cohort has one
 
     def sum(
         self,
@@ -60,8 +65,7 @@ class NetworkSum:
         drops: Mapping[ClientId, DropStage],
     ) -> AggregateResult:
         """See Aggregator.sum. Takes no vector from `vectors` and reads no `drops`: clients send theirs, or vanish."""
-        trained = self._session.train(self._plan, cohort.members)
-        result = PROTOCOLS[self.name](self, trained, cohort)
+        result = PROTOCOLS[self.name](self, cohort)
         try:
             self._check_sum(result.total, len(result.survivors))
         except ImplausibleSum as error:  # a client's lie ends the round, not the run
@@ -70,8 +74,9 @@ class NetworkSum:
         self._suspects.summed(result.survivors)
         return result
 
-    def _secagg(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
-        policy, session = secagg_policy(self._aggregation), self._session
+    def _secagg(self, cohort: Cohort) -> AggregateResult:
+        policy, session, plan = secagg_policy(self._aggregation), self._session, encode(self._plan)
+        trained = session.train(plan, cohort.members)
         members = self._suspects.most_doubtful(trained, largest_cohort(len(trained), policy))
         if len(members) < cohort.min_survivors:
             raise BelowThreshold(f"round {cohort.round_num}: {len(trained)} clients trained, too few to hide in")
@@ -83,7 +88,7 @@ class NetworkSum:
             cohort.round_num,
             cohort.min_survivors,
             os.cpu_count() or 1,
-            self._agreed,
+            messages.agreed_digest(self._party.hub.setup, plan),
         )
 
         def take(member: ClientId, body: bytes) -> None:
@@ -107,13 +112,16 @@ class NetworkSum:
             else:
                 self._strike(owner, cohort.round_num, "deals shares that recover nothing")
             raise BelowThreshold(f"round {cohort.round_num}: {owner}: {error}") from None
-        return AggregateResult(total, tuple(members[index] for index in alive), session.ledger({}))
+        return AggregateResult(total, tuple(members[index] for index in alive), session.ledger())
 
-    def _encrypted(self, trained: Sequence[ClientId], cohort: Cohort) -> AggregateResult:
-        decryptor, session = self._party.decryptor, self._session
+    def _encrypted(self, cohort: Cohort) -> AggregateResult:
+        decryptor, session, plan = self._party.decryptor, self._session, encode(self._plan)
         assert decryptor is not None
+        trained = session.train(plan, cohort.members)
         terms = decryptor.open_round(cohort.round_num, self._num_slots)
-        aggregator = CiphertextAggregator(terms, decryptor.identity, self._party.roster, self._agreed)
+        aggregator = CiphertextAggregator(
+            terms, decryptor.identity, self._party.roster, messages.agreed_digest(self._party.hub.setup, plan)
+        )
 
         def take(member: ClientId, body: bytes) -> None:
             upload = aggregator.check(body)
@@ -139,6 +147,46 @@ class NetworkSum:
         }
         return AggregateResult(vector, tuple(m for m in trained if m in summed), session.ledger(bill))
 
+    def _split(self, cohort: Cohort) -> AggregateResult:
+        helpers, session = self._party.helpers, self._session
+        assert helpers is not None
+        terms = self._split_terms(helpers, cohort)
+        plan = encode(msgspec.structs.replace(self._plan, terms=encode(terms)))
+        agreed = {cohort.round_num: messages.agreed_digest(self._party.hub.setup, plan)}
+        aggregator = MaskedAggregator(terms, len(helpers.remotes), self._party.roster, agreed)
+
+        def take(member: ClientId, body: bytes) -> None:
+            upload = aggregator.check(body)
+            if upload.client_id != member:
+                raise ClientRefused(f"it sent an upload of {as_one_line(upload.client_id)}")
+            aggregator.add(upload)
+
+        trained = session.train(plan, cohort.members, take)
+        with session.metered("open"):
+            requests = aggregator.requests()
+            try:
+                answers = [helper.open(request) for helper, request in zip(helpers.remotes, requests)]
+            except SeedRefused as error:  # a client's lie ends the round, not the run
+                for client_id in set(trained) & set(error.client_ids):
+                    self._strike(client_id, cohort.round_num, "seals seeds that do not open")
+                raise BelowThreshold(f"round {cohort.round_num}: {error}") from None
+            total = aggregator.finish(answers)
+        num_asked, num_answered = sum(map(len, requests)), sum(map(len, answers))
+        bill = {"open": StageCost(bytes_up=num_answered, bytes_down=num_asked)}
+        return AggregateResult(total, tuple(trained), session.ledger(helpers=bill))
+
+    def _split_terms(self, helpers: Helpers, cohort: Cohort) -> RoundTerms:
+        group, self._num_sums = self._num_sums, self._num_sums + 1
+        return RoundTerms(
+            run=helpers.run,
+            round_num=cohort.round_num,
+            group=group,
+            max_staleness=0,
+            num_slots=self._num_slots,
+            min_contributions=cohort.min_survivors,
+            helpers=helpers_digest(helpers.public),
+        )
+
     def _look_for_spoiler(self, summed: Sequence[ClientId], round_num: int) -> None:
         known = set(self._suspects.struck)
         self._suspects.spoiled(summed)
@@ -151,7 +199,7 @@ class NetworkSum:
 
 
 # The kinds of sum that clients on other machines can take part in.
-PROTOCOLS = {"secagg": NetworkSum._secagg, "encrypted": NetworkSum._encrypted}
+PROTOCOLS = {"secagg": NetworkSum._secagg, "encrypted": NetworkSum._encrypted, "split": NetworkSum._split}
 
 
 def _by_name(members: Sequence[ClientId], open_stage: Callable[[], Outbox]) -> Iterator[tuple[ClientId, bytes]]:

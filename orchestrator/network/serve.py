@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -10,9 +10,11 @@ from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.network.certificates import SERVER, read_roster
+from orchestrator.network.certificates import SERVER, read_helpers, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
+from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
+from orchestrator.network.journal import run_digest
 from orchestrator.network.network_sum import PROTOCOLS
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
@@ -40,6 +42,7 @@ def serve(
     note: Note,
     decryptor_address: Optional[str] = None,
     build_optimizer: Optional[Callable[[ServerConfig, ModelSize], Optimizer]] = None,
+    helper_addresses: Sequence[str] = (),
 ) -> ServerState:
     """Serves a run's rounds until the last is done and returns the state after it.
 
@@ -52,15 +55,16 @@ def serve(
       note: called with a line for each event.
       decryptor_address: HOST:PORT of the decryptor, for the encrypted sum.
       build_optimizer: builds the server's optimiser; None takes the one that the configuration names, from TFF.
+      helper_addresses: HOST:PORT of each helper, in the order of helpers.pub, for the split sum.
 
     Raises:
       ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
       RunFolderError: the folder can't be resumed or is not free.
-      NetworkError: a key is missing, the port is in use, or the decryptor can't be reached.
+      NetworkError: a key is missing, the port is in use, or the decryptor or a helper can't be reached.
     """
     _require_network_settings(config.privacy, config.audit)
     roster = read_roster(keys)
-    _check(config, len(roster), keys, decryptor_address)
+    _check(config, len(roster), keys, decryptor_address, helper_addresses)
     exists, corpus = folder.exists(), None
     if exists:
         folder.lock()
@@ -77,13 +81,15 @@ def serve(
     reason = "the server was stopped"
     try:
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
+        helpers = reach_helpers(helper_addresses, keys, run_digest(config, vocabulary), deadlines.stage_s)
         note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if corpus is None:
             state = void_unfinished(folder, config, folder.load_to_go_on(), note)
         else:
             state = _begin(folder, config, corpus, vocabulary, size, first_state)
-        state = serve_rounds(folder, config, state, update_server, Party(hub, roster, deadlines, note, decryptor))
+        party = Party(hub, roster, deadlines, note, decryptor, helpers)
+        state = serve_rounds(folder, config, state, update_server, party)
         reason = f"all {config.rounds.count} rounds are done"
     finally:
         hub.stop(reason)
@@ -105,7 +111,9 @@ def _require_network_settings(privacy: PrivacyConfig, audit: AuditConfig) -> Non
         )
 
 
-def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: Optional[str]) -> None:
+def _check(
+    config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: Optional[str], helper_addresses: Sequence[str]
+) -> None:
     name, cohort = config.aggregation.aggregator, config.rounds.cohort_size
     if name not in PROTOCOLS:
         raise ConfigError(
@@ -113,10 +121,26 @@ def _check(config: RunConfig, num_enrolled: int, keys: Path, decryptor_address: 
         )
     if SUMS[name].needs_decryptor and not decryptor_address:
         raise ConfigError(f"aggregation.aggregator = {name!r}: start `fedkeys decryptor` and name it by --decryptor")
+    if SUMS[name].needs_helpers:
+        _check_helpers(config.aggregation.helpers, keys, len(helper_addresses))
     require_summable(config)
     if cohort > num_enrolled:
         raise ConfigError(
             f"rounds.cohort_size = {cohort}, but {keys} has {num_enrolled} clients enrolled: lower it or enrol more"
+        )
+
+
+def _check_helpers(num: int, keys: Path, num_addresses: int) -> None:
+    num_keys = len(read_helpers(keys))
+    if num_keys != num:
+        raise ConfigError(
+            f"aggregation.helpers = {num}, but {keys / 'helpers.pub'} names {num_keys}: clients seal for all of them; "
+            "set it to that, or make new keys with `fedkeys keygen --helpers`"
+        )
+    if num_addresses != num:
+        raise ConfigError(
+            f"aggregation.helpers = {num}: start `fedkeys helper` for each and name all by --helper, in their order; "
+            f"{num_addresses} are named"
         )
 
 

@@ -56,7 +56,7 @@ def serve_rounds(
       config: the run's configuration.
       state: the state after the last round that was done.
       update_server: as in orchestrator.rounds.types.RoundFunctions.
-      party: the connections, the deadlines and the decryptor.
+      party: the connections, the deadlines, the decryptor and the helpers.
 
     Raises:
       BelowThreshold: round after round is abandoned.
@@ -87,7 +87,7 @@ class _Rounds:
             config.aggregation,
             party,
             session,
-            encode(plan),
+            plan,
             self._encoder.num_slots,
             self._encoder.check_sum,
             self._suspects,

@@ -27,7 +27,7 @@ class Tls:
 
     @staticmethod
     def of_role(keys: Path, role: str) -> Tls:
-        """Returns the files of the server or of the decryptor in a folder of keys."""
+        """Returns the files of the server, the decryptor or a helper in a folder of keys."""
         return Tls(keys / "ca.pem", keys / f"{role}.pem", keys / f"{role}.key")
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from models.corpus import ClientId
@@ -21,7 +21,6 @@ class RoundPlan:
     cohort: Cohort
     drops: Mapping[ClientId, DropStage]
     reason: str = ""  # why the round is over before anyone trains; empty if it isn't
-    staleness: Mapping[ClientId, int] = field(default_factory=dict)  # steps behind, of the weights a member began with
     versions_kept: int = 0  # earlier weights that phones at work still need after this round
     fleet: Optional[Mapping[str, Any]] = None  # what a simulated fleet tells of the round; goes into its report
 

@@ -1,9 +1,9 @@
 """FedBuff: the server steps from updates that started at different versions of the weights.
 
 Each client trains from the version that it downloaded, and its update is scaled down by how stale it is before it is
-encoded, so that any sum that does not need its cohort beforehand can carry it: plain and encrypted. Pairwise masks
-can't: they are agreed on within a cohort before anyone trains, and a buffer's members are known only once they have
-uploaded.
+encoded, so that any sum that does not need its cohort beforehand can carry it: plain, split and encrypted. Pairwise
+masks can't: they are agreed on within a cohort before anyone trains, and a buffer's members are known only once they
+have uploaded.
 
 Source: Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation", algorithm 1, with its scaling
 1 / sqrt(1 + staleness).
@@ -20,7 +20,7 @@ import numpy as np
 from models.batches import Batches
 from models.client_result import ClientResult
 from models.weights import Weights
-from orchestrator.rounds.cohort import RoundPlan
+from orchestrator.aggregator import Cohort
 from orchestrator.rounds.types import RoundFunctions, ServerState
 
 
@@ -34,13 +34,13 @@ def staleness_scale(staleness: int, exponent: float) -> float:
 
 
 def buffered_functions(
-    functions: RoundFunctions, plan: RoundPlan, state: ServerState, exponent: float
+    functions: RoundFunctions, cohort: Cohort, state: ServerState, exponent: float
 ) -> RoundFunctions:
     """Returns a round's functions for one buffered step: members train from their versions, and updates are scaled.
 
     Args:
       functions: the functions of a synchronous round.
-      plan: the round, whose members are sorted by staleness, so that those of one version train together.
+      cohort: the buffer, whose members are sorted by staleness, so that those of one version train together.
       state: the server's state, with the weights and the earlier ones.
       exponent: the exponent of the scaling.
 
@@ -49,7 +49,7 @@ def buffered_functions(
     """
     groups = [
         (staleness, len(list(members)))
-        for staleness, members in itertools.groupby(plan.staleness.get(m, 0) for m in plan.cohort.members)
+        for staleness, members in itertools.groupby(cohort.staleness.get(m, 0) for m in cohort.members)
     ]
     versions = (state.weights, *state.earlier)
     oldest = max((staleness for staleness, _ in groups), default=0)

@@ -173,6 +173,7 @@ def _joined(results: Sequence[AggregateResult]) -> AggregateResult:
             per_client=_summed([r.cost.per_client for r in results], [n / sum(numbers) for n in numbers]),
             server=_summed([r.cost.server for r in results], [1.0] * len(results)),
             decryptor=_summed([r.cost.decryptor for r in results], [1.0] * len(results)),
+            helpers=_summed([r.cost.helpers for r in results], [1.0] * len(results)),
         ),
     )
 

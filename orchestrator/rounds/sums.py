@@ -25,6 +25,7 @@ _WORD_BYTES = 4
 # `fedkeys costs` prints such costs for another machine.
 _MASK_S = 7.5e-10  # a slot and a neighbour: expand a mask and add it
 _ENCRYPT_S = 2.0e-7  # a slot
+_DIGEST_S = 2.6e-9  # a slot: copy and SHA-256
 
 
 def _any_cohort(aggregation: AggregationConfig, cohort_size: int) -> None:
@@ -52,6 +53,7 @@ class SumKind:
       least_cohort: the fewest clients that a sum may begin with.
       num_neighbours: with how many others a client of a cohort of this size exchanges keys; 0 = with none.
       needs_decryptor: another party than the server opens the sum.
+      needs_helpers: other parties than the server hold the masks' seeds.
       upload_cpu_s: a client's CPU seconds to protect its upload, from the slots and the neighbours.
     """
 
@@ -63,6 +65,7 @@ class SumKind:
     least_cohort: int = 1
     num_neighbours: Callable[[AggregationConfig, int], int] = _no_neighbours
     needs_decryptor: bool = False
+    needs_helpers: bool = False
     upload_cpu_s: Callable[[int, int], float] = lambda num_slots, num_neighbours: 0.0
 
 
@@ -111,6 +114,12 @@ def _build_encrypted(aggregation: AggregationConfig, observer: Optional[Observer
     return EncryptedSum(_bfv(aggregation))
 
 
+def _build_split(aggregation: AggregationConfig, observer: Optional[Observer]) -> Aggregator:
+    from orchestrator.split.split_sum import SplitSum
+
+    return SplitSum(aggregation.helpers, observer)
+
+
 SUMS: dict[str, SumKind] = {
     "plain": SumKind(SUM_TRAITS["plain"], "plain", _build_plain),
     "secagg": SumKind(
@@ -130,5 +139,12 @@ SUMS: dict[str, SumKind] = {
         upload_bytes=lambda aggregation, num_slots: _bfv(aggregation).body_bytes(num_slots),
         needs_decryptor=True,
         upload_cpu_s=lambda num_slots, num_neighbours: _ENCRYPT_S * num_slots,
+    ),
+    "split": SumKind(
+        SUM_TRAITS["split"],
+        "secure",
+        _build_split,
+        needs_helpers=True,
+        upload_cpu_s=lambda num_slots, num_neighbours: (_MASK_S + _DIGEST_S) * num_slots,
     ),
 }

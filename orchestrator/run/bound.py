@@ -128,7 +128,7 @@ class BoundRun:
         client_learning_rate, server_learning_rate = learning_rates(config, round_num)
         functions = self._functions
         if config.fleet.kind.is_buffered:
-            functions = buffered_functions(functions, plan, state, config.fleet.staleness_exponent)
+            functions = buffered_functions(functions, plan.cohort, state, config.fleet.staleness_exponent)
         after, report = run_round(
             state,
             plan.cohort,

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
+from orchestrator.masks import Mask, add_masks
 from orchestrator.secagg import keys, messages, refusals, shamir
 from orchestrator.secagg.errors import RosterRefused, SessionReplayed, UnexpectedMessage
 from orchestrator.secagg.graph import Policy
-from orchestrator.secagg.masks import Mask, add_masks
 from orchestrator.wire import encode
 
 MAX_BYTES = 1 << 28  # of a message from the server: a roster of a million neighbours

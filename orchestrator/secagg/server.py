@@ -20,10 +20,10 @@ import numpy as np
 
 from orchestrator.aggregator import Vector
 from orchestrator.errors import BelowThreshold
+from orchestrator.masks import Mask, add_masks
 from orchestrator.secagg import keys, messages
 from orchestrator.secagg.errors import ClientRefused, SecAggError, UnexpectedMessage
 from orchestrator.secagg.graph import Graph, Policy, graph_parameters
-from orchestrator.secagg.masks import Mask, add_masks
 from orchestrator.secagg.recovery import Escrow
 from orchestrator.wire import encode
 

@@ -35,7 +35,14 @@ else:
 
 # Sections, and settings as "section.name", that are younger than some kept runs. At their defaults they change nothing
 # and are left out of the digest, so that those runs can go on. The digests of kept runs include "audit": never add it.
-_LATER = ("privacy.noise_memory_mib", "fleet", "privacy", "aggregation.groups", "aggregation.robust")
+_LATER = (
+    "privacy.noise_memory_mib",
+    "fleet",
+    "privacy",
+    "aggregation.groups",
+    "aggregation.robust",
+    "aggregation.helpers",
+)
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.
 _BEFORE: dict[str, Setting] = {"data.tokeniser": 1}

@@ -61,6 +61,7 @@ SUM_TRAITS: dict[str, SumTraits] = {
     "plain": SumTraits("plain sum", "every update", hides_updates=False),
     "secagg": SumTraits("secure aggregation", "the sum", needs_cohort_first=True),
     "encrypted": SumTraits("encrypted sum", "the sum"),
+    "split": SumTraits("split sum", "the sum"),
 }
 
 

@@ -228,7 +228,7 @@ def _buffer_rules(config: RunConfig) -> Iterator[Rule]:
         not config.aggregation.traits.needs_cohort_first,
         ("fleet.policy", "aggregation.aggregator"),
         "masks cancel only within a cohort that is known before anyone trains, and a buffer's members are known only "
-        "when they have uploaded; take encrypted or plain, or the policy sync",
+        "when they have uploaded; take split, encrypted or plain, or the policy sync",
     )
     yield (
         fleet.concurrency >= fleet.buffer_size,
@@ -290,5 +290,5 @@ def _noise_rules(config: RunConfig) -> Iterator[Rule]:
     yield (
         config.aggregation.traits.hides_updates or not privacy.traits.is_split,
         (*mechanism, "aggregation.aggregator"),
-        "the server would see every update under a part of the noise only; take secagg, encrypted or central",
+        "the server would see every update under a part of the noise only; take secagg, split, encrypted or central",
     )

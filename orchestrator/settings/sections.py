@@ -189,7 +189,8 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Annotated[str, one_of(SUM_TRAITS)],
         says(
             "plain: the server sees each update. secagg: it sees only their sum. encrypted: it adds ciphertexts, and "
-            "another party decrypts the sum. All three give the same total, bit for bit."
+            "another party decrypts the sum. split: it adds masked updates, and helpers add up the masks. All give the "
+            "same total, bit for bit."
         ),
     ] = "secagg"
     clip_norm: Annotated[
@@ -228,6 +229,10 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Count,
         says("encrypted: bits of the ciphertext modulus; more bits leave more room for noise and give less security."),
     ] = 56
+    helpers: Annotated[
+        Annotated[int, Meta(ge=1, le=5)],
+        says("split: number of helpers; to see one update, all of them and the server must collude."),
+    ] = 1
 
     @property
     def traits(self) -> SumTraits:

@@ -21,11 +21,13 @@ MEMBERS = tuple(ClientId(f"client-{i}") for i in range(NUM_CLIENTS))
 COHORT = Cohort(round_num=4, members=MEMBERS, min_survivors=3)
 
 
-@pytest.fixture(params=[*SUMS, "witness"])
+@pytest.fixture(params=[*SUMS, "split of five", "witness"])
 def aggregator(request):
-    """Each kind of sum, and secure aggregation with an audit's witness, who must change nothing."""
+    """Each kind of sum, the one with most helpers, and secure aggregation with a witness, who must change nothing."""
     if request.param == "witness":
         return Witness(AggregationConfig(), MEMBERS[::2])
+    if request.param == "split of five":
+        return build_aggregator(AggregationConfig(aggregator="split", helpers=5))
     return build_aggregator(AggregationConfig(aggregator=request.param))
 
 
@@ -39,8 +41,8 @@ def _sum_of(vectors, members):
     return np.sum([vectors[member] for member in members], axis=0, dtype=np.uint64).astype(np.uint32)
 
 
-def test_there_are_three_and_each_can_be_set():
-    assert set(SUMS) == set(SUM_TRAITS) == {"plain", "secagg", "encrypted"}
+def test_there_are_four_and_each_can_be_set():
+    assert set(SUMS) == set(SUM_TRAITS) == {"plain", "secagg", "encrypted", "split"}
     assert all(kind.traits is SUM_TRAITS[name] for name, kind in SUMS.items())
 
 
@@ -139,7 +141,7 @@ def test_one_aggregator_sums_round_after_round(aggregator, vectors):
 def test_the_bill_has_what_was_sent(aggregator, vectors):
     drops = {MEMBERS[1]: DropStage.BEFORE_UPLOAD}
     cost = aggregator.sum(iter(vectors.items()), COHORT, drops).cost
-    entries = [*cost.per_client.values(), *cost.server.values(), *cost.decryptor.values()]
+    entries = [*cost.per_client.values(), *cost.server.values(), *cost.decryptor.values(), *cost.helpers.values()]
     assert all(min(entry.bytes_up, entry.bytes_down, entry.cpu_s) >= 0 for entry in entries)
     sent = sum(entry.bytes_up for entry in cost.per_client.values())
     received = sum(entry.bytes_down for entry in cost.server.values())

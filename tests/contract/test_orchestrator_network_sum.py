@@ -5,11 +5,14 @@ Each client is the product's own, except that it is given its vector where it wo
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback import helping
 
 from models.corpus import ClientId
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
@@ -18,13 +21,13 @@ from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.parameters import DEFAULT_PARAMETERS
 from orchestrator.network import messages
 from orchestrator.network.authority import make_keys
-from orchestrator.network.certificates import SERVER, read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
 from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
-from orchestrator.network.journal import Journal
+from orchestrator.network.journal import Journal, run_digest
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
 from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
@@ -35,7 +38,6 @@ from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS, secagg_policy
 from orchestrator.settings.files import read_config
 from orchestrator.settings.sections import AggregationConfig
-from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,7 +46,8 @@ MEMBERS = tuple(ClientId(f"client-{i}") for i in range(NUM_CLIENTS))
 COHORT = Cohort(round_num=4, members=MEMBERS, min_survivors=3)
 WAIT = Deadlines(clients_s=60.0, train_s=60.0, stage_s=60.0)
 WORDS = Vocabulary((*SPECIAL_WORDS, "see", "you"))
-# The stage whose message finds a client gone that drops out then. The encrypted sum has one stage after training.
+# The stage whose message finds a client gone that drops out then. The encrypted sum has one stage after training, the
+# split sum has none.
 GONE_AT = {
     "secagg": {
         DropStage.BEFORE_SHARES: "shares",
@@ -52,6 +55,7 @@ GONE_AT = {
         DropStage.BEFORE_UNMASK: "consistency",
     },
     "encrypted": {DropStage.BEFORE_SHARES: "train", DropStage.BEFORE_UPLOAD: "encrypt"},
+    "split": {DropStage.BEFORE_SHARES: "train", DropStage.BEFORE_UPLOAD: "train"},
 }
 
 
@@ -61,7 +65,10 @@ class GivenVector(Participant):
     given = None
 
     def _train(self, plan):
-        self._round_num, self._vector = plan.round_num, self.given.copy()
+        self._round_num = plan.round_num
+        if plan.terms:
+            return self._mask(plan, self.given)
+        self._vector = self.given.copy()
         return b""
 
 
@@ -70,18 +77,15 @@ class OverLoopback:
 
     def __init__(self, name, keys):
         self.name, self._keys = name, keys
-        self._settings = AggregationConfig(aggregator=name)
+        self._settings = AggregationConfig(aggregator=name, helpers=2)
 
     def sum(self, vectors, cohort, drops):
         given = dict(vectors)
         gone_at = {member: GONE_AT[self.name].get(stage, "") for member, stage in drops.items()}
         gone_at |= {member: "train" for member in cohort.members if member not in given}
         with ExitStack() as stack:
-            hub = Hub(
-                read_roster(self._keys),
-                setup_message(read_config(overrides={"aggregation.aggregator": self.name}), WORDS),
-                1 << 20,
-            )
+            config = read_config(overrides={"aggregation.aggregator": self.name, "aggregation.helpers": 2})
+            hub = Hub(read_roster(self._keys), setup_message(config, WORDS), 1 << 20)
             address = f"localhost:{hub.listen('localhost:0', Tls.of_role(self._keys, SERVER))}"
             stack.callback(hub.stop, "the sum is done")
             threads = [
@@ -94,9 +98,10 @@ class OverLoopback:
                 thread.start()
             num = len(cohort.members)
             connections = {c.client_id: c for c in hub.wait_for_clients(num, num, WAIT.clients_s)}
-            party = Party(hub, read_roster(self._keys), WAIT, lambda note: None, self._decryptor(stack, cohort))
+            helpers = self._helpers(stack, config, cohort)
+            party = Party(hub, read_roster(self._keys), WAIT, print, self._decryptor(stack, cohort), helpers)
             session = Session(party, [connections[member] for member in cohort.members], cohort.round_num)
-            plan = encode(messages.Plan(cohort.round_num, 1.0, memoryview(b"")))
+            plan = messages.Plan(cohort.round_num, 1.0, memoryview(b""))
             network_sum = NetworkSum(
                 self._settings, party, session, plan, NUM_SLOTS, lambda total, num_summed: None, Suspects()
             )
@@ -114,6 +119,13 @@ class OverLoopback:
         stack.callback(service.stop)
         return RemoteDecryptor(address, self._keys)
 
+    def _helpers(self, stack, config, cohort):
+        if not SUMS[self.name].needs_helpers:
+            return None
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        run, num_helpers = run_digest(config, WORDS), self._settings.helpers
+        return stack.enter_context(helping(self._keys, folder, run, cohort.min_survivors, num_helpers))[0]
+
     def _run_client(self, address, name, vector, gone_at):
         keys, identity = self._keys, read_identity(self._keys, name)
         client = GivenVector(
@@ -126,6 +138,7 @@ class OverLoopback:
             Pace(0.0, print),
             read_decryptor(keys),
             lambda config, size: None,
+            read_helpers(keys) if self.name == "split" else (),
         )
         client.given = vector
         tls = Tls.of_client(keys, name)
@@ -148,7 +161,7 @@ def stage_of(message):
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
-    make_keys(folder, MEMBERS)
+    make_keys(folder, MEMBERS, num_helpers=2)
     return folder
 
 
@@ -167,8 +180,8 @@ def _sum_of(vectors, members):
     return np.sum([vectors[member] for member in members], axis=0, dtype=np.uint64).astype(np.uint32)
 
 
-def test_both_secure_sums_have_a_protocol():
-    assert set(PROTOCOLS) == {"secagg", "encrypted"} < set(SUMS)
+def test_all_secure_sums_have_a_protocol():
+    assert set(PROTOCOLS) == {"secagg", "encrypted", "split"} < set(SUMS)
 
 
 @pytest.mark.parametrize("stage", DropStage)

@@ -19,7 +19,7 @@ from models.weights import weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import messages
-from orchestrator.network.certificates import SERVER, read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService
@@ -27,6 +27,7 @@ from orchestrator.network.demands import Demands
 from orchestrator.network.errors import (
     NetworkError,
 )
+from orchestrator.network.helper import HelperService, reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
 from orchestrator.network.pace import Pace
@@ -143,7 +144,7 @@ class Served:
 
 
 @contextmanager
-def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
+def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None):
     """Serves all rounds of a new run; when the block ends they must be done."""
     roster, size = read_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
@@ -153,7 +154,7 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES):
     hub = Hub(roster, setup_message(config, WORDS), max_client_bytes(config, size))
     port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     served = Served(folder, f"localhost:{port}")
-    party = Party(hub, roster, deadlines, served.notes.append, decryptor)
+    party = Party(hub, roster, deadlines, served.notes.append, decryptor, helpers)
 
     def run():
         served.state = serve_rounds(folder, config, first_state(config), plain_step, party)
@@ -188,6 +189,7 @@ def participant(
         pace or Pace(0.0, print),
         read_decryptor(keys),
         load_trainer,
+        read_helpers(keys) if aggregator == "split" else (),
     )
 
 
@@ -278,6 +280,19 @@ def decrypting(keys, min_contributions=2):
     address = f"localhost:{service.listen('localhost:0')}"
     yield address, notes
     service.stop()
+
+
+@contextmanager
+def helping(keys, folder, run, min_contributions=2, num_helpers=1):
+    """The helpers of a run, as the server reaches them; and their notes."""
+    services, addresses, notes = [], [], []
+    for number in range(1, num_helpers + 1):
+        service = HelperService(keys, number, folder / f"opened-{number}.sqlite", min_contributions, notes.append)
+        services.append(service)
+        addresses.append(f"localhost:{service.listen('localhost:0')}")
+    yield reach_helpers(addresses, keys, run, wait_s=20.0), notes
+    for service in services:
+        service.stop()
 
 
 def assert_one_line(error):

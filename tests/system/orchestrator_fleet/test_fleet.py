@@ -62,7 +62,7 @@ def test_an_ideal_fleet_gives_the_weights_of_no_fleet(text, tmp_path):
     assert train(tmp_path / "ideal", text, "--workers", "2", "--fleet", "ideal") == without
 
 
-@pytest.mark.parametrize(("policy", "aggregator"), [("sync", "secagg"), ("fedbuff", "encrypted")])
+@pytest.mark.parametrize(("policy", "aggregator"), [("sync", "secagg"), ("fedbuff", "split")])
 def test_a_killed_run_goes_on_to_the_same_weights(text, tmp_path, policy, aggregator):
     settings = tmp_path / "fleet.toml"
     settings.write_text(FLEET.format(policy=policy, aggregator=aggregator))

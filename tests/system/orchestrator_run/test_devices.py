@@ -92,7 +92,7 @@ def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
     from orchestrator.rounds.server_optimizer import tff_optimizer
 
     digests, states, paths = set(), [], []
-    for name in ("plain", "secagg", "encrypted"):
+    for name in ("plain", "secagg", "encrypted", "split"):
         folder = build_run(aggregation__aggregator=name, server__algorithm="fedavg", server__learning_rate=1.0)
         before = folder.load_checkpoint()
         paths = paths or write_updates(folder, tmp_path, 5)  # all runs begin at the same weights

@@ -74,7 +74,7 @@ def test_a_run_killed_at_random_points_resumes_to_the_same_weights(trained, text
     assert digests(folder) == digests(run)
 
 
-@pytest.mark.parametrize("aggregator", ["plain", "encrypted"])
+@pytest.mark.parametrize("aggregator", ["plain", "encrypted", "split"])
 def test_every_aggregator_gives_the_weights_of_secure_aggregation(trained, text, tmp_path, aggregator):
     run, printed = trained
     assert RunFolder(run).config().aggregation.aggregator == "secagg"

@@ -83,7 +83,7 @@ def test_help_alone_is_the_help_of_all():
         ("fedkeys help tra", {"train", "transcript"}),
         ("fedkeys train --preset s", {"smoke", "small"}),
         ("fedkeys train --fleet lo", {"low-end", "lo"}),  # or a file that begins so
-        ("fedkeys train --aggregator s", {"secagg"}),
+        ("fedkeys train --aggregator s", {"secagg", "split"}),
         ("fedkeys evaluate --run runs/f", {"runs/f"}),  # the shell's own folders
     ],
 )

@@ -70,7 +70,7 @@ def test_a_flag_stands_for_a_setting_and_names_its_values():
     assert len(flags) >= 7
     for flag in flags:
         attrgetter(flag.setting)(RunConfig())  # raises for a setting that is not there
-    assert "plain, secagg or encrypted; secagg is the default" in options.AGGREGATOR.help
+    assert "plain, secagg, encrypted or split; secagg is the default" in options.AGGREGATOR.help
     assert "tff or litert" in options.CLIENT_RUNTIME.help
 
 

@@ -76,8 +76,8 @@ def test_the_bill_is_the_mean_of_the_completed_rounds(billed):
 
 def test_each_aggregator_sums_the_same_vectors_once(billed):
     figures, notes = billed
-    assert list(figures.same_vector) == ["plain", "secagg", "encrypted"]
-    assert len(notes) == 3
+    assert list(figures.same_vector) == ["plain", "secagg", "encrypted", "split"]
+    assert len(notes) == 4
     uploads = {
         name: sum(cost.bytes_up for cost in bill.per_client.values()) for name, bill in figures.same_vector.items()
     }
@@ -85,9 +85,11 @@ def test_each_aggregator_sums_the_same_vectors_once(billed):
     assert uploads["plain"] == vector_bytes
     assert vector_bytes < uploads["secagg"] < vector_bytes + 3000
     assert 3.5 * vector_bytes < uploads["encrypted"] < 6 * vector_bytes
+    assert vector_bytes < uploads["split"] < vector_bytes + 300
     for name, bill in figures.same_vector.items():
         assert sum(cost.cpu_s for cost in bill.server.values()) > 0, name
         assert bool(bill.decryptor) == (name == "encrypted")
+        assert bool(bill.helpers) == (name == "split")
 
 
 def test_the_time_on_phones_follows_bytes_and_cpu(billed):

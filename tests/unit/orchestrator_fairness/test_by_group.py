@@ -46,7 +46,7 @@ class Recording:
         return result
 
 
-@pytest.mark.parametrize("aggregator", ["plain", pytest.param("secagg", marks=pytest.mark.slow), "encrypted"])
+@pytest.mark.parametrize("aggregator", ["plain", pytest.param("secagg", marks=pytest.mark.slow), "encrypted", "split"])
 def test_figures_by_group_are_those_of_a_central_count(aggregator):
     rng = np.random.default_rng(3)
     sums, tier = random_sums(rng), labels_of([20, 25, 15])

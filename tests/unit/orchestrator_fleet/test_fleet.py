@@ -17,12 +17,14 @@ from orchestrator.fleet.plan import plan_figures, plan_fleet
 from orchestrator.fleet.self_check import self_check
 from orchestrator.fleet.simulation import HARDWARE, build_simulation
 from orchestrator.fleet.source import FleetSource
-from orchestrator.rounds.cohort import RoundPlan, select_cohort
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.cohort import select_cohort
 from orchestrator.rounds.fedbuff import buffered_functions, remember
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import ServerState
 from orchestrator.settings.files import read_config, read_fleet_settings
 from orchestrator.settings.fleet import FLEET_PRESETS, FleetConfig
+from orchestrator.settings.sections import AggregationConfig
 
 SMALL = {"rounds.cohort_size": 20, "fleet.devices": 3000}
 SIZE = ModelSize(50, 4, 5)
@@ -187,10 +189,10 @@ def test_fedbuff_with_a_buffer_of_one_and_no_delay_is_sequential_sgd(road):
     """Server's step 1, no staleness: the weights walk by each client's own update, within the code's grid."""
     state, expected = ServerState(0, road.START, 0), [w.copy() for w in road.START]
     for round_num, member in enumerate(road.MEMBERS, 1):
-        own = RoundPlan(Cohort(round_num, (member,)), {}, staleness={member: 0})
-        functions = buffered_functions(road.functions(), own, state, 0.5)
+        cohort = Cohort(round_num, (member,), staleness={member: 0})
+        functions = buffered_functions(road.functions(), cohort, state, 0.5)
         after, _ = run_round(
-            state, own.cohort, functions, seed=7, client_learning_rate=1.0, server_learning_rate=1.0,
+            state, cohort, functions, seed=7, client_learning_rate=1.0, server_learning_rate=1.0,
             stopwatch=road.NoClock(),
         )  # fmt: skip
         state = remember(after, state, 0)
@@ -216,13 +218,35 @@ def test_a_stale_update_counts_less_and_trains_from_its_own_version(road):
     base = replace(road.functions(), train_clients=train_clients)
     old = tuple(w + 8 for w in road.START)
     state = ServerState(3, road.START, 0, earlier=(old,))
-    own = RoundPlan(Cohort(4, ("p1", "p2")), {}, staleness={"p1": 1, "p2": 0})
-    batches = [road.batches_of(m, np.random.default_rng(0)) for m in own.cohort.members]
-    stale, fresh = buffered_functions(base, own, state, 1.0).train_clients(state.weights, 1.0, 0, iter(batches))
+    cohort = Cohort(4, ("p1", "p2"), staleness={"p1": 1, "p2": 0})
+    batches = [road.batches_of(m, np.random.default_rng(0)) for m in cohort.members]
+    stale, fresh = buffered_functions(base, cohort, state, 1.0).train_clients(state.weights, 1.0, 0, iter(batches))
     np.testing.assert_array_equal(stale["delta"][0], old[0] / 2)
     np.testing.assert_array_equal(fresh["delta"][0], road.START[0])
     with pytest.raises(ValueError, match="staleness"):
-        buffered_functions(base, replace(own, staleness={"p1": 2}), state, 1.0)
+        buffered_functions(base, replace(cohort, staleness={"p1": 2}), state, 1.0)
+
+
+def test_a_buffer_of_stale_updates_has_the_same_sum_under_masks(road):
+    """In the split sum each upload names the version that it began with; FedBuff's scaling is in the update."""
+    old = tuple(w + 8 for w in road.START)
+    state = ServerState(3, road.START, 0, earlier=(old, old))
+    members, staleness = road.MEMBERS, {"p0": 2, "p1": 1, "p2": 1}
+    cohort = Cohort(4, members, min_survivors=5, staleness=staleness)
+    after = []
+    for aggregation in (AggregationConfig("plain"), AggregationConfig("split"), AggregationConfig("split", helpers=3)):
+        base = road.functions(aggregator=build_aggregator(aggregation))
+        functions = buffered_functions(base, cohort, state, 0.5)
+        after.append(
+            run_round(
+                state, cohort, functions, seed=7, client_learning_rate=1.0, server_learning_rate=1.0,
+                stopwatch=road.NoClock(),
+            )[1]
+        )  # fmt: skip
+    assert {report.outcome for report in after} == {"completed"}
+    assert {report.survivors for report in after} == {members}
+    assert len({report.aggregate_sha256 for report in after}) == 1
+    assert len({report.weights_sha256 for report in after}) == 1
 
 
 def test_the_versions_that_phones_work_from_are_kept():
@@ -234,9 +258,9 @@ def test_the_versions_that_phones_work_from_are_kept():
         own = source(round_num)
         assert len(set(own.cohort.members)) == 3
         versions = (state.weights, *state.earlier)
-        for staleness in own.staleness.values():
+        for staleness in own.cohort.staleness.values():
             assert versions[staleness][0][0] == round_num - 1 - staleness  # the weights hold their own version
-        seen |= set(own.staleness.values())
+        seen |= set(own.cohort.staleness.values())
         after = ServerState(round_num, (np.full(1, round_num, np.float32),), None)
         state = remember(after, state, own.versions_kept)
     assert max(seen) >= 1

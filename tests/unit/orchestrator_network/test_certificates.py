@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def test_private_keys_are_their_owner_s_alone(keys):
     private = [*keys.rglob("*.key")]
-    assert len(private) == 4 + 2 * len(NAMES)
+    assert len(private) == 6 + 2 * len(NAMES)
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
 
@@ -41,8 +41,9 @@ def test_more_clients_are_enrolled_and_the_rest_stays(tmp_path):
     for again in (["bob"], ["eve", "eve"]):
         with pytest.raises(KeysError, match="is enrolled already"):
             make_keys(tmp_path, again)
-    with pytest.raises(KeysError, match="certificate already"):
-        make_keys(tmp_path, ["eve"], ["keyboard.example"])
+    for change in ({"hosts": ["keyboard.example"]}, {"num_helpers": 2}):
+        with pytest.raises(KeysError, match="its parties' keys already: name an empty folder"):
+            make_keys(tmp_path, ["eve"], **change)
     assert set(read_roster(tmp_path)) == {"ann", "bob"}
 
 

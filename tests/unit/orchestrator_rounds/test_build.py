@@ -15,7 +15,7 @@ def test_the_grid_of_each_preset_is_fine_enough(preset):
     require_summable(read_config(preset=preset))
 
 
-@pytest.mark.parametrize("aggregator", ["plain", "secagg", "encrypted"])
+@pytest.mark.parametrize("aggregator", ["plain", "secagg", "encrypted", "split"])
 def test_a_clip_norm_that_would_round_updates_away_is_refused(aggregator):
     """5000 * 64 + ... weights, 10 clients, 28 bits: 1e9 / 2**27 / 2 * sqrt(weights / 10) is hundreds."""
     settings = {"aggregation.aggregator": aggregator, "aggregation.clip_norm": 1e9}

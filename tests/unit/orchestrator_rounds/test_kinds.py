@@ -17,7 +17,7 @@ def test_an_aggregator_that_nobody_knows_never_sums():
     unknown = AggregationConfig(aggregator="secag")
     for refused in (lambda: build_aggregator(unknown), lambda: RunConfig(aggregation=unknown)):
         with pytest.raises(
-            ConfigError, match=r"^aggregation.aggregator = 'secag': must be plain, secagg or encrypted$"
+            ConfigError, match=r"^aggregation.aggregator = 'secag': must be plain, secagg, encrypted or split$"
         ):
             refused()
 

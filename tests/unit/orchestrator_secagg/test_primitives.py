@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.secagg import keys, masks, shamir
-from orchestrator.secagg.masks import Mask
+from orchestrator import masks
+from orchestrator.masks import Mask
+from orchestrator.secagg import keys, shamir
 
 SESSION, OTHER_SESSION = bytes(range(32)), bytes(32)
 SMALL_ORDER = (  # points of order 1, 2 and 8: https://cr.yp.to/ecdh.html#validate

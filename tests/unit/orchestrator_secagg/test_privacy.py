@@ -12,10 +12,10 @@ from scipy import stats
 
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, DropStage
+from orchestrator.masks import Mask, add_masks
 from orchestrator.secagg import Policy, SecAgg, keys, messages
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import SecAggError
-from orchestrator.secagg.masks import Mask, add_masks
 from orchestrator.secagg.server import Server
 
 FALSE_ALARM = 1e-9  # of each test that draws random numbers

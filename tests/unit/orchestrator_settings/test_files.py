@@ -70,6 +70,7 @@ def test_the_digest_is_the_same_in_another_process_and_another_for_any_change() 
             {"audit.canaries": 20, "client.epochs": 1, "server.learning_rate": 1.0},  # as the preset was
             "6a0eb4f0861107d2086ed7bf4cf3cbe0bb30a6d97d2eaa1545cd12f14a39f1c1",
         ),
+        ("small", {"aggregation.helpers": 1}, "097b7aa1d01392dc33278b23105c184ae22e86dccf5387be613b8bebc91e9b0a"),
         ("small", {"fleet.policy": "sync"}, "f7a25a829822a38233b01c9f1b97a563c585f4ec27a0b592064004eca08b9886"),
     ],
 )

@@ -30,7 +30,7 @@ def users(people):
     return Counter(word for own in people.values() for word in own)
 
 
-@pytest.mark.parametrize("aggregator", ["plain", "secagg", "encrypted"])
+@pytest.mark.parametrize("aggregator", ["plain", "secagg", "encrypted", "split"])
 def test_without_noise_the_list_is_exactly_the_words_of_k_people(aggregator):
     people = people_with_words(np.random.default_rng(0), num_people=12, num_words=25)
     nodes = {person: choose_nodes(own, 10**6) for person, own in people.items()}

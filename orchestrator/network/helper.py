@@ -1,0 +1,158 @@
+"""Runs a helper of the split sum in a separate process, and calls it from the server.
+
+It has one call: Open(list) returns the sum of the list's masks, once for each round. It answers only who shows the
+server's certificate, and decides by the roster, the keys and the minimum on its machine. See orchestrator/split.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Optional
+
+import grpc
+
+from orchestrator.errors import BelowThreshold, OrchestratorError
+from orchestrator.network import messages
+from orchestrator.network.certificates import SERVER, helper_role, read_helpers, read_roster, read_sealing_key
+from orchestrator.network.channel import check_server, explained, open_channel
+from orchestrator.network.hub import add_handlers, build_server, listen
+from orchestrator.network.session import Helpers
+from orchestrator.network.tls import Tls, is_caller
+from orchestrator.split.errors import SeedRefused
+from orchestrator.split.helper import MaskHelper
+from orchestrator.split.opened import OpenedRounds
+from orchestrator.wire import as_one_line, encode
+
+_WAIT_S, _PAUSE_S = 10.0, 0.2
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # it is gone, and may come back
+
+
+class HelperService:
+    """Listens for the server's lists, and takes them one at a time. Whoever else calls is refused unheard.
+
+    Args:
+      keys: a folder with the helper's files, ca.pem, helpers.pub and roster.json.
+      number: which of the helpers it is, from 1 on.
+      opened: the file that keeps which rounds it has opened.
+      min_contributions: the fewest vectors of which it opens the masks.
+      note: called with a line for each list that it opened or refused.
+    """
+
+    def __init__(self, keys: Path, number: int, opened: Path, min_contributions: int, note: Callable[[str], None]):
+        role = helper_role(number)
+        private, helpers = read_sealing_key(keys / f"{role}_seal.key"), read_helpers(keys)
+        self._opened = OpenedRounds(opened)
+        self._helper = MaskHelper(
+            private, helpers, read_roster(keys), min_contributions, self._opened, os.cpu_count() or 1
+        )
+        self._tls = Tls.of_role(keys, role)
+        self._note, self._lock = (lambda line: note(as_one_line(line))), threading.Lock()
+        self._server = build_server(4, messages.MAX_BYTES)
+        add_handlers(self._server, {messages.OPEN_MASKS: grpc.stream_unary_rpc_method_handler(self._open)})
+
+    def listen(self, address: str) -> int:
+        """Begins to listen and returns the port; raises PortInUse."""
+        return listen(self._server, address, self._tls)
+
+    def wait(self) -> None:
+        """Blocks until the service is stopped."""
+        self._server.wait_for_termination()
+
+    def stop(self) -> None:
+        """Closes the port and the file of opened rounds."""
+        self._server.stop(1.0).wait()
+        self._opened.close()
+
+    def _open(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        if not is_caller(context, SERVER):
+            self._note("refused a call that is not the server's")
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "only the server may call a helper")
+        request = next(requests, b"")
+        with self._answering(context):
+            try:
+                answer = self._helper.open(request)
+            except SeedRefused as error:
+                self._note(f"refused: {error}")
+                return encode(messages.SeedsRefused(list(error.client_ids)))
+            self._note(f"opened the masks of a list: {len(answer):,} bytes")
+            return encode(messages.MasksOpened(memoryview(answer)))
+
+    @contextmanager
+    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except OrchestratorError as error:
+                self._note(f"refused: {error}")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+
+class RemoteHelper:
+    """The server's connection to a helper.
+
+    Args:
+      address: HOST:PORT.
+      keys: a folder with ca.pem, server.key and server.pem.
+      number: which of the helpers it is, from 1 on.
+      wait_s: how long a list waits for a helper that is away, in seconds.
+
+    Raises:
+      NetworkError: nobody answers there, or the certificate is another.
+    """
+
+    def __init__(self, address: str, keys: Path, number: int, wait_s: float):
+        tls, role = Tls.of_role(keys, SERVER), helper_role(number)
+        check_server(address, tls, _WAIT_S, role)
+        self._channel = open_channel(address, tls, role)
+        self._who, self._address, self._wait_s = f"helper {number} at {address}", address, wait_s
+
+    def open(self, request: bytes) -> bytes:
+        """See orchestrator.split.helper.MaskHelper. A list that was lost on its way is sent again.
+
+        Raises:
+          SeedRefused: some sealed seeds do not open.
+          BelowThreshold: the helper refuses, or is away for too long.
+        """
+        answer = messages.decode(self._call(request), messages.FROM_HELPER)
+        if isinstance(answer, messages.SeedsRefused):
+            raise SeedRefused([as_one_line(client_id) for client_id in answer.client_ids])
+        return bytes(answer.body)
+
+    def _call(self, request: bytes) -> bytes:
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                left = max(deadline - time.monotonic(), _PAUSE_S)
+                return self._channel.unary_unary(messages.OPEN_MASKS)(request, timeout=left, wait_for_ready=True)
+            except grpc.RpcError as error:
+                code, details = error.code(), as_one_line(error.details() or "")
+                if code is grpc.StatusCode.FAILED_PRECONDITION:
+                    raise BelowThreshold(f"{self._who} opens nothing: {details}") from None  # ends this round only
+                if code is grpc.StatusCode.DEADLINE_EXCEEDED or time.monotonic() >= deadline:
+                    raise BelowThreshold(f"{self._who} has not answered in {self._wait_s:g} s") from None
+                if code not in _PASSING:
+                    raise explained(self._address, error) from None
+            time.sleep(_PAUSE_S)
+
+
+def reach_helpers(addresses: Sequence[str], keys: Path, run: str, wait_s: float) -> Optional[Helpers]:
+    """Returns the helpers of a run, None if no address is given.
+
+    Args:
+      addresses: HOST:PORT of each, in the order of helpers.pub.
+      keys: a folder with ca.pem, helpers.pub, server.key and server.pem.
+      run: the run's name, from orchestrator.network.journal.run_digest.
+      wait_s: how long a list waits for a helper that is away, in seconds.
+
+    Raises:
+      NetworkError: one can't be reached.
+    """
+    if not addresses:
+        return None
+    remotes = [RemoteHelper(address, keys, number, wait_s) for number, address in enumerate(addresses, 1)]
+    return Helpers(bytes.fromhex(run), read_helpers(keys), remotes)
