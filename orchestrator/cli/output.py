@@ -102,6 +102,11 @@ def note(text: str) -> None:
     click.echo(f"{printable(text)} ...", err=True)
 
 
+def log(text: str) -> None:
+    """Prints a line on standard error: what a process that listens has to say."""
+    click.echo(printable(text), err=True)
+
+
 def wrote(path: object) -> None:
     """Says on standard error that a command wrote a file besides its figures."""
     click.echo(f"wrote {printable(str(path))}", err=True)

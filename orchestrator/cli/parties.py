@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.output import printable
+from orchestrator.cli.output import log
 
 
 @click.command()
@@ -46,8 +46,8 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
         parameters = BfvParameters(poly_degree, coeff_modulus_bits)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    service = DecryptorService(keys, parameters, min_contributions, _say)
-    _say(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
+    service = DecryptorService(keys, parameters, min_contributions, log)
+    log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()
     finally:
@@ -92,13 +92,9 @@ def helper(keys: Path, number: int, address: str, min_contributions: int, opened
     from orchestrator.network.helper import HelperService
 
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
-    service = HelperService(keys, number, opened, min_contributions, _say)
-    _say(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
+    service = HelperService(keys, number, opened, min_contributions, log)
+    log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()
     finally:
         service.stop()
-
-
-def _say(text: str) -> None:
-    click.echo(printable(text), err=True)

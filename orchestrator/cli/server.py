@@ -12,7 +12,7 @@ import click
 
 from models.chitchat import BUILT_IN
 from orchestrator.cli import options
-from orchestrator.cli.output import Output, printable, prints, say
+from orchestrator.cli.output import Output, log, prints, say
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
@@ -99,7 +99,7 @@ def serve(
 
     deadlines = Deadlines(clients_s, train_s, stage_s)
     state = serve_run(
-        folder, config, keys, address, deadlines, _say, decryptor_address, helper_addresses=helper_addresses
+        folder, config, keys, address, deadlines, log, decryptor_address, helper_addresses=helper_addresses
     )
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
     line = f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}"
@@ -217,9 +217,5 @@ def client(
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
     demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)
-    pace = Pace(answer_step, _say)
+    pace = Pace(answer_step, log)
     say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state))
-
-
-def _say(text: str) -> None:
-    click.echo(printable(text), err=True)
