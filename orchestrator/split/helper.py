@@ -87,9 +87,8 @@ class MaskHelper:
             raise BelowThreshold(f"{where}: a list of {len(stated)} clients, {needed} needed")
         seeds = self._opened_seeds(request, stated)
         digest = hashlib.sha256(request_wire).digest()
-        self._opened.add(
-            terms.run, terms.round_num, terms.group, digest
-        )  # from here on no other list of this round can be opened
+        # From here on no other list of the round can be opened.
+        self._opened.add(terms.run, terms.round_num, terms.group, digest)
         words = np.zeros(terms.num_slots, "<u4")
         add_masks(words, (Mask(seed, 1) for seed in seeds), self._num_threads)
         return encode(messages.MaskSum(terms.digest, digest, self._place, words.data.cast("B")))

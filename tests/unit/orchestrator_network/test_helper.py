@@ -72,6 +72,20 @@ def test_the_split_sum_over_connections(keys, tmp_path, trouble):
     assert first.cost.per_client["upload"].bytes_up > 4 * 100
 
 
+def test_groups_are_summed_one_after_the_other(keys, tmp_path):
+    """Three lists of two clients a round, and the median of their means: as in one process, bit for bit."""
+    config = config_of(num_rounds=2, **SPLIT, **{"aggregation.groups": 3})
+    with helping(keys, tmp_path, run_of(config)) as (helpers, notes):
+        with serving(keys, tmp_path, config, helpers=helpers) as served:
+            peers = [Peer(keys, served, name, aggregator="split") for name in NAMES]
+        assert all(peer.join().goodbye for peer in peers)
+    assert [set(report.survivors) for report in served.rounds] == [set(NAMES)] * 2
+    assert len(notes) == 6
+    report = served.rounds[0]
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, {}).weights)
+    assert report.cost.helpers["open"].bytes_up > 3 * 4 * 100
+
+
 def test_a_client_that_was_sent_another_model_is_left_out(keys, tmp_path):
     class Deceived(Participant):
         def answer(self, message):
