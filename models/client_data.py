@@ -10,7 +10,8 @@ import numpy as np
 
 from models.corpus import ClientId, ClientText, Corpus, PeopleSplit, split_people
 from models.errors import CorpusError
-from models.vocabulary import Vocabulary, build_vocabulary
+from models.public_words import NO_LIST, PublicList
+from models.vocabulary import FILE, Vocabulary, WordList, WordOrigin, build_vocabulary
 
 Sentences = tuple[np.ndarray, ...]  # int32 [num_words] each, ids of the vocabulary
 
@@ -25,6 +26,7 @@ class ClientData:
     dev: Mapping[ClientId, Sentences]
     test: Mapping[ClientId, Sentences]
     pooled: tuple[np.ndarray, ...]  # all sentences of all training people: what the n-gram baselines count
+    origin: WordOrigin = WordOrigin(FILE)  # of the vocabulary's words
 
 
 def build_client_data(
@@ -37,12 +39,15 @@ def build_client_data(
     max_sentences_eval: int = 200,
     dev_share: float = 0.1,
     test_share: float = 0.1,
-    vocabulary: Optional[Vocabulary] = None,
+    words: Optional[WordList] = None,
+    min_people: int = 1,
+    public: PublicList = NO_LIST,
 ) -> ClientData:
     """Returns the corpus split by person, its vocabulary, and everybody's capped sentences as ids.
 
-    The vocabulary, unless one is given, and the baselines' text come from all training people; only those with at least
-    `min_sentences` train.
+    The vocabulary, unless `words` is given, and the baselines' text come from all training people; only those with at
+    least `min_sentences` train. A vocabulary that is made here holds words of `min_people` training people, and is
+    filled up from the public list.
 
     Raises:
       CorpusError: too few people, or nobody has enough sentences.
@@ -57,11 +62,11 @@ def build_client_data(
         )
         for person in people
     }
-    if vocabulary is None:
-        vocabulary = build_vocabulary((capped[person] for person in split.train), vocabulary_size)
-    elif vocabulary.size > vocabulary_size:
-        vocabulary = vocabulary.truncate(vocabulary_size)
-    encode_sentence = vocabulary.encode
+    if words is None:
+        words = build_vocabulary((capped[person] for person in split.train), vocabulary_size, min_people, public)
+    elif words.vocabulary.size > vocabulary_size:
+        words = words.truncate(vocabulary_size)
+    encode_sentence = words.vocabulary.encode
 
     def encode(people: Iterable[ClientId]) -> dict[ClientId, Sentences]:
         return {person: tuple(map(encode_sentence, capped[person])) for person in people}
@@ -74,12 +79,13 @@ def build_client_data(
             f"no training person has {min_sentences} sentences, the most is {most}: lower data.min_sentences"
         )
     return ClientData(
-        vocabulary=vocabulary,
+        vocabulary=words.vocabulary,
         split=split,
         train=train,
         dev=encode(split.dev),
         test=encode(split.test),
         pooled=tuple(sentence for own in everybody.values() for sentence in own),
+        origin=words.origin,
     )
 
 

@@ -27,6 +27,7 @@ import msgspec
 from models.errors import CorpusError
 from models.files import write_atomically
 from models.text_sources import locate
+from models.vocabulary import FEDERATED
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.build import require_summable
 from orchestrator.rounds.types import RoundReport
@@ -134,14 +135,15 @@ def train_configured(
     require_summable(config)
     if locate(config.data.source)[0].is_fifo():
         raise ConfigError(f"data.source = {config.data.source}: a run reads its text again; save it to a file first")
+    words = None
     if goes_on:
-        config = folder.with_own_vocabulary(config)
-    if config.data.vocabulary == "federated":
+        config, words = folder.with_own_vocabulary(config), folder.words(folder.identity())
+    if config.data.vocabulary == FEDERATED:
         from orchestrator.vocabulary.measure import find_for_run
 
-        config = find_for_run(folder, config, observer.stage)
+        config, words = find_for_run(folder, config, observer.stage)
     observer.stage("reading the text")
-    text = load_client_data(config)
+    text = load_client_data(config, words)
     if config.privacy.traits.adds_noise:
         from orchestrator.privacy.calibration import resolve_privacy
         from orchestrator.run.canary_clients import participants

@@ -5,6 +5,7 @@ train.tflite            see edge.export.tflite, as for the other two
 train_stateless.tflite
 infer.tflite
 vocabulary.txt          a word a line, in the order of the ids
+tokeniser_vectors.json  made-up texts, and the words and ids that an app must make of them
 golden/                 batches, and the losses and weights that three steps on them must give: a client's self-test
 parity.json             the certificate of edge.bundle.parity
 MODEL_CARD.md           of these weights, if the run has one

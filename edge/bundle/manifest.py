@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Union
+from typing import Annotated, Optional, Union
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from edge.bundle.reading import decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
 from models.tokeniser import TOKENISERS
-from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
+from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK, WordOrigin
 from models.weights import WEIGHT_NAMES, ModelSize
 
 SCHEMA = 1
@@ -166,6 +166,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     run: RunEntry
     model: ModelEntry
     special_ids: Mapping[str, int]
+    words: Optional[WordOrigin] = None  # where the bundle's words come from; not in older bundles
     phase: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     eligibility: Eligibility
     minimum_runtimes: Mapping[str, str]  # runtime -> the version that passed parity; empty = unproven

@@ -1,4 +1,4 @@
-"""Whether a bundle is what was exported: manifest, signature, files, digests, ops, certificate, golden batch.
+"""Whether a bundle is what was exported: manifest, signature, digests, ops, words, certificate, golden batch.
 
 Imports no TensorFlow: it takes a second and little memory.
 """
@@ -17,6 +17,7 @@ from edge.bundle.manifest import MANIFEST_FILE, SCHEMA, Manifest, read_manifest,
 from edge.bundle.parity import GATE, PARITY_FILE, read_certificate
 from edge.bundle.signing import check_signature, check_signer
 from edge.bundle.trust import remember_key, remembered_key
+from edge.bundle.vectors import check_vectors
 from edge.clients.litert import build_interpreter
 from edge.errors import BundleError
 from edge.export.flatbuffer import custom_ops
@@ -70,6 +71,7 @@ def verify_bundle(
     contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
     yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
     yield Check("model", True, _check_model(bundle, manifest, contents))
+    yield Check("tokeniser", True, check_vectors(contents, manifest.tokeniser))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
     if app is not None and key is not None:

@@ -41,27 +41,17 @@ def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Sett
     """
     from dataclasses import asdict
 
-    from models.client_data import build_client_data
-    from models.corpus import load_corpus
+    from msgspec import to_builtins
+
     from models.text_statistics import describe
     from models.text_statistics import plot as draw_plot
-    from models.tokeniser import TOKENISERS
+    from orchestrator.run.data import read_text
     from orchestrator.settings.files import read_config
 
-    settings = read_config(overrides=overrides).data
-    corpus = load_corpus(source, tokeniser=TOKENISERS[settings.tokeniser])
-    run_data = build_client_data(  # the split and the vocabulary of a run
-        corpus,
-        seed=seed,
-        vocabulary_size=settings.vocabulary_size,
-        min_sentences=settings.min_sentences,
-        max_sentences_train=settings.max_sentences_train,
-        max_sentences_eval=settings.max_sentences_eval,
-        dev_share=settings.dev_share,
-        test_share=settings.test_share,
-    )
-    statistics = describe(corpus, run_data.split, run_data.vocabulary)
-    figures = {"source": corpus.name, **asdict(statistics)}
+    corpus, of_run = read_text(read_config(overrides={"data.source": source, **overrides}).data, seed)
+    statistics = describe(corpus, of_run.split, of_run.vocabulary)
+    origin = of_run.origin
+    figures = {"source": corpus.name, **asdict(statistics), "words": to_builtins(origin), "word_list": origin.statement}
 
     def draw() -> None:
         if plot is not None:

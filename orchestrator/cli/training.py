@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """What a training came to, as `fedkeys train --json` prints it. wall_s: the time of this call's rounds."""
+    """What a training came to, as `fedkeys train --json` prints it.
+
+    Attributes:
+      wall_s: the time of this call's rounds.
+      word_list: what the run's word list gives away of people's text.
+    """
 
     rounds: int
     weights_sha256: str
     wall_s: float
     client_batches_per_s: float
+    word_list: str
 
 
 @click.command()
@@ -104,10 +110,12 @@ def train_with_progress(
     with ProgressObserver() as observer:
         result = train_configured(folder, run_config, observer, resume, parts)
     from orchestrator.rounds.round import weights_digest
+    from orchestrator.run.saved import read_run
 
     return TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),
         wall_s=round(result.wall_s, 2),
         client_batches_per_s=round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
+        word_list=read_run(folder).words.statement,
     )

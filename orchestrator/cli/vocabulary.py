@@ -16,7 +16,7 @@ from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
 
 if TYPE_CHECKING:
-    from orchestrator.vocabulary.results import TableRow, VocabularyResult
+    from orchestrator.vocabulary.results import ListRow, TableRow, VocabularyResult
 
 
 @click.command()
@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     metavar="LETTERS",
     help="Letters that words are made of; English letters, digits and '.,: if it is left out.",
 )
+@click.option(
+    "--language",
+    metavar="LANG",
+    help="Look only for what the public list of this language (en, de ...) lacks, and fill up with it.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 @click.option(
     "--aggregator",
@@ -69,6 +74,12 @@ if TYPE_CHECKING:
 @click.option(
     "--table", "as_table", is_flag=True, help="Show coverage by epsilon and number of people, and write no list."
 )
+@click.option(
+    "--lists",
+    "as_lists",
+    is_flag=True,
+    help="Show the coverage of each kind of word list beside the others', and write none.",
+)
 @prints
 def vocabulary(
     source: str,
@@ -79,9 +90,11 @@ def vocabulary(
     max_nodes: int,
     size: int,
     letters: Optional[str],
+    language: Optional[str],
     seed: int,
     aggregator: str,
     as_table: bool,
+    as_lists: bool,
 ) -> Output:
     """Find the words that at least K people use, through noisy secure sums: no text leaves its client.
 
@@ -92,19 +105,27 @@ def vocabulary(
     Examples:
       fedkeys vocabulary --out words.txt
       fedkeys train --run runs/words --set data.vocabulary=words.txt
+      fedkeys vocabulary --language en --max-nodes 100 --out words.txt
       fedkeys vocabulary --table
+      fedkeys vocabulary --lists
     """
-    if out is None and not as_table:
-        raise click.UsageError("name where the list goes with --out FILE, or look at --table")
+    if out is None and not (as_table or as_lists):
+        raise click.UsageError("name where the list goes with --out FILE, or look at --table or --lists")
+    from models.public_words import NO_LANGUAGE
     from orchestrator.rounds.build import build_aggregator
     from orchestrator.settings.files import read_config
+    from orchestrator.vocabulary.compare import compare_lists
     from orchestrator.vocabulary.measure import Options, find_vocabulary, read_people, tabulate
     from orchestrator.vocabulary.prefix_tree import LETTERS
 
-    options = Options(epsilon, delta, k, max_nodes, size, letters or LETTERS, seed)
     config = read_config(overrides={"aggregation.aggregator": aggregator, "data.source": source})
+    language = language or (config.data.language if as_lists else NO_LANGUAGE)
+    options = Options(epsilon, delta, k, max_nodes, size, letters or LETTERS, seed, language)
     note("reading the text")
     people = read_people(config.data, options)
+    if as_lists:
+        compared = compare_lists(people, options, config.data.min_people, note)
+        return Output({"size": size, "language": language, "lists": compared}, partial(_print_lists, compared))
     if as_table:
         rows = tabulate(people, options, note)
         return Output({"k": k, "delta": delta, "max_nodes": max_nodes, "rows": rows}, partial(_print_table, rows))
@@ -116,24 +137,34 @@ def _print_result(result: VocabularyResult) -> None:
     covered = result.coverage
     budget = "no noise" if result.epsilon is None else f"epsilon {result.epsilon:g} at delta {result.delta:g}"
     say(f"{result.words:,} words of {result.clients:,} people; {budget}, for {result.unit}")
+    if result.public:
+        say(f"{result.public:,} of them are of the public list ({result.language}): they cost no privacy")
     say(f"noise in a count: standard deviation {result.noise_std:.1f} people")
-    for whose, own, pooled, ratio in (
-        ("training", covered.train, covered.train_pooled, covered.train_ratio),
-        ("test", covered.test, covered.test_pooled, covered.test_ratio),
+    for whose, own, pooled in (
+        ("training", covered.train, covered.train_pooled),
+        ("test", covered.test, covered.test_pooled),
     ):
-        say(f"of the {whose} people's words it holds {own:.2%}, the pooled list {pooled:.2%}: {ratio:.2%} of that")
-    say(
-        f"a list of all words that {result.k} people use, counted without noise:"
-        f" {result.most_possible_train_ratio:.2%} of what the pooled list holds"
-    )
+        say(f"of what the {whose} people typed it holds {own:.2%}, the pooled list {pooled:.2%}")
+    most = result.most_possible_train_ratio * covered.train_pooled
+    say(f"all words that {result.k} people use, counted without noise, hold {most:.2%} of the training people's")
     say(f"wrote {result.out}")
 
 
 def _print_table(rows: Sequence[TableRow]) -> None:
-    say(f"{'people':>9} {'epsilon':>8} {'noise':>7} {'words':>7}  of the pooled list's coverage: train, test")
+    covered = rows[0].coverage
+    say("share of the words that people typed: of the training people's, of the test people's")
+    say(f"the pooled list: {covered.train_pooled:.1%} {covered.test_pooled:.1%}")
+    say(f"{'people':>9} {'epsilon':>8} {'noise':>7} {'words':>7} {'train':>7} {'test':>7}")
     for row in rows:
         epsilon = math.inf if row.epsilon is None else row.epsilon
         say(
             f"{row.people:9,} {epsilon:8g} {row.noise_std:7.1f} {row.words:7,}"
-            f"  {row.coverage.train_ratio:.1%} {row.coverage.test_ratio:.1%}"
+            f" {row.coverage.train:7.1%} {row.coverage.test:7.1%}"
         )
+
+
+def _print_lists(rows: Sequence[ListRow]) -> None:
+    say(f"{'list':38} {'words':>7} {'of text':>8} {'typed by':>9} {'train':>7} {'test':>7}")
+    for row in rows:
+        fewest = "-" if row.fewest_people is None else f"{row.fewest_people}+"
+        say(f"{row.name:38} {row.words:7,} {row.from_text:8,} {fewest:>9} {row.train:7.1%} {row.test:7.1%}")

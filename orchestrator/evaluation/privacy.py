@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.vocabulary import POOLED, PUBLIC
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.bands import Bands, bands_of, compare_bands
 from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
@@ -121,7 +122,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
     if not privacy.traits.adds_noise and not (run.path / LEDGER_FILE).exists():
         took_part = {member for line in run.rounds for member in line.selected}
         people = num_people or max(len(took_part), config.rounds.cohort_size)
-        return _without(config, people, spent_on_words(run.path))
+        return _without(run, people, spent_on_words(run.path))
     head, charges = read_ledger(run.path)
     history, word_list = history_of(head, charges), spent_on_words(run.path)
     cost = head.cost_of(history)
@@ -147,7 +148,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         epsilon={delta: cost.epsilon(delta) for delta in deltas},
         word_list=word_list,
         total=spent_with_words(run.path),
-        assumptions=(*_claims(config, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
+        assumptions=(*_claims(run, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
         costs=_costs(config, head.separation, bands, head.delta, target, head.noise_multiplier),
         bands=bands,
@@ -162,7 +163,8 @@ def _about_delta(delta: float, num_people: int) -> str:
     )
 
 
-def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee]) -> RunPrivacy:
+def _without(run: Run, num_people: int, word_list: Optional[Guarantee]) -> RunPrivacy:
+    config = run.config
     delta, separation = default_delta(num_people), largest_separation(num_people, config.rounds.cohort_size)
     bands = bands_of(config, separation)
     return RunPrivacy(
@@ -181,6 +183,7 @@ def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee])
         total=None,
         assumptions=(
             "No noise was added: no epsilon holds. Secure aggregation hides who typed a word, not that it was typed.",
+            run.words.statement,
         ),
         target=_EPSILON_WITHOUT,
         costs=_costs(config, separation, bands, delta, _EPSILON_WITHOUT, None),
@@ -189,8 +192,9 @@ def _without(config: RunConfig, num_people: int, word_list: Optional[Guarantee])
     )
 
 
-def _claims(config: RunConfig, word_list: Optional[Guarantee]) -> list[str]:
+def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
     """Returns what the ledger's figures rest on, for the run's mechanism."""
+    config = run.config
     privacy = config.privacy
     claims = [
         "User level: two runs are neighbours if one person's whole text is in one and nothing in its place in the "
@@ -202,12 +206,14 @@ def _claims(config: RunConfig, word_list: Optional[Guarantee]) -> list[str]:
         f"A person's participations lie at least {privacy.separation} rounds apart: people have turns, and the ledger "
         "refuses a cohort that breaks them."
     )
-    if config.data.vocabulary == "pooled":
-        claims.append("The vocabulary is taken to be public: it is built from the text, and epsilon does not cover it.")
+    if run.words.source == PUBLIC:
+        claims.append(f"The word list costs no epsilon. {run.words.statement}")
+    elif run.words.source == POOLED:
+        claims.append(f"The vocabulary is taken to be public: epsilon does not cover it. {run.words.statement}")
     elif word_list is not None:
         claims.append("The ledger charges for the model; the word list comes on top, and the total is the sum of both.")
     else:
-        claims.append("The word list is not covered; what `fedkeys vocabulary` spent on it comes on top.")
+        claims.append(f"{run.words.statement} What `fedkeys vocabulary` spent on it is not covered and comes on top.")
     aggregation = config.aggregation
     claims.append(
         privacy.traits.trust.format(server_sees=aggregation.traits.server_sees, min_survivors=aggregation.min_survivors)

@@ -23,7 +23,7 @@ from orchestrator.rounds.build import first_weights, model_size, require_summabl
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
-from orchestrator.run.data import load_client_data
+from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.loop import require_completed
 from orchestrator.settings.audit import AuditConfig
@@ -65,7 +65,7 @@ def serve(
     _require_network_settings(config.privacy, config.audit)
     roster = read_roster(keys)
     _check(config, len(roster), keys, decryptor_address, helper_addresses)
-    exists, corpus = folder.exists(), None
+    exists, text = folder.exists(), None
     if exists:
         folder.lock()
         vocabulary = folder.vocabulary()
@@ -73,8 +73,9 @@ def serve(
     else:
         folder.require_free()
         note("reading the text that the word list comes from")
-        corpus, data = load_client_data(config)
-        vocabulary = data.vocabulary
+        text = load_client_data(config)
+        vocabulary = text.data.vocabulary
+        note(text.data.origin.statement)
     size = model_size(config.model, vocabulary.size)
     hub = Hub(roster, setup_message(config, vocabulary), max_client_bytes(config, size))
     port = hub.listen(address, Tls.of_role(keys, SERVER))
@@ -84,10 +85,10 @@ def serve(
         helpers = reach_helpers(helper_addresses, keys, run_digest(config, vocabulary), deadlines.stage_s)
         note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
-        if corpus is None:
+        if text is None:
             state = void_unfinished(folder, config, folder.load_to_go_on(), note)
         else:
-            state = _begin(folder, config, corpus, vocabulary, size, first_state)
+            state = _begin(folder, config, text, size, first_state)
         party = Party(hub, roster, deadlines, note, decryptor, helpers)
         state = serve_rounds(folder, config, state, update_server, party)
         reason = f"all {config.rounds.count} rounds are done"
@@ -156,13 +157,13 @@ def _check_same_run(folder: RunFolder, config: RunConfig, vocabulary: Vocabulary
 def _begin(
     folder: RunFolder,
     config: RunConfig,
-    corpus: Corpus,
-    vocabulary: Vocabulary,
+    text: Text,
     size: ModelSize,
     first_state: Callable[[], object],
 ) -> ServerState:
     """The state before the first round. It uses no word counts, since this server knows none."""
-    folder.create(config, vocabulary, build_identity(config, corpus, vocabulary, size.num_weights))
+    vocabulary, origin = text.data.vocabulary, text.data.origin
+    folder.create(config, vocabulary, build_identity(config, text.corpus, vocabulary, size.num_weights, origin))
     state = ServerState(0, first_weights(config, size, None), first_state())
     folder.save_checkpoint(state, config.rounds.keep_checkpoints)
     return state

@@ -32,9 +32,10 @@ from edge.bundle.manifest import (
 )
 from edge.bundle.parity import PARITY_FILE, Certificate
 from edge.bundle.signing import check_key
+from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.errors import ExportError
 from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
-from models.vocabulary import Vocabulary
+from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize
 from orchestrator.release.parity import certify_in_tff, require_passed
 from orchestrator.release.provenance import bundle_files
@@ -132,7 +133,9 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     note("converting the model to TFLite")
     weights, time, client = state.model, run.config.data.max_words, run.config.client
     files = build_files(weights, time, client.clip_norm)
-    files[VOCABULARY_FILE] = _vocabulary_bytes(run.vocabulary, ModelSize.of(weights))
+    vocabulary = run.vocabulary.truncate(ModelSize.of(weights).vocabulary_size)  # what the model has rows for
+    files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
+    files[VECTORS_FILE] = vectors_bytes(run.config.data.tokeniser, vocabulary)
     files.update(golden_files(weights, time, client.clip_norm, client.learning_rate))
     return files
 
@@ -150,11 +153,11 @@ def require_exportable(client: ClientConfig) -> None:
         )
 
 
-def _vocabulary_bytes(vocabulary: Vocabulary, size: ModelSize) -> bytes:
-    """vocabulary.txt of the words that the model has rows for."""
+def _vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
+    """vocabulary.txt."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / VOCABULARY_FILE
-        vocabulary.truncate(size.vocabulary_size).write(path)
+        vocabulary.write(path)
         return path.read_bytes()
 
 
@@ -185,6 +188,7 @@ def _manifest(
             weights=weight_entries(size),
         ),
         special_ids=SPECIAL_IDS,
+        words=run.words.truncate(size.vocabulary_size - NUM_SPECIAL),
         phase=(_training_phase(run.config),),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},

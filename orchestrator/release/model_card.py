@@ -166,6 +166,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         licence=_LICENCES[run.has_built_in_text][0],
         date=_date(run),
         identity=run.identity,
+        words=run.words.statement,
         config=run.config,
         took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config.audit))),
         hidden=what_is_hidden(run.config.audit),

@@ -54,6 +54,7 @@ def versions(run: RunView) -> Section:
         *identity.versions.items(),
         ("text", f"{identity.corpus_name}, SHA-256 {identity.corpus_sha256}"),
         ("vocabulary", f"SHA-256 {identity.vocabulary_sha256}"),
+        ("word list", run.run.words.statement),
         ("configuration", f"SHA-256 {identity.config_sha256}"),
         (f"weights after round {run.rounds[-1].round_num:,}", f"SHA-256 {run.rounds[-1].weights_sha256}"),
     )

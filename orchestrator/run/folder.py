@@ -27,7 +27,7 @@ import msgspec
 
 from models.corpus import Corpus
 from models.files import own_only, write_atomically
-from models.vocabulary import Vocabulary
+from models.vocabulary import POOLED, PUBLIC, Vocabulary, WordList, WordOrigin
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.checkpoint import read_state, state_to_bytes
@@ -51,6 +51,7 @@ class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary_sha256: str
     num_weights: int
     versions: Mapping[str, str]
+    words: Optional[WordOrigin] = None  # None: a run of before runs said where their words come from
 
 
 class RunFolder:
@@ -137,8 +138,8 @@ class RunFolder:
         return self.with_own_vocabulary(config)
 
     def with_own_vocabulary(self, config: RunConfig) -> RunConfig:
-        """Returns the configuration with the run's copy of its word list, unless the list follows from the text."""
-        if config.data.vocabulary == "pooled":
+        """Returns the configuration with the run's copy of its word list, if the settings name a file."""
+        if config.data.vocabulary in (POOLED, PUBLIC):
             return config
         own = str((self.path / "vocabulary.txt").resolve())  # the folder or the file may have moved
         return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=own))
@@ -181,6 +182,13 @@ class RunFolder:
         if vocabulary.digest != (identity or self.identity()).vocabulary_sha256:
             raise RunFolderError(f"{path} was changed since the run began: restore it or train anew")
         return vocabulary
+
+    def words(self, identity: RunIdentity) -> Optional[WordList]:
+        """Returns the run's vocabulary with its origin; None for an older run, whose words follow from its settings.
+
+        Raises: as vocabulary.
+        """
+        return None if identity.words is None else WordList(self.vocabulary(identity), identity.words)
 
     def append_round(
         self, report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET
@@ -269,8 +277,14 @@ class RunFolder:
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
 
 
-def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, num_weights: int) -> RunIdentity:
-    """Returns the identity of a run that is about to begin."""
+def build_identity(
+    config: RunConfig,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    num_weights: int,
+    words: Optional[WordOrigin] = None,
+) -> RunIdentity:
+    """Returns the identity of a run that is about to begin; `words` says where those of its vocabulary come from."""
     import platform
     from importlib import metadata
 
@@ -283,6 +297,7 @@ def build_identity(config: RunConfig, corpus: Corpus, vocabulary: Vocabulary, nu
         vocabulary_sha256=vocabulary.digest,
         num_weights=num_weights,
         versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
+        words=words,
     )
 
 
@@ -292,5 +307,5 @@ def digest_of_what_matters(config: RunConfig) -> str:
     The workers are left out, since they change nothing. The places of text and word list are left out, since their own
     digests say more.
     """
-    data = msgspec.structs.replace(config.data, source="-", vocabulary="pooled")
+    data = msgspec.structs.replace(config.data, source="-", vocabulary=POOLED)
     return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))

@@ -10,12 +10,12 @@ from typing import Optional
 from models.chitchat import BUILT_IN
 from models.errors import CorpusError
 from models.tokeniser import TOKENISERS, Tokeniser
-from models.vocabulary import Vocabulary
+from models.vocabulary import FEDERATED, FILE, POOLED, Vocabulary, WordOrigin
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
-from orchestrator.run.folder import RunFolder, RunIdentity
+from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder, RunIdentity
 from orchestrator.run.lines import Round
 from orchestrator.run.record import RECORD_FILE, Entry, read_record
 from orchestrator.settings.run_config import RunConfig
@@ -59,6 +59,15 @@ class Run:
         return self.folder.vocabulary(self.identity)
 
     @property
+    def words(self) -> WordOrigin:
+        """Where the run's words come from, as far as a run of its age says it."""
+        if self.identity.words is not None:
+            return self.identity.words
+        if (self.path / FOUND_WORDS_FILE).exists():
+            return WordOrigin(FEDERATED)
+        return WordOrigin(POOLED if self.config.data.vocabulary == POOLED else FILE)
+
+    @property
     def tokeniser(self) -> Tokeniser:
         """The rules by which the run's text was split into words."""
         return TOKENISERS[self.config.data.tokeniser]
@@ -70,13 +79,13 @@ class Run:
         Raises:
           RunFolderError: it is not there any more, or it has changed.
         """
-        words = self.vocabulary  # read first: a changed word list is named as such
+        vocabulary = self.vocabulary  # read first: a changed word list is named as such
         try:
-            text = load_client_data(self.config)
+            text = load_client_data(self.config, self.folder.words(self.identity))
         except CorpusError as error:
             raise RunFolderError(f"{error}; {self._other_place}") from None
         digests = (text.corpus.digest, text.data.vocabulary.digest)
-        if digests != (self.identity.corpus_sha256, words.digest):
+        if digests != (self.identity.corpus_sha256, vocabulary.digest):
             raise RunFolderError(
                 f"{self.path} was trained on another text than {self.config.data.source} holds now: restore it; "
                 f"{self._other_place}"

@@ -101,7 +101,7 @@ def train(
     data = text.data
     size = model_size(config.model, data.vocabulary.size)
     aggregator = parts.aggregator or build_aggregator(config.aggregation)
-    identity = build_identity(config, text.corpus, data.vocabulary, size.num_weights)
+    identity = build_identity(config, text.corpus, data.vocabulary, size.num_weights, data.origin)
     fleet = build_fleet(config, size, data)
     goes_on = resume and folder.exists()
     if goes_on:

@@ -19,6 +19,7 @@ import msgspec
 import tomli_w
 
 from models.files import write_atomically
+from models.public_words import NO_LANGUAGE
 from orchestrator.errors import ConfigError
 from orchestrator.settings.describe import allowed_values
 from orchestrator.settings.fleet import FLEET_PRESETS
@@ -45,7 +46,7 @@ _LATER = (
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.
-_BEFORE: dict[str, Setting] = {"data.tokeniser": 1}
+_BEFORE: dict[str, Setting] = {"data.tokeniser": 1, "data.min_people": 1, "data.language": NO_LANGUAGE}
 
 
 def preset(name: str) -> RunConfig:

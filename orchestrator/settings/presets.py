@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Setting]] = {
     },
     # Differential privacy by a budget, on the built-in text: few people, so a small model and large cohorts.
     "private": {
+        "data.vocabulary": "public",
         "model.vocabulary_size": 2000,
         "model.embedding_size": 32,
         "model.num_cells": 64,

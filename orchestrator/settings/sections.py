@@ -49,17 +49,26 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary_size: Annotated[
         VocabularySize,
         says(
-            "Number of words, the training people's most frequent: they are scored, and the n-gram baselines know them."
+            "Number of words, the most frequent ones of the list: they are scored, and the n-gram baselines know them."
         ),
     ] = 10_000
     vocabulary: Annotated[
         str,
         Meta(min_length=1),
         says(
-            "Where the words come from: 'pooled' counts the training people's text in one place; 'federated' finds "
-            "them through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
+            "Where the words come from: 'pooled' counts the training people's text in one place, and fills up the list "
+            "from the public one; 'public' takes the public one alone, which is nobody's text; 'federated' finds them "
+            "through noisy secure sums, at epsilon 8; or a file that `fedkeys vocabulary` wrote."
         ),
     ] = "pooled"
+    min_people: Annotated[
+        Count, says("pooled: a word stays out of the list unless this many training people typed it.")
+    ] = 10
+    language: Annotated[
+        str,
+        Meta(min_length=1),
+        says("Language of the public list (the package wordfreq): en, de, es ...; 'none' fills up nothing."),
+    ] = "en"
     tokeniser: Annotated[
         int, Meta(ge=min(TOKENISERS), le=max(TOKENISERS)), says("Version of the rules that split text into words.")
     ] = LATEST.version

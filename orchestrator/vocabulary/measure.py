@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId, load_corpus, split_people
+from models.public_words import NO_LANGUAGE, PublicList, read_public_list
 from models.tokeniser import TOKENISERS
-from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, build_vocabulary
+from models.vocabulary import FEDERATED, NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, WordList, WordOrigin, build_vocabulary
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import BelowThreshold
 from orchestrator.rounds.build import build_aggregator
@@ -44,6 +45,7 @@ class Options:
       size: the most ids of the list, the four special ones included.
       letters: what words are made of.
       seed: of the split by person.
+      language: of the public list, whose words are not looked for, but fill up what is found; NO_LANGUAGE for none.
     """
 
     epsilon: float = 8.0
@@ -53,6 +55,7 @@ class Options:
     size: int = 10_000
     letters: str = LETTERS
     seed: int = 0
+    language: str = NO_LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class People:
 
     train: Mapping[ClientId, Counter]
     test: Counter
-    pooled: Vocabulary
+    sentences: Mapping[ClientId, Sequence[str]]  # of the training people
+    pooled: Vocabulary  # of all that they typed
+    public: PublicList
 
 
 def read_people(data: DataConfig, options: Options) -> People:
@@ -76,7 +81,13 @@ def read_people(data: DataConfig, options: Options) -> People:
     test = sentences(split.test, data.max_sentences_eval)
     counts = {person: Counter(word for s in own for word in s.split()) for person, own in train.items()}
     of_test = Counter(word for own in test.values() for s in own for word in s.split())
-    return People(counts, of_test, build_vocabulary(train.values(), options.size))
+    return People(
+        train=counts,
+        test=of_test,
+        sentences=train,
+        pooled=build_vocabulary(train.values(), options.size).vocabulary,
+        public=read_public_list(options.language, options.size - NUM_SPECIAL, TOKENISERS[data.tokeniser]),
+    )
 
 
 def find_vocabulary(
@@ -102,8 +113,9 @@ def find_vocabulary(
         note(f"summing {depth}, {level.num_slots:,} slots, over {len(nodes):,} people by {aggregator.name}")
         return secure(level)
 
-    found = _discover(total_of, options, variance)
-    words = ranked(found.counts, options.size - NUM_SPECIAL)
+    discovery = _discover(total_of, options, variance)
+    found = ranked(discovery.counts, options.size - NUM_SPECIAL)
+    words = filled_up(found, people.public, options.size)
     if not words:
         raise BelowThreshold(
             "no word is used by enough people to stand out of the noise: raise --epsilon, or take more text"
@@ -120,16 +132,27 @@ def find_vocabulary(
         noise_std=math.sqrt(variance),
         clients=len(nodes),
         aggregator=aggregator.name,
-        levels=len(found.level_slots),
-        upload_slots=sum(found.level_slots),
+        levels=len(discovery.level_slots),
+        upload_slots=sum(discovery.level_slots),
         coverage=coverage(people, words),
         most_possible_train_ratio=most_possible(people, options.k, options.size),
         out=None if out is None else str(out),
+        public=len(words) - len(found),
+        language=options.language,
     )
 
 
-def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], None]) -> RunConfig:
-    """Finds the word list of a run that is about to begin, and returns the configuration that names it.
+def filled_up(found: Sequence[str], public: PublicList, size: int) -> tuple[str, ...]:
+    """Returns the words that were found, and the public ones behind them, as many as `size` ids have room for.
+
+    Those that were found come first: a word that stands out of the noise is one that many of these people use.
+    """
+    known = set(found)
+    return (*found, *(word for word in public.words if word not in known))[: size - NUM_SPECIAL]
+
+
+def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], None]) -> tuple[RunConfig, WordList]:
+    """Finds the word list of a run that is about to begin; the configuration that names it, and the list.
 
     The list goes to DIR/vocabulary.txt, and how it was found to DIR/vocabulary.json.
     """
@@ -139,8 +162,14 @@ def find_for_run(folder: RunFolder, config: RunConfig, note: Callable[[str], Non
     folder.path.mkdir(parents=True, exist_ok=True)
     result = find_vocabulary(people, options, build_aggregator(config.aggregation), path, note)
     write_vocabulary(folder.path, result)
-    note(f"found {result.words:,} words, {result.coverage.test_ratio:.1%} of what the pooled list covers")
-    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=str(path)))
+    covered = result.coverage
+    note(
+        f"found {result.words:,} words, which hold {covered.test:.1%} of what the test people typed; the pooled list "
+        f"holds {covered.test_pooled:.1%}"
+    )
+    data = msgspec.structs.replace(config.data, vocabulary=str(path))
+    words = WordList(Vocabulary.read(path), WordOrigin(FEDERATED, from_text=result.words))
+    return msgspec.structs.replace(config, data=data), words
 
 
 def tabulate(people: People, options: Options, note: Callable[[str], None]) -> list[TableRow]:
@@ -152,14 +181,13 @@ def tabulate(people: People, options: Options, note: Callable[[str], None]) -> l
     for times in TABLE_POPULATIONS:
         for epsilon in TABLE_EPSILONS:
             note(f"epsilon {epsilon:g}, {times * len(people.train):,} people")
-            nodes = _nodes(people, replace(options, epsilon=epsilon))
             variance = variance_for(epsilon, options.max_nodes, options.delta)
-            found = _discover(RepeatedTotal(nodes, variance, times), options, variance)
-            words = ranked(found.counts, options.size - NUM_SPECIAL)
+            found = find_in_clear(people, replace(options, epsilon=epsilon), times)
+            words = filled_up(found, people.public, options.size)
             rows.append(
                 TableRow(
                     epsilon=None if math.isinf(epsilon) else epsilon,
-                    people=times * len(nodes),
+                    people=times * len(people.train),
                     words=len(words),
                     noise_std=math.sqrt(variance),
                     coverage=coverage(people, words),
@@ -168,12 +196,19 @@ def tabulate(people: People, options: Options, note: Callable[[str], None]) -> l
     return rows
 
 
+def find_in_clear(people: People, options: Options, times: int = 1) -> tuple[str, ...]:
+    """Returns the words that are found if each person were `times` people, by noisy sums in the clear."""
+    variance = variance_for(options.epsilon, options.max_nodes, options.delta)
+    total_of = RepeatedTotal(_nodes(people, options), variance, times)
+    return ranked(_discover(total_of, options, variance).counts, options.size - NUM_SPECIAL)
+
+
 def coverage(people: People, words: Collection[str]) -> Coverage:
     """Returns the shares of the running words that the list and the pooled list hold, and one over the other."""
-    everybody = _running_words(people)
+    everybody = running_words(people)
     pooled = people.pooled.words[NUM_SPECIAL:]
-    train, train_pooled = _share(everybody, words), _share(everybody, pooled)
-    test, test_pooled = _share(people.test, words), _share(people.test, pooled)
+    train, train_pooled = share_held(everybody, words), share_held(everybody, pooled)
+    test, test_pooled = share_held(people.test, words), share_held(people.test, pooled)
     return Coverage(
         train=train,
         train_pooled=train_pooled,
@@ -187,28 +222,31 @@ def coverage(people: People, words: Collection[str]) -> Coverage:
 def most_possible(people: People, k: int, size: int) -> float:
     """Returns what a list of the words that k people use, counted exactly, covers of what the pooled list covers."""
     users = Counter(word for own in people.train.values() for word in own)
-    everybody = _running_words(people)
+    everybody = running_words(people)
     used = {word: everybody[word] for word, count in users.items() if count >= k}
     words = ranked(used, size - NUM_SPECIAL)
-    return _share(everybody, words) / _share(everybody, people.pooled.words[NUM_SPECIAL:])
+    return share_held(everybody, words) / share_held(everybody, people.pooled.words[NUM_SPECIAL:])
 
 
-def _running_words(people: People) -> Counter:
-    """How often the training people together use each word."""
+def running_words(people: People) -> Counter:
+    """Returns how often the training people together use each word."""
     total: Counter = Counter()
     for own in people.train.values():
         total.update(own)
     return total
 
 
-def _share(counts: Counter, words: Iterable[str]) -> float:
+def share_held(counts: Counter, words: Iterable[str]) -> float:
+    """Returns the share of running words that are among `words`."""
     return sum(counts[word] for word in words) / max(1, sum(counts.values()))
 
 
 def _nodes(people: People, options: Options) -> dict[ClientId, frozenset[str]]:
     # Without noise there is no sensitivity to bound.
     most = sys.maxsize if math.isinf(options.epsilon) else options.max_nodes
-    return {person: choose_nodes(own, most) for person, own in people.train.items()}
+    public = set(people.public.words)
+    missing = {person: {w: n for w, n in own.items() if w not in public} for person, own in people.train.items()}
+    return {person: choose_nodes(own, most) for person, own in missing.items()}
 
 
 def _discover(total_of: Total, options: Options, variance: float) -> Discovery:

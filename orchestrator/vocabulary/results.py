@@ -36,9 +36,11 @@ class VocabularyResult(msgspec.Struct, frozen=True):
     aggregator: str
     levels: int  # of the prefix tree
     upload_slots: int  # of one client, over all levels
-    coverage: Coverage
+    coverage: Coverage  # of the list, public words included
     most_possible_train_ratio: float  # of the words that k people use, counted exactly
     out: Optional[str]
+    public: int  # of the words: those of the public list, after those that were found
+    language: str  # of the public list; "none" if there is none
 
 
 class TableRow(msgspec.Struct, frozen=True):
@@ -49,6 +51,17 @@ class TableRow(msgspec.Struct, frozen=True):
     words: int
     noise_std: float
     coverage: Coverage
+
+
+class ListRow(msgspec.Struct, frozen=True):
+    """What a list of one kind covers."""
+
+    name: str
+    words: int
+    from_text: int  # of the words: those that the training people typed
+    fewest_people: Optional[int]  # who typed each of those; None if there is none, or nobody counted
+    train: float  # the share of the training people's running words that it holds
+    test: float  # of the test people's
 
 
 def write_vocabulary(folder: Path, result: VocabularyResult) -> None:

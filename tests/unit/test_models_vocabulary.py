@@ -8,17 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import VocabularyError
-from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, UNK, Vocabulary, build_vocabulary
+from models.public_words import PublicList
+from models.vocabulary import (
+    FEDERATED,
+    FILE,
+    NUM_SPECIAL,
+    POOLED,
+    PUBLIC,
+    SPECIAL_WORDS,
+    UNK,
+    Vocabulary,
+    WordOrigin,
+    build_vocabulary,
+)
 
 
 def test_the_most_frequent_words_come_first_and_ties_go_by_the_alphabet():
-    vocabulary = build_vocabulary([["b a b", "да"], ["a c", "да нет"]])
+    vocabulary = build_vocabulary([["b a b", "да"], ["a c", "да нет"]]).vocabulary
     assert vocabulary.words == SPECIAL_WORDS + ("a", "b", "да", "c", "нет")
     assert vocabulary.size == 9
 
 
 def test_the_size_counts_the_special_words():
-    vocabulary = build_vocabulary([[f"w{number}" for number in range(50)]], size=10)
+    vocabulary = build_vocabulary([[f"w{number}" for number in range(50)]], size=10).vocabulary
     assert vocabulary.size == len(vocabulary.words) == 10
 
 
@@ -28,7 +40,7 @@ def test_the_order_of_people_does_not_matter(people):
 
 
 def test_encode_gives_int32_and_unk_for_the_rest():
-    vocabulary = build_vocabulary([["see you", "see"]])
+    vocabulary = build_vocabulary([["see you", "see"]]).vocabulary
     ids = vocabulary.encode("see you soon see")
     assert ids.dtype == np.int32
     assert ids.tolist() == [4, 5, UNK, 4]
@@ -37,7 +49,7 @@ def test_encode_gives_int32_and_unk_for_the_rest():
 
 @pytest.mark.parametrize("special", SPECIAL_WORDS)
 def test_a_special_word_in_the_text_is_an_unknown_word(special):
-    assert build_vocabulary([["see"]]).encode(special).tolist() == [UNK]
+    assert build_vocabulary([["see"]]).vocabulary.encode(special).tolist() == [UNK]
 
 
 @pytest.mark.parametrize("people", [[], [[]], [["", " "]]])
@@ -52,7 +64,7 @@ def test_a_size_that_leaves_no_word():
 
 
 def test_truncate_keeps_the_first():
-    vocabulary = build_vocabulary([["a a a b b c"]])
+    vocabulary = build_vocabulary([["a a a b b c"]]).vocabulary
     assert vocabulary.truncate(6).words == SPECIAL_WORDS + ("a", "b")
     assert vocabulary.truncate(7) == vocabulary
     for size in (4, 8):
@@ -62,7 +74,7 @@ def test_truncate_keeps_the_first():
 
 def test_what_is_written_is_read_and_digested(tmp_path):
     path = tmp_path / "vocabulary.txt"
-    vocabulary = build_vocabulary([["see you", "да нет don't"]])
+    vocabulary = build_vocabulary([["see you", "да нет don't"]]).vocabulary
     vocabulary.write(path)
     assert path.read_bytes().startswith(b"<pad>\n<bos>\n<eos>\n<unk>\ndon't\n")
     assert Vocabulary.read(path) == vocabulary
@@ -99,3 +111,44 @@ def test_a_bad_file_is_refused_by_name(tmp_path, content, problem):
     assert str(path) in str(error.value)
     assert problem in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_word_needs_as_many_people_as_asked_for_however_often_one_types_it():
+    people = [["secret " * 100 + "see you"], ["see you"], ["see them"]]
+    alone, two, three = (build_vocabulary(people, min_people=n) for n in (1, 2, 3))
+    assert alone.vocabulary.words[NUM_SPECIAL:] == ("secret", "see", "you", "them")
+    assert two.vocabulary.words[NUM_SPECIAL:] == ("see", "you")
+    assert three.vocabulary.words[NUM_SPECIAL:] == ("see",)
+    assert [built.origin.fewest_people for built in (alone, two, three)] == [1, 2, 3]
+
+
+def test_the_smallest_count_is_of_the_words_that_are_in_the_list():
+    people = [["see you"], ["see you"], ["see them"]]
+    assert build_vocabulary(people, size=NUM_SPECIAL + 1).origin.fewest_people == 3  # see alone
+    assert build_vocabulary(people, size=NUM_SPECIAL + 2).origin.fewest_people == 2
+
+
+def test_the_public_list_fills_up_and_comes_last():
+    public = PublicList("en", ("the", "see", "of", "and"))
+    built = build_vocabulary([["see you"], ["see them"]], size=NUM_SPECIAL + 3, min_people=2, public=public)
+    assert built.vocabulary.words[NUM_SPECIAL:] == ("see", "the", "of")
+    assert built.origin == WordOrigin(POOLED, from_text=1, fewest_people=2, from_public=2, language="en")
+    cut = built.truncate(NUM_SPECIAL + 2)
+    assert cut.vocabulary.words[NUM_SPECIAL:] == ("see", "the")
+    assert cut.origin == WordOrigin(POOLED, from_text=1, fewest_people=2, from_public=1, language="en")
+    full = build_vocabulary([["see you"], ["see you"]], size=NUM_SPECIAL + 2, min_people=2, public=public)
+    assert full.origin == WordOrigin(POOLED, from_text=2, fewest_people=2)
+
+
+def test_nobody_shares_a_word_and_nothing_fills_up():
+    with pytest.raises(VocabularyError, match="no words that 2 of them typed.*lower data.min_people"):
+        build_vocabulary([["see"], ["you"]], min_people=2)
+
+
+def test_a_list_says_what_it_gives_away():
+    said = WordOrigin(POOLED, from_text=3649, fewest_people=10, from_public=6347, language="en").statement
+    assert "(3,649 words) was typed by 10 training people or more; the other 6,347 are of the public list" in said
+    assert "by one person alone" in WordOrigin(POOLED).statement
+    assert "No word of the list comes from the text" in WordOrigin(PUBLIC, from_text=0, from_public=9).statement
+    assert "noisy sums" in WordOrigin(FEDERATED, from_text=9).statement
+    assert "nobody counted" in WordOrigin(FILE).statement

@@ -35,7 +35,7 @@ def test_export_prints_what_it_wrote(exported, run):
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
     assert set(printed["files"]) == {
         "train.tflite", "train_stateless.tflite", "infer.tflite", "vocabulary.txt", "parity.json",
-        "golden/batches.bin", "golden/weights_after.bin", "golden/expected.txt",
+        "golden/batches.bin", "golden/weights_after.bin", "golden/expected.txt", "tokeniser_vectors.json",
     }  # fmt: skip
     words = (out / "vocabulary.txt").read_text().splitlines()
     assert tuple(words) == run.vocabulary().words[: read_manifest(out)[0].model.vocabulary_size]

@@ -46,7 +46,7 @@ def test_the_manifest_is_read_back_with_its_types(bundle):
     assert to_json(manifest) == raw
     described = json.loads(raw)
     assert set(described) == {
-        "schema", "fedkeys_version", "tokeniser", "run", "model", "special_ids", "phase", "eligibility",
+        "schema", "fedkeys_version", "tokeniser", "run", "model", "special_ids", "words", "phase", "eligibility",
         "minimum_runtimes", "signatures", "files",
     }  # fmt: skip
     assert [w["name"] for w in described["model"]["weights"]] == [

@@ -45,7 +45,7 @@ def build_run(path, mechanism="central", **changes):
     config = resolve_privacy(read_config(overrides={**given, **(private if mechanism != "none" else {})}), len(PEOPLE))
     folder = RunFolder(path)
     identity = RunIdentity(1, digest_of_what_matters(config), "test", "-", "-", 3, {})
-    folder.create(config, build_vocabulary([["a b a"]], 6), identity)
+    folder.create(config, build_vocabulary([["a b a"]], 6).vocabulary, identity)
     privacy, ledger = config.privacy, None
     if mechanism != "none":
         head = LedgerHead(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 
 from models.errors import VocabularyError
+from models.vocabulary import WordOrigin
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.round import weights_digest
@@ -156,3 +158,51 @@ def test_figures_that_can_t_be_written_are_not_lost(tmp_path):
     assert figures == {"recall": 0.25}
     assert "figures.json can't be written (No such file or directory)" in fault
     assert kept(lambda: 7) == (7, "")
+
+
+@pytest.mark.parametrize("vocabulary", ["pooled", "public"])
+def test_a_run_keeps_its_words_and_where_they_come_from(tmp_path, text, vocabulary, monkeypatch):
+    secrets = {f"secret{chr(97 + place)}" for place in range(len(PEOPLE))}
+    with open(text, "a") as file:
+        for name, word in zip(PEOPLE, sorted(secrets)):
+            file.write(f'{{"client_id": "{name}", "text": "{word} {word} {word}"}}\n')
+    settings = {"data.source": str(text), "rounds.cohort_size": 4, "data.vocabulary": vocabulary}
+    config = read_config(overrides={**settings, "data.vocabulary_size": 60, "model.vocabulary_size": 60})
+    corpus, data = load_client_data(config)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, 6, data.origin))
+    monkeypatch.setitem(sys.modules, "wordfreq", None)  # another machine may lack it, or have another list
+    run = read_run(folder)
+    assert run.config.data.vocabulary == vocabulary
+    assert run.text.data.vocabulary == data.vocabulary
+    assert not secrets & set(data.vocabulary.words)  # each typed by one person alone
+    if vocabulary == "public":
+        assert run.words == WordOrigin("public", from_text=0, from_public=56, language="en")
+    else:
+        assert run.words == WordOrigin("pooled", from_text=16, fewest_people=10, from_public=40, language="en")
+        assert {"see", "you", "word", "p", *map(str, range(12))} == set(data.vocabulary.words[4:20])
+
+
+def test_a_run_of_before_keeps_its_pooled_words(folder):
+    """Its run.json does not say where they come from."""
+    assert read_run(folder).words == WordOrigin("pooled")
+    (folder.path / "vocabulary.json").write_text("{}")
+    assert read_run(folder).words == WordOrigin("federated")
+
+
+def test_a_public_list_needs_a_language(text):
+    with pytest.raises(ConfigError, match=r"data\.language = 'none': name the language of the public list"):
+        load_client_data(
+            read_config(
+                overrides={"data.source": str(text), "data.vocabulary": "public", "data.language": "none"},
+            )
+        )
+
+
+@pytest.mark.parametrize(("language", "warns"), [("ru", True), ("en", False)])
+def test_a_list_of_another_language_than_the_text_is_warned_of(tmp_path, language, warns, caplog):
+    path = tmp_path / "few.jsonl"  # too few people for any word of theirs
+    path.write_text("".join(f'{{"client_id": "{name}", "text": "see you there"}}\n' for name in PEOPLE for _ in "12"))
+    overrides = {"data.source": str(path), "data.min_people": 11, "data.min_sentences": 1, "data.language": language}
+    load_client_data(read_config(overrides={**overrides, "rounds.cohort_size": 4}))
+    assert ("set data.language to that of the text" in caplog.text) == warns

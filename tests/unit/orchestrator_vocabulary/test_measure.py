@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from models.client_data import build_client_data
 from models.corpus import ClientText, Corpus
-from models.vocabulary import NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
+from models.vocabulary import FEDERATED, FILE, NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, WordList, WordOrigin
 from orchestrator.cli.commands import cli
 from orchestrator.errors import BelowThreshold, ConfigError
 from orchestrator.run.data import load_client_data
@@ -39,10 +39,11 @@ def write_corpus(path):
 
 def test_a_given_vocabulary_is_the_runs():
     vocabulary = Vocabulary(SPECIAL_WORDS + ("you", "see"))
-    data = build_client_data(corpus_of(), seed=0, vocabulary=vocabulary)
+    words = WordList(vocabulary, WordOrigin(FILE))
+    data = build_client_data(corpus_of(), seed=0, words=words)
     assert data.vocabulary == vocabulary
     assert next(iter(data.train.values()))[0].tolist() == [5, 4, 3, 3, 3]
-    assert build_client_data(corpus_of(), seed=0, vocabulary=vocabulary, vocabulary_size=5).vocabulary.size == 5
+    assert build_client_data(corpus_of(), seed=0, words=words, vocabulary_size=5).vocabulary.size == 5
 
 
 def test_the_command_writes_a_list_that_a_run_reads(tmp_path):
@@ -92,10 +93,12 @@ def test_a_federated_run_finds_its_words_and_keeps_them_wherever_it_goes(tmp_pat
             file.write(json.dumps({"client_id": f"p{i:03}", "text": "see you there. see my dogs"}) + "\n")
     overrides = {"data.source": str(source), "data.vocabulary": "federated", "aggregation.aggregator": "plain"}
     config, folder = read_config(overrides=overrides), RunFolder(tmp_path / "run")
-    found = find_for_run(folder, config, lambda text: None)
+    found, words = find_for_run(folder, config, lambda text: None)
     path = tmp_path / "run" / "vocabulary.txt"
     assert found.data.vocabulary == str(path)
     assert {"see", "you", "there", "my", "dogs"} <= set(Vocabulary.read(path).words)
+    assert words.vocabulary == Vocabulary.read(path)
+    assert words.origin == WordOrigin(FEDERATED, from_text=len(words.vocabulary.words) - NUM_SPECIAL)
     assert json.loads((tmp_path / "run" / "vocabulary.json").read_text())["epsilon"] == 8.0
     folder.create(
         found, Vocabulary.read(path), RunIdentity(SCHEMA, digest_of_what_matters(found), "c", "0", "0", 1, {})
