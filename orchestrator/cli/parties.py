@@ -11,6 +11,24 @@ from orchestrator.cli import options
 from orchestrator.cli.output import log
 
 
+def fewest_of_roster(keys: Path, corrupt_share: Optional[float] = None) -> int:
+    """Returns the fewest clients of a sum that holds two honest ones, whomever of the roster the server invites.
+
+    Args:
+      keys: a folder with roster.json.
+      corrupt_share: the share of the roster that may collude with the server; None takes the settings' default.
+
+    Raises:
+      KeysError: there is no roster.
+    """
+    from orchestrator.network.certificates import read_roster
+    from orchestrator.secagg.graph import fewest_survivors
+    from orchestrator.settings.sections import AggregationConfig
+
+    share = AggregationConfig().corrupt_share if corrupt_share is None else corrupt_share
+    return fewest_survivors(len(read_roster(keys)), share)
+
+
 @click.command()
 @options.KEYS
 @click.option(
@@ -24,13 +42,14 @@ from orchestrator.cli.output import log
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Open only sums of at least this many vectors, whatever the server says.",
+    help="Open only sums of at least this many vectors, whatever the server says. By default so many that two are honest "
+    "clients', if aggregation.corrupt_share of the roster is not.",
 )
 @click.option("--poly-degree", type=int, default=4096, show_default=True, help="As aggregation.poly_degree.")
 @click.option("--coeff-modulus-bits", type=int, default=56, show_default=True, help="As in the configuration.")
-def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int, coeff_modulus_bits: int) -> None:
+def decryptor(
+    keys: Path, address: str, min_contributions: Optional[int], poly_degree: int, coeff_modulus_bits: int
+) -> None:
     """Hold the key of the encrypted sum: open one sum per round, only of enough clients. It ends with Ctrl-C.
 
     Run it on a machine that the operator of the server does not control.
@@ -46,7 +65,7 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
         parameters = BfvParameters(poly_degree, coeff_modulus_bits)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    service = DecryptorService(keys, parameters, min_contributions, log)
+    service = DecryptorService(keys, parameters, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()
@@ -68,9 +87,8 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Open only the masks of at least this many vectors, whatever the server says.",
+    help="Open only the masks of at least this many vectors, whatever the server says. By default so many that two are "
+    "honest clients', if aggregation.corrupt_share of the roster is not.",
 )
 @click.option(
     "--opened",
@@ -79,7 +97,7 @@ def decryptor(keys: Path, address: str, min_contributions: int, poly_degree: int
     help="Keeps which rounds were opened: never lose it, never put an older one in its place.  "
     "[default: helper-N_opened.sqlite in --keys]",
 )
-def helper(keys: Path, number: int, address: str, min_contributions: int, opened: Optional[Path]) -> None:
+def helper(keys: Path, number: int, address: str, min_contributions: Optional[int], opened: Optional[Path]) -> None:
     """Add up the masks of the split sum: of one list per round, only of enough clients. It ends with Ctrl-C.
 
     Run it on a machine that the operator of the server does not control.
@@ -92,7 +110,7 @@ def helper(keys: Path, number: int, address: str, min_contributions: int, opened
     from orchestrator.network.helper import HelperService
 
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
-    service = HelperService(keys, number, opened, min_contributions, log)
+    service = HelperService(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()

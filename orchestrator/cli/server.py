@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import click
+import msgspec
 
 from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, log, prints, say
+from orchestrator.cli.parties import fewest_of_roster
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
@@ -79,8 +81,8 @@ def serve(
 
     \b
     Example, each line in a terminal of its own:
-      fedkeys keygen --out keys --client ann --client bob
-      fedkeys serve --run runs/net --keys keys --cohort 2 --rounds 3
+      fedkeys keygen --out keys --client ann --client bob --client eve
+      fedkeys serve --run runs/net --keys keys --cohort 3 --rounds 3
       fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
     from orchestrator.run.folder import RunFolder
@@ -92,7 +94,7 @@ def serve(
         config = read_run(folder).config
     else:
         folder.require_free()
-        config = _read_config(config_path, preset, overrides)
+        config = _read_config(config_path, preset, overrides, keys)
     from orchestrator.network.serve import serve as serve_run
     from orchestrator.network.session import Deadlines
     from orchestrator.rounds.round import weights_digest
@@ -106,11 +108,16 @@ def serve(
     return Output(figures, partial(say, line))
 
 
-def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping[str, Setting]) -> RunConfig:
+def _read_config(
+    path: Optional[Path], preset: Optional[str], overrides: Mapping[str, Setting], keys: Path
+) -> RunConfig:
+    from orchestrator.network.certificates import read_roster
+    from orchestrator.network.serve import hidden_in_a_crowd
     from orchestrator.settings.files import read_config
 
     # Nobody tells a server how often each word occurs.
-    return read_config(path, preset, {**overrides, "model.start_from_word_counts": False})
+    config = read_config(path, preset, {**overrides, "model.start_from_word_counts": False})
+    return hidden_in_a_crowd(config, len(read_roster(keys)))
 
 
 @click.command()
@@ -135,9 +142,8 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
 @click.option(
     "--min-survivors",
     type=click.IntRange(2),
-    default=2,
-    show_default=True,
-    help="Take part only in sums of at least this many clients.",
+    help="Take part only in sums of at least this many clients. By default so many that two of them are honest, if "
+    "--corrupt-share of the roster is not.",
 )
 @click.option(
     "--aggregator",
@@ -178,6 +184,11 @@ def _read_config(path: Optional[Path], preset: Optional[str], overrides: Mapping
 )
 @click.option("--corrupt-share", type=float, help="secagg: as aggregation.corrupt_share; the server's must agree.")
 @click.option("--dropout-share", type=float, help="secagg: as aggregation.dropout_share; the server's must agree.")
+@click.option(
+    "--complete-up-to",
+    type=click.IntRange(0, 1 << 20),
+    help="secagg: as aggregation.complete_up_to; the server's must agree.",
+)
 def client(
     server: str,
     source: str,
@@ -185,7 +196,7 @@ def client(
     keys: Path,
     state: Optional[Path],
     wait_s: float,
-    min_survivors: int,
+    min_survivors: Optional[int],
     aggregator: str,
     max_minutes: float,
     max_memory: int,
@@ -193,6 +204,7 @@ def client(
     patience_s: float,
     corrupt_share: Optional[float],
     dropout_share: Optional[float],
+    complete_up_to: Optional[int],
 ) -> None:
     """Take part in a server's rounds with one client's text, which stays here. It ends when the server says so.
 
@@ -202,18 +214,20 @@ def client(
     Example:
       fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
+    from orchestrator.network.certificates import read_identity
     from orchestrator.network.client import run_client
     from orchestrator.network.demands import Demands
     from orchestrator.network.pace import Pace
     from orchestrator.rounds.sums import secagg_policy
     from orchestrator.settings.sections import AggregationConfig
 
-    defaults = AggregationConfig()
-    aggregation = AggregationConfig(
-        min_survivors=min_survivors,
-        corrupt_share=defaults.corrupt_share if corrupt_share is None else corrupt_share,
-        dropout_share=defaults.dropout_share if dropout_share is None else dropout_share,
+    shares = {"corrupt_share": corrupt_share, "dropout_share": dropout_share, "complete_up_to": complete_up_to}
+    aggregation = msgspec.structs.replace(
+        AggregationConfig(), **{name: value for name, value in shares.items() if value is not None}
     )
+    read_identity(keys, client_id)  # the first that can be missing
+    least = min_survivors or fewest_of_roster(keys, aggregation.corrupt_share)
+    aggregation = msgspec.structs.replace(aggregation, min_survivors=least)
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
         os.environ.setdefault(variable, "1")
     demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)

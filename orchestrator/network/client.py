@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
@@ -90,7 +90,7 @@ class Participant:
         self,
         client_id: ClientId,
         identity: Ed25519PrivateKey,
-        enrolled: Container[bytes],
+        enrolled: Collection[bytes],
         demands: Demands,
         sentences: tuple[str, ...],
         journal: Journal,
@@ -208,7 +208,7 @@ class Participant:
         self._demands.check_stage(step.stage, where)
         if step.stage == "advertise":
             assert self._config is not None  # there was a plan
-            most = self._config.rounds.cohort_size
+            most = min(self._config.rounds.cohort_size, len(self._enrolled))
             policy = dataclasses.replace(self._demands.policy, max_clients=most)
             self._secagg = SecAggClient(self._identity, self._enrolled, policy, self._seen_sessions, self._agreed)
         if step.stage in ("upload", "encrypt"):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
+import msgspec
+
 from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
@@ -26,11 +28,35 @@ from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder, build_identity
 from orchestrator.run.loop import require_completed
+from orchestrator.secagg.graph import fewest_survivors
 from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import ServerConfig
+from orchestrator.settings.sections import AggregationConfig, ServerConfig
+
+
+def hidden_in_a_crowd(config: RunConfig, num_enrolled: int) -> RunConfig:
+    """Returns a new run's configuration with the min_survivors that its clients insist on, unless it names another.
+
+    Args:
+      config: as read; the default of aggregation.min_survivors stands for none.
+      num_enrolled: the number of clients on the roster.
+
+    Raises:
+      ConfigError: a cohort is smaller than that.
+    """
+    aggregation = config.aggregation
+    if aggregation.min_survivors != AggregationConfig().min_survivors:
+        return config
+    least = fewest_survivors(num_enrolled, aggregation.corrupt_share)
+    if least > config.rounds.cohort_size:
+        raise ConfigError(
+            f"rounds.cohort_size = {config.rounds.cohort_size}: of {num_enrolled} enrolled clients, each takes part in "
+            f"sums of {least} and more, which hold two honest ones: raise it, or agree on aggregation.min_survivors "
+            "and the clients' --min-survivors"
+        )
+    return msgspec.structs.replace(config, aggregation=msgspec.structs.replace(aggregation, min_survivors=least))
 
 
 def serve(

@@ -80,6 +80,7 @@ def secagg_policy(aggregation: AggregationConfig) -> Policy:
     return Policy(
         corrupt_share=aggregation.corrupt_share,
         dropout_share=aggregation.dropout_share,
+        complete_up_to=aggregation.complete_up_to,
         min_survivors=max(2, aggregation.min_survivors),
     )
 

@@ -15,6 +15,9 @@ from functools import lru_cache
 from typing import Optional
 
 from orchestrator.secagg.errors import WeakParameters
+from orchestrator.settings.sections import AggregationConfig
+
+_DEFAULTS = AggregationConfig()
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class Policy:
       max_clients: the largest cohort whose degree is worth computing; a client refuses a larger one.
     """
 
-    corrupt_share: float = 0.05
-    dropout_share: float = 0.10
+    corrupt_share: float = _DEFAULTS.corrupt_share
+    dropout_share: float = _DEFAULTS.dropout_share
     security_bits: int = 40
     correctness_bits: int = 20
     semi_malicious: bool = True
-    complete_up_to: int = 100
-    min_survivors: int = 2
+    complete_up_to: int = _DEFAULTS.complete_up_to
+    min_survivors: int = _DEFAULTS.min_survivors
     max_clients: int = 1 << 20
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
     >>> graph_parameters(100, Policy())
     GraphParameters(num_clients=100, degree=99, threshold=53)
     >>> graph_parameters(1000, Policy())
-    GraphParameters(num_clients=1000, degree=78, threshold=52)
+    GraphParameters(num_clients=1000, degree=314, threshold=179)
     """
     if num_clients > policy.complete_up_to:
         for degree in range(2, num_clients - 1, 2):
@@ -83,7 +86,7 @@ def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
             if threshold is not None:
                 return GraphParameters(num_clients, degree, threshold)
     degree = num_clients - 1
-    num_corrupt = math.ceil(policy.corrupt_share * num_clients - 1e-9)  # rounded up: the safe side
+    num_corrupt = most_corrupt_of(num_clients, policy.corrupt_share)
     threshold = _threshold(degree, num_corrupt, policy)
     num_dropped = math.floor(policy.dropout_share * num_clients + 1e-9)
     if threshold > degree - num_dropped:
@@ -92,6 +95,22 @@ def graph_parameters(num_clients: int, policy: Policy) -> GraphParameters:
             f"{threshold} of {degree} neighbours left: select more clients or assume smaller shares"
         )
     return GraphParameters(num_clients, degree, threshold)
+
+
+def most_corrupt_of(num_clients: int, corrupt_share: float) -> int:
+    """Returns how many of some clients may collude with the server, rounded up: the safe side."""
+    return math.ceil(corrupt_share * num_clients - 1e-9)
+
+
+def fewest_survivors(num_enrolled: int, corrupt_share: float) -> int:
+    """Returns the fewest vectors of a sum that holds two honest ones, whomever of those enrolled the server invites.
+
+    It is at least three, as the smallest cohort is.
+
+    >>> [fewest_survivors(num_enrolled, 0.05) for num_enrolled in (3, 10, 100, 1000)]
+    [3, 3, 7, 52]
+    """
+    return max(most_corrupt_of(num_enrolled, corrupt_share) + 2, 3)
 
 
 def _threshold(degree: int, num_corrupt_neighbours: int, policy: Policy) -> int:

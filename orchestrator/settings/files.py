@@ -43,6 +43,7 @@ _LATER = (
     "aggregation.groups",
     "aggregation.robust",
     "aggregation.helpers",
+    "aggregation.complete_up_to",
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.

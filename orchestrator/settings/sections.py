@@ -231,6 +231,13 @@ class AggregationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             "coordinate the mean without the lowest and the highest quarter."
         ),
     ] = "median"
+    complete_up_to: Annotated[
+        Annotated[int, Meta(ge=0, le=2**20)],
+        says(
+            "secagg: in cohorts up to this size everybody shares masks with everybody, so that the server chooses "
+            "nothing; in larger ones it draws who does with whom."
+        ),
+    ] = 100
     poly_degree: Annotated[
         Count, says("encrypted: number of coefficients of a ciphertext's polynomials, a power of two.")
     ] = 4096

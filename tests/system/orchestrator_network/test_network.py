@@ -184,6 +184,7 @@ def test_a_client_killed_at_each_stage_and_one_between_two_rounds(keys, text, tm
     assert NAMES[0] not in reports[-1].survivors
     assert json.loads(out) == {"rounds": NUM_ROUNDS, "weights_sha256": reports[-1].weights_sha256}
     assert read_run(RunFolder(run)).newest.round_num == NUM_ROUNDS  # and its weights are those of the last line
+    assert read_run(RunFolder(run)).config.aggregation.min_survivors == 3  # what clients of a roster of ten insist on
     predicted = fedkeys("predict", "--run", run, "see you", "--json")
     assert len(json.loads(predicted.stdout)["predictions"]) == 3
 

@@ -16,7 +16,7 @@ from orchestrator.network.errors import DemandRefused
 from orchestrator.network.server import setup_message
 from orchestrator.secagg import messages as secagg_messages
 from orchestrator.secagg.errors import WeakParameters
-from orchestrator.secagg.graph import Policy
+from orchestrator.secagg.graph import Policy, graph_parameters
 from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(60)
@@ -88,13 +88,32 @@ def test_settings_that_contradict_each_other(keys):
     refused(keys, message, "^the server's settings can't be trained with: ")
 
 
-def test_an_invitation_to_a_larger_cohort_than_the_run_s(keys):
-    """The degree of a cohort of a million takes long to compute."""
+@pytest.mark.parametrize("cohort_size", [6, 5000])
+def test_an_invitation_to_a_larger_cohort_than_the_run_s_or_the_roster(keys, cohort_size):
+    """The server states the size, and from a size on it draws the graph; a million's degree takes long to compute."""
+    config = config_of(**{"rounds.cohort_size": cohort_size})
     client = participant(keys, NAMES[0])
-    client.answer(setup_message(config_of(), WORDS))
-    client.answer(plan_of(config_of()))
+    client.answer(setup_message(config, WORDS))
+    client.answer(plan_of(config))
     invitation = secagg_messages.Invitation(bytes(32), 1, 0, 1 << 20, 602, 344, 2, 10)
     with pytest.raises(WeakParameters, match="^a cohort of 1048576, at most 6 expected"):
+        client.answer(encode(messages.Step(1, "advertise", memoryview(encode(invitation)))))
+
+
+@pytest.mark.parametrize(
+    ("client_s", "server_s"), [(100, 0), (0, 100)], ids=["the server draws the graph", "the client wants it drawn"]
+)
+def test_a_server_can_t_choose_from_which_size_on_it_draws_the_graph(keys, client_s, server_s):
+    """On a drawn graph a lying server could surround a client with corrupt neighbours."""
+    num = 60
+    config = config_of(**{"rounds.cohort_size": num})
+    client = participant(keys, NAMES[0], policy=Policy(complete_up_to=client_s, dropout_share=0.05))
+    client._enrolled = [bytes([index]) * 32 for index in range(num)]
+    client.answer(setup_message(config, WORDS))
+    client.answer(plan_of(config))
+    offered = graph_parameters(num, Policy(complete_up_to=server_s, dropout_share=0.05))
+    invitation = secagg_messages.Invitation(bytes(32), 1, 0, num, offered.degree, offered.threshold, 3, 10)
+    with pytest.raises(WeakParameters, match="^the server offers degree"):
         client.answer(encode(messages.Step(1, "advertise", memoryview(encode(invitation)))))
 
 

@@ -12,7 +12,7 @@ from loopback import DEADLINES, NAMES, WORDS, Peer, Served, config_of, first_sta
 
 from models.corpus import Corpus
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.network.serve import serve
+from orchestrator.network.serve import hidden_in_a_crowd, serve
 from orchestrator.rounds.build import (
     model_size,
 )
@@ -92,6 +92,20 @@ def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(ke
     ]  # fmt: skip
     assert rounds[1].reason == "round 2: the server stopped before it had kept the round: its updates are void"
     assert rounds[1].weights_sha256 == rounds[0].weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("num_enrolled", "overrides", "least"),
+    [(6, {}, 3), (60, {}, 5), (6, {"aggregation.corrupt_share": 0.3}, 4), (60, {"aggregation.min_survivors": 3}, 3)],
+)
+def test_a_server_sums_no_fewer_than_its_clients_insist_on(num_enrolled, overrides, least):
+    """A twentieth of 60 enrolled are three: with two of three survivors corrupt, the third would be known."""
+    assert hidden_in_a_crowd(config_of(**overrides), num_enrolled).aggregation.min_survivors == least
+
+
+def test_a_cohort_too_small_to_hide_in_is_refused_at_the_start():
+    with pytest.raises(ConfigError, match="^rounds.cohort_size = 6: of 1000 enrolled .* sums of 52 and more"):
+        hidden_in_a_crowd(config_of(), 1000)
 
 
 def test_a_network_run_can_be_resumed_after_each_round(keys, tmp_path):

@@ -105,7 +105,14 @@ def test_drop_outs_within_the_assumed_share_do_not_stop_a_hundred():
 
 def test_a_drop_out_without_living_neighbours_hides_no_mask_of_the_next():
     """Client 0 masks with nobody, since its neighbours never shared. The other drop-out's masks must still go."""
-    loose = Policy(corrupt_share=0.0, security_bits=5, correctness_bits=5, semi_malicious=False, complete_up_to=0)
+    loose = Policy(
+        corrupt_share=0.0,
+        dropout_share=0.1,
+        security_bits=5,
+        correctness_bits=5,
+        semi_malicious=False,
+        complete_up_to=0,
+    )
     session = Session(20, loose)  # four neighbours each, of whom two recover a secret
     neighbours = session.server._graph.neighbours
     near = [{0}]
