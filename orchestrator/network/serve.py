@@ -50,7 +50,7 @@ def hidden_in_a_crowd(config: RunConfig, num_enrolled: int) -> RunConfig:
     if aggregation.min_survivors != AggregationConfig().min_survivors:
         return config
     least = fewest_survivors(num_enrolled, aggregation.corrupt_share)
-    if least > config.rounds.cohort_size:
+    if least > config.rounds.cohort_size // aggregation.groups:
         raise ConfigError(
             f"rounds.cohort_size = {config.rounds.cohort_size}: of {num_enrolled} enrolled clients, each takes part in "
             f"sums of {least} and more, which hold two honest ones: raise it, or agree on aggregation.min_survivors "
