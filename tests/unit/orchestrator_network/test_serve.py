@@ -106,10 +106,10 @@ def test_a_server_sums_no_fewer_than_its_clients_insist_on(num_enrolled, overrid
 def test_a_cohort_too_small_to_hide_in_is_refused_at_the_start():
     with pytest.raises(ConfigError, match="^rounds.cohort_size = 6: of 1000 enrolled .* sums of 52 and more"):
         hidden_in_a_crowd(config_of(), 1000)
-    two_sums = config_of(**{"aggregation.groups": 2})
-    assert hidden_in_a_crowd(two_sums, 20).aggregation.min_survivors == 3
+    three_sums = config_of(**{"rounds.cohort_size": 9, "aggregation.groups": 3})
+    assert hidden_in_a_crowd(three_sums, 20).aggregation.min_survivors == 3
     with pytest.raises(ConfigError, match="sums of 4 and more"):
-        hidden_in_a_crowd(two_sums, 21)
+        hidden_in_a_crowd(three_sums, 21)
 
 
 def test_a_network_run_can_be_resumed_after_each_round(keys, tmp_path):
