@@ -42,8 +42,8 @@ def fewest_of_roster(keys: Path, corrupt_share: Optional[float] = None) -> int:
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),
-    help="Open only sums of at least this many vectors, whatever the server says. By default so many that two are honest "
-    "clients', if aggregation.corrupt_share of the roster is not.",
+    help="Open only sums of at least this many vectors, whatever the server says. By default so many that two are "
+    "honest clients', if aggregation.corrupt_share of the roster is not.",
 )
 @click.option("--poly-degree", type=int, default=4096, show_default=True, help="As aggregation.poly_degree.")
 @click.option("--coeff-modulus-bits", type=int, default=56, show_default=True, help="As in the configuration.")
