@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each sets up what it needs, once (scripts/setup.sh); PYTHON=... picks the Python.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lint demo test test-fast check coverage dist check-dist bench docs mutants lock tools-lock clean
+.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -25,6 +25,9 @@ setup-lint: setup ## install the tools of `make check` and `make dist` into .ven
 
 demo: setup ## train the small model by federated learning and show it beside the n-gram baselines
 	.venv/bin/fedkeys demo $(ARGS)
+
+picture: setup ## the pictures of the README and of docs/attack.md, from the demo's run (RUN=... names another; needs Chromium)
+	.venv/bin/python scripts/draw_pictures.py $(RUN)
 
 test: setup ## every test and every doctest, two at a time
 	$(PYTEST) $(PARALLEL) --doctest-modules $(TESTS) $(PACKAGES) $(ARGS) < /dev/null

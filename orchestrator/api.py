@@ -4,7 +4,7 @@
 
     texts = {"ann": ["See you at ten!", "ok"], "bob": ["who is there?"], ...}
     run = api.train("runs/first", texts, preset="smoke", settings={"rounds.count": 100})
-    print(api.predict(run, "see you"))
+    print(api.predict(run, "have a good"))
     print(api.evaluate(run).model.top1)
     api.export(run, "bundle")
 

@@ -41,13 +41,13 @@ def plot_figures(figures: Figures, path: Path) -> None:
 
 def table_lines(figures: Figures) -> list[str]:
     """Returns the figures as lines for people."""
-    lines = [f"{'train step, ms':28} threads  batch     p50     p90     p99   runs   of the limit"]
+    lines = [f"{'train step, ms':28} threads batch     p50     p90     p99  runs  of limit"]
     limits = figures.arithmetic_limit_ms
     for row in figures.train_step_ms:
         share = f"{limits[str(row.batch)] / row.p50:6.0%}" if row.threads == 1 else ""
         lines.append(
-            f"{row.runtime:28} {row.threads:7} {row.batch:6} {row.p50:7.2f} {row.p90:7.2f} "
-            f"{row.p99:7.2f} {row.runs:6} {share:>14}"
+            f"{row.runtime:28} {row.threads:7} {row.batch:5} {row.p50:7.2f} {row.p90:7.2f} "
+            f"{row.p99:7.2f} {row.runs:5} {share:>9}"
         )
     lines.append("LiteRT's median over TensorFlow's (plain; with the model's own gradient)")
     for ratio in figures.ratio_to_tensorflow:

@@ -33,6 +33,7 @@ from orchestrator.run.saved import Run
 from orchestrator.run.spent import spent_with_words
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 
 NUM_CANARIES = 1000
 NUM_GUESSES = 200  # fixed here, before any outcome: a bound picked from several would not hold at its confidence
@@ -66,7 +67,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
     multiplier = 0.0 if noise.source == "example" else noise.multiplier
     # An adaptive clip also releases a noised count; the ledger charges a round for the sum and the count together.
     charged = privacy.noise_multiplier if privacy.adaptive_clip and noise.source == "run" else multiplier
-    note(f"loading TensorFlow, training {config.rounds.cohort_size} clients")
+    note(f"loading TensorFlow, training {count_text(config.rounds.cohort_size, 'client')}")
     release, clip_norm = _clipped_sum(config, data, state, noise.clip_norm)
     seed = int(seed_sequence(config.seed, Purpose.ATTACK, state.round_num).generate_state(1)[0])
     note(f"hiding {NUM_ONE_SHOT} and {NUM_CANARIES} canaries in a round's sum")
@@ -127,7 +128,7 @@ def _audit_whole_run(
     canaries = build_canaries(config, size)
     if canaries is None:
         return "no canary client took part; train a run with --set audit.canaries=200"
-    note(f"looking for {len(canaries.members)} canary clients in all rounds' sums and in the model")
+    note(f"looking for {count_text(len(canaries.members), 'canary client')} in all rounds' sums and in the model")
     moved = tuple(first - last for first, last in zip(first_weights(config, size, None), state.model))
     reports = [report for report in reports if report.round_num <= state.round_num]
     found = audit_whole_run(

@@ -38,6 +38,7 @@ from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
+from orchestrator.units import count_text
 
 NUM_PICTURED = 4800  # bytes
 
@@ -74,7 +75,7 @@ def read_transcript(
     data = _read_text(run, report)
     note("loading TensorFlow")
     witness = Witness(run.config.aggregation, (client,))
-    note(f"computing round {report.round_num} again: {len(report.survivors)} clients train and mask")
+    note(f"computing round {report.round_num} again: {count_text(len(report.survivors), 'client')} train and mask")
     again = _run_again(run.config, data, state, report, witness)
     if again.outcome != "completed":
         raise RunFolderError(f"secure aggregation could not have summed round {report.round_num}: {again.reason}")

@@ -21,6 +21,7 @@ from orchestrator.privacy.calibration import update_noise
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 
 SUMS = (2, 10, 30, 100)
 _EXAMPLE = 1.0  # noise multiplier
@@ -132,7 +133,8 @@ class Views:
         sums = [n for n in self._sums if n <= everybody]
         self.num_noised = min(config.rounds.cohort_size, everybody)
         most = max([*sums, self.num_noised])
-        note(f"training {len(people.targets) + min(most - 1, len(people.crowd))} clients, as in a round")
+        num_trained = len(people.targets) + min(most - 1, len(people.crowd))
+        note(f"training {count_text(num_trained, 'client')}, as in a round")
         num_words = self._size.vocabulary_size - NUM_SPECIAL
         # A client that typed none or all of the model's words leaves nothing to tell apart.
         self.targets = tuple(u for u in maker.updates(people.targets) if 0 < u.typed.sum() < num_words)
@@ -159,7 +161,7 @@ class Views:
 
     def of_targets(self, note: Callable[[str], None]) -> list[dict[str, View]]:
         """Returns {view: what the server has, or the reason why it can't be had} for each target."""
-        note(f"masking the updates of {len(self.targets)} targets in a secure sum, and encrypting them")
+        note(f"masking the updates of {count_text(len(self.targets), 'target')} in a secure sum, and encrypting them")
         vectors = [self._encode(self._run_encoder, target) for target in self.targets]
         masked = self._masked(vectors)
         views: list[dict[str, View]] = []

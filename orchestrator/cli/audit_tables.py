@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
-from rich.table import Table
-
 from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, Score
 from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun
 from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult
-from orchestrator.cli.output import cell, screen
+from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.settings.kinds import MECHANISM_TRAITS
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def print_attack(result: AttackResult) -> None:
     """Prints what the server could tell, view by view, and what noise would hide."""
     console = screen()
-    title = f"What the server of round {result.round_num + 1} could tell about {len(result.clients)} clients"
-    table = Table(title=f"{title}, {result.sentences} sentences each")
-    for column in ("view", "rule", "precision", "recall", "F1", "best F1", "AUC", "guessing F1"):
-        table.add_column(column, justify="left" if column in ("view", "rule") else "right")
+    who = count_text(len(result.clients), "client")
+    title = f"What the server of round {result.round_num + 1:,} could tell about {who}"
+    columns = ("view", "rule", "precision", "recall", "F1", "best F1", "AUC", "guess F1")
+    title += f", {count_text(result.sentences, 'sentence')} each"
+    table = new_table(title, columns, texts=("view", "rule"))
     for view, rules in result.views.items():
         if rules is None:
             table.add_row(view, "not shown", *[""] * 6, end_section=True)
@@ -31,22 +32,22 @@ def print_attack(result: AttackResult) -> None:
             _add_view(table, view, rules, result.baselines[view])
     console.print(table)
     console.print(
-        "A sum is scored on the words of everybody in it. Guessing: naming the most frequent words, as many as were "
-        "typed."
+        "A sum is scored on the words of everybody in it. Guess: naming the most frequent words, as many as were typed."
     )
     for view, reason in result.reasons.items():
         console.print(f"{view} is not shown: {reason}")
     for view, only in result.target_only.items():
-        console.print(f"{view}: of {only.words} words that only a target typed, {only.readable} can still be read")
+        words = count_text(only.words, "word")
+        console.print(f"{view}: of {words} that only a target typed, {only.readable:,} can still be read")
     noise = result.noise
     if noise.hidden_from is not None:
         console.print(
             f"noise: AUC stays within {HIDDEN_AUC} from multiplier {noise.hidden_from:g} on (clip norm "
-            f"{noise.clip_norm:.3g}, {noise.clients} clients, one round)"
+            f"{noise.clip_norm:.3g}, {count_text(noise.clients, 'client')}, one round)"
         )
     for count, part in result.rebuilt.items():
         console.print(
-            f"raw update of {count} sentence(s), in order: {part.exact:.0%} rebuilt word for word, "
+            f"raw update of {count_text(int(count), 'sentence')}, in order: {part.exact:.0%} rebuilt word for word, "
             f"{part.pair_recall:.0%} of adjacent pairs ({part.model_alone:.0%} by the model alone)"
         )
     for check in result.checks:
@@ -69,12 +70,12 @@ def print_audit(result: AuditResult) -> None:
     """Prints bounds and estimates of epsilon, and how well the model remembers planted phrases."""
     console = screen()
     mechanism = f"{result.mechanism}, noise multiplier {result.noise_multiplier:.3g}"
-    table = Table(title=f"Audit after round {result.round_num}: {mechanism}, delta {result.delta:.2g}")
-    for column in ("epsilon", "of", "kind", "how"):
-        table.add_column(column)
+    columns = ("epsilon", "of", "kind", "how")
+    title = f"Audit after round {result.round_num:,}: {mechanism}, delta {result.delta:.2g}"
+    table = new_table(title, columns, texts=columns)
     one_shot, whole = result.one_shot, result.whole_run
     fitted = _epsilon(one_shot.epsilon_fitted, "above 200")
-    how = f"{one_shot.canaries} canary clients; {fitted} with both spreads fitted"
+    how = f"{count_text(one_shot.canaries, 'canary client')}; {fitted} with both spreads fitted"
     table.add_row(_epsilon(result.stated.run, "no limit"), "the run", "upper bound", "the ledger")
     both = result.stated.run_and_words
     if both is not None:
@@ -99,13 +100,15 @@ def print_audit(result: AuditResult) -> None:
 def _print_exposure(console: Console, exposure: Exposure) -> None:
     for repeats, part in exposure.by_repeats.items():
         if part is not None:
+            times, phrases = count_text(int(repeats), "time"), count_text(part.phrases, "phrase")
             console.print(
-                f"phrase typed {repeats} times: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
-                f"{exposure.most_possible:.0f}, {part.phrases} phrases (estimate)"
+                f"phrase typed {times}: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
+                f"{exposure.most_possible:.0f}, {phrases} (estimate)"
             )
     control = exposure.never_took_part
     if control is not None:
-        console.print(f"of people who took part in no round: {control.mean:.1f} bits, {control.phrases} phrases")
+        phrases = count_text(control.phrases, "phrase")
+        console.print(f"of people who took part in no round: {control.mean:.1f} bits, {phrases}")
     console.print("A phrase that the model never saw has 1.4 bits on average.")
 
 
@@ -132,9 +135,9 @@ def print_transcript(result: TranscriptResult) -> None:
     """Prints one client's upload as a server receives it in the clear, masked and encrypted."""
     console = screen()
     uploads = (result.plain, result.masked, result.encrypted)
-    table = Table(title=cell(f"Client {result.client} in round {result.round_num}, as the server sees it"))
-    for column in ("", "plain", "secagg: masked", "encrypted"):
-        table.add_column(column)
+    title = cell(f"Client {result.client} in round {result.round_num:,}, as the server sees it")
+    columns = ("", "plain", "secagg: masked", "encrypted")
+    table = new_table(title, columns, texts=columns)
     table.add_row("bytes", *(f"{upload.bytes:,}" for upload in uploads))
     table.add_row(
         "it begins with",

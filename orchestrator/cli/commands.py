@@ -131,7 +131,7 @@ def cli() -> None:
       fedkeys doctor                                  # is this machine ready?
       fedkeys train --run runs/first --preset smoke   # about a minute
       fedkeys evaluate --run runs/first               # beside n-gram models that saw all the text
-      fedkeys predict --run runs/first "see you"      # the next words
+      fedkeys predict --run runs/first "have a good"  # the next words
       fedkeys report --run runs/first                 # one page with all of this
     """
 

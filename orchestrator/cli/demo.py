@@ -12,6 +12,7 @@ import click
 
 from orchestrator.cli.options import FOLDER, PRESET
 from orchestrator.cli.output import note, say
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
@@ -87,7 +88,9 @@ class Step:
 def demo(run_path: Path, preset: Optional[str]) -> None:
     """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go.
 
-    Writes the run into DIR, the models for phones into DIR-bundle, and names the pages to read at the end.
+    Writes the run into DIR, the models for phones into DIR-bundle, and ends with six lines: how well, what a
+    server could read, what it cost, and where the pages are. The pages show words that people typed, for the built-in
+    text is public; of another text they are masked.
 
     \b
     Examples:
@@ -113,7 +116,7 @@ def _train(demo: Demo) -> None:
     from orchestrator.cli.training import train_with_progress
 
     trained = train_with_progress(demo.folder, demo.config, resume=True, runtime=lambda: demo.runtime)
-    note(f"{trained.rounds} rounds are in {demo.folder.path}; evaluating")
+    note(f"{count_text(trained.rounds, 'round')} are in {demo.folder.path}; evaluating")
 
 
 def _evaluate(demo: Demo) -> None:
@@ -170,14 +173,18 @@ def _benchmark(demo: Demo) -> None:
     click.get_current_context().invoke(benchmark, bundle=demo.bundle, runs=10)
 
 
-def _name_files(demo: Demo) -> None:
+def _conclude(demo: Demo) -> None:
+    from orchestrator.audit.attack_results import read_attack
+    from orchestrator.cli.demo_lines import closing_lines
+    from orchestrator.evaluation.results import read_evaluation
     from orchestrator.report.report import write_report
 
-    run = demo.folder.path
-    say(f"the model card: {run / 'MODEL_CARD.md'}, the record: {run / 'record.jsonl'}")
-    say(f"the phone bundle: {demo.bundle}")
-    say(f"what a curious server could read: {run / 'attack.html'}")
-    say(f"the report: {write_report(demo.run)}")
+    evaluation = read_evaluation(demo.folder.path)
+    assert evaluation is not None  # a step before wrote it
+    pages = (write_report(demo.run, demo.shows_words), demo.folder.path / "attack.html")
+    say("")
+    for line in closing_lines(demo.run, evaluation, read_attack(demo.folder.path), pages, demo.bundle):
+        say(line)
 
 
 STEPS = (
@@ -189,5 +196,5 @@ STEPS = (
     Step("writing the model card, which goes into the bundle", _write_card),
     Step("exporting for phones, with 50 steps of training compared with TFF", _export),
     Step("timing the exported model on this machine", _benchmark),
-    Step("", _name_files),
+    Step("drawing the report", _conclude),
 )

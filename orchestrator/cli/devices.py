@@ -13,6 +13,7 @@ import click
 from orchestrator.cli.edge import BUNDLE
 from orchestrator.cli.options import FILE, RUN
 from orchestrator.cli.output import Output, note, prints, say
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
@@ -72,7 +73,7 @@ def device_update(
         save_batches=save_batches,
     )
     line = (
-        f"{figures.num_examples} sentences, {figures.num_tokens} tokens, "
+        f"{count_text(figures.num_examples, 'sentence')}, {count_text(figures.num_tokens, 'token')}, "
         f"{figures.loss_nats_per_token:.3f} nats per token; wrote {out} ({figures.bytes:,} bytes)"
     )
     return Output(figures, partial(say, line))
@@ -114,8 +115,8 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
         counted = _aggregate(folder, updates)
         figures.update(asdict(counted))
         lines.append(
-            f"round {counted.round_num}: {counted.num_survivors} of {counted.num_selected} updates counted, "
-            f"{counted.metrics['train_loss']:.3f} nats per token on the devices"
+            f"round {counted.round_num}: {counted.num_survivors:,} of {count_text(counted.num_selected, 'update')} "
+            f"counted, {counted.metrics['train_loss']:.3f} nats per token on the devices"
         )
     if save_weights is not None:
         begun = NextRound(*write_round_weights(folder, save_weights), str(save_weights))
@@ -150,7 +151,7 @@ class NextRound:
 def _aggregate(folder: RunFolder, updates: tuple[Path, ...]) -> CountedUpdates:
     from orchestrator.run.devices import aggregate_updates
 
-    note(f"reading {len(updates)} updates, then loading TensorFlow Federated for the server's step")
+    note(f"reading {count_text(len(updates), 'update')}, then loading TensorFlow Federated for the server's step")
     _, report = aggregate_updates(folder, updates)
     return CountedUpdates(
         round_num=report.round_num,

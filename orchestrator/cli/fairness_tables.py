@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from typing import TYPE_CHECKING
 
-from orchestrator.cli.output import cell, screen
+from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.fairness.results import FairnessResult, PartByGroup, RecallByGroup, verdict
-from orchestrator.units import NOT_SHOWN, TOO_FEW, percent_text, worst_tenth_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, percent_text, worst_tenth_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_fairness(result: FairnessResult) -> None:
     """Prints recall by person and by group, and who took part."""
     console = screen()
     own = result.per_client
-    who = f"{result.clients} people ({result.people}), {result.positions:,} words"
-    console.print(f"round {result.round_num}: {who}: top-1 {percent_text(result.top1)} pooled")
+    who = f"{count_text(result.clients, 'person')} ({result.people}), {count_text(result.positions, 'word')}"
+    console.print(f"round {result.round_num:,}: {who}: top-1 {percent_text(result.top1)} pooled")
     if own.std is not None and own.jain is not None:
         worst = worst_tenth_text(own.worst_tenth_mean, own.clients)
+        typed = count_text(own.clients, "person")
         console.print(
-            f"{own.clients} people with at least {result.min_positions} words: mean {percent_text(own.mean)}, standard"
+            f"{typed} with at least {result.min_positions} words: mean {percent_text(own.mean)}, standard"
             f" deviation {own.std:.2%}, worst tenth {worst}, Jain {own.jain:.3f}",
         )
     for name, attribute in result.attributes.items():
@@ -32,9 +36,8 @@ def print_fairness(result: FairnessResult) -> None:
 
 
 def _recall_table(name: str, attribute: RecallByGroup) -> Table:
-    table = Table(title=cell(f"{name}: {attribute.about}"))
-    for column in ("", "people", "words", "top-1", "top-3", "unknown words", "per person", "worst tenth"):
-        table.add_column(column, justify="right" if column else "left")
+    columns = ("", "people", "words", "top-1", "top-3", "unknown words", "per person", "worst tenth")
+    table = new_table(cell(f"{name}: {attribute.about}"), columns)
     for group, row in attribute.groups.items():
         shares = (row.top1, row.top3, row.oov_rate, row.per_client.mean)
         worst = worst_tenth_text(row.per_client.worst_tenth_mean, row.per_client.clients)
@@ -45,9 +48,8 @@ def _recall_table(name: str, attribute: RecallByGroup) -> Table:
 def _participation_table(name: str, attribute: PartByGroup) -> Table:
     ratio, kept = attribute.ratio, "kept" if attribute.four_fifths else "BROKEN"
     rule = "" if ratio is None else f"; least to most heard {ratio:.2f}, 4/5 rule {kept}"
-    table = Table(title=cell(f"who took part, by {name}{rule}"))
-    for column in ("", "people", "can train", "selected", "summed", "share of people", "share of updates"):
-        table.add_column(column, justify="right" if column else "left")
+    columns = ("", "people", "can train", "selected", "summed", "share of people", "share of updates")
+    table = new_table(cell(f"who took part, by {name}{rule}"), columns)
     for group, row in attribute.groups.items():
         counts = (row.clients, row.able, row.selected, row.summed)
         shares = (row.share_of_clients, row.share_of_summed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from orchestrator.cli.output import cell, screen
-from orchestrator.units import duration_text, percent_text, size_text
+from orchestrator.cli.output import cell, new_table, screen
+from orchestrator.units import count_text, duration_text, percent_text, size_text
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from orchestrator.fleet.results import GroupShares, PlanFigures
     from orchestrator.fleet.self_check import Check
 
@@ -20,17 +20,18 @@ _BARS = " ▁▂▃▄▅▆▇█"
 def print_plan(figures: PlanFigures, checks: Sequence[Check]) -> None:
     """Prints what `fedkeys fleet` found."""
     console = screen()
+    phones, hours = count_text(figures.devices, "phone"), count_text(figures.hours, "virtual hour")
     console.print(
-        f"{figures.devices:,} phones, {figures.hours} virtual hours, {figures.aggregator} sum, policy {figures.policy}",
+        f"{phones}, {hours}, {figures.aggregator} sum, policy {figures.policy}",
         style="bold",
     )
     for name, text in _headlines(figures):
         console.print(cell(f"{name:26} {text}"))
-    hours = figures.by_hour
+    by_hour = figures.by_hour
     for label, values in (
-        ("eligible phones", hours.eligible),
-        ("check-ins", hours.check_ins),
-        ("rounds", hours.rounds),
+        ("eligible phones", by_hour.eligible),
+        ("check-ins", by_hour.check_ins),
+        ("rounds", by_hour.rounds),
     ):
         console.print(f"{label:26} {sparkline(values)}  {min(values):,.0f} to {max(values):,.0f} an hour (UTC)")
     console.print(_participation_table(figures.participation))
@@ -80,9 +81,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _participation_table(participation: Mapping[str, Mapping[str, GroupShares]]) -> Table:
-    table = Table(title="Who takes part: shares of the fleet, of the selected, of the updates that counted")
-    for column in ("", "", "fleet", "selected", "counted", "may not take part", "never counted"):
-        table.add_column(column, justify="right" if column else "left")
+    title = "Who takes part: shares of the fleet, of the selected, of the updates that counted"
+    table = new_table(title, ("", "", "fleet", "selected", "counted", "may not take part", "never counted"))
     for grouping, groups in participation.items():
         for place, (name, row) in enumerate(groups.items()):
             label = "" if place else grouping.replace("_", " ")
@@ -94,9 +94,8 @@ def _participation_table(participation: Mapping[str, Mapping[str, GroupShares]])
 
 
 def _check_table(checks: Sequence[Check]) -> Table:
-    table = Table(title="Beside what was published")
-    for column in ("", "published", "band", "simulated", "", "source"):
-        table.add_column(column, justify="right" if column in ("band", "simulated") else "left")
+    columns = ("", "published", "band", "simulated", "", "source")
+    table = new_table("Beside what was published", columns, texts=("", "published", "source"))
     for check in checks:
         table.add_row(
             check.name,
@@ -112,11 +111,8 @@ def _check_table(checks: Sequence[Check]) -> Table:
 def print_policies(figures: Mapping[str, Any]) -> None:
     """Prints what `fedkeys fleet --compare` found."""
     console = screen()
-    table = Table(title=f"The same phones for {figures['hours']} virtual hours")
-    table.add_column("")
     policies = figures["policies"]
-    for name in policies:
-        table.add_column(cell(name), justify="right")
+    table = new_table(f"The same phones for {count_text(figures['hours'], 'virtual hour')}", ("", *policies))
     rows = {
         "sum": lambda f: f["aggregator"],
         "server steps": lambda f: f"{f['rounds']:,}",

@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, prints, say
+from orchestrator.units import count_text
 
 _MIN_SENTENCES = 50  # of a person whom keygen enrols
 
@@ -109,7 +110,8 @@ def _network_keys(
     roster = read_roster(out)
     figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *signed], "fingerprints": signed}
     lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint in signed.items()]
-    lines += [f"{out}: {len(clients) + len(signed)} clients enrolled, {len(roster)} in all: {', '.join(roster)}"]
+    newly = count_text(len(clients) + len(signed), "client")
+    lines += [f"{out}: {newly} enrolled, {len(roster)} in all: {', '.join(roster)}"]
     return Output(figures, partial(say, "\n".join(lines)))
 
 

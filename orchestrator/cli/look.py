@@ -105,8 +105,8 @@ def predict(run_path: Path, text: Optional[str], round_num: Optional[int]) -> Ou
 
     \b
     Example:
-      fedkeys predict --run runs/first "see you"
-      fedkeys predict --run runs/first --round 50 "see you"
+      fedkeys predict --run runs/first "have a good"
+      fedkeys predict --run runs/first --round 50 "have a good"
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Union
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 # Control characters but the line feed, characters that turn the direction of a line, and halves of surrogate pairs.
@@ -132,6 +134,23 @@ def cell(text: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(printable(str(text)), style=style)
+
+
+def new_table(title: Union[str, Text], columns: Sequence[str], texts: Collection[str] = ("",)) -> Table:
+    """Returns an empty table that cuts nothing off, however narrow the terminal is.
+
+    Args:
+      title: above it; empty for none.
+      columns: their names; figures stand to the right.
+      texts: those of the columns that hold words and stand to the left.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(cell(column), justify="left" if column in texts else "right", overflow="fold")
+    return table
 
 
 def screen() -> Console:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli.options import FILE, FOLDER, RUN
-from orchestrator.cli.output import Output, cell, prints, screen, wrote
+from orchestrator.cli.output import Output, cell, new_table, prints, screen, wrote
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.privacy import RunPrivacy
@@ -60,9 +60,8 @@ def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> O
 
 
 def _show(result: RunPrivacy) -> None:
-    from rich.table import Table
-
     from orchestrator.settings.kinds import MECHANISM_TRAITS
+    from orchestrator.units import count_text
 
     console = screen()
     adds_noise = MECHANISM_TRAITS[result.mechanism].adds_noise
@@ -71,11 +70,11 @@ def _show(result: RunPrivacy) -> None:
     else:
         console.print(
             f"{result.mechanism}: noise multiplier {result.noise_multiplier:.4g}, clip norm {result.clip_norm:g}, "
-            f"{result.population} people, {result.rounds_charged} charges, at most {result.most_participations} "
-            f"of one person, at least {result.separation} rounds apart"
+            f"{count_text(result.population, 'person')}, {count_text(result.rounds_charged, 'charge')}, at most "
+            f"{result.most_participations:,} of one person, at least {count_text(result.separation, 'round')} apart"
         )
         console.print(f"zCDP {result.zcdp:.4g}" + (f", budget epsilon {result.budget:g}" if result.budget else ""))
-        table = Table("delta", "epsilon", box=None, pad_edge=False)
+        table = new_table("", ("delta", "epsilon"))
         for delta, epsilon in result.epsilon.items():
             table.add_row(f"{delta:.3g}", _number(epsilon))
         console.print(table)
@@ -85,9 +84,9 @@ def _show(result: RunPrivacy) -> None:
             f"{_guarantee(result.total)}."
         )
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
-    table = Table("mechanism", "noise multiplier", "noise of the running sum", box=None, pad_edge=False)
-    if adds_noise:
-        table.add_column("epsilon at this run's multiplier")
+    at_this_noise = ("epsilon at this run's multiplier",) if adds_noise else ()
+    columns = ("mechanism", "noise multiplier", "noise of the running sum", *at_this_noise)
+    table = new_table("", columns, texts=("mechanism",))
     for cost in result.costs:
         row = [cost.name, f"{cost.noise_multiplier:.4g}", f"{cost.prefix_noise:.4g}"]
         table.add_row(*row, *([_number(cost.epsilon)] if adds_noise else []))
@@ -100,13 +99,11 @@ def _show(result: RunPrivacy) -> None:
 
 
 def _show_bands(result: RunPrivacy) -> None:
-    from rich.table import Table
-
-    from orchestrator.units import size_text
+    from orchestrator.units import count_text, size_text
 
     console = screen()
-    console.print(f"The matrix has {result.bands} bands. By number of bands:")
-    table = Table("bands", "rms error x sensitivity", "memory", box=None, pad_edge=False)
+    console.print(f"The matrix has {count_text(result.bands, 'band')}. By number of bands:")
+    table = new_table("", ("bands", "rms error x sensitivity", "memory"))
     for row in result.band_choices:
         table.add_row(str(row.bands), f"{row.noise:.2f}", size_text(row.memory_bytes))
     console.print(table)

@@ -15,6 +15,7 @@ from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, log, prints, say
 from orchestrator.cli.parties import fewest_of_roster
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
@@ -104,7 +105,7 @@ def serve(
         folder, config, keys, address, deadlines, log, decryptor_address, helper_addresses=helper_addresses
     )
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
-    line = f"{run_path}: {state.round_num} rounds, weights {figures['weights_sha256']}"
+    line = f"{run_path}: {count_text(state.round_num, 'round')}, weights {figures['weights_sha256']}"
     return Output(figures, partial(say, line))
 
 

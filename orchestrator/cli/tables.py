@@ -6,22 +6,20 @@ from collections.abc import Sequence
 from typing import Optional
 
 from rich.console import Console
-from rich.table import Table
 
-from orchestrator.cli.output import cell, screen
+from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.evaluation.costs import ROLES, Costs, NotSummed, together
 from orchestrator.evaluation.device_costs import OnPhones
 from orchestrator.evaluation.results import LABELS, Evaluation, Example, Personalised
-from orchestrator.units import duration_text, size_text
+from orchestrator.units import count_text, duration_text, size_text
 
 
 def print_comparison(figures: Evaluation) -> None:
     """Prints what `fedkeys evaluate` found."""
     console = screen()
-    people = f"{figures.clients} people never seen in training, {figures.positions:,} words"
-    table = Table(title=f"{people}, after round {figures.round_num}")
-    for column in ("", "top-1", "95 %", "top-3", "nats", "per person"):
-        table.add_column(column, justify="left" if not column else "right")
+    people = f"{count_text(figures.clients, 'person')} never seen in training, {count_text(figures.positions, 'word')}"
+    title = f"{people}, after round {figures.round_num:,}"
+    table = new_table(title, ("", "top-1", "95 %", "top-3", "nats", "per person"))
     for name, score in figures.scores.items():
         interval, mean = score.top1_interval, score.top1_per_client_mean
         table.add_row(
@@ -51,7 +49,7 @@ def print_comparison(figures: Evaluation) -> None:
 
 def _print_personalised(console: Console, personal: Personalised) -> None:
     console.print(
-        f"fine-tuned for {personal.clients} people: top-1 {personal.before.top1:.2%} ->"
+        f"fine-tuned for {count_text(personal.clients, 'person')}: top-1 {personal.before.top1:.2%} ->"
         f" {personal.after.top1:.2%} on their later text, {100 * personal.top1_gain:+.2f} points"
         f"{_over_people(personal.top1_gain_interval)};"
         f" {personal.share_better:.0%} better, {personal.share_worse:.0%} worse"
@@ -79,10 +77,9 @@ _WHO = {"per_client": "a client", "server": "the server", "decryptor": "the decr
 def print_costs(costs: Costs) -> None:
     """Prints what read_costs found, for people."""
     console = screen()
-    rounds = f"mean of {costs.rounds:,} completed rounds of {costs.cohort} clients"
-    table = Table(title=f"{costs.aggregator}: {rounds}")
-    for column in ("", "stage", "sent", "received", "CPU"):
-        table.add_column(column, justify="left" if column in ("", "stage") else "right")
+    rounds = f"mean of {count_text(costs.rounds, 'completed round')} of {count_text(costs.cohort, 'client')}"
+    columns = ("", "stage", "sent", "received", "CPU")
+    table = new_table(f"{costs.aggregator}: {rounds}", columns, texts=("", "stage"))
     for role in ROLES:
         stages = getattr(costs, role)
         if stages:
@@ -102,10 +99,8 @@ def print_costs(costs: Costs) -> None:
 
 
 def _print_same_vector(console: Console, costs: Costs) -> None:
-    table = Table(title=f"Measured now: {costs.cohort} random vectors of that length, nobody drops out")
-    table.add_column()
-    for name in costs.measured:
-        table.add_column(name, justify="right")
+    title = f"Measured now: {count_text(costs.cohort, 'random vector')} of that length, nobody drops out"
+    table = new_table(title, ("", *costs.measured))
     bills = list(costs.measured.values())
     clients = [together(bill.per_client) for bill in bills]
     table.add_row("a client sends", *(size_text(client.bytes_up) for client in clients))
@@ -121,9 +116,8 @@ def _print_same_vector(console: Console, costs: Costs) -> None:
 
 
 def _print_on_phones(console: Console, on_phones: OnPhones, names: Sequence[str]) -> None:
-    table = Table(title="Estimated on phones: what a client's part of such a sum takes")
-    for column in ("", "receive the model", *names):
-        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
+    title = "Estimated on phones: what a client's part of such a sum takes"
+    table = new_table(title, ("", "receive the model", *names))
     for access, seconds in on_phones.model_s.items():
         own = (duration_text(on_phones.transfer_s[name][access]) for name in names)
         table.add_row(f"transfer over {access}", duration_text(seconds), *own)

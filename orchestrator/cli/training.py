@@ -107,7 +107,7 @@ def train_with_progress(
 
         return Parts(runtime=runtime()) if runtime else None
 
-    with ProgressObserver() as observer:
+    with ProgressObserver(folder) as observer:
         result = train_configured(folder, run_config, observer, resume, parts)
     from orchestrator.rounds.round import weights_digest
     from orchestrator.run.saved import read_run

@@ -14,6 +14,7 @@ from models.chitchat import BUILT_IN
 from orchestrator.cli.options import FILE, Named
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.vocabulary.results import ListRow, TableRow, VocabularyResult
@@ -136,7 +137,7 @@ def vocabulary(
 def _print_result(result: VocabularyResult) -> None:
     covered = result.coverage
     budget = "no noise" if result.epsilon is None else f"epsilon {result.epsilon:g} at delta {result.delta:g}"
-    say(f"{result.words:,} words of {result.clients:,} people; {budget}, for {result.unit}")
+    say(f"{count_text(result.words, 'word')} of {count_text(result.clients, 'person')}; {budget}, for {result.unit}")
     if result.public:
         say(f"{result.public:,} of them are of the public list ({result.language}): they cost no privacy")
     say(f"noise in a count: standard deviation {result.noise_std:.1f} people")

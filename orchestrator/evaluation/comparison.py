@@ -45,7 +45,7 @@ from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
 _MIXING_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-_EXAMPLES = ("see you", "how are", "i don't", "what do you", "thank you so", "i want to")
+_EXAMPLES = ("have a good", "nice to meet", "what do you", "thank you so", "do you have any", "i want to")
 
 
 def evaluate_run(

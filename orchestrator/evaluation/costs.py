@@ -18,7 +18,7 @@ from orchestrator.rounds.sums import SUMS
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
 from orchestrator.settings.sections import AggregationConfig
-from orchestrator.units import size_text
+from orchestrator.units import count_text, size_text
 
 ROLES = ("per_client", "server", "decryptor", "helpers")
 _WORD_BYTES = 4
@@ -120,7 +120,7 @@ def _measure_all(
     bills: dict[str, Union[CostLedger, NotSummed]] = {}
     totals: dict[str, bytes] = {}
     for name in SUMS:
-        note(f"{name}: summing {num_clients} random vectors of {size_text(_WORD_BYTES * num_slots)}")
+        note(f"{name}: summing {count_text(num_clients, 'random vector')} of {size_text(_WORD_BYTES * num_slots)}")
         try:
             result = _measure(msgspec.structs.replace(aggregation, aggregator=name), num_slots, num_clients)
         except OrchestratorError as error:

@@ -17,6 +17,7 @@ from orchestrator.evaluation.results import Personalised
 from orchestrator.rounds.evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 from tff_pipelines.evaluation import build_personalisation
 from tff_pipelines.runtime import Runtime
 
@@ -35,7 +36,7 @@ class Setting:
     step: float
 
     def __str__(self) -> str:
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs = count_text(self.epochs, "epoch")
         return f"learning rate {self.learning_rate:g}, {epochs}, {self.step:.0%} of the way from the shared model"
 
 
@@ -59,7 +60,7 @@ def personal_figures(
         note(f"no fine-tuning: no dev or no test person has {MIN_SENTENCES} sentences")
         return None
     tuner = _Tuner(runtime, config, data, weights)
-    note(f"choosing how to fine-tune on {len(texts['dev'])} dev people")
+    note(f"choosing how to fine-tune on {count_text(len(texts['dev']), 'dev person')}")
     gains: dict[Setting, float] = {}
     for learning_rate, epochs in _SCHEDULES:
         before, after = tuner.sums(texts["dev"], learning_rate, epochs)
@@ -69,7 +70,7 @@ def personal_figures(
             gain = -np.inf if diverged else float(sums.hits1.sum() - before.hits1.sum())
             gains[Setting(learning_rate, epochs, step)] = gain
     setting = max(gains, key=lambda s: gains[s])
-    note(f"fine-tuning for {len(texts['test'])} test people: {setting}")
+    note(f"fine-tuning for {count_text(len(texts['test']), 'test person')}: {setting}")
     before, after = tuner.sums(texts["test"], setting.learning_rate, setting.epochs)
     return personal_gains(setting, before, after[_STEPS.index(setting.step)])
 

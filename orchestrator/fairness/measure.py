@@ -27,6 +27,7 @@ from orchestrator.run.data import Text
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
@@ -74,7 +75,7 @@ def measure_fairness(
     scored: Mapping[ClientId, Sentences] = getattr(data, options.people)
     given = _given_labels(run.path, options.groups_path, corpus.clients)
     of_scored = [labels for labels in given if labels.says_something(scored)]
-    note(f"federated evaluation on {len(scored)} {options.people} people")
+    note(f"federated evaluation on {count_text(len(scored), f'{options.people} person')}")
     with borrow(runtime, config.runtime.workers) as runtime:
         sums = _evaluate(runtime, config, state.model, data.vocabulary.size, scored)
     aggregator = config.aggregation.aggregator

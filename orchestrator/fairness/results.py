@@ -9,6 +9,7 @@ from typing import Optional
 import msgspec
 
 from orchestrator.run.results import read_figures, write_figures
+from orchestrator.units import count_text
 
 FILE_NAME = "fairness.json"
 
@@ -115,7 +116,7 @@ def verdict(attribute: RecallByGroup, num_attributes: int) -> str:
     A p-value below 5 % over all attributes together (Bonferroni) counts as a difference.
     """
     hidden = (
-        f" {attribute.hidden_groups} groups are too small to show, or would give a few people away."
+        f" {count_text(attribute.hidden_groups, 'group')} not shown: too small, or a few people could be worked out."
         if attribute.hidden_groups
         else ""
     )

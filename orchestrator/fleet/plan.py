@@ -17,6 +17,7 @@ from orchestrator.fleet.results import GroupShares, Hours, PlanFigures, Traffic
 from orchestrator.fleet.simulation import Simulation, build_simulation, groups_of
 from orchestrator.fleet.sync import PARTS, STAGES, FleetRound
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 
 Note = Callable[[str], None]
 
@@ -41,7 +42,7 @@ def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) ->
     model = config.model
     size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
     started = time.perf_counter()
-    note(f"drawing {config.fleet.devices:,} phones")
+    note(f"drawing {count_text(config.fleet.devices, 'phone')}")
     simulation = build_simulation(config, size, config.fleet.devices)
     rounds: list[FleetRound] = []
     told, end = 0, hours * 3600.0
@@ -52,7 +53,7 @@ def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) ->
         rounds.append(done)
         if done.ended_s >= (told + 6) * 3600:
             told = int(done.ended_s // 3600)
-            note(f"virtual hour {told} of {hours}, {len(rounds):,} rounds")
+            note(f"virtual hour {told} of {hours}, {count_text(len(rounds), 'round')}")
     simulation.check_ins.advance(end)
     simulation.check_ins.close(simulation.rounds.under_way)
     return Plan(config, hours, simulation, tuple(rounds), time.perf_counter() - started)

@@ -113,8 +113,8 @@ def _sentences(result: AttackResult) -> Section:
     shares = Table(
         ("sentences in the update", "rebuilt word for word", "neighbouring words", "of those named, right", "model"),
         rows,
-        f"Means over {most.clients} people. Neighbouring words: pairs of adjacent words, with the start and the end of "
-        "the sentence.",
+        f"Means over {count_text(most.clients, 'person')}. Neighbouring words: pairs of adjacent words, with the start "
+        "and the end of the sentence.",
     )
     tables = [shares]
     if most.examples:
@@ -159,8 +159,9 @@ def _noise(result: AttackResult) -> Section:
     return Section(
         "Noise hides what",
         (
-            f"Random noise is added to a sum of {noise.clients} updates, each cut to the length {noise.clip_norm:.3g} "
-            "(the clip norm). AUC: how often a typed word ranks above another; 0.5 is chance, 1 tells all.",
+            f"Random noise is added to a sum of {count_text(noise.clients, 'update')}, each cut to the length "
+            f"{noise.clip_norm:.3g} (the clip norm). AUC: how often a typed word ranks above another; 0.5 is chance, "
+            "1 tells all.",
         ),
         (
             Figure(

@@ -34,8 +34,8 @@ def what_was_done(result: AttackResult) -> str:
     people = f"{count} people's phones" if count > 1 else "one person's phone"
     return (
         "The server that trains the model is curious: it follows the protocol, but looks at what it receives. After "
-        f"round {result.round_num:,}, {people} each trained on {result.sentences} of their own sentences and sent the "
-        "update. Which words can the server read from it?"
+        f"round {result.round_num:,}, {people} each trained on {count_text(result.sentences, 'sentence')} of their own "
+        "and sent the update. Which words can the server read from it?"
     )
 
 

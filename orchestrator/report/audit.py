@@ -8,6 +8,7 @@ from typing import Optional
 from orchestrator.audit.leakage_results import AuditResult, Estimate, OneRun, WholeRun, read_audit
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.view import RunView
+from orchestrator.units import count_text
 
 
 def audit(run: RunView) -> Optional[Section]:
@@ -32,9 +33,9 @@ def _pictures(whole: Optional[WholeRun]) -> Iterator[Figure]:
     from orchestrator.report.plots import attack as attack_plots
 
     caption = (
-        f"{whole.canaries} canary clients took part in {whole.rounds} rounds like people; a coin decided which of them "
-        "sent something. How well do all sums together tell the two kinds apart? The less they overlap, the less "
-        "private the run."
+        f"{count_text(whole.canaries, 'canary client')} took part in {count_text(whole.rounds, 'round')} like people; "
+        "a coin decided which of them sent something. How well do all sums together tell the two kinds apart? The "
+        "less they overlap, the less private the run."
     )
     yield Figure(attack_plots.canary_histogram(whole.scores_in, whole.scores_out), caption)
 
@@ -59,7 +60,7 @@ def _epsilons(result: AuditResult) -> Table:
             "upper bound",
             f"noise multiplier {result.noise_multiplier:.3g}",
         ),
-        (_text(one_shot.epsilon, "above 200"), "one round", "estimate", f"{one_shot.canaries} canary clients"),
+        (_text(one_shot.epsilon, "above 200"), "one round", "estimate", count_text(one_shot.canaries, "canary client")),
         _bound_row(result.one_run, "one round"),
     ]
     return Table(("epsilon", "of", "kind", "from"), tuple(rows), texts=True)
@@ -82,7 +83,7 @@ def _text(value: Optional[float], otherwise: str) -> str:
 def _phrases(result: AuditResult) -> Optional[Table]:
     if result.exposure is None:
         return None
-    parts = [(f"{repeats} times", part) for repeats, part in result.exposure.by_repeats.items()]
+    parts = [(count_text(int(repeats), "time"), part) for repeats, part in result.exposure.by_repeats.items()]
     parts.append(("by people who took part in no round", result.exposure.never_took_part))
     rows = [(name, str(p.phrases), f"{p.mean:.1f}", f"{p.most:.1f}") for name, p in parts if p is not None]
     return Table(

@@ -34,7 +34,7 @@ def fairness(run: RunView) -> Section:
 def _texts(result: FairnessResult) -> Iterator[str]:
     own = result.per_client
     yield (
-        f"After round {result.round_num:,}, on {result.clients} people, by nothing but sums over them "
+        f"After round {result.round_num:,}, on {count_text(result.clients, 'person')}, by nothing but sums over them "
         f"({result.aggregator}). A group of fewer than {result.min_group_size} people never shows."
     )
     if own.std is not None and own.jain is not None and own.clients >= MIN_GROUP:

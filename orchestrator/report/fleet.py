@@ -20,7 +20,7 @@ from orchestrator.report.plots import fleet as fleet_plots
 from orchestrator.report.plots import run as plots
 from orchestrator.report.view import RunView
 from orchestrator.run.lines import Round
-from orchestrator.units import NOT_SHOWN, TOO_FEW, duration_text, percent_text, size_text
+from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, duration_text, percent_text, size_text
 
 
 def fleet(run: RunView) -> Optional[Section]:
@@ -33,7 +33,7 @@ def fleet(run: RunView) -> Optional[Section]:
     selected = sum(sum(own.outcomes.values()) for own in seen)
     lost = sum(sum(by_stage.values()) for own in seen for by_stage in own.drop_outs.values())
     paragraphs = (
-        f"Simulated: {len(rounds):,} rounds in {seen[-1].ended_s / 3600:,.1f} virtual hours, policy "
+        f"Simulated: {count_text(len(rounds), 'round')} in {seen[-1].ended_s / 3600:,.1f} virtual hours, policy "
         f"`{run.config.fleet.policy}`. The median round took {duration_text(float(np.median(lengths)))}, selection "
         f"included. All rounds together moved {size_text(sum(own.num_bytes for own in seen))} over the network. Of the "
         f"selected phones {percent_text(lost / max(1, selected))} dropped out; "

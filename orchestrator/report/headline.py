@@ -16,9 +16,10 @@ from orchestrator.units import NOT_SHOWN, TOO_FEW, count_text, duration_text, po
 def summary(run: RunView) -> str:
     """Returns what the run is and how well it does, in words for everybody."""
     cohort = statistics.median(len(r.selected) for r in run.rounds)
+    people, rounds = count_text(len(run.participations), "person"), count_text(len(run.rounds), "round")
     text = (
-        f"A keyboard learned to suggest the next word from {len(run.participations):,} people, {cohort:.0f} in each of "
-        f"{len(run.rounds):,} rounds. Each trained on their own text and sent an update of the model, not the text. "
+        f"A keyboard learned to suggest the next word from {people}, {cohort:.0f} in each of {rounds}. Each trained on "
+        "their own text and sent an update of the model, not the text. "
         f"{what_is_hidden(run.config.audit)}"
     ).rstrip()
     if run.shows_test_people and run.evaluation is not None:
@@ -61,7 +62,7 @@ def _recall_cards(run: RunView) -> Iterator[Card]:
             yield Card(NOT_SHOWN, "first suggestion right", f"{TOO_FEW}; {run.evaluation.clients} were tested")
             return
         model = run.evaluation.model
-        who = f"{run.evaluation.clients} people never seen in training"
+        who = f"{count_text(run.evaluation.clients, 'person')} never seen in training"
         yield Card(f"{model.top1:.1%}", "first suggestion right", who)
         yield Card(f"{model.top3:.1%}", "one of three right", who)
         gap, interval = model.top1 - run.evaluation.trigram.top1, model.top1_minus_trigram_interval

@@ -36,11 +36,8 @@ def learning(run: RunView) -> Section:
         "words too, the dev people's loss only words of the vocabulary."
     )
     figures.append(Figure(loss, caption))
-    text = (
-        f"Right suggestions on the dev people, at most {run.config.evaluation.max_sentences} sentences of each."
-        if dev
-        else _why_no_curve(run)
-    )
+    most = count_text(run.config.evaluation.max_sentences, "sentence")
+    text = f"Right suggestions on the dev people, at most {most} of each." if dev else _why_no_curve(run)
     if baselines and dev:
         text += (
             " The dashed lines are the n-gram models on the test people. The curves are of the dev people, so a small "

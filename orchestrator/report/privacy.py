@@ -10,6 +10,7 @@ from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import privacy as plots
 from orchestrator.report.view import RunView
 from orchestrator.run.spent import Guarantee
+from orchestrator.units import count_text
 
 
 def privacy(run: RunView) -> Optional[Section]:
@@ -41,8 +42,9 @@ def _in_short(result: RunPrivacy) -> str:
     return (
         f"This run has user-level differential privacy by the mechanism `{result.mechanism}`: epsilon {epsilon:.3g} at "
         f"delta {result.delta:.2g}, zCDP {result.zcdp:.3g}. It bounds how much the model could differ had any one of "
-        f"the {result.population} people typed nothing at all. {result.rounds_charged} rounds are charged; nobody was "
-        f"selected more than {result.most_participations} times. `fedkeys privacy` prints it."
+        f"the {count_text(result.population, 'person')} typed nothing at all. Charged are "
+        f"{count_text(result.rounds_charged, 'round')}; nobody was selected more than "
+        f"{count_text(result.most_participations, 'time')}. `fedkeys privacy` prints it."
     )
 
 

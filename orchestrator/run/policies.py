@@ -15,6 +15,7 @@ from orchestrator.fleet.plan import Note, plan_figures, plan_fleet
 from orchestrator.run.lines import Round
 from orchestrator.settings.kinds import FLEET_POLICIES
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.run.training import Observer
@@ -66,7 +67,7 @@ def _train(config: RunConfig, note: Note, observing: Observing) -> list[dict[str
     text = load_client_data(config)
     with tempfile.TemporaryDirectory() as place, observing() as observer:
         folder = RunFolder(Path(place) / "run")
-        note(f"{config.fleet.policy}: training {config.rounds.count} rounds")
+        note(f"{config.fleet.policy}: training {count_text(config.rounds.count, 'round')}")
         train(folder, config, text, observer)
         return fleet_curve(folder.rounds())
 

@@ -228,7 +228,21 @@ class _Rounds:
 
         with self._scalars.as_default(step=report.round_num):
             for name, value in report.metrics.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(scalar_tag(name), value)
+            if report.epsilon is not None:
+                tf.summary.scalar("privacy/epsilon", report.epsilon)
+
+
+def scalar_tag(metric: str) -> str:
+    """Returns the name of a round's metric in TensorBoard, which draws those before a slash together.
+
+    >>> [scalar_tag(name) for name in ("train_loss", "dev_top1", "num_tokens", "clip_norm")]
+    ['train/loss', 'dev/top1', 'train/num_tokens', 'privacy/clip_norm']
+    """
+    group, _, rest = metric.partition("_")
+    if group in ("train", "dev"):
+        return f"{group}/{rest}"
+    return f"{'privacy' if metric == 'clip_norm' else 'train'}/{metric}"
 
 
 def _check_same_run(folder: RunFolder, now: RunIdentity) -> None:

@@ -45,4 +45,10 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     assert (bundle / "MODEL_CARD.md").read_bytes() == (run / "MODEL_CARD.md").read_bytes()
     assert (bundle / "provenance.intoto.json").exists()
     assert (bundle / "train.tflite").exists()
-    assert f"the phone bundle: {bundle}" in done.stdout
+    closing = done.stdout.splitlines()[-6:]
+    labels = ["how well", "beside it", "a server reads", "in sums", "the cost", "the pages"]
+    assert [line[:15].strip() for line in closing] == labels
+    assert f"{figures['model']['top1']:.1%}" in closing[0]
+    assert closing[5].endswith(f"for phones: {bundle}")
+    assert all(len(line) <= 80 for line in closing[:5])
+    assert "They are of the built-in text, which is public." in (run / "report.html").read_text()

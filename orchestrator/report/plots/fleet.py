@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from models.files import write_atomically
 from orchestrator.report.palette import PALETTE
 from orchestrator.report.plots.style import GROUPS, INK, PARTS, STYLE, new_axes, to_svg
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.fleet.plan import Plan
@@ -39,7 +40,8 @@ def draw_plan(plan: Plan, figures: PlanFigures, path: Path) -> None:
     time.set(title="Where a round's time goes, mean", xlabel="seconds")
     _participation(people, figures.participation)
     figure.suptitle(
-        f"{figures.devices:,} phones, {figures.rounds:,} rounds in {figures.hours} virtual hours, "
+        f"{count_text(figures.devices, 'phone')}, {count_text(figures.rounds, 'round')} in "
+        f"{count_text(figures.hours, 'virtual hour')}, "
         f"{figures.drop_out_rate:.1%} of the selected drop out"
     )
     buffer = io.BytesIO()

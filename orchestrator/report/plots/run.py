@@ -25,6 +25,7 @@ from orchestrator.report.plots.style import (
     new_axes,
     to_svg,
 )
+from orchestrator.units import count_text
 
 
 class Baseline(NamedTuple):
@@ -76,7 +77,7 @@ def loss_curve(
         window = max(2 * (len(rounds) // 80) + 1, least_window)
         if least_window == 1:
             axes.plot(rounds, train_nats, color=MUTED, linewidth=0.5, alpha=0.35)
-        label = f"training, mean of {window} rounds" if window > 1 else "training"
+        label = f"training, mean of {count_text(window, 'round')}" if window > 1 else "training"
         axes.plot(rounds, moving_mean(train_nats, window), color=MODEL_SOFT, label=label)
         if dev:
             axes.plot(*zip(*dev), color=MODEL, marker="o", label="dev people")

@@ -14,6 +14,7 @@ import portpicker
 import psutil
 import pytest
 from small_run import FEDKEYS, SMALL, fedkeys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from orchestrator.run.folder import RunFolder
 
@@ -36,7 +37,11 @@ def test_a_run_leaves_what_was_promised(trained):
     assert [r["round_num"] for r in rounds if "dev_top1" in r["metrics"]] == [4, 8, 10]
     assert rounds[-1]["metrics"]["train_loss"] < rounds[0]["metrics"]["train_loss"]
     assert RunFolder(run).checkpoints() == [6, 9, 10]
-    assert list((run / "tensorboard").glob("events.*"))
+    scalars = EventAccumulator(str(run / "tensorboard"))
+    scalars.Reload()
+    tags = scalars.Tags()["tensors"]
+    assert {"train/loss", "train/num_tokens", "dev/top1", "dev/top3", "dev/loss", "dev/people"} <= set(tags)
+    assert all("/" in tag for tag in tags)
 
 
 def test_a_run_killed_at_random_points_resumes_to_the_same_weights(trained, text, tmp_path):

@@ -66,6 +66,17 @@ def test_a_fault_is_said_last_and_sets_the_exit_code(flags):
     assert (done.exit_code, done.stderr) == (3, "fedkeys: it is off\n")
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_picture_that_can_not_be_drawn_loses_no_figure(flags):
+    def draw():
+        raise OSError("no space left")
+
+    output = Output({"rounds": 3}, lambda: say("3 rounds"), then=draw)
+    done = CliRunner().invoke(command_of(output), flags)
+    assert isinstance(done.exception, OSError)
+    assert done.stdout.splitlines()[-1] in ("3 rounds", '{"rounds":3}')
+
+
 def test_figures_in_figures_are_one_line():
     stream = CliRunner().invoke(
         command_of(Output({}, lambda: print_figures({"tokens_per_client": {"p10": 1.0, "p50": 23456.7}})))

@@ -79,7 +79,7 @@ def test_each_figure_says_of_which_kind_it_is(tmp_path):
     ]
     assert epsilons.rows[2][3].endswith("by the model at the end; 3.9 to above 200 at 95%")
     assert phrases.rows == (
-        ("1 times", "8", "1.5", "3.2"),
+        ("1 time", "8", "1.5", "3.2"),
         ("by people who took part in no round", "3", "1.2", "2.0"),
     )
     assert "190 canary clients took part in 200 rounds" in section.figures[0].caption
@@ -96,7 +96,7 @@ def test_without_canaries_phrases_and_noise_there_is_less(tmp_path):
 @pytest.mark.parametrize(
     ("result", "lines"),
     [
-        (RESULT, ["phrase typed 1 times: exposure 1.5 bits on average, at most 3.2 of 12, 8 phrases", "80 of 95"]),
+        (RESULT, ["phrase typed 1 time: exposure 1.5 bits on average, at most 3.2 of 12, 8 phrases", "80 of 95"]),
         (NOTHING, ["the whole run: no canary client took part", "planted phrases: no phrases were planted"]),
     ],
 )

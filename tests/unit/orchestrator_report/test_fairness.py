@@ -80,7 +80,7 @@ def test_the_reports_section_shows_groups_that_may_show(tmp_path):
     write_result(tmp_path)
     section = fairness_section(Run(tmp_path))
     text = " ".join(section.paragraphs)
-    assert "2 groups are too small to show" in text
+    assert "2 groups not shown: too small" in text
     assert "17.16% on average; the worst tenth of the people: under 10 people: not shown; standard deviation" in text
     assert "below four fifths" in text
     assert section.tables[0].rows == (("b", "26", "4,000", "17.12%", "30.00%", "4.00%", "16.13%", "–"),)
