@@ -63,7 +63,7 @@ def show_costs():
     stages = {
         name: StageCost(91_234_567, 91_234_567, 123.456) for name in ("advertise", "consistency_check", "encrypt")
     }
-    bill = CostLedger(per_client=stages, server=stages, decryptor=stages)
+    bill = CostLedger(per_client=stages, server=stages, decryptor=stages, helpers=stages)
     names = list(SUM_TRAITS)
     networks = ("worldwide, fixed", "China, 4G", "China, WiFi 4")
     on_phones = OnPhones(
@@ -75,7 +75,7 @@ def show_costs():
         sources={},
     )
     same = {**dict.fromkeys(names, bill), "impossible": NotSummed("too few clients")}
-    print_costs(Costs(stages, stages, stages, "encrypted", 12_000, 1000, 5_689_000, 5_689_000, same, on_phones))
+    print_costs(Costs(stages, stages, stages, stages, "encrypted", 12_000, 1000, 5_689_000, 5_689_000, same, on_phones))
 
 
 def show_plan():
