@@ -17,6 +17,7 @@ from models.weights import Weights
 from orchestrator.audit.attack_results import (
     FILE_NAME,
     HIDDEN_AUC,
+    HIDDEN_VIEWS,
     AttackResult,
     Check,
     Named,
@@ -47,7 +48,7 @@ NUM_TARGETS = MIN_GROUP
 _NUM_NAMED = 60
 _NUM_EXAMPLES = 12
 _LEVELS = tuple(float(f"{10 ** (exponent / 4):.3g}") for exponent in range(-16, 5))  # 1e-4 .. 10
-_ALONE = ("raw", "masked", "encrypted")  # views of one client's upload
+_ALONE = ("raw", *HIDDEN_VIEWS)  # views of one client's upload
 
 
 def attack_run(
@@ -263,9 +264,9 @@ def check_scores(scores: Scores, num_words: int, num_targets: int) -> list[Check
     assert raw is not None  # an unprotected update can always be had
     best = max(score.f1 for score in raw.values())
     checks.append(Check("raw update: the best rule's F1 is at least 0.9", best >= 0.9, best))
-    for view in ("masked", "encrypted"):
+    for view in HIDDEN_VIEWS:
         typed = scores.typed_words.get(view, 0.0)
-        for rule, score in (scores.views[view] or {}).items():
+        for rule, score in (scores.views.get(view) or {}).items():
             error = chance_auc_error(round(typed), round(num_words - typed)) / math.sqrt(num_targets)
             name = f"{view}: {rule}'s AUC is within 3 standard errors of 0.5"
             checks.append(Check(name, abs(score.auc - 0.5) <= 3 * error, score.auc, error))

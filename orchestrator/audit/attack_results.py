@@ -26,6 +26,9 @@ class Recovery(msgspec.Struct, frozen=True):
     auc: float  # probability that a typed word scores above another; 0.5 = no better than chance
 
 
+HIDDEN_VIEWS = ("masked", "encrypted", "split")  # of one client's upload, in each sum that hides it
+
+
 class Score(msgspec.Struct, frozen=True):
     """The means of Recovery over the attacked clients; the standard deviations are None if there is one client."""
 

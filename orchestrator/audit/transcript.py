@@ -19,7 +19,7 @@ from models.weights import ModelSize, Weights
 from orchestrator.aggregator import Cohort, DropStage, Vector
 from orchestrator.audit.statistics import FALSE_ALARM_RATE, correlation, uniformity
 from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult, UpdateNorm, Upload
-from orchestrator.audit.witness import Witness, encrypt_upload
+from orchestrator.audit.witness import Witness, encrypt_upload, mask_upload
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.build import (
     NoStopwatch,
@@ -50,7 +50,8 @@ def read_transcript(
 
     The round is computed again from the checkpoint before it, with the run's own functions and all its survivors. Their
     vectors are summed by secure aggregation, and what the server receives of the client is kept. The client's vector is
-    also encrypted as in the encrypted sum. Keys are fresh: masks and ciphertexts differ each time.
+    also encrypted as in the encrypted sum, and masked as in the split sum. Keys are fresh: masks and ciphertexts differ
+    each time.
 
     Args:
       run: its checkpoint before the round is still there.
@@ -79,10 +80,12 @@ def read_transcript(
     again = _run_again(run.config, data, state, report, witness)
     if again.outcome != "completed":
         raise RunFolderError(f"secure aggregation could not have summed round {report.round_num}: {again.reason}")
-    note("encrypting the client's vector")
+    note("encrypting the client's vector, and masking it for the split sum")
     size, vocabulary = ModelSize.of(state.weights), run.vocabulary
     typed = _typed(data, client, vocabulary, size)
-    plain, masked, encrypted = _uploads(run.config.aggregation, witness, client, report.round_num, size, vocabulary)
+    plain, masked, encrypted, split = _uploads(
+        run.config.aggregation, witness, client, report.round_num, size, vocabulary
+    )
     return TranscriptResult(
         round_num=report.round_num,
         client=client,
@@ -93,6 +96,7 @@ def read_transcript(
         plain=plain,
         masked=masked,
         encrypted=encrypted,
+        split=split,
         typed=typed,
         typed_share=len(typed) / (size.vocabulary_size - NUM_SPECIAL),
     )
@@ -105,27 +109,28 @@ def _uploads(
     round_num: int,
     size: ModelSize,
     vocabulary: Vocabulary,
-) -> tuple[Upload, Upload, Upload]:
-    """Returns what a server receives of the client: in the clear, masked, encrypted."""
+) -> tuple[Upload, Upload, Upload, Upload]:
+    """Returns what a server receives of the client: in the clear, masked, encrypted, and in the split sum."""
     plain, masked = witness.plain[client], witness.masked[client]
     ciphertexts, slots = encrypt_upload(settings, client, round_num, plain)
+
+    def in_words(received: Vector) -> Upload:
+        return msgspec.structs.replace(
+            upload_of(received.view(np.uint8)),
+            first_words=tuple(received[:NUM_SHOWN].tolist()),
+            loudest=_loudest_words(received, size, vocabulary),
+            correlation=None if received is plain else correlation(plain, received.view(np.int32)),
+        )
+
     return (
-        msgspec.structs.replace(
-            upload_of(plain.view(np.uint8)),
-            first_words=tuple(plain[:NUM_SHOWN].tolist()),
-            loudest=_loudest_words(plain, size, vocabulary),
-        ),
-        msgspec.structs.replace(
-            upload_of(masked.view(np.uint8)),
-            first_words=tuple(masked[:NUM_SHOWN].tolist()),
-            loudest=_loudest_words(masked, size, vocabulary),
-            correlation=correlation(plain, masked.view(np.int32)),
-        ),
+        in_words(plain),
+        in_words(masked),
         msgspec.structs.replace(
             upload_of(ciphertexts),
             first_bytes=ciphertexts[: 4 * NUM_SHOWN].tobytes().hex(),
             correlation=correlation(plain, slots),
         ),
+        in_words(mask_upload(client, round_num, plain, settings.helpers)),
     )
 
 

@@ -88,16 +88,20 @@ class TranscriptResult(msgspec.Struct, frozen=True):
     encrypted: Upload  # in the encrypted sum
     typed: tuple[str, ...]  # the client's words that the model knows, the most frequent first
     typed_share: float  # of the model's words
+    split: Optional[Upload] = None  # in the split sum; transcripts of before have none
 
     @property
     def uploads(self) -> dict[str, Upload]:
         """{name of the aggregator: what its server received}."""
-        return {"plain": self.plain, "secagg": self.masked, "encrypted": self.encrypted}
+        uploads = {"plain": self.plain, "secagg": self.masked, "encrypted": self.encrypted, "split": self.split}
+        return {name: upload for name, upload in uploads.items() if upload is not None}
 
     def without_pictures(self) -> TranscriptResult:
         """Returns the same figures without the thousands of bytes that only a picture needs."""
-        plain, masked, encrypted = (msgspec.structs.replace(own, picture="") for own in self.uploads.values())
-        return msgspec.structs.replace(self, plain=plain, masked=masked, encrypted=encrypted)
+        plain, masked, encrypted, *split = (msgspec.structs.replace(own, picture="") for own in self.uploads.values())
+        return msgspec.structs.replace(
+            self, plain=plain, masked=masked, encrypted=encrypted, split=split[0] if split else None
+        )
 
     def without_words(self) -> TranscriptResult:
         """Returns the same figures with the client's words masked, and without the bytes that show the update."""
@@ -111,6 +115,7 @@ class TranscriptResult(msgspec.Struct, frozen=True):
             plain=msgspec.structs.replace(masked(self.plain), picture=""),
             masked=masked(self.masked),
             encrypted=masked(self.encrypted),
+            split=None if self.split is None else masked(self.split),
             typed=(MASKED,),
         )
 

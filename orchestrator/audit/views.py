@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from models.corpus import ClientId
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.aggregator import Cohort, Vector
+from orchestrator.audit.attack_results import HIDDEN_VIEWS
 from orchestrator.audit.updates import AttackedUpdate, People, UpdateMaker, encoder_for
-from orchestrator.audit.witness import Witness, encrypt_upload
+from orchestrator.audit.witness import Witness, encrypt_upload, mask_upload
 from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
@@ -36,9 +37,9 @@ def view_names(cohort_size: int) -> tuple[str, ...]:
     """Returns the names of the views, in the order in which they are shown.
 
     >>> view_names(10)
-    ('raw', 'masked', 'encrypted', 'sum_2', 'sum_10', 'sum_30', 'sum_100', 'noised')
+    ('raw', 'masked', 'encrypted', 'split', 'sum_2', 'sum_10', 'sum_30', 'sum_100', 'noised')
     """
-    return ("raw", "masked", "encrypted", *(f"sum_{n}" for n in sum_sizes(cohort_size)), "noised")
+    return ("raw", *HIDDEN_VIEWS, *(f"sum_{n}" for n in sum_sizes(cohort_size)), "noised")
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Views:
 
     def of_targets(self, note: Callable[[str], None]) -> list[dict[str, View]]:
         """Returns {view: what the server has, or the reason why it can't be had} for each target."""
-        note(f"masking the updates of {count_text(len(self.targets), 'target')} in a secure sum, and encrypting them")
+        note(f"masking the updates of {count_text(len(self.targets), 'target')} in secure sums, and encrypting them")
         vectors = [self._encode(self._run_encoder, target) for target in self.targets]
         masked = self._masked(vectors)
         views: list[dict[str, View]] = []
@@ -174,6 +175,7 @@ class Views:
                     if isinstance(masked, Reason)
                     else self._seen(replace(own, slots=self._read(masked[target.client_id]).view(np.int32)), target),
                     "encrypted": self._encrypted(own, vector, target),
+                    "split": self._split(own, vector, target),
                     **{f"sum_{n}": self._sum(n, place) for n in self._sums},
                     "noised": self.noised(place, self.noise.multiplier),
                 }
@@ -236,6 +238,12 @@ class Views:
         _, coefficients = encrypt_upload(self._config.aggregation, target.client_id, self._round_num, vector)
         numbers = self._read(coefficients).astype(np.float64)
         return self._seen(replace(own, slots=numbers - numbers.max() / 2), target)  # centred: the rules look at signs
+
+    def _split(self, own: _Part, vector: Vector, target: AttackedUpdate) -> View:
+        """What the aggregator of a split sum has."""
+        num_helpers = self._config.aggregation.helpers
+        words = mask_upload(target.client_id, self._round_num, vector, num_helpers)
+        return self._seen(replace(own, slots=self._read(words).view(np.int32)), target)
 
     def _encode(self, encoder: Encoder, update: AttackedUpdate) -> Vector:
         """Returns the vector that leaves the phone."""

@@ -49,6 +49,18 @@ class Witness:
             self.masked[client_id] = np.frombuffer(words, "<u4").astype(np.uint32)
 
 
+def mask_upload(client: ClientId, round_num: int, vector: Vector, num_helpers: int) -> Vector:
+    """Masks a vector as a client of the split sum does, and returns the words that its aggregator receives."""
+    from orchestrator.split import messages
+    from orchestrator.split.split_sum import SplitSum
+
+    received: list[bytes] = []
+    split_sum = SplitSum(num_helpers, lambda stage, client_id, wire: received.append(wire))
+    split_sum.sum([(client, vector)], Cohort(round_num, (client,)), {})
+    words = messages.decode(received[0], messages.Upload, len(received[0])).words
+    return np.frombuffer(words, "<u4").astype(np.uint32)
+
+
 def encrypt_upload(
     settings: AggregationConfig, client: ClientId, round_num: int, vector: Vector
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, Score
 from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun
-from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult
+from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult, Upload
 from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.settings.kinds import MECHANISM_TRAITS
 from orchestrator.units import count_text
@@ -132,17 +132,16 @@ def _epsilon(value: Optional[float], otherwise: str) -> str:
 
 
 def print_transcript(result: TranscriptResult) -> None:
-    """Prints one client's upload as a server receives it in the clear, masked and encrypted."""
+    """Prints one client's upload as the server of each aggregator receives it."""
     console = screen()
-    uploads = (result.plain, result.masked, result.encrypted)
+    uploads = result.uploads.values()
     title = cell(f"Client {result.client} in round {result.round_num:,}, as the server sees it")
-    columns = ("", "plain", "secagg: masked", "encrypted")
+    columns = ("", *result.uploads)
     table = new_table(title, columns, texts=columns)
     table.add_row("bytes", *(f"{upload.bytes:,}" for upload in uploads))
     table.add_row(
         "it begins with",
-        *("\n".join(map(_signed, upload.first_words)) for upload in (result.plain, result.masked)),
-        "\n".join(result.encrypted.first_bytes[i : i + 8] for i in range(0, 8 * NUM_SHOWN, 8)),
+        *("\n".join(_beginning(upload)) for upload in uploads),
     )
     table.add_row("loudest words", *(cell(_words_text(upload.loudest, result.typed)) for upload in uploads))
     table.add_row("bytes uniform?", *("\n".join(upload.uniform_bytes.in_words) for upload in uploads))
@@ -162,6 +161,13 @@ def print_transcript(result: TranscriptResult) -> None:
         f"{_norm(norm.computed_again)} when computed again.",
     ):
         console.print(line)
+
+
+def _beginning(upload: Upload) -> Iterable[str]:
+    """Lines of the first words, or of the first bytes where the upload is not made of words."""
+    if upload.first_words:
+        return map(_signed, upload.first_words)
+    return (upload.first_bytes[i : i + 8] for i in range(0, 8 * NUM_SHOWN, 8))
 
 
 def _signed(word: int) -> str:

@@ -71,7 +71,11 @@ def _cards(result: AttackResult) -> Iterator[Card]:
     for count, part in list(result.rebuilt.items())[:1]:
         of = f"from an unprotected update of {count_text(int(count), 'sentence')}"
         yield Card(f"{part.exact:.0%}", "of the sentences rebuilt word for word", of)
-    for name, label in (("masked", "AUC on a masked update"), ("encrypted", "AUC on a ciphertext")):
+    for name, label in (
+        ("masked", "AUC on a masked update"),
+        ("encrypted", "AUC on a ciphertext"),
+        ("split", "AUC in the split sum"),
+    ):
         if name in result.shown:
             yield Card(f"{result.shown[name]['bias_sign'].auc:.3f}", label, "0.5 = chance")
     if result.largest_sum is not None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from models.disclosure import MASKED
-from orchestrator.audit.attack_results import AttackResult
+from orchestrator.audit.attack_results import HIDDEN_VIEWS, AttackResult
 from orchestrator.report.parts import Figure, Table
 from orchestrator.report.plots import attack as attack_plots
 from orchestrator.units import count_text
 
-_VIEW_LABELS = {"raw": "as it is", "masked": "masked", "encrypted": "encrypted", "noised": "sum with noise"}
+_VIEW_LABELS = {
+    "raw": "as it is",
+    "masked": "masked",
+    "encrypted": "encrypted",
+    "split": "in the split sum",
+    "noised": "sum with noise",
+}
 _NOISE_SOURCES = {
     "example": "this run adds none, and the view with noise shows what it would do.",
     "given": "the view with noise shows the level that was asked for.",
@@ -72,7 +78,7 @@ def _unprotected(result: AttackResult) -> str:
 
 def _hidden_points(result: AttackResult) -> Iterator[str]:
     """What masks and encryption hide; not more than what chance explains, unless a check failed."""
-    hidden = [result.shown[name] for name in ("masked", "encrypted") if name in result.shown]
+    hidden = [result.shown[name] for name in HIDDEN_VIEWS if name in result.shown]
     if not hidden:
         return
     off = f"AUC at most {max(abs(score.auc - 0.5) for scores in hidden for score in scores.values()):.3f} away from 0.5"
@@ -110,7 +116,7 @@ def _who(result: AttackResult, words: bool) -> str:
 def words_table(result: AttackResult, words: bool) -> Table:
     """Returns the first words of the main views, with a mark for who typed each; words: those typed are not masked."""
     marks = {"client": "●", "other": "○", "nobody": "–"}
-    views = ("raw", "masked", "encrypted", result.largest_sum, "noised")
+    views = ("raw", *HIDDEN_VIEWS, result.largest_sum, "noised")
     named = {name: found for name in views if name and (found := result.named.get(name))}
     columns = [[f"{marks[word.typed_by]} {word.word}" for word in found[:_SHOWN_WORDS]] for found in named.values()]
     hidden = "" if words else f" {MASKED} masks a word that somebody typed; the switch `--words` shows it."

@@ -30,7 +30,7 @@ def as_the_server_saw(run: RunView) -> Optional[Section]:
         "What the server saw of one client",
         (
             f"{who} sent one update in round {result.round_num:,}. This is what a server receives of it "
-            "in the plain sum, under secure aggregation and in the encrypted sum. This run's aggregator is "
+            "under each aggregator. This run's aggregator is "
             f"`{result.aggregator}`. The round was computed again from its checkpoint, with fresh keys.",
             _verdict(result, run.words),
         ),
@@ -47,7 +47,7 @@ def as_the_server_saw(run: RunView) -> Optional[Section]:
 
 
 def _verdict(result: TranscriptResult, words: bool) -> str:
-    hidden = [result.masked, result.encrypted]
+    hidden = [upload for name, upload in result.uploads.items() if SUM_TRAITS[name].hides_updates]
     tests = [test for upload in hidden for test in (upload.uniform_bytes, upload.correlation) if test is not None]
     passed = "passes" if all(test.ok for test in tests) else "FAILS"
     in_clear, under_masks = (

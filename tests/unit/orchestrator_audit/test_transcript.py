@@ -127,10 +127,10 @@ def test_the_vector_in_the_clear_is_the_one_that_the_run_summed(run, shown):
 
 def test_a_plain_server_reads_what_a_masked_or_encrypted_upload_hides(run, shown):
     _, vectors, members = run
-    plain, masked, encrypted = shown.plain, shown.masked, shown.encrypted
+    plain, masked, encrypted, split = shown.plain, shown.masked, shown.encrypted, shown.split
     assert not plain.uniform_bytes.ok
     assert plain.uniform_bytes.n == plain.bytes == masked.bytes
-    for upload in (masked, encrypted):
+    for upload in (masked, encrypted, split):
         assert upload.uniform_bytes.ok
         assert upload.correlation.ok
         assert upload.correlation.n == vectors[2, members[1]].size
@@ -146,6 +146,7 @@ def test_masks_are_fresh_and_the_vector_is_the_same(run, shown):
     assert again.plain == shown.plain
     assert again.masked.first_words != shown.masked.first_words
     assert again.encrypted.first_bytes != shown.encrypted.first_bytes
+    assert again.split.first_words != shown.split.first_words
 
 
 def test_the_first_survivor_is_shown_if_nobody_is_named(run):

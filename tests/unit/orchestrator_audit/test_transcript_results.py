@@ -36,6 +36,7 @@ RESULT = TranscriptResult(
     encrypted=ENCRYPTED,
     typed=("see",),
     typed_share=0.5,
+    split=msgspec.structs.replace(PLAIN, correlation=ENCRYPTED.correlation),
 )
 
 
@@ -51,8 +52,19 @@ def test_an_upload_has_the_fields_of_its_kind_only():
 
 def test_what_is_printed_has_no_pictures():
     fields = msgspec.to_builtins(RESULT.without_pictures())
-    assert not any("picture" in fields[view] for view in ("plain", "masked", "encrypted"))
+    assert not any("picture" in fields[view] for view in ("plain", "masked", "encrypted", "split"))
     assert {**fields["plain"], "picture": "AAAA"} == msgspec.to_builtins(PLAIN)
+
+
+def test_a_transcript_of_before_there_was_a_split_sum_is_read(tmp_path):
+    before = msgspec.structs.replace(RESULT, split=None)
+    fields = msgspec.to_builtins(before)
+    del fields["split"]
+    (tmp_path / "transcript.json").write_bytes(msgspec.json.encode(fields))
+    assert read_transcript_file(tmp_path) == before
+    assert list(before.uploads) == list(before.without_pictures().uploads) == ["plain", "secagg", "encrypted"]
+    assert list(RESULT.uploads) == ["plain", "secagg", "encrypted", "split"]
+    assert before.without_words().split is None
 
 
 def test_what_is_written_is_read(tmp_path):
