@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -107,6 +108,11 @@ def note(text: str) -> None:
 def log(text: str) -> None:
     """Prints a line on standard error: what a process that listens has to say."""
     click.echo(printable(text), err=True)
+
+
+def silence_grpc() -> None:
+    """Keeps gRPC from printing each TLS handshake that fails, by which a stranger could fill a log; before its import."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def wrote(path: object) -> None:

@@ -8,7 +8,7 @@ from typing import Optional
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.output import log
+from orchestrator.cli.output import log, silence_grpc
 
 
 def fewest_of_roster(keys: Path, corrupt_share: Optional[float] = None) -> int:
@@ -58,6 +58,7 @@ def decryptor(
     Example:
       fedkeys decryptor --keys keys --listen localhost:8444
     """
+    silence_grpc()
     from orchestrator.homomorphic.parameters import BfvParameters
     from orchestrator.network.decryptor import DecryptorService
 
@@ -106,6 +107,7 @@ def helper(keys: Path, number: int, address: str, min_contributions: Optional[in
     Example:
       fedkeys helper --keys keys --listen localhost:8445
     """
+    silence_grpc()
     from orchestrator.network.certificates import helper_role
     from orchestrator.network.helper import HelperService
 

@@ -13,7 +13,7 @@ import msgspec
 
 from models.chitchat import BUILT_IN
 from orchestrator.cli import options
-from orchestrator.cli.output import Output, log, prints, say
+from orchestrator.cli.output import Output, log, prints, say, silence_grpc
 from orchestrator.cli.parties import fewest_of_roster
 from orchestrator.units import count_text
 
@@ -86,6 +86,7 @@ def serve(
       fedkeys serve --run runs/net --keys keys --cohort 3 --rounds 3
       fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
+    silence_grpc()
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)

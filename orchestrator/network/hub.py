@@ -66,7 +66,8 @@ class Connection:
             if self._is_open:
                 self._is_open = False
                 self._questions.put(None)
-                self._inbox.put((self, None, b""))
+                if self._is_busy:  # somebody waits for its answer; else a client that comes and goes would fill memory
+                    self._inbox.put((self, None, b""))
                 self._hang_up()
 
     def talk(self, answers: Iterator[bytes]) -> Iterator[bytes]:

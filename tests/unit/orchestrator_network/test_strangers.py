@@ -132,6 +132,31 @@ def test_an_identity_and_a_certificate_of_two_clients_do_not_go_together(keys):
         next(iter(link))
 
 
+def test_a_client_that_comes_and_goes_fills_no_memory(keys):
+    with listening(keys) as (hub, address):
+        for _ in range(20):
+            assert joins(keys, address)
+        assert joins(keys, address, NAMES[1])
+        assert hub._inbox.qsize() == 0
+        assert len(hub._connections) == 2
+
+
+def test_a_client_that_leaves_while_it_owes_an_answer_is_not_waited_for(keys):
+    """The other half: then somebody does wait, and must hear of it at once."""
+    with (
+        listening(keys) as (hub, address),
+        open_channel(address, Tls.of_client(keys, NAMES[0])) as channel,
+        Link(channel, address, NAMES[0], read_identity(keys, NAMES[0])) as link,
+    ):
+        received = iter(link)
+        assert next(received) == b"setup"
+        (connection,) = hub.wait_for_clients(1, 1, 20.0)
+        assert connection.ask((1, "train"), b"question")
+        assert next(received) == b"question"
+        link.__exit__()
+        assert list(hub.collect([connection], (1, "train"), 50.0)) == []
+
+
 def test_idle_connections_keep_nobody_out(keys):
     with listening(keys) as (_, address):
         host, port = address.split(":")
