@@ -111,7 +111,7 @@ def log(text: str) -> None:
 
 
 def silence_grpc() -> None:
-    """Keeps gRPC from printing each TLS handshake that fails, by which a stranger could fill a log; before its import."""
+    """Keeps gRPC from printing each TLS handshake that fails: a stranger could fill a log. Called before its import."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 

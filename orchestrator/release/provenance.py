@@ -175,7 +175,7 @@ def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
         statement = msgspec.json.decode(payload, type=Statement)
         if (statement.kind, statement.predicate_type) != (STATEMENT_TYPE, PREDICATE_TYPE):
             raise ValueError("another type of statement")
-    except ValueError as error:  # msgspec's are, too
+    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors, too
         raise BundleError(f"{path} holds no statement that can be read ({error}): write it again") from None
     subjects = {own.name: own.digest.sha256 for own in statement.subject}
     if not set(subjects) <= {WEIGHTS, CARD_FILE, RECORD_FILE}:

@@ -6,7 +6,7 @@ coordinate. One liar spoils one group. The price: the server sees sums of fewer 
 groups alike and is noisier than the mean of all.
 
 Source: Chen, Su, Xu 2017, "Distributed Statistical Machine Learning in Adversarial Settings: Byzantine Gradient
-Descent", algorithm 2 (batches of gradients and a median of their means); Yin et al. 2018, "Byzantine-Robust Distributed
+Descent" (a median of the means of batches; theirs is the geometric one); Yin et al. 2018, "Byzantine-Robust Distributed
 Learning: Towards Optimal Statistical Rates", definitions 1 and 2 (the coordinate-wise median and trimmed mean).
 """
 

@@ -7,16 +7,24 @@ import os
 import tracemalloc
 
 import pytest
-from stand_in_bundle import FILES, SIZE, checks_before_loading, manifest_of
+from stand_in_bundle import FILES, SIZE, TIME, checks_before_loading, manifest_of
 
 from edge.bundle import manifest as schema
 from edge.bundle.folder import open_bundle, read_file, read_vocabulary, write_bundle
-from edge.bundle.golden import parse_expected
+from edge.bundle.golden import (
+    GOLDEN_BATCHES,
+    GOLDEN_EXPECTED,
+    GOLDEN_WEIGHTS,
+    check_golden,
+    golden_batches,
+    parse_expected,
+)
 from edge.bundle.manifest import read_manifest
 from edge.bundle.parity import read_certificate
 from edge.bundle.reading import read_regular
 from edge.bundle.signing import check_signature, generate_key
 from edge.bundle.verification import verify_bundle
+from edge.clients.files import batches_to_bytes
 from edge.errors import BundleError
 from edge.on_device.round import train_on_device
 from orchestrator.cli.commands import cli
@@ -180,6 +188,26 @@ def test_a_golden_batch_that_anything_passes_is_refused(tolerance):
 def test_a_golden_batch_that_trains_nothing_is_refused(rate):
     expected = f"learning_rate {rate}\ntolerance 1e-05\nloss 9.5\n".encode()
     assert f"trains at a rate of {float(rate):g}" in refusal(lambda: parse_expected(expected))
+
+
+def golden(**changes):
+    files = {
+        GOLDEN_BATCHES: batches_to_bytes(golden_batches(SIZE.vocabulary_size, TIME), SIZE.vocabulary_size),
+        GOLDEN_WEIGHTS: bytes(4 * SIZE.num_weights),
+        GOLDEN_EXPECTED: b"learning_rate 0.5\ntolerance 1e-05\nloss 1\nloss 1\nloss 1\n",
+        "train.tflite": b"no model",
+    }
+    return {**files, **changes}
+
+
+@pytest.mark.parametrize("length", [0, 3, 4 * SIZE.num_weights - 4])
+def test_golden_weights_of_another_model_are_refused(length):
+    contents = golden(**{GOLDEN_WEIGHTS: bytes(length)})
+    assert f"{GOLDEN_WEIGHTS} has {length} bytes" in refusal(lambda: check_golden(contents, SIZE, TIME))
+
+
+def test_a_model_that_does_not_run_is_one_line():
+    assert "train.tflite can't be run (" in refusal(lambda: check_golden(golden(), SIZE, TIME))
 
 
 def test_a_word_list_that_is_none_is_refused(bundle):
