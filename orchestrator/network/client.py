@@ -18,10 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.client_data import Sentences
-from models.corpus import ClientId, load_corpus
-from models.errors import CorpusError
-from models.text_sources import read_own_messages
-from models.tokeniser import LATEST
+from models.corpus import ClientId
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_from_bytes
 from orchestrator.aggregator import Vector
@@ -34,6 +31,7 @@ from orchestrator.network.channel import DEFAULT_PATIENCE_S, Link, check_server,
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.own_text import read_own_sentences
 from orchestrator.network.pace import Pace
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
@@ -46,28 +44,6 @@ from orchestrator.wire import as_one_line, encode
 
 if TYPE_CHECKING:
     from models.local_training import Trainer
-
-
-def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
-    """Returns a client's tokenised sentences: all of a .txt file, or those of `client_id` in another source of text.
-
-    Raises:
-      CorpusError: the text can't be read, is empty, or has no such client.
-    """
-    path = Path(source)
-    if path.suffix.lower() == ".txt" and path.is_file():
-        try:
-            messages = read_own_messages(path)
-        except OSError as error:
-            raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
-        sentences = tuple(" ".join(words) for message in messages for words in LATEST.sentences(message))
-        if not sentences:
-            raise CorpusError(f"{path}: has no words; name a file with the client's text")
-        return sentences
-    corpus = load_corpus(source)
-    if client_id not in corpus.clients:
-        raise CorpusError(f"{source}: has no client {client_id}; its first is {next(iter(corpus.clients))}")
-    return corpus.clients[ClientId(client_id)].sentences
 
 
 class Participant:
@@ -142,8 +118,10 @@ class Participant:
         return encode(messages.Answer(found.round_num, stage, memoryview(body)))
 
     def _set_up(self, setup: messages.Setup, message: bytes) -> None:
-        if self._config is not None and message != self._setup:
-            raise RunChanged("the server sent another configuration or vocabulary than it began with")
+        if self._config is not None:
+            if message != self._setup:
+                raise RunChanged("the server sent another configuration or vocabulary than it began with")
+            return
         try:
             config = msgspec.json.decode(setup.config, type=RunConfig)
             vocabulary = Vocabulary(tuple(setup.words))
@@ -166,6 +144,7 @@ class Participant:
         config, round_num = self._config, plan.round_num
         if config is None:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
+        self._demands.check_round(round_num, config)
         self._secagg = self._vector = None
         self._journal.spend(self._run, round_num)  # before anything leaves, or takes a time that could be seen
         self._round_num = round_num

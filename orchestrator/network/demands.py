@@ -142,6 +142,15 @@ class Demands:
             if asked > most:
                 raise DemandRefused(f"the server asks for up to {asked} {what}, this client allows {most:g}")
 
+    def check_round(self, round_num: int, config: RunConfig) -> None:
+        """Passes if the run has such a round.
+
+        Raises:
+          DemandRefused: it has none: a client's work ends with the run's last round.
+        """
+        if not 1 <= round_num <= config.rounds.count:
+            raise DemandRefused(f"the server asks for round {round_num} of a run of {config.rounds.count}")
+
     def check_plan(self, round_num: int, learning_rate: float, weights: Weights) -> None:
         """Passes if the client trains from such weights at such a rate.
 

@@ -12,11 +12,11 @@ from loopback import NAMES, WORDS, config_of, participant, plan_of, text_trainer
 from models.errors import CorpusError
 from models.vocabulary import Vocabulary
 from orchestrator.network import messages
-from orchestrator.network.client import read_own_sentences
 from orchestrator.network.errors import (
     RunChanged,
     WireError,
 )
+from orchestrator.network.own_text import read_own_sentences
 from orchestrator.network.server import setup_message
 from orchestrator.secagg.errors import SessionReplayed
 from orchestrator.wire import encode
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def test_a_client_is_summed_once_in_a_round(keys):
-    config, client = config_of(), participant(keys, NAMES[0])
+    config, client = config_of(num_rounds=2), participant(keys, NAMES[0])
     assert client.answer(setup_message(config, WORDS)) is None
     assert stage_of_answer(client.answer(plan_of(config))) == (1, "train")
     with pytest.raises(SessionReplayed):
@@ -46,8 +46,8 @@ def test_a_server_can_t_take_back_its_configuration_or_its_words(keys):
 
 def test_a_step_of_another_round_than_the_plan_s_is_refused(keys):
     client = participant(keys, NAMES[0])
-    client.answer(setup_message(config_of(), WORDS))
-    client.answer(plan_of(config_of(), 2))
+    client.answer(setup_message(config_of(num_rounds=2), WORDS))
+    client.answer(plan_of(config_of(num_rounds=2), 2))
     with pytest.raises(WireError, match="^round 1, advertise: the server's last plan was for round 2"):
         client.answer(encode(messages.Step(1, "advertise", memoryview(b""))))
 

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from loopback import NAMES, WORDS, config_of, first_state, participant, plan_of
+from loopback import NAMES, WORDS, config_of, first_state, participant, plan_of, text_trainer
 
 from models.weights import ModelSize, weights_to_bytes
 from orchestrator.errors import ConfigError
@@ -134,6 +134,29 @@ def test_a_learning_rate_beyond_the_client_s_limits(keys, rate):
     plan = messages.Plan(1, rate, memoryview(weights_to_bytes(first_state(config_of()).weights)))
     with pytest.raises(DemandRefused, match="^round 1: the server asks for a learning rate of"):
         client.answer(encode(plan))
+
+
+@pytest.mark.parametrize("round_num", [0, 3, 2**32 - 1])
+def test_a_round_that_the_run_has_not(keys, round_num):
+    """Rounds without end are work without end; the last number of all would lock the client out of the run."""
+    client = participant(keys, NAMES[0])
+    client.answer(setup_message(config_of(num_rounds=2), WORDS))
+    with pytest.raises(DemandRefused, match=f"^the server asks for round {round_num} of a run of 2$"):
+        client.answer(plan_of(config_of(), round_num))
+    assert client.answer(plan_of(config_of(), 1)), "and the journal does not hold it"
+
+
+def test_a_setup_that_comes_again_is_no_work(keys):
+    built = []
+
+    def trainer(config, size):
+        built.append(size)
+        return text_trainer(config, size)
+
+    client = participant(keys, NAMES[0], load_trainer=trainer)
+    for _ in range(3):
+        client.answer(setup_message(config_of(), WORDS))
+    assert len(built) == 1
 
 
 def test_a_stage_of_another_protocol(keys):

@@ -17,6 +17,9 @@ from orchestrator.secagg.errors import SessionReplayed
 pytestmark = pytest.mark.timeout(60)
 
 
+CONFIG = config_of(num_rounds=9)
+
+
 def restarted(keys, journal, config):
     client = participant(keys, NAMES[0], journal=journal)
     client.answer(setup_message(config, WORDS))
@@ -25,25 +28,25 @@ def restarted(keys, journal, config):
 
 def test_a_restarted_client_does_not_answer_a_round_again(keys, tmp_path):
     path = tmp_path / "state" / "ann.json"
-    client = restarted(keys, path, config_of())
-    client.answer(plan_of(config_of(), 1))
-    assert client.answer(plan_of(config_of(), 3))
+    client = restarted(keys, path, CONFIG)
+    client.answer(plan_of(CONFIG, 1))
+    assert client.answer(plan_of(CONFIG, 3))
     client._journal.close()
-    client = restarted(keys, path, config_of())
+    client = restarted(keys, path, CONFIG)
     for round_num in (1, 2, 3):
         with pytest.raises(SessionReplayed, match=f"^round {round_num} came before: .* up to round 3 of") as caught:
-            client.answer(plan_of(config_of(), round_num))
+            client.answer(plan_of(CONFIG, round_num))
         assert caught.value.exit_code == 3
         assert "\n" not in str(caught.value)
-    assert client.answer(plan_of(config_of(), 4))
+    assert client.answer(plan_of(CONFIG, 4))
 
 
 def test_a_run_with_another_seed_is_another_run(keys, tmp_path):
     path = tmp_path / "ann.json"
-    client = restarted(keys, path, config_of())
-    client.answer(plan_of(config_of()))
+    client = restarted(keys, path, CONFIG)
+    client.answer(plan_of(CONFIG))
     client._journal.close()
-    assert restarted(keys, path, config_of(seed=2)).answer(plan_of(config_of(seed=2)))
+    assert restarted(keys, path, config_of(num_rounds=9, seed=2)).answer(plan_of(config_of(num_rounds=9, seed=2)))
 
 
 def test_the_round_stands_on_the_disk_before_anything_leaves(keys, tmp_path):
@@ -58,18 +61,18 @@ def test_the_round_stands_on_the_disk_before_anything_leaves(keys, tmp_path):
         return train
 
     client = participant(keys, NAMES[0], load_trainer=looking, journal=path)
-    client.answer(setup_message(config_of(), WORDS))
+    client.answer(setup_message(CONFIG, WORDS))
     with pytest.raises(InterruptedError):
-        client.answer(plan_of(config_of(), 7))
-    assert seen == [{run_digest(config_of(), WORDS): 7}]
+        client.answer(plan_of(CONFIG, 7))
+    assert seen == [{run_digest(CONFIG, WORDS): 7}]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_journal_that_can_t_be_written_ends_in_no_answer(keys, tmp_path):
-    client = restarted(keys, tmp_path / "state" / "ann.json", config_of())
+    client = restarted(keys, tmp_path / "state" / "ann.json", CONFIG)
     (tmp_path / "state").rename(tmp_path / "gone")
     with pytest.raises(KeysError, match=r"ann\.json: No such file or directory: .* by --state$"):
-        client.answer(plan_of(config_of()))
+        client.answer(plan_of(CONFIG))
     (tmp_path / "file").touch()
     with pytest.raises(KeysError, match="by --state$"):
         Journal(tmp_path / "file" / "ann.json")
@@ -93,7 +96,7 @@ def test_a_damaged_journal_is_not_taken_for_an_empty_one(tmp_path, content):
 
 
 def test_a_run_s_name_follows_what_is_trained_and_not_where_the_server_s_files_lie():
-    config = config_of()
+    config = CONFIG
     moved = msgspec.structs.replace(
         config,
         data=msgspec.structs.replace(config.data, source="elsewhere"),
@@ -101,4 +104,4 @@ def test_a_run_s_name_follows_what_is_trained_and_not_where_the_server_s_files_l
     )
     other_words = Vocabulary((*WORDS.words[:-2], WORDS.words[-1], WORDS.words[-2]))
     assert run_digest(moved, WORDS) == run_digest(config, WORDS)
-    assert len({run_digest(config, WORDS), run_digest(config_of(seed=2), WORDS), run_digest(config, other_words)}) == 3
+    assert len({run_digest(config, WORDS), run_digest(config_of(num_rounds=9, seed=2), WORDS), run_digest(config, other_words)}) == 3
