@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId, Corpus, PeopleSplit
 from models.files import write_atomically
-from models.vocabulary import Vocabulary
+from models.vocabulary import NUM_SPECIAL, Vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ _BLUE, _ORANGE, _INK, _GREY = "#3b6ea8", "#d1661f", "#222222", "#6e6e6e"
 class TextStatistics:
     """What a corpus holds. A token is a word typed once; shares and rates are in [0, 1].
 
-    vocabulary: number of ids
+    vocabulary: number of ids, the special ones and those of words that somebody typed: a public list has others, too
     oov_rate: share of the tokens of the held-out people (dev and test) that the vocabulary doesn't hold
     tokens_per_client, sentence_words: percentiles "p10", "p50", "p90" in words, the latter with the "mean"
     coverage: share of all tokens that are among the most frequent "1000", "2000", ... words of the corpus
@@ -48,7 +48,8 @@ class TextStatistics:
 def describe(corpus: Corpus, split: PeopleSplit, vocabulary: Vocabulary) -> TextStatistics:
     """Returns the figures of `corpus`; out of vocabulary is counted on the people whom `split` holds out."""
     sentence_words, tokens_per_client = _sentence_words(corpus), _tokens_per_client(corpus)
-    curve = _coverage_curve(_word_counts(corpus, tuple(corpus.clients)))
+    typed = _word_counts(corpus, tuple(corpus.clients))
+    curve = _coverage_curve(typed)
     held_out = _word_counts(corpus, split.dev + split.test)
     known = set(vocabulary.words)
     unknown = sum(count for word, count in held_out.items() if word not in known)
@@ -56,7 +57,7 @@ def describe(corpus: Corpus, split: PeopleSplit, vocabulary: Vocabulary) -> Text
         clients=len(corpus.clients),
         sentences=len(sentence_words),
         tokens=int(sentence_words.sum()),
-        vocabulary=vocabulary.size,
+        vocabulary=NUM_SPECIAL + sum(word in typed for word in vocabulary.words[NUM_SPECIAL:]),
         oov_rate=unknown / sum(held_out.values()),
         tokens_per_client=_percentiles(tokens_per_client),
         coverage={str(size): float(curve[min(size, len(curve)) - 1]) for size in _COVERAGE_SIZES},

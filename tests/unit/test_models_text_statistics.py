@@ -21,7 +21,7 @@ def make_corpus(texts):
 
 CORPUS = make_corpus({"ann": ("a b c", "a"), "bob": ("a b x y",), "carol": ("a z",)})
 SPLIT = PeopleSplit(train=(ClientId("ann"),), dev=(ClientId("bob"),), test=(ClientId("carol"),))
-VOCABULARY = Vocabulary(SPECIAL_WORDS + ("a", "b", "c"))
+VOCABULARY = Vocabulary(SPECIAL_WORDS + ("a", "b", "c", "public"))  # the last is nobody's
 
 
 def test_figures_counted_by_hand():
