@@ -160,7 +160,7 @@ class WordOrigin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return "The word list was found by noisy sums over the training people's text; vocabulary.json says how."
         if self.from_text is None:
             return "The word list is the training people's pooled text; a word may have been typed by one person alone."
-        public = f"the public list of wordfreq ({self.language})"
+        public = f"the public list of wordfreq ({self.language}; CC BY-SA 4.0)"
         if self.from_text == 0:
             return f"No word of the list comes from the text: its {self.from_public:,} words are of {public}."
         typed = (
