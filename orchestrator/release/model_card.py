@@ -144,19 +144,11 @@ def _find(run: Run, digest: str) -> _Found:
 
 
 def _render(run: Run, digest: str, found: _Found) -> str:
-    """The card: the template, filled."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = lambda share: NOT_SHOWN if share is None else f"{100 * share:.1f} %"
-    environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
+    """Returns the card: the template, filled."""
     state, fairness, model = run.newest, found.published_fairness, found.evaluation.model
     lines = [line for line in run.rounds if line.round_num <= state.round_num]
-    return environment.get_template("model_card.md.j2").render(
+    template = _environment().get_template("model_card.md.j2")
+    return template.render(
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
         name=_name(run),
         num_weights=f"{run.identity.num_weights:,}",
@@ -190,6 +182,20 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
         record=len(run.record) if run.has_record else 0,
     )
+
+
+def _environment() -> jinja2.Environment:
+    """Returns what fills the template: it refuses a name that is not given."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = lambda share: NOT_SHOWN if share is None else f"{100 * share:.1f} %"
+    environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
+    return environment
 
 
 def _name(run: Run) -> str:

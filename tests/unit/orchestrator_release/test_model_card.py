@@ -1,77 +1,27 @@
-"""The card and its statement, of a small run that is built here: what they say, and what they refuse."""
+"""The card of a small run that is built here: what it says, and what it refuses."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 
 import msgspec
-import numpy as np
 import pytest
 import yaml
-from cryptography.hazmat.primitives import serialization
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import SSlibKey
+from evaluated_run import EVALUATION, WEIGHTS
 
-from edge.bundle.signing import generate_key
-from edge.errors import BundleError
-from models.vocabulary import SPECIAL_WORDS, Vocabulary
-from models.weights import ModelSize
-from orchestrator.aggregator import CostLedger
 from orchestrator.audit.attack_results import AttackResult, Named, NoiseResult, Score
 from orchestrator.errors import RunFolderError
 from orchestrator.fairness.results import FairnessResult, PerClient, Recall, RecallByGroup, write_fairness
 from orchestrator.privacy.ledger import Ledger, LedgerHead, epsilon_spent
 from orchestrator.release.model_card import write_card
-from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE, bundle_files, check_statement
+from orchestrator.release.provenance import CARD_FILE
 from orchestrator.rounds.round import weights_digest
-from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
-from orchestrator.run.record import Recorder
+from orchestrator.run.folder import RunFolder, digest_of_what_matters
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
-from orchestrator.run.sources import build_provenance
 from orchestrator.settings.files import read_config
-
-SIZE = ModelSize(6, 2, 3)
-WEIGHTS = tuple(np.full(shape, 0.5, np.float32) for shape in SIZE.shapes)
-SCORE = {
-    "top1": 0.1817, "top3": 0.2817, "loss_nats_per_token": 5.1, "top1_interval": [0.17, 0.19],
-    "top1_per_client_mean": 0.18, "top1_worst_tenth_mean": None, "min_positions": 50, "clients_averaged": 12,
-    "clients": 12, "positions": 3456, "oov": 384, "oov_rate": 0.1, "top1_of_all_words": 0.16353,
-}  # fmt: skip
-COMPARED = {**SCORE, "top1_minus_trigram": 0.0, "top1_minus_trigram_interval": None}
-EVALUATION = {
-    "round_num": 1, "clients": 12, "positions": 3456, "oov_rate": 0.1, "per_person_top1": {}, "examples": [],
-    "model": COMPARED, "mixed": {**COMPARED, "model_weight": 0.5}, "trigram": SCORE, "bigram": SCORE, "unigram": SCORE,
-}  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    config = read_config(overrides={"rounds.count": 1})
-    vocabulary = Vocabulary(SPECIAL_WORDS + ("see", "you"))
-    identity = RunIdentity(
-        SCHEMA, digest_of_what_matters(config), "corpus", "1" * 64, vocabulary.digest, 99, {"numpy": "1"}
-    )
-    folder.create(config, vocabulary, identity)
-    recorder = Recorder(folder.path, build_provenance(identity, ""), 0)
-    recorder.begin("0" * 64)
-    report = RoundReport(1, "completed", ("ann", "bob"), ("ann",), {}, {}, CostLedger(), weights_digest(WEIGHTS))
-    recorder.append(report, sync=True)
-    folder.append_round(report, wall_s=1.0)
-    folder.save_checkpoint(ServerState(1, WEIGHTS, {"step": np.int32(1)}), keep=1)
-    (folder.path / "evaluation.json").write_text(json.dumps(EVALUATION))
-    return folder
-
-
-@pytest.fixture
-def key(tmp_path):
-    generate_key(tmp_path / "key")
-    return tmp_path / "key"
 
 
 def card_of(folder):
@@ -258,56 +208,6 @@ def test_a_run_without_evaluation_gets_no_card(folder):
     with pytest.raises(RunFolderError, match="is of round 7"):
         write_card(read_run(folder), None)
     assert not (folder.path / CARD_FILE).exists()
-
-
-def test_an_independent_verifier_accepts_the_statement(folder, key):
-    write_card(read_run(folder), key)
-    raw = json.loads((folder.path / STATEMENT_FILE).read_bytes())
-    public = serialization.load_pem_public_key(key.with_name("key.pub").read_bytes())
-    octets = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    theirs = SSlibKey(hashlib.sha256(octets).hexdigest(), "ed25519", "ed25519", {"public": octets.hex()})
-    envelope = Envelope.from_dict(raw)
-    assert list(envelope.verify([theirs], 1)) == [theirs.keyid]
-    statement = msgspec.json.decode(envelope.payload)
-    assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
-    digests = {own["name"]: own["digest"]["sha256"] for own in statement["subject"]}
-    assert digests["weights"] == weights_digest(WEIGHTS)
-    for name in ("MODEL_CARD.md", "record.jsonl"):
-        assert digests[name] == hashlib.sha256((folder.path / name).read_bytes()).hexdigest()
-    assert set(statement["predicate"]) == {"buildDefinition", "runDetails"}
-
-
-@pytest.mark.parametrize("name", ["MODEL_CARD.md", "record.jsonl"])
-def test_a_file_changed_after_the_statement_is_named(folder, key, name):
-    write_card(read_run(folder), key)
-    assert "Ed25519" in check_statement(folder.path, key.with_name("key.pub"))
-    with open(folder.path / name, "a") as file:
-        file.write(" ")
-    with pytest.raises(BundleError, match=name):
-        check_statement(folder.path, key.with_name("key.pub"))
-
-
-def test_the_same_run_and_key_give_the_same_bytes(folder, key):
-    write_card(read_run(folder), key)
-    first = bundle_files(folder.path, weights_digest(WEIGHTS))
-    assert set(first) == {CARD_FILE, STATEMENT_FILE}
-    write_card(read_run(folder), key)
-    assert bundle_files(folder.path, weights_digest(WEIGHTS)) == first
-
-
-def test_a_bundle_of_other_weights_takes_no_card(folder):
-    assert bundle_files(folder.path, weights_digest(WEIGHTS)) == {}  # there is none yet
-    write_card(read_run(folder), None)
-    assert bundle_files(folder.path, "0" * 64) == {}
-
-
-def test_a_statement_needs_the_record_to_name_the_same_weights(folder):
-    write_card(read_run(folder), None)
-    recorder = Recorder(folder.path, build_provenance(folder.identity(), ""), 0)
-    recorder.begin("0" * 64)
-    with pytest.raises(RunFolderError, match="other weights for round 1"):
-        write_card(read_run(folder), None)
 
 
 def test_a_model_that_was_trained_to_be_audited_says_so(folder):
