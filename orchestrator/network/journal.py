@@ -20,7 +20,7 @@ import msgspec
 from models.files import write_atomically
 from models.vocabulary import Vocabulary
 from orchestrator.network.errors import KeysError
-from orchestrator.run.folder import digest_of_what_matters
+from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.secagg.errors import SessionReplayed
 from orchestrator.settings.run_config import RunConfig
 

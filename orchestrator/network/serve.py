@@ -26,7 +26,8 @@ from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.loop import require_completed
 from orchestrator.secagg.graph import fewest_survivors
 from orchestrator.settings.audit import AuditConfig

@@ -18,7 +18,7 @@ from edge.bundle.manifest import to_json
 from edge.errors import BundleError
 from models.files import write_atomically
 from orchestrator.errors import RunFolderError
-from orchestrator.run.folder import RunIdentity
+from orchestrator.run.identity import RunIdentity
 from orchestrator.run.record import RECORD_FILE
 from orchestrator.run.saved import Run
 from orchestrator.run.sources import Provenance, build_provenance

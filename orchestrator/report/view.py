@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 from models.disclosure import MIN_GROUP
 from orchestrator.evaluation.results import Evaluation, read_evaluation
 from orchestrator.run.canary_clients import canary_names
-from orchestrator.run.folder import RunIdentity
+from orchestrator.run.identity import RunIdentity
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig

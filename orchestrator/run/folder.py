@@ -19,39 +19,23 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional, Union
 
 import msgspec
 
-from models.corpus import Corpus
 from models.files import own_only, write_atomically
-from models.vocabulary import POOLED, PUBLIC, Vocabulary, WordList, WordOrigin
+from models.vocabulary import POOLED, PUBLIC, Vocabulary, WordList
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.checkpoint import read_state, state_to_bytes
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.run.lines import Round, encode_line, line_of, read_lines
-from orchestrator.settings.files import config_digest, read_config, write_config
+from orchestrator.settings.files import read_config, write_config
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import RuntimeConfig
 
 _log = logging.getLogger(__name__)
-SCHEMA = 1
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
-
-
-class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is made of; a resume with another text, vocabulary or configuration is refused."""
-
-    schema: int
-    config_sha256: str
-    corpus_name: str
-    corpus_sha256: str
-    vocabulary_sha256: str
-    num_weights: int
-    versions: Mapping[str, str]
-    words: Optional[WordOrigin] = None  # None: a run of before runs said where their words come from
 
 
 class RunFolder:
@@ -275,37 +259,3 @@ class RunFolder:
     def checkpoint_path(self, round_num: int) -> Path:
         """Returns the file of the state after a round."""
         return self.path / "checkpoints" / f"round_{round_num:06d}.npz"
-
-
-def build_identity(
-    config: RunConfig,
-    corpus: Corpus,
-    vocabulary: Vocabulary,
-    num_weights: int,
-    words: Optional[WordOrigin] = None,
-) -> RunIdentity:
-    """Returns the identity of a run that is about to begin; `words` says where those of its vocabulary come from."""
-    import platform
-    from importlib import metadata
-
-    packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
-    return RunIdentity(
-        schema=SCHEMA,
-        config_sha256=digest_of_what_matters(config),
-        corpus_name=corpus.name,
-        corpus_sha256=corpus.digest,
-        vocabulary_sha256=vocabulary.digest,
-        num_weights=num_weights,
-        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
-        words=words,
-    )
-
-
-def digest_of_what_matters(config: RunConfig) -> str:
-    """Returns the digest of the settings that decide what comes out.
-
-    The workers are left out, since they change nothing. The places of text and word list are left out, since their own
-    digests say more.
-    """
-    data = msgspec.structs.replace(config.data, source="-", vocabulary=POOLED)
-    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))

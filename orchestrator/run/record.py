@@ -24,7 +24,7 @@ from models.files import write_atomically
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.folder import RunIdentity
+from orchestrator.run.identity import RunIdentity
 from orchestrator.run.lines import Round
 from orchestrator.run.sources import Provenance, build_provenance
 

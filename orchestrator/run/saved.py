@@ -15,7 +15,8 @@ from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
-from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder, RunIdentity
+from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder
+from orchestrator.run.identity import RunIdentity
 from orchestrator.run.lines import Round
 from orchestrator.run.record import RECORD_FILE, Entry, read_record
 from orchestrator.settings.run_config import RunConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.run.folder import RunIdentity
+from orchestrator.run.identity import RunIdentity
 
 _PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator")
 _ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,8 @@ from orchestrator.rounds.types import Privacy, RoundReport, ServerState
 from orchestrator.run.bound import BoundRun, build_fleet, build_phones
 from orchestrator.run.canary_clients import participants
 from orchestrator.run.data import Text
-from orchestrator.run.folder import RunFolder, RunIdentity, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import RunIdentity, build_identity
 from orchestrator.run.loop import WallClock, keeps_checkpoint, require_completed, run_rounds
 from orchestrator.run.record import Recorder, open_record
 from orchestrator.settings.run_config import RunConfig

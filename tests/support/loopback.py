@@ -24,9 +24,7 @@ from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService
 from orchestrator.network.demands import Demands
-from orchestrator.network.errors import (
-    NetworkError,
-)
+from orchestrator.network.errors import NetworkError
 from orchestrator.network.helper import HelperService, reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
@@ -48,7 +46,8 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.sums import secagg_policy
 from orchestrator.rounds.types import RoundFunctions, ServerState
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.settings.files import read_config
 from orchestrator.wire import encode
 
@@ -61,19 +60,12 @@ SHORT = Deadlines(clients_s=20.0, train_s=20.0, stage_s=2.5)
 
 
 def config_of(num_rounds=1, **overrides):
-    return read_config(
-        overrides={
-            "rounds.count": num_rounds,
-            "rounds.cohort_size": len(NAMES),
-            "rounds.checkpoint_every": 1,
-            "model.vocabulary_size": 14,
-            "model.embedding_size": 3,
-            "model.num_cells": 5,
-            "client.batch_size": 2,
-            "server.algorithm": "fedavg",
-            **overrides,
-        }
-    )
+    settings = {
+        "rounds.count": num_rounds, "rounds.cohort_size": len(NAMES), "rounds.checkpoint_every": 1,
+        "model.vocabulary_size": 14, "model.embedding_size": 3, "model.num_cells": 5, "client.batch_size": 2,
+        "server.algorithm": "fedavg",
+    }  # fmt: skip
+    return read_config(overrides={**settings, **overrides})
 
 
 def text_trainer(config, size):

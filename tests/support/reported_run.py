@@ -7,7 +7,8 @@ import msgspec
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger, StageCost
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.settings.files import read_config
 
 NUM_WEIGHTS = 1_000

@@ -18,7 +18,8 @@ from orchestrator.rounds.build import build_encoder, learning_rates, model_size
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.settings.files import read_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -12,7 +12,8 @@ from models.cifg_lstm import initial_weights
 from orchestrator.rounds.build import model_size
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.settings.files import read_config
 
 NUM_WORDS = 400

@@ -30,7 +30,8 @@ from orchestrator.rounds.build import (
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, ServerState
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 

@@ -13,7 +13,8 @@ from orchestrator.cli.tables import print_costs
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.costs import read_costs
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 

@@ -24,7 +24,8 @@ from orchestrator.report.privacy import privacy as privacy_section
 from orchestrator.report.view import view_run
 from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
 from orchestrator.run.spent import Guarantee
 from orchestrator.settings.files import read_config

@@ -16,7 +16,8 @@ from orchestrator.network.serve import hidden_in_a_crowd, serve
 from orchestrator.rounds.build import (
     model_size,
 )
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -13,7 +13,8 @@ from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.run.record import Recorder
 from orchestrator.run.sources import build_provenance
 from orchestrator.settings.files import read_config

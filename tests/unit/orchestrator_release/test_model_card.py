@@ -18,7 +18,8 @@ from orchestrator.privacy.ledger import Ledger, LedgerHead, epsilon_spent
 from orchestrator.release.model_card import write_card
 from orchestrator.release.provenance import CARD_FILE
 from orchestrator.rounds.round import weights_digest
-from orchestrator.run.folder import RunFolder, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config

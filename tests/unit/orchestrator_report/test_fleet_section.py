@@ -12,7 +12,8 @@ from orchestrator.fleet.results import DEVICES_FILE, FleetOfRound, Phone
 from orchestrator.report.fleet import fleet
 from orchestrator.report.view import view_run
 from orchestrator.rounds.types import RoundReport
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 

@@ -13,7 +13,8 @@ from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig

@@ -15,7 +15,8 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.results import kept, write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config

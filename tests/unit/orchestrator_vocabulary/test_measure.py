@@ -13,7 +13,8 @@ from models.vocabulary import FEDERATED, FILE, NUM_SPECIAL, SPECIAL_WORDS, Vocab
 from orchestrator.cli.commands import cli
 from orchestrator.errors import BelowThreshold, ConfigError
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import SCHEMA, RunFolder, RunIdentity, digest_of_what_matters
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matters
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.vocabulary.measure import find_for_run

@@ -1,0 +1,63 @@
+"""What a run is made of, as run.json keeps it: a resume must find the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+import msgspec
+
+from models.corpus import Corpus
+from models.vocabulary import POOLED, Vocabulary, WordOrigin
+from orchestrator.settings.files import config_digest
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import RuntimeConfig
+
+SCHEMA = 1
+
+
+class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run is made of; a resume with another text, vocabulary or configuration is refused."""
+
+    schema: int
+    config_sha256: str
+    corpus_name: str
+    corpus_sha256: str
+    vocabulary_sha256: str
+    num_weights: int
+    versions: Mapping[str, str]
+    words: Optional[WordOrigin] = None  # None: a run of before runs said where their words come from
+
+
+def build_identity(
+    config: RunConfig,
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    num_weights: int,
+    words: Optional[WordOrigin] = None,
+) -> RunIdentity:
+    """Returns the identity of a run that is about to begin; `words` says where those of its vocabulary come from."""
+    import platform
+    from importlib import metadata
+
+    packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
+    return RunIdentity(
+        schema=SCHEMA,
+        config_sha256=digest_of_what_matters(config),
+        corpus_name=corpus.name,
+        corpus_sha256=corpus.digest,
+        vocabulary_sha256=vocabulary.digest,
+        num_weights=num_weights,
+        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
+        words=words,
+    )
+
+
+def digest_of_what_matters(config: RunConfig) -> str:
+    """Returns the digest of the settings that decide what comes out.
+
+    The workers are left out, since they change nothing. The places of text and word list are left out, since their own
+    digests say more.
+    """
+    data = msgspec.structs.replace(config.data, source="-", vocabulary=POOLED)
+    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
