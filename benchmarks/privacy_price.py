@@ -1,6 +1,6 @@
 """What differential privacy costs in accuracy: the best of as many tries with noise and without.
 
-    python benchmarks/privacy_price.py [--train] [--runs DIR] [--seeds 0] [--json]
+    python benchmarks/privacy_price.py [--train] [--runs DIR] [--seeds 0] [--set NAME=VALUE] [--json]
 
 Both sides are the preset `private` with cohorts of 71 under a plain sum: once as it is, once without noise at the same
 clip norm. Each side gets the same tries of local epochs, server's learning rate and momentum, on the first seed. The
@@ -46,11 +46,12 @@ TRIES = (Try(1, 1.0), Try(1, 3.0), Try(3, 2.0), Try(3, 3.0), Try(1, 1.0, momentu
 
 @dataclass(frozen=True)
 class Training:
-    """A run that the comparison needs."""
+    """A run that the comparison needs; `both`: settings of both sides, as --set takes them."""
 
     side: str
     tried: Try
     seed: int
+    both: tuple[str, ...]
 
     def path(self, runs: Path) -> Path:
         """Its folder."""
@@ -60,7 +61,7 @@ class Training:
 
     def command(self, runs: Path) -> list[str]:
         """The arguments of fedkeys."""
-        settings = [part for one in (*SIDES[self.side], *self.tried.settings) for part in ("--set", one)]
+        settings = [part for one in (*SIDES[self.side], *self.tried.settings, *self.both) for part in ("--set", one)]
         run = ["--run", str(self.path(runs)), "--resume", "--preset", "private", "--seed", str(self.seed)]
         return ["train", *run, "--cohort", "71", "--aggregator", "plain", *settings]
 
@@ -123,11 +124,12 @@ def scored(training: Training, runs: Path) -> dict[str, float]:
 @click.option(
     "--seeds", default="0", show_default=True, help="Seeds of the best try, as 0,1,2; the first for all tries."
 )
+@click.option("--set", "both", multiple=True, metavar="NAME=VALUE", help="A setting of both sides; several times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(train: bool, runs: Path, seeds: str, as_json: bool) -> None:
+def main(train: bool, runs: Path, seeds: str, both: tuple[str, ...], as_json: bool) -> None:
     """Compare the best of each side."""
     numbers = [int(seed) for seed in seeds.split(",")]
-    tries = {side: [Training(side, one, numbers[0]) for one in TRIES] for side in SIDES}
+    tries = {side: [Training(side, one, numbers[0], both) for one in TRIES] for side in SIDES}
     if not train:
         for side in SIDES:
             for training in tries[side]:
@@ -135,7 +137,7 @@ def main(train: bool, runs: Path, seeds: str, as_json: bool) -> None:
         return
     found = {side: {training.tried: trained(training, runs) for training in tries[side]} for side in SIDES}
     best = {side: max(own, key=lambda one: own[one]) for side, own in found.items()}
-    scores = {side: {seed: scored(Training(side, best[side], seed), runs) for seed in numbers} for side in SIDES}
+    scores = {side: {seed: scored(Training(side, best[side], seed, both), runs) for seed in numbers} for side in SIDES}
     if as_json:
         rows = {side: [{**vars(one), "dev_top1": top1} for one, top1 in own.items()] for side, own in found.items()}
         result = {"tries": rows, "best": {side: vars(one) for side, one in best.items()}, "test": scores}
