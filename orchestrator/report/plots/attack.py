@@ -18,7 +18,6 @@ from orchestrator.report.plots.style import (
     PARTS,
     SERVER,
     SERVER_SOFT,
-    SMALL,
     STYLE,
     legend_above,
     new_axes,
@@ -73,7 +72,7 @@ def recovery_bars(rows: Sequence[tuple[str, float, float]]) -> Markup:
 def noise_curve(multipliers: Sequence[float], aucs: Sequence[float], hidden_auc: float, shown: float) -> Markup:
     """Draws the AUC against the noise multiplier, with lines at the hidden AUC and at the level shown elsewhere."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(SMALL)
+        figure, axes = new_axes((7.2, 3.0))
         axes.semilogx(multipliers, aucs, color=SERVER, marker="o", label="best of three rules")
         axes.axhline(hidden_auc, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"hidden: {hidden_auc:g}")
         if shown > 0:
