@@ -21,6 +21,7 @@ from orchestrator.wire import as_one_line
 
 DEFAULT_PATIENCE_S = 3600.0  # a client of many is not asked in each round
 _CHALLENGE_S = 10.0
+_RECONNECT_MS = 1000  # two minutes by default: a helper that is started again is found at once
 _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 30.0, 20.0  # finds out that a server is frozen, or its network gone
 
 
@@ -115,6 +116,7 @@ def open_channel(
         ("grpc.max_receive_message_length", messages.MAX_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.ssl_target_name_override", role_name(role)),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS),
         ("grpc.keepalive_time_ms", int(1000 * ask_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * answer_s)),
         ("grpc.http2.ping_timeout_ms", int(1000 * answer_s)),  # what gRPC goes by since 1.60; a minute by default
