@@ -41,7 +41,10 @@ class Try:
         return (f"client.epochs={self.epochs}", f"server.learning_rate={self.server_rate:g}", *algorithm)
 
 
-TRIES = (Try(1, 1.0), Try(1, 3.0), Try(3, 2.0), Try(3, 3.0), Try(1, 1.0, momentum=0.9))
+TRIES = (
+    *(Try(epochs, rate) for epochs, rate in ((1, 1.0), (1, 2.0), (1, 3.0), (3, 2.0), (3, 3.0))),
+    Try(1, 1.0, momentum=0.9),
+)
 
 
 @dataclass(frozen=True)
