@@ -6,8 +6,8 @@ The bands' price is memory: the noise of as many rounds is kept, each as large a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
