@@ -52,13 +52,13 @@ class Silent:
     """An observer that shows nothing: what `train` takes unless it is given another."""
 
     def stage(self, text: str) -> None:
-        """Something that takes a while begins."""
+        """Is told that something which takes a while begins."""
 
     def begin(self, first_round: int, num_rounds: int) -> None:
-        """The rounds begin."""
+        """Is told that the rounds begin."""
 
     def round_done(self, report: RoundReport, dev: Optional[Mapping[str, float]]) -> None:
-        """A round is over; `dev` holds the figures of the dev people if the round had an evaluation."""
+        """Is told that a round is over; `dev` holds the figures of the dev people if the round had an evaluation."""
 
 
 def train(
@@ -162,7 +162,7 @@ def train_configured(
 
 
 def open_run(folder: Folder) -> Run:
-    """The run of a folder.
+    """Returns the run of a folder.
 
     Raises:
       RunFolderError: there is no run, or a file is damaged or was changed since the run began.
@@ -171,7 +171,7 @@ def open_run(folder: Folder) -> Run:
 
 
 def predict(run: Run, text: str, count: int = 3) -> tuple[Prediction, ...]:
-    """The likeliest words after a text, likeliest first, with their probabilities.
+    """Returns the likeliest words after a text, likeliest first, with their probabilities.
 
     Raises:
       RunFolderError: the run has no checkpoint, or it is damaged.
@@ -183,7 +183,7 @@ def predict(run: Run, text: str, count: int = 3) -> tuple[Prediction, ...]:
 
 
 def evaluate(run: Run, personalise: bool = False, note: Callable[[str], None] = lambda text: None) -> Evaluation:
-    """The run's recall on people whom it never saw, beside the n-gram baselines; also kept in the run's folder.
+    """Returns the run's recall on people whom it never saw, beside the n-gram baselines; the run's folder keeps it.
 
     Args:
       run: with a checkpoint.

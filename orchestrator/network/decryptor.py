@@ -84,7 +84,7 @@ class DecryptorService:
             return total.astype("<u4").tobytes()
 
     def _request(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """What the server asks; a call of anybody else ends here."""
+        """Reads what the server asks; a call of anybody else ends here."""
         if not is_caller(context, SERVER):
             self._note("refused a call that is not the server's")
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "only the server may call the decryptor")

@@ -188,7 +188,7 @@ def _begin(
     size: ModelSize,
     first_state: Callable[[], object],
 ) -> ServerState:
-    """The state before the first round. It uses no word counts, since this server knows none."""
+    """Returns the state before the first round. It uses no word counts, since this server knows none."""
     vocabulary, origin = text.data.vocabulary, text.data.origin
     folder.create(config, vocabulary, build_identity(config, text.corpus, vocabulary, size.num_weights, origin))
     state = ServerState(0, first_weights(config, size, None), first_state())

@@ -75,7 +75,7 @@ class _Rounds:
         self._expected = config.rounds.cohort_size  # how many clients the next round waits for
 
     def run_one(self, state: ServerState) -> tuple[ServerState, RoundReport]:
-        """The state after the next round, and its report."""
+        """Returns the state after the next round, and its report."""
         config, party, round_num = self._config, self._party, state.round_num + 1
         connections, self._expected = _gather(config, party, round_num, self._expected, self._suspects)
         started = time.perf_counter()
@@ -170,7 +170,7 @@ def _gather(
 
 
 def _as_server_sees(report: RoundReport, session: Session) -> RoundReport:
-    """The report without the figures that only clients know, and with the times that only this server knows."""
+    """Returns the report without the figures that only clients know, and with the times that only this server knows."""
     metrics = {name: value for name, value in report.metrics.items() if name == "update_norm"}
     return dataclasses.replace(report, metrics=metrics, stage_s=session.stage_s)
 

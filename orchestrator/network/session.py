@@ -155,7 +155,7 @@ class Session:
     def _exchange(
         self, stage: str, sent: Mapping[ClientId, bytes], take: Optional[Take], timeout_s: float
     ) -> tuple[list[ClientId], int]:
-        """(the clients whose answers were taken, in the cohort's order; the bytes that they sent)."""
+        """Returns (the clients whose answers were taken, in the cohort's order; the bytes that they sent)."""
         ticket, received = (self._round_num, stage), 0
         answered, refused = set(), set()
         asked = [self.members[m] for m, message in sent.items() if self.members[m].ask(ticket, message)]

@@ -129,7 +129,7 @@ def export_run(
 
 
 def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> dict[str, bytes]:
-    """{name: content} of the model's files, the words and the golden batch."""
+    """Returns {name: content} of the model's files, the words and the golden batch."""
     note("converting the model to TFLite")
     weights, time, client = state.model, run.config.data.max_words, run.config.client
     files = build_files(weights, time, client.clip_norm)
@@ -154,7 +154,7 @@ def require_exportable(client: ClientConfig) -> None:
 
 
 def _vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
-    """vocabulary.txt."""
+    """Returns vocabulary.txt with the words that the model has rows for."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / VOCABULARY_FILE
         vocabulary.write(path)
@@ -198,7 +198,7 @@ def _manifest(
 
 
 def _training_phase(config: RunConfig) -> Phase:
-    """How a phone trains, and how its update is to be summed."""
+    """Returns how a phone trains, and how its update is to be summed."""
     client = config.client
     aggregation = Aggregation(
         kind=SUMS[config.aggregation.aggregator].manifest_name,

@@ -203,7 +203,7 @@ def _name(run: Run) -> str:
 
 
 def _front_matter(run: Run, found: _Found) -> dict[str, object]:
-    """What a hub reads: what the model does, and the results as its leaderboards take them."""
+    """Returns what a hub reads: what the model does, and the results as its leaderboards take them."""
     model, text = found.evaluation.model, run.identity.corpus_name
     metrics = [
         {"type": "accuracy", "name": name, "value": round(value, 6)}
@@ -243,7 +243,7 @@ def _interval(interval: Optional[tuple[float, float]]) -> str:
 
 
 def _date(run: Run) -> str:
-    """The UTC day on which the newest checkpoint was written: the same run gives the same card."""
+    """Returns the UTC day on which the newest checkpoint was written: the same run gives the same card."""
     written = run.folder.checkpoint_path(run.newest.round_num).stat().st_mtime
     return datetime.datetime.fromtimestamp(written, datetime.timezone.utc).date().isoformat()
 

@@ -35,7 +35,7 @@ _HELD_OUT_SENTENCES = 400
 
 
 def run_parity(run: Run, bundle: Path, note: Callable[[str], None] = lambda text: None) -> Certificate:
-    """The certificate of a bundle, made anew with the text of the run it came from.
+    """Returns the certificate of a bundle, made anew with the text of the run it came from.
 
     Raises:
       BundleError: the bundle came from another run.
@@ -112,7 +112,7 @@ def sentences_to_train_on(
 def _train_in_tff(
     config: RunConfig, weights: Weights, batches: Batches, rate: float, runtime: Optional[Runtime]
 ) -> Reference:
-    """What the TFF client work makes of the batches: one client that has them all, and its losses step by step."""
+    """Trains one client that has all the batches by the TFF client work; returns its losses step by step, too."""
     from tff_pipelines.client_work import build_client_work
     from tff_pipelines.runtime import borrow
 
@@ -152,12 +152,12 @@ class ParityFigures(msgspec.Struct, frozen=True):
 
 
 def parity_figures(certificate: Certificate) -> ParityFigures:
-    """The figures of a certificate."""
+    """Returns the figures of a certificate."""
     return ParityFigures(**{name: getattr(certificate, name) for name in ParityFigures.__struct_fields__})
 
 
 def parity_lines(certificate: Certificate) -> Sequence[str]:
-    """The lines that tell people the same."""
+    """Returns a certificate's figures as lines for people."""
     lines = [
         f"{certificate.steps} steps of {certificate.batch_size} sentences, learning rate {certificate.learning_rate:g}",
         f"{certificate.reference}, against itself with its sentences in another order: "

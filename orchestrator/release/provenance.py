@@ -84,7 +84,7 @@ class Statement(msgspec.Struct, frozen=True, rename={"kind": "_type", "predicate
 
 
 def write_statement(run: Run, weights_sha256: str, round_num: int, key: Optional[Path]) -> Path:
-    """The path of DIR/provenance.intoto.json: a statement about weights, card and record, in a DSSE envelope.
+    """Writes DIR/provenance.intoto.json, a signed statement about weights, card and record, and returns its path.
 
     The same run and key give the same bytes.
 
@@ -152,7 +152,7 @@ def _predicate(
 
 
 def check_statement(folder: Path, public_key: Optional[Path]) -> str:
-    """What is known of the signer of a run's statement, once card and record are found to be what it names.
+    """Returns what is known of the signer of a run's statement, once card and record are found to be what it names.
 
     Raises:
       BundleError: the statement is missing, damaged, signed by another, or a file was changed after it.
@@ -166,7 +166,7 @@ def check_statement(folder: Path, public_key: Optional[Path]) -> str:
 
 
 def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
-    """{name: SHA-256} of what a statement is about.
+    """Returns {name: SHA-256} of what a statement is about.
 
     Raises:
       BundleError: it is no statement of ours.
@@ -184,7 +184,7 @@ def read_subjects(path: Path, payload: bytes) -> Mapping[str, str]:
 
 
 def bundle_files(folder: Path, weights_sha256: str) -> dict[str, bytes]:
-    """{name: content} of the card and the statement of exactly these weights; empty if the run has none.
+    """Returns {name: content} of the card and the statement of exactly these weights; empty if the run has none.
 
     Raises:
       BundleError: the statement is damaged, or the card was changed after it.

@@ -97,7 +97,7 @@ class RunView:
 
 
 def view_run(run: Run, words: bool = False) -> RunView:
-    """What a run's report is drawn from; words: show what people typed.
+    """Returns what a run's report is drawn from; words: show what people typed.
 
     Raises:
       RunFolderError: the run has no round yet, or its evaluation is damaged.

@@ -65,7 +65,7 @@ def discover(total_of: Total, letters: str, k: int, noise_std: float) -> Discove
 
 
 def _sigmas(expected: float, candidates: int) -> float:
-    """The bound, in standard deviations, that `expected` of `candidates` nodes without people pass on average."""
+    """Returns the bound, in standard deviations, that `expected` of `candidates` nodes without people exceed."""
     return float(stats.norm.isf(min(0.5, expected / candidates)))
 
 

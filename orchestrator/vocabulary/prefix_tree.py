@@ -73,7 +73,7 @@ class Level:
 
 
 def _first_nodes(letters: str) -> list[str]:
-    """All strings of FIRST_LETTERS letters, and the shorter ones padded with END."""
+    """Returns all strings of FIRST_LETTERS letters, and the shorter ones padded with END."""
     starts = [""]
     nodes = []
     for length in range(1, FIRST_LETTERS + 1):
