@@ -165,7 +165,7 @@ def _print_table(rows: Sequence[TableRow]) -> None:
 
 
 def _print_lists(rows: Sequence[ListRow]) -> None:
-    say(f"{'list':38} {'words':>7} {'of text':>8} {'typed by':>9} {'train':>7} {'test':>7}")
+    say(f"{'list':36} {'words':>7} {'of text':>8} {'typed by':>9} {'train':>7} {'test':>7}")
     for row in rows:
         fewest = "-" if row.fewest_people is None else f"{row.fewest_people}+"
-        say(f"{row.name:38} {row.words:7,} {row.from_text:8,} {fewest:>9} {row.train:7.1%} {row.test:7.1%}")
+        say(f"{row.name:36} {row.words:7,} {row.from_text:8,} {fewest:>9} {row.train:7.1%} {row.test:7.1%}")

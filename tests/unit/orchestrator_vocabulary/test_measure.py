@@ -112,3 +112,51 @@ def test_a_federated_run_finds_its_words_and_keeps_them_wherever_it_goes(tmp_pat
 
 def test_pooled_stays_the_default():
     assert RunConfig().data.vocabulary == "pooled"
+
+
+def command(source, *arguments):
+    result = CliRunner().invoke(
+        cli, ["vocabulary", "--data", str(source), *arguments, "--json"], catch_exceptions=False
+    )
+    return json.loads(result.stdout[result.stdout.index("{") :])
+
+
+@pytest.fixture(scope="module")
+def game(tmp_path_factory):
+    """Forty people who all type one word that is in no public list, and each a word of their own."""
+    path = tmp_path_factory.mktemp("game") / "text.jsonl"
+    with open(path, "w") as file:
+        for i in range(40):
+            for _ in range(10):
+                text = f"see you zorgblat qx{chr(97 + i // 26)}{chr(97 + i % 26)}"
+                file.write(json.dumps({"client_id": f"p{i:02}", "text": text}) + "\n")
+    return path
+
+
+def test_only_what_the_public_list_lacks_is_looked_for(game, tmp_path):
+    out = tmp_path / "words.txt"
+    found = command(
+        game, "--language", "en", "--size", "500", "--epsilon", "inf", "--aggregator", "plain", "--out", str(out)
+    )
+    words = Vocabulary.read(out).words[NUM_SPECIAL:]
+    assert words[:3] == ("zorgblat", "the", "to")
+    assert (found["words"], found["public"], found["language"]) == (496, 495, "en")
+    assert found["coverage"]["test"] == pytest.approx(0.75)  # see, you, zorgblat
+    alone = command(game, "--epsilon", "inf", "--aggregator", "plain", "--out", str(out))
+    assert (alone["words"], alone["public"], alone["language"]) == (3, 0, "none")
+
+
+def test_each_kind_of_list_beside_the_others(game):
+    rows = {row["name"]: row for row in command(game, "--lists", "--size", "500", "--epsilon", "inf")["lists"]}
+    figures = {
+        name: (row["words"], row["from_text"], row["fewest_people"], row["train"], row["test"])
+        for name, row in rows.items()
+    }
+    assert figures == {
+        "pooled, whoever typed a word": (35, 35, 1, 1.0, 0.75),
+        "pooled, words of 10 people": (3, 3, 32, 0.75, 0.75),
+        "that, filled up from the public list": (496, 3, 32, 0.75, 0.75),
+        "the public list": (496, 0, None, 0.5, 0.5),
+        "found at epsilon inf": (3, 3, None, 0.75, 0.75),
+        "public, and found at epsilon inf": (496, 1, None, 0.75, 0.75),
+    }
