@@ -39,7 +39,7 @@ from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.split.client import SplitClient
+from orchestrator.split.client import SplitClient, Told
 from orchestrator.wire import as_one_line, encode
 
 if TYPE_CHECKING:
@@ -213,9 +213,10 @@ class Participant:
             self.client_id, self._identity, self._helpers, self._demands.policy.min_survivors, self._answered
         )
         assert self._config is not None  # there was a plan
-        run, num_groups = bytes.fromhex(self._run), self._config.aggregation.groups
+        num_groups = self._config.aggregation.groups
+        told = Told(bytes.fromhex(self._run), plan.round_num, self._agreed, num_groups)
         try:
-            return client.mask(plan.terms, vector, plan.round_num, run, self._agreed, num_groups)
+            return client.mask(plan.terms, vector, told)
         except ValueError as error:
             raise DemandRefused(f"round {plan.round_num}: the server sums other vectors: {error}") from None
 

@@ -29,7 +29,7 @@ from orchestrator.aggregator import (
 )
 from orchestrator.split import messages
 from orchestrator.split.aggregator import MaskedAggregator
-from orchestrator.split.client import SplitClient
+from orchestrator.split.client import SplitClient, Told
 from orchestrator.split.helper import MaskHelper
 from orchestrator.split.opened import OpenedRounds
 from orchestrator.wire import encode
@@ -96,7 +96,7 @@ class _Round:
     ) -> None:
         self._public, self._helpers, self._identities, self._roster = public, helpers, identities, roster
         self._cohort, self._observer, self._min_contributions = cohort, observer, max(1, cohort.min_survivors)
-        self._run = secrets.token_bytes(32)
+        self._run, self._max_staleness = secrets.token_bytes(32), max(cohort.staleness.values(), default=0)
         self._terms = b""  # until a vector tells the length
         self._aggregator: Optional[MaskedAggregator] = None
         self._upload_bytes = 0
@@ -107,7 +107,8 @@ class _Round:
         aggregator = self._aggregator or self._begin(vector.size)
         client = SplitClient(client_id, self._identities[client_id], self._public, self._min_contributions, set())
         with self._timed("mask"):
-            upload = client.mask(self._terms, vector, self._version(client_id), self._run)
+            told = Told(self._run, self._version(client_id), max_staleness=self._max_staleness)
+            upload = client.mask(self._terms, vector, told)
         if self._observer is not None:
             self._observer("upload", client_id, upload)
         with self._timed("check"):
@@ -142,7 +143,7 @@ class _Round:
             run=self._run,
             round_num=self._cohort.round_num,
             group=0,
-            max_staleness=max(self._cohort.staleness.values(), default=0),
+            max_staleness=self._max_staleness,
             num_slots=num_slots,
             min_contributions=self._min_contributions,
             helpers=messages.helpers_digest(self._public),

@@ -14,7 +14,7 @@ from models.corpus import ClientId
 from orchestrator.errors import BelowThreshold
 from orchestrator.split import messages
 from orchestrator.split.aggregator import MaskedAggregator
-from orchestrator.split.client import SplitClient
+from orchestrator.split.client import SplitClient, Told
 from orchestrator.split.errors import SplitError
 from orchestrator.split.helper import MaskHelper
 from orchestrator.split.hpke import seal
@@ -70,7 +70,7 @@ class Parties:
     def upload(self, name: ClientId, terms=None, version=None, agreed: bytes = AGREED) -> bytes:
         terms = terms or self.terms()
         version = terms.round_num if version is None else version
-        return self.client(name).mask(encode(terms), self.vector(name), version, terms.run, agreed, 2)
+        return self.client(name).mask(encode(terms), self.vector(name), Told(terms.run, version, agreed, 2, 3))
 
     def aggregator(self, terms=None, agreed=None) -> MaskedAggregator:
         terms = terms or self.terms()

@@ -11,6 +11,7 @@ from split_round import AGREED, NAMES, Parties, opened
 
 from orchestrator.errors import BelowThreshold
 from orchestrator.split import messages
+from orchestrator.split.client import Told
 from orchestrator.split.errors import ForeignHelper, ForeignRound, MalformedMessage, RoundAnswered
 from orchestrator.wire import encode
 
@@ -30,14 +31,15 @@ def test_terms_that_could_expose_it_are_refused_and_leave_no_trace():
         (good, 6, ForeignRound),
         (good, 8, ForeignRound),
         (parties.terms(min_contributions=3, max_staleness=2), 4, ForeignRound),
+        (parties.terms(min_contributions=3, max_staleness=3), 7, ForeignRound),
         (parties.terms(min_contributions=3, num_slots=7), 7, ValueError),
     ):
         with pytest.raises(error):
-            client.mask(encode(terms), vector, version, parties.run, AGREED, num_groups=2)
+            client.mask(encode(terms), vector, Told(parties.run, version, AGREED, num_groups=2, max_staleness=2))
     with pytest.raises(MalformedMessage):
-        client.mask(b"no terms", vector, 7, parties.run, AGREED)
+        client.mask(b"no terms", vector, Told(parties.run, 7, AGREED))
     assert not answered
-    client.mask(encode(good), vector, 7, parties.run, AGREED)
+    client.mask(encode(good), vector, Told(parties.run, 7, AGREED))
     assert answered == {(parties.run, 7)}
 
 
@@ -45,12 +47,20 @@ def test_a_round_is_answered_once_whatever_its_terms():
     """A second vector of one round would differ by who else is in the sum."""
     parties, answered = Parties(), set()
     vector = parties.vector(NAMES[0])
-    parties.client(NAMES[0], answered=answered).mask(encode(parties.terms()), vector, 7, parties.run, AGREED)
+    parties.client(NAMES[0], answered=answered).mask(encode(parties.terms()), vector, Told(parties.run, 7, AGREED))
     again = parties.client(NAMES[0], answered=answered)
-    for terms in (parties.terms(), parties.terms(min_contributions=4), parties.terms(max_staleness=1)):
+    for terms in (parties.terms(), parties.terms(min_contributions=4)):
         with pytest.raises(RoundAnswered, match="^round 7 came before"):
-            again.mask(encode(terms), vector, 7, parties.run, AGREED)
-    again.mask(encode(parties.terms(round_num=8)), vector, 8, parties.run, AGREED)
+            again.mask(encode(terms), vector, Told(parties.run, 7, AGREED))
+    again.mask(encode(parties.terms(round_num=8)), vector, Told(parties.run, 8, AGREED))
+
+
+def test_a_client_of_synchronous_rounds_is_in_no_list_with_others_who_were_told_otherwise():
+    """The server would send one the real weights as round 7 and the others void ones as round 8, and sum as round 9."""
+    parties = Parties()
+    terms = encode(parties.terms(round_num=9, max_staleness=2))
+    with pytest.raises(ForeignRound, match="allow weights 2 rounds old, this client 0: others could have been told"):
+        parties.client(NAMES[0]).mask(terms, parties.vector(NAMES[0]), Told(parties.run, 7, AGREED))
 
 
 def test_the_helpers_must_be_one_to_five_different_keys():
@@ -66,7 +76,9 @@ def test_a_masked_vector_is_uniform_and_two_of_the_same_vector_are_independent()
     """Chi-square over the values of 400,000 bytes each; a false alarm is rarer than one in a thousand million."""
     parties = Parties(num_slots=100_000)
     vector = np.zeros(100_000, np.uint32)
-    uploads = [parties.client(NAMES[0]).mask(encode(parties.terms()), vector, 7, parties.run, AGREED) for _ in range(2)]
+    uploads = [
+        parties.client(NAMES[0]).mask(encode(parties.terms()), vector, Told(parties.run, 7, AGREED)) for _ in range(2)
+    ]
     words = [np.frombuffer(messages.decode(wire, messages.Upload, 1 << 20).words, np.uint8) for wire in uploads]
     for octets in (*words, words[0] - words[1]):
         counts = np.bincount(octets, minlength=256)

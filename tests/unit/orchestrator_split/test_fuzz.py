@@ -9,6 +9,7 @@ import pytest
 from split_round import AGREED, NAMES, NUM_SLOTS, REFUSALS, Parties
 
 from orchestrator.split import messages
+from orchestrator.split.client import Told
 from orchestrator.split.opened import OpenedRounds
 from orchestrator.wire import encode
 
@@ -43,7 +44,7 @@ def test_fuzzed_terms_are_refused_by_the_client_or_by_the_aggregator():
     aggregator, num_taken = PARTIES.aggregator(), 0
     for wire in mangled(encode(PARTIES.terms())):
         try:
-            upload = PARTIES.client(NAMES[0]).mask(wire, PARTIES.vector(NAMES[0]), 7, PARTIES.run, AGREED)
+            upload = PARTIES.client(NAMES[0]).mask(wire, PARTIES.vector(NAMES[0]), Told(PARTIES.run, 7, AGREED))
         except (*REFUSALS, ValueError):  # ValueError: of another length
             continue
         num_taken += 1
