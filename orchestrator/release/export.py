@@ -154,7 +154,7 @@ def require_exportable(client: ClientConfig) -> None:
 
 
 def _vocabulary_bytes(vocabulary: Vocabulary) -> bytes:
-    """Returns vocabulary.txt with the words that the model has rows for."""
+    """Returns the content of vocabulary.txt."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / VOCABULARY_FILE
         vocabulary.write(path)
