@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAIN = [sys.executable, "-m", "orchestrator.cli", "train", "--preset", "private"]
 SMALL = [
-    "--cohort", "6", "--workers", "1", "--aggregator", "plain",
+    "--cohort", "6", "--workers", "1", "--aggregator", "plain", "--set", "client.epochs=1",
     "--set", "data.vocabulary_size=120", "--set", "model.vocabulary_size=60", "--set", "model.embedding_size=8",
     "--set", "model.num_cells=12", "--set", "rounds.checkpoint_every=3", "--set", "evaluation.every=100",
 ]  # fmt: skip
