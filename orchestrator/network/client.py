@@ -32,9 +32,9 @@ from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal, run_digest
 from orchestrator.network.own_text import read_own_sentences
-from orchestrator.network.pace import Pace
+from orchestrator.network.pace import Pace, load_warm_trainer
 from orchestrator.network.tls import Tls
-from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, load_trainer, model_size
+from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, model_size
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
@@ -78,7 +78,7 @@ class Participant:
         self.client_id = client_id
         self._identity, self._enrolled, self._demands = identity, enrolled, demands
         self._text, self._journal, self._pace, self._decryptor = sentences, journal, pace, decryptor
-        self._build_trainer, self._helpers = build_trainer or load_trainer, helpers
+        self._build_trainer, self._helpers = build_trainer or load_warm_trainer, helpers
         self._config: Optional[RunConfig] = None
         self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
         self._sentences: Optional[Sentences] = None  # once they were asked for

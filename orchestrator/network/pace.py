@@ -10,8 +10,28 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.batches import Batches
+from models.weights import ModelSize
+from orchestrator.rounds.build import load_trainer
+from orchestrator.settings.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from models.local_training import Trainer
 
 DEFAULT_STEP_S = 1.0
+
+
+def load_warm_trainer(config: RunConfig, size: ModelSize) -> Trainer:
+    """Returns the trainer after a first call on nothing: that call alone takes TensorFlow longer than a step."""
+    trainer = load_trainer(config, size)
+    nothing = np.zeros((1, 1, config.data.max_words), np.int32)
+    weights = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
+    trainer(weights, 0.0, 0, Batches(nothing, nothing, nothing.astype(np.float32)))
+    return trainer
 
 
 class Pace:
