@@ -47,7 +47,15 @@ _MIN_SENTENCES = 50  # of a person whom keygen enrols
     "num_helpers",
     type=click.IntRange(0, 5),
     metavar="N",
-    help="Make keys for N helpers of the split sum; one is the default in a new folder.",
+    help="For a trial: make the private keys of N helpers of the split sum, too; one is the default in a new folder.",
+)
+@click.option(
+    "--helper-key",
+    "helper_files",
+    type=options.FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The public key of a helper, from `fedkeys enrol --helper`; once for each, in the order of their numbers.",
 )
 @prints
 def keygen(
@@ -58,6 +66,7 @@ def keygen(
     people: Optional[int],
     hosts: tuple[str, ...],
     num_helpers: Optional[int],
+    helper_files: tuple[Path, ...],
 ) -> Output:
     """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
 
@@ -78,7 +87,9 @@ def keygen(
     if signing_key is not None:
         return _signing_key(signing_key)
     assert out is not None
-    return _network_keys(out, requests, clients, hosts, people, num_helpers)
+    if num_helpers is not None and helper_files:
+        raise click.UsageError("give --helpers for keys that are made here, or --helper-key for those of helpers")
+    return _network_keys(out, requests, clients, hosts, people, num_helpers, helper_files)
 
 
 def _signing_key(path: Path) -> Output:
@@ -96,16 +107,18 @@ def _network_keys(
     hosts: tuple[str, ...],
     people: Optional[int],
     num_helpers: Optional[int],
+    helper_files: tuple[Path, ...],
 ) -> Output:
     from orchestrator.network.authority import make_keys
-    from orchestrator.network.certificates import read_roster
+    from orchestrator.network.certificates import read_helper_keys, read_roster
     from orchestrator.network.enrolment import sign_request
 
     if people is None and not clients and not requests:
         people = 10
     enrolled = read_roster(out) if (out / "roster.json").exists() else {}
     clients += _training_people(people or 0, {*enrolled, *clients})
-    make_keys(out, clients, hosts, num_helpers)
+    helper_keys = [key for path in helper_files for key in read_helper_keys(path)]
+    make_keys(out, clients, hosts, num_helpers, helper_keys)
     signed = dict(sign_request(out, path) for path in requests)
     roster = read_roster(out)
     figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *signed], "fingerprints": signed}
@@ -128,19 +141,28 @@ def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
 
 
 @click.command()
-@click.option("--client-id", required=True, metavar="ID", help="The name to enrol under.")
+@click.option("--client-id", metavar="ID", help="The name to enrol under.")
+@click.option("--helper", "number", type=click.IntRange(1, 5), metavar="N", help="Make the key of helper N instead.")
 @options.KEYS
 @prints
-def enrol(client_id: str, keys: Path) -> Output:
+def enrol(client_id: Optional[str], number: Optional[int], keys: Path) -> Output:
     """Make a client's keys and a request to enrol it, which the operator signs by `fedkeys keygen --sign`.
 
     The private keys stay in DIR. The request holds none: send it to the operator, and tell the fingerprint by another
     way, since who exchanges the file on its way takes part in your place. Called again, it asks for the same keys.
+    With --helper it makes the key that seeds of the split sum are sealed for: the operator passes the public half, a
+    file, to `fedkeys keygen --helper-key`.
 
     \b
-    Example:
+    Examples:
       fedkeys enrol --client-id ann --keys keys
+      fedkeys enrol --helper 1 --keys keys
     """
+    if (client_id is None) == (number is None):
+        raise click.UsageError("give --client-id for a client, or --helper for a helper of the split sum")
+    if number is not None:
+        return _helper_key(keys, number)
+    assert client_id is not None
     from orchestrator.network.enrolment import ask_for_enrolment
 
     path, fingerprint = ask_for_enrolment(keys, client_id)
@@ -149,3 +171,15 @@ def enrol(client_id: str, keys: Path) -> Output:
         f"its fingerprint, to be compared by another way: {fingerprint}",
     )
     return Output({"request": str(path), "fingerprint": fingerprint}, partial(say, "\n".join(lines)))
+
+
+def _helper_key(keys: Path, number: int) -> Output:
+    from orchestrator.network.authority import make_helper_key
+
+    key, path = make_helper_key(keys, number).hex(), keys / f"helper-{number}_seal.pub"
+    path.write_text(f"{key}\n")
+    lines = (
+        f"wrote {path}: send it to the operator; the private key stays in {keys}",
+        f"its line in each client's helpers.pub, to be compared by another way: {key}",
+    )
+    return Output({"public_key": str(path), "key": key}, partial(say, "\n".join(lines)))

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     default="secagg",
     show_default=True,
     metavar="NAME",
-    help=f"How the counts are summed: {one_of_words(SUM_TRAITS)}; encrypted takes the least time here.",
+    help=f"How the counts are summed: {one_of_words(SUM_TRAITS)}; split takes the least time of those that hide them.",
 )
 @click.option(
     "--table", "as_table", is_flag=True, help="Show coverage by epsilon and number of people, and write no list."

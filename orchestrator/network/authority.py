@@ -25,6 +25,7 @@ from orchestrator.network.certificates import (
     helper_role,
     read_key_file,
     read_roster,
+    read_sealing_key,
     read_tls_key,
     require_client_name,
     role_name,
@@ -48,7 +49,11 @@ class Authority:
 
 
 def make_keys(
-    folder: Path, clients: Sequence[str], hosts: Sequence[str] = (), num_helpers: Optional[int] = None
+    folder: Path,
+    clients: Sequence[str],
+    hosts: Sequence[str] = (),
+    num_helpers: Optional[int] = None,
+    helper_keys: Sequence[bytes] = (),
 ) -> None:
     """Makes the keys that `folder` lacks, and enrols the clients.
 
@@ -56,7 +61,8 @@ def make_keys(
       folder: a new or empty folder, or one that this function made, to which clients are added.
       clients: ids to enrol.
       hosts: the names and addresses of the server, the decryptor and the helpers, besides the loopback.
-      num_helpers: of the split sum; None makes one in a new folder.
+      num_helpers: of the split sum, whose keys are all made here, for a trial; None makes one in a new folder.
+      helper_keys: the public keys of helpers that keep the private ones; no others are made then.
 
     Raises:
       KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files, or
@@ -74,8 +80,9 @@ def make_keys(
     if not roster_path.exists():
         if (folder / "ca.key").exists():
             raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
-        _make_parties(folder, [*_LOOPBACK, *hosts], 1 if num_helpers is None else num_helpers)
-    elif hosts or num_helpers is not None:
+        helper_keys = helper_keys or _make_helper_keys(folder, 1 if num_helpers is None else num_helpers)
+        _make_parties(folder, [*_LOOPBACK, *hosts], helper_keys)
+    elif hosts or num_helpers is not None or helper_keys:
         raise KeysError(f"{folder} has its parties' keys already: name an empty folder for other hosts or helpers")
     authority = read_authority(folder) if clients else None
     for client_id in clients:
@@ -118,21 +125,34 @@ def certify(
     )
 
 
-def _make_parties(folder: Path, hosts: Sequence[str], num_helpers: int) -> None:
-    """Makes the CA, and the keys of all who listen."""
-    helpers = [helper_role(number) for number in range(1, num_helpers + 1)]
+def make_helper_key(folder: Path, number: int) -> bytes:
+    """Makes a helper's key for seeds where it is missing, and returns the public half, 32 bytes.
+
+    Raises:
+      KeysError: the key is damaged.
+    """
+    path = folder / f"{helper_role(number)}_seal.key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private_key(path, X25519PrivateKey.generate())
+    return read_sealing_key(path).public_key().public_bytes_raw()
+
+
+def _make_helper_keys(folder: Path, num_helpers: int) -> list[bytes]:
+    return [make_helper_key(folder, number) for number in range(1, num_helpers + 1)]
+
+
+def _make_parties(folder: Path, hosts: Sequence[str], helper_keys: Sequence[bytes]) -> None:
+    """Makes the CA, and the keys for TLS of all who listen."""
+    helpers = [helper_role(number) for number in range(1, len(helper_keys) + 1)]
     authority = _make_authority(folder)
     for role in (SERVER, DECRYPTOR, *helpers):
         _issue(authority, role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
     identity = Ed25519PrivateKey.generate()
     write_private_key(folder / "decryptor_identity.key", identity)
     (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
-    sealing = {role: X25519PrivateKey.generate() for role in helpers}
-    for role, key in sealing.items():
-        write_private_key(folder / f"{role}_seal.key", key)
     if helpers:
-        lines = (key.public_key().public_bytes_raw().hex() + "\n" for key in sealing.values())
-        (folder / "helpers.pub").write_text("".join(lines))
+        (folder / "helpers.pub").write_text("".join(f"{key.hex()}\n" for key in helper_keys))
 
 
 def _make_authority(folder: Path) -> Authority:

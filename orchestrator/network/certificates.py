@@ -160,7 +160,15 @@ def read_helpers(folder: Path) -> tuple[bytes, ...]:
     Raises:
       KeysError: there are none, or the file is damaged.
     """
-    path = folder / "helpers.pub"
+    return read_helper_keys(folder / "helpers.pub")
+
+
+def read_helper_keys(path: Path) -> tuple[bytes, ...]:
+    """Returns the X25519 public keys of helpers that a file holds, a line each.
+
+    Raises:
+      KeysError: the file can't be read, or a line holds no such key.
+    """
     try:
         keys = tuple(bytes.fromhex(line) for line in read_key_file(path).decode("ascii").split())
         helpers_digest(keys)

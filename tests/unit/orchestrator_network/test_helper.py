@@ -24,7 +24,7 @@ from loopback import (
 from orchestrator.aggregator import DropStage
 from orchestrator.errors import BelowThreshold, ConfigError
 from orchestrator.network import messages
-from orchestrator.network.authority import make_keys
+from orchestrator.network.authority import make_helper_key, make_keys
 from orchestrator.network.certificates import read_helpers
 from orchestrator.network.channel import open_channel
 from orchestrator.network.client import Participant
@@ -256,6 +256,25 @@ def test_the_helpers_keys_are_read_as_they_were_made(tmp_path):
     (tmp_path / "helper-1_seal.key").write_text("no key")
     with pytest.raises(KeysError):
         HelperService(tmp_path, 1, tmp_path / "opened.sqlite", 2, print)
+
+
+def test_a_helper_keeps_the_key_that_it_made(tmp_path):
+    """The operator's folder holds the public halves, and certificates for TLS."""
+    public = [make_helper_key(tmp_path / f"helper{number}", number) for number in (1, 2)]
+    assert make_helper_key(tmp_path / "helper1", 1) == public[0]  # called again: the same
+    folder = tmp_path / "keys"
+    make_keys(folder, ["ann"], helper_keys=public)
+    assert read_helpers(folder) == tuple(public)
+    assert not list(folder.glob("*_seal.key"))
+    for name in ("ca.pem", "roster.json", "helpers.pub", "helper-2.pem", "helper-2.key"):
+        (tmp_path / "helper2" / name).write_bytes((folder / name).read_bytes())
+    service = HelperService(tmp_path / "helper2", 2, tmp_path / "opened.sqlite", 2, print)
+    remote = RemoteHelper(f"localhost:{service.listen('localhost:0')}", folder, 2, 10.0)
+    with pytest.raises(BelowThreshold, match="opens nothing"):
+        remote.open(b"no list")
+    service.stop()
+    with pytest.raises(KeysError, match="its parties' keys already"):
+        make_keys(folder, [], helper_keys=public)
 
 
 def test_an_answer_that_is_none_is_refused(keys):
