@@ -103,7 +103,7 @@ def test_a_run_trains_with_them_and_is_exported(program: Path, plain_fedkeys: Pa
     (phase,) = json.loads((program.parent / "bundle" / "manifest.json").read_text())["phase"]
     assert {tensor["kind"] for tensor in phase["io_router"]["aggregations"].values()} == {"secure"}
     refused = run(plain_fedkeys, "export", "--run", "first", "--out", "other", expect=2).stderr
-    assert "aggregation.aggregator = 'two_servers': must be plain, " in refused
+    assert "first/config.toml: client.weighting = 'root': must be tokens, " in refused  # the first name that it meets
     assert not (program.parent / "other").exists()
 
 
