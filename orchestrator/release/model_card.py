@@ -260,9 +260,10 @@ def _attack_rows(run: Run, attack: AttackResult) -> Iterator[tuple[str, ...]]:
 
 def _views_of(run: Run) -> Iterator[tuple[str, str]]:
     """Yields (what the server of this run, which adds no noise, has; the attack's view of it)."""
-    aggregator, cohort = run.config.aggregation.aggregator, run.config.rounds.cohort_size
+    aggregator = run.config.aggregation.aggregator
     yield _UPLOADS.get(aggregator, (f"one client's upload ({aggregator})", ""))
-    yield f"the sum of {cohort} clients", f"sum_{cohort}"
+    summed = run.config.rounds.cohort_size // run.config.aggregation.groups
+    yield f"the sum of {summed} clients", f"sum_{summed}"
 
 
 def _auc_text(attack: AttackResult, score: Optional[attack_results.Score]) -> str:

@@ -166,6 +166,15 @@ def test_the_attacks_table_is_of_this_runs_own_protection(folder):
     assert attack_table(folder)["the sum of 20 clients"] == ["not measured"] * 3
 
 
+def test_a_card_says_that_sums_are_of_groups(folder):
+    """The server of such a run sees the sums of ten people each, not one of thirty."""
+    write_figures(folder.path / "attack.json", attack_that_names("secretword"))
+    change_settings(folder, **{"rounds.cohort_size": 30, "aggregation.groups": 3})
+    write_card(read_run(folder), None)
+    assert "summed by `secagg`, in 3 groups, each by itself; in the simulation" in card_of(folder)
+    assert attack_table(folder)["the sum of 10 clients"] == ["0.900 ± 0.020", "not measured", "0.900 ± 0.020"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
