@@ -7,6 +7,7 @@ collects their answers from one queue.
 from __future__ import annotations
 
 import queue
+import resource
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -247,5 +248,12 @@ def listen(server: grpc.Server, address: str, tls: Tls) -> int:
         port = 0
     if not port:
         raise PortInUse(f"can't listen on {address}: it is in use or not this machine's; choose another --listen")
+    _allow_many_connections()
     server.start()
     return port
+
+
+def _allow_many_connections() -> None:
+    """Lets this process open as many files as it may: a stranger's idle connections would use the usual 1024 up."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

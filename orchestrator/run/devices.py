@@ -97,13 +97,13 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights))
     round_num = state.round_num + 1
     client_rate, server_rate = _learning_rates(config, round_num)
-    clock = WallClock()
+    clock, devices = WallClock(), _Devices(updates)
     after, report = run_round(
         state,
         Cohort(round_num, tuple(update.client_id for update in updates), config.aggregation.min_survivors),
         RoundFunctions(
-            batches_of=lambda client_id, rng: _stay_on_the_device(),
-            train_clients=lambda weights, rate, seed, batches: _results(updates, batches),
+            batches_of=devices.batches_of,
+            train_clients=devices.train_clients,
             weight_of=lambda update: client_weight(config.client, update.num_tokens, update.num_examples),
             encoder=encoder,
             aggregator=build_aggregator(config.aggregation),
@@ -198,14 +198,21 @@ def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder
         )
 
 
-def _results(updates: Sequence[DeviceUpdate], batches: Iterable[Batches]) -> Iterator[ClientResult]:
-    """Yields the updates in the cohort's order.
+class _Devices:
+    """Hands over the files' updates, each where the round asks for its client."""
 
-    It draws a batch for each, since run_round counts the members at work by their batches.
-    """
-    return (update.result for update, _ in zip(updates, batches))
+    def __init__(self, updates: Sequence[DeviceUpdate]):
+        self._results = {update.client_id: update.result for update in updates}
+        self._asked: list[ClientId] = []
 
+    def batches_of(self, client_id: ClientId, rng: np.random.Generator) -> Batches:
+        """No batches: they stay on the device."""
+        self._asked.append(client_id)
+        nothing = np.zeros((0, 1, 1))
+        return Batches(nothing.astype(np.int32), nothing.astype(np.int32), nothing.astype(np.float32))
 
-def _stay_on_the_device() -> Batches:
-    nothing = np.zeros((0, 1, 1))
-    return Batches(nothing.astype(np.int32), nothing.astype(np.int32), nothing.astype(np.float32))
+    def train_clients(
+        self, weights: Weights, learning_rate: float, seed: int, batches: Iterable[Batches]
+    ) -> Iterator[ClientResult]:
+        """The updates in the order in which the batches were asked for; run_round counts members at work by them."""
+        return (self._results[self._asked[number]] for number, _ in enumerate(batches))

@@ -12,12 +12,15 @@ from click.testing import CliRunner
 
 from edge.clients.files import write_update
 from models.weights import weights_to_bytes
+from orchestrator.aggregator import Cohort
 from orchestrator.cli.commands import cli
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.build import build_encoder, learning_rates, model_size
+from orchestrator.rounds.groups import Groups, split
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
+from orchestrator.run.devices import read_device_updates
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.settings.files import read_config
@@ -123,6 +126,28 @@ def test_every_aggregator_gives_the_same_round(build_run, tmp_path):
     for mine, theirs in zip(states[0].weights, by_hand):
         np.testing.assert_allclose(mine, theirs, atol=2 * build_encoder(config, size).step + 1e-6)
         assert np.abs(mine - theirs).max() < 1e-3 * np.abs(mean[0]).max()
+
+
+def test_files_are_summed_in_groups_and_the_median_counts(build_run, tmp_path):
+    settings = {"rounds__cohort_size": 9, "aggregation__groups": 3, "server__algorithm": "fedavg"}
+    folder = build_run(aggregation__aggregator="plain", server__learning_rate=1.0, **settings)
+    before = folder.load_checkpoint()
+    paths = write_updates(folder, tmp_path, 9)
+    updates = read_device_updates(paths, before.weights)
+    groups = split(Cohort(8, tuple(u.client_id for u in updates), 3), Groups(3, np.median), folder.config().seed)
+    by_name = {update.client_id: update.result for update in updates}
+    means = []
+    for group in groups:
+        own = [by_name[member] for member in group.members]
+        tokens = np.array([result["num_tokens"] for result in own], np.float64)
+        deltas = np.array([np.concatenate([d.ravel() for d in result["delta"]]) for result in own])
+        means.append(tokens @ deltas / tokens.sum())
+    fedkeys("aggregate", "--run", folder.path, *paths, "--json")
+    after = folder.load_checkpoint()
+    moved = np.concatenate([(b - a).ravel() for b, a in zip(before.weights, after.weights)])
+    rate = learning_rates(folder.config(), 8)[1]
+    np.testing.assert_allclose(moved, rate * np.median(means, axis=0), atol=1e-5)
+    assert np.abs(np.median(means, axis=0) - np.mean(means, axis=0)).max() > 1e-3
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_replaced(build_run, tmp_path, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import resource
 import socket
 from contextlib import contextmanager
 
@@ -164,6 +165,16 @@ def test_idle_connections_keep_nobody_out(keys):
         assert joins(keys, address)
         for connection in idle:
             connection.close()
+
+
+def test_idle_connections_may_use_up_all_files_that_the_machine_allows_not_the_first_thousand(keys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    try:
+        with listening(keys):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_only_the_server_may_call_the_decryptor(keys, tmp_path):
