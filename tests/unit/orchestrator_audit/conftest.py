@@ -36,6 +36,7 @@ def _begin_run(folder_path, text_path, num_people, **overrides):
         overrides={
             "data.source": str(text_path),
             "data.vocabulary_size": NUM_WORDS + 4,
+            "data.min_people": 1,
             "model.vocabulary_size": NUM_WORDS + 4,
             "model.embedding_size": 12,
             "model.num_cells": 16,

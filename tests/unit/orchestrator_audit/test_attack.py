@@ -69,7 +69,7 @@ def test_what_too_few_people_cannot_show_is_null_with_its_reason(found):
 def test_the_order_of_words_is_in_the_update(found):
     """Words here are drawn at random: the model alone knows nothing of their order."""
     one = found.rebuilt["1"]
-    assert one.pair_recall > one.model_alone + 0.2
+    assert one.pair_recall > one.model_alone + 0.15
     assert set(found.rebuilt) == {"1", "10"}
     assert len(found.rebuilt["10"].examples) == 8
 
