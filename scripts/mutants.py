@@ -53,6 +53,7 @@ PARTS = {
     "ngram": Part("models/ngram.py", "tests/unit/test_models_ngram.py"),
     "encoding": Part("orchestrator/encoding.py", "tests/unit/test_orchestrator_encoding.py"),
     "secagg": Part("orchestrator/secagg", "tests/unit/orchestrator_secagg"),
+    "split": Part("orchestrator/split", "tests/unit/orchestrator_split"),
     "privacy": Part("orchestrator/privacy", "tests/unit/orchestrator_privacy"),
 }
 
