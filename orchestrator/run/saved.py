@@ -10,7 +10,7 @@ from typing import Optional
 from models.chitchat import BUILT_IN
 from models.errors import CorpusError
 from models.tokeniser import TOKENISERS, Tokeniser
-from models.vocabulary import FEDERATED, FILE, POOLED, Vocabulary, WordOrigin
+from models.vocabulary import FEDERATED, FILE, POOLED, Vocabulary, WordList, WordOrigin
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
@@ -81,8 +81,9 @@ class Run:
           RunFolderError: it is not there any more, or it has changed.
         """
         vocabulary = self.vocabulary  # read first: a changed word list is named as such
+        origin = self.identity.words
         try:
-            text = load_client_data(self.config, self.folder.words(self.identity))
+            text = load_client_data(self.config, None if origin is None else WordList(vocabulary, origin))
         except CorpusError as error:
             raise RunFolderError(f"{error}; {self._other_place}") from None
         digests = (text.corpus.digest, text.data.vocabulary.digest)
