@@ -4,7 +4,6 @@ The client's text, update and keys stay in the process. Only what the protocol s
 words.
 """
 
-# Over 300 lines: one client's half of every protocol stands in one place.
 from __future__ import annotations
 
 import dataclasses
