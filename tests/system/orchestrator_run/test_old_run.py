@@ -27,7 +27,9 @@ def fedkeys(*args) -> str:
     done = CliRunner().invoke(cli, [str(arg) for arg in args])
     if done.exception is not None:
         raise done.exception
-    return done.stdout.splitlines()[-1]  # older clicks mix standard error in
+    # Older clicks mix standard error in, where a command names the files that it wrote.
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("wrote ")]
+    return lines[-1] if lines else ""
 
 
 @pytest.fixture
