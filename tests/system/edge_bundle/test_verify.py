@@ -40,7 +40,7 @@ def test_verify_checks_all_and_loads_no_tensorflow(exported, keys):
     printed = fedkeys("verify", exported[0], "--public-key", keys.with_name("key.pub"), "--json")
     assert printed["ok"] is True
     assert [check["name"] for check in printed["checks"]] == [
-        "manifest", "signature", "files", "digests", "model", "parity", "golden batch",
+        "manifest", "signature", "files", "digests", "model", "tokeniser", "parity", "golden batch",
     ]  # fmt: skip
     code = (
         "import sys; from pathlib import Path; from edge.bundle.verification import verify_bundle;"
