@@ -117,7 +117,7 @@ def _print_same_vector(console: Console, costs: Costs) -> None:
 
 def _print_on_phones(console: Console, on_phones: OnPhones, names: Sequence[str]) -> None:
     title = "Estimated on phones: what a client's part of such a sum takes"
-    table = new_table(title, ("", "receive the model", *names))
+    table = new_table(title, ("", "receive\nthe model", *names))
     for access, seconds in on_phones.model_s.items():
         own = (duration_text(on_phones.transfer_s[name][access]) for name in names)
         table.add_row(f"transfer over {access}", duration_text(seconds), *own)

@@ -47,6 +47,7 @@ _UPLOADS = {  # (what the server has of one client, the attack's view of it)
     "plain": ("one client's update, in the clear", "raw"),
     "secagg": ("one client's upload, masked", "masked"),
     "encrypted": ("one client's upload, encrypted", "encrypted"),
+    "split": ("one client's upload, masked for the split sum", "split"),
 }
 _GIVEN = (
     "The operator's own text: fedkeys knows nothing of who wrote it, in which language, or whom it leaves out. Say so "

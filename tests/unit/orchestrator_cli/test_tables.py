@@ -120,7 +120,7 @@ SHOWN = {
     "evaluate": (show_evaluation, "top-1 95 % top-3 nats per person"),
     "attack": (show_attack, "view rule precision recall F1 best AUC guess row_direction encrypted sum_10000"),
     "audit": (lambda: print_audit(read_audit(OLD_RUN)), "epsilon of kind how upper bound"),
-    "transcript": (lambda: print_transcript(read_transcript_file(OLD_RUN)), "plain secagg: masked encrypted uniform?"),
+    "transcript": (lambda: print_transcript(read_transcript_file(OLD_RUN)), "plain secagg encrypted uniform?"),
     "fairness": (
         show_fairness,
         "people words top-1 562,681 1,234,567 unknown worst tenth selected summed updates 12.5% more",

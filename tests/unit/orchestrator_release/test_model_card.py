@@ -161,6 +161,9 @@ def test_the_attacks_table_is_of_this_runs_own_protection(folder):
     change_settings(folder, **{"aggregation.aggregator": "plain"})
     write_card(read_run(folder), None)
     assert list(attack_table(folder)) == ["one client's update, in the clear", "the sum of 10 clients"]
+    change_settings(folder, **{"aggregation.aggregator": "split"})
+    write_card(read_run(folder), None)
+    assert list(attack_table(folder)) == ["one client's upload, masked for the split sum", "the sum of 10 clients"]
     change_settings(folder, **{"rounds.cohort_size": 20})
     write_card(read_run(folder), None)
     assert attack_table(folder)["the sum of 20 clients"] == ["not measured"] * 3
