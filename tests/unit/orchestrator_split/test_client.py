@@ -63,6 +63,21 @@ def test_a_client_of_synchronous_rounds_is_in_no_list_with_others_who_were_told_
         parties.client(NAMES[0]).mask(terms, parties.vector(NAMES[0]), Told(parties.run, 7, AGREED))
 
 
+def test_the_digest_of_terms_covers_each_field():
+    parties = Parties()
+    changes = (
+        {"run": b"s" * 32},
+        {"round_num": 8},
+        {"group": 1},
+        {"max_staleness": 1},
+        {"num_slots": 7},
+        {"min_contributions": 3},
+        {"helpers": bytes(32)},
+    )
+    digests = {parties.terms().digest, *(parties.terms(**change).digest for change in changes)}
+    assert len(digests) == 1 + len(changes) == 1 + len(messages.RoundTerms.__struct_fields__)
+
+
 def test_the_helpers_must_be_one_to_five_different_keys():
     keys = [bytes([i]) * 32 for i in range(6)]
     assert len({messages.helpers_digest(keys[:n]) for n in range(1, 6)}) == 5
