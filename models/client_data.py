@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Optional
 
 import numpy as np
 
-from models.corpus import ClientId, ClientText, Corpus, PeopleSplit, split_people
+from models.corpus import ClientId, ClientText, Corpus, PeopleSplit, cut_people
 from models.errors import CorpusError
+from models.forgotten import Remaining
 from models.public_words import NO_LIST, PublicList
 from models.vocabulary import FILE, Vocabulary, WordList, WordOrigin, build_vocabulary
 
@@ -27,6 +28,15 @@ class ClientData:
     test: Mapping[ClientId, Sentences]
     pooled: tuple[np.ndarray, ...]  # all sentences of all training people: what the n-gram baselines count
     origin: WordOrigin = WordOrigin(FILE)  # of the vocabulary's words
+    gone: Mapping[int, ClientId] = field(default_factory=dict)  # names of who was forgotten, by place in the roster
+
+    @property
+    def roster(self) -> tuple[ClientId, ...]:
+        """Who is drawn for rounds: those who train, and in their old places the names of who was forgotten."""
+        names = list(self.train)
+        for place in sorted(self.gone):
+            names.insert(place, self.gone[place])
+        return tuple(names)
 
 
 def build_client_data(
@@ -42,17 +52,21 @@ def build_client_data(
     words: Optional[WordList] = None,
     min_people: int = 1,
     public: PublicList = NO_LIST,
+    remaining: Optional[Remaining] = None,
 ) -> ClientData:
     """Returns the corpus split by person, its vocabulary, and everybody's capped sentences as ids.
 
     The vocabulary, unless `words` is given, and the baselines' text come from all training people; only those with at
     least `min_sentences` train. A vocabulary that is made here holds words of `min_people` training people, and is
-    filled up from the public list.
+    filled up from the public list. `remaining` says who stood where before people were forgotten: nobody else changes
+    roles.
 
     Raises:
       CorpusError: too few people, or nobody has enough sentences.
     """
-    split = split_people(corpus.clients, seed, dev_share, test_share)
+    in_order = remaining.in_order if remaining else sorted(corpus.clients)
+    places = cut_people(in_order, seed, dev_share, test_share)
+    split = PeopleSplit(*(tuple(filter(corpus.clients.__contains__, part)) for part in astuple(places)))
     capped = {
         person: _first_sentences(corpus.clients[person], cap)
         for people, cap in (
@@ -78,6 +92,7 @@ def build_client_data(
         raise CorpusError(
             f"no training person has {min_sentences} sentences, the most is {most}: lower data.min_sentences"
         )
+    drawn = [person for person in places.train if person in train or (remaining and person in remaining.drawn)]
     return ClientData(
         vocabulary=words.vocabulary,
         split=split,
@@ -86,6 +101,7 @@ def build_client_data(
         test=encode(split.test),
         pooled=tuple(sentence for own in everybody.values() for sentence in own),
         origin=words.origin,
+        gone={place: person for place, person in enumerate(drawn) if person not in train},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -178,6 +178,12 @@ def _build_corpus(name: str, columns: dict[str, Columns]) -> Corpus:
     return Corpus(name, clients, digest.hexdigest())
 
 
+def leave_out(corpus: Corpus, people: Collection[ClientId]) -> Corpus:
+    """Returns the corpus without some people: the one that would be read if the text had never held them."""
+    kept = {own.client_id: (own.sentences, own.timestamps) for own in corpus.clients.values()}
+    return _build_corpus(corpus.name, {person: own for person, own in kept.items() if person not in people})
+
+
 class _Cache(msgspec.Struct):
     version: int
     dataset_sha256: str
@@ -259,14 +265,20 @@ def split_people(
     >>> len(split.train), len(split.dev), len(split.test)
     (21, 2, 2)
     """
+    ids = sorted(client_ids)
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"client_ids must differ from each other, got {len(ids) - len(set(ids))} repeated")
+    return cut_people(ids, seed, dev_share, test_share)
+
+
+def cut_people(in_order: Sequence[ClientId], seed: int, dev_share: float, test_share: float) -> PeopleSplit:
+    """Returns what split_people does, of ids that are in the order of their names already; raises as it does."""
     if not (dev_share > 0 and test_share > 0 and dev_share + test_share < 1):
         raise ValueError(
             "dev_share and test_share must be above 0 and together below 1, got "
             f"dev_share={dev_share}, test_share={test_share}"
         )
-    ids = sorted(client_ids)
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"client_ids must differ from each other, got {len(ids) - len(set(ids))} repeated")
+    ids = list(in_order)
     random.Random(seed).shuffle(ids)
     num_test, num_dev = int(len(ids) * test_share), int(len(ids) * dev_share)
     test, dev, train = ids[:num_test], ids[num_test : num_test + num_dev], ids[num_test + num_dev :]

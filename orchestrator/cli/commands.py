@@ -66,6 +66,7 @@ _ROWS = (
     CommandRow("client", "serve", "server:client", "Take part in a server's rounds with one person's text."),
     CommandRow("decryptor", "serve", "parties:decryptor", "Hold the key of the encrypted sum."),
     CommandRow("helper", "serve", "parties:helper", "Add up the masks of the split sum."),
+    CommandRow("forget", "record", "forget:forget", "Train a run anew without one person, and state it."),
     CommandRow("replay", "record", "record:replay", "Compute a round again, and compare it bit for bit."),
     CommandRow("card", "record", "record:card", "Write the model card and a signed statement of origin."),
 )

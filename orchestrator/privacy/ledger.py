@@ -229,7 +229,17 @@ def epsilon_spent(directory: Path) -> Optional[float]:
       RunFolderError: the ledger is damaged.
       PrivacyStop: it holds an event that the accountant does not know.
     """
-    if not (Path(directory) / LEDGER_FILE).exists():
-        return None
-    head, charges = read_ledger(directory)
-    return head.cost_of(history_of(head, charges)).epsilon(head.delta)
+    return epsilon_of((directory,)) if (Path(directory) / LEDGER_FILE).exists() else None
+
+
+def epsilon_of(directories: Sequence[Path]) -> float:
+    """The epsilon of all that some runs were charged for together, at the largest of their deltas.
+
+    For several runs an upper bound: it adds what each has cost the person whom it has cost most.
+
+    Raises: as read_ledger.
+    """
+    ledgers = [read_ledger(directory) for directory in directories]
+    zcdp = sum(head.cost_of(history_of(head, charges)).zcdp for head, charges in ledgers)
+    is_gaussian = all(head.is_gaussian for head, _ in ledgers)
+    return Cost(zcdp, is_gaussian).epsilon(max(head.delta for head, _ in ledgers))

@@ -18,6 +18,7 @@ import yaml
 
 from models.disclosure import MIN_GROUP
 from models.files import write_atomically
+from models.forgotten import forgotten_places
 from models.weights import ModelSize
 from orchestrator.audit import attack_results
 from orchestrator.audit.attack_results import AttackResult, read_attack
@@ -163,6 +164,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         config=run.config,
         took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config.audit))),
         hidden=what_is_hidden(run.config.audit),
+        forgotten=len(forgotten_places(run.config.data.forgotten)),
         completed=sum(line.outcome == "completed" for line in lines),
         abandoned=sum(line.outcome == "abandoned" for line in lines),
         evaluation=found.evaluation,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from models.corpus import ClientId
@@ -42,6 +42,18 @@ def everybody(config: RunConfig, people: Sequence[ClientId]) -> CohortSource:
         return RoundPlan(cohort, draw_drops(cohort, config.faults, config.seed))
 
     return plan
+
+
+def without(plans: CohortSource, absent: Collection[ClientId]) -> CohortSource:
+    """Returns a source of the same cohorts, less those who are absent: they are drawn, and left out."""
+
+    def plan(round_num: int) -> RoundPlan:
+        whole = plans(round_num)
+        members = tuple(member for member in whole.cohort.members if member not in absent)
+        drops = {member: stage for member, stage in whole.drops.items() if member not in absent}
+        return replace(whole, cohort=replace(whole.cohort, members=members), drops=drops)
+
+    return plan if absent else plans
 
 
 def select_cohort(

@@ -29,13 +29,13 @@ from orchestrator.rounds.build import (
     learning_rates,
     model_size,
 )
-from orchestrator.rounds.cohort import CohortSource, everybody
+from orchestrator.rounds.cohort import CohortSource, everybody, without
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.fedbuff import buffered_functions, remember
 from orchestrator.rounds.round import abandon_round, run_round
 from orchestrator.rounds.server_optimizer import build_optimizer, steps_of
 from orchestrator.rounds.types import Privacy, RoundFunctions, RoundReport, ServerState, Stopwatch
-from orchestrator.run.canary_clients import build_canaries, participants
+from orchestrator.run.canary_clients import build_canaries, drawn_people
 from orchestrator.settings.kinds import CLIENT_RUNTIMES
 from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.client_work import build_client_work
@@ -96,7 +96,7 @@ class BoundRun:
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
         self._first_optimizer_state, update_server = steps_of(optimizer, size)
         self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
-        self._plan = plan or everybody(config, participants(config, data))
+        self._plan = plan or without(everybody(config, drawn_people(config, data)), tuple(data.gone.values()))
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
             batches_of=lambda person, rng: draw_batches(config, self._sentences[person], rng),

@@ -88,6 +88,11 @@ def participants(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
     return (*data.train, *canaries)
 
 
+def drawn_people(config: RunConfig, data: ClientData) -> tuple[ClientId, ...]:
+    """Who is drawn for cohorts: the participants, and in their old places the names of people who were forgotten."""
+    return (*data.roster, *participants(config, data)[len(data.train) :])
+
+
 _ROWS = 32  # directions drawn at a time
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from models.client_data import ClientData, build_client_data
 from models.corpus import Corpus, load_corpus
 from models.errors import VocabularyError
+from models.forgotten import Forgotten, Remaining, forget
 from models.public_words import NO_LIST, PublicList, read_public_list
 from models.tokeniser import TOKENISERS
 from models.vocabulary import (
@@ -51,12 +52,12 @@ def load_client_data(config: RunConfig, words: Optional[WordList] = None) -> Tex
       words: the run's own, if it has begun; None takes those that data.vocabulary names.
 
     Raises:
-      CorpusError: the text can't be read, or has too few people.
+      CorpusError: the text can't be read, or has too few people, or others than a run that forgot people had.
       VocabularyError: the file that data.vocabulary names is no word list, or there is no public one.
       ConfigError: fewer people can train than a cohort needs.
     """
     corpus, data = read_text(config.data, config.seed, words)
-    select_cohort(tuple(data.train), 1, config.rounds.cohort_size, config.seed)
+    select_cohort(data.roster, 1, config.rounds.cohort_size, config.seed)
     return Text(corpus, plant_phrases(config, data))
 
 
@@ -65,6 +66,8 @@ def read_text(settings: DataConfig, seed: int, words: Optional[WordList] = None)
     words = words or _given_words(settings)  # before the text: a mistake in it shows at once
     public = _public_list(settings) if words is None else NO_LIST
     corpus = load_corpus(settings.source, tokeniser=TOKENISERS[settings.tokeniser])
+    remaining = _remaining(corpus, settings)
+    corpus = remaining.corpus if remaining else corpus
     data = build_client_data(
         corpus,
         seed=seed,
@@ -77,6 +80,7 @@ def read_text(settings: DataConfig, seed: int, words: Optional[WordList] = None)
         words=words,
         min_people=settings.min_people,
         public=public,
+        remaining=remaining,
     )
     _warn_of_unknown_words(data)
     return Text(corpus, data)
@@ -135,3 +139,14 @@ def _require_typeable(path: Path, vocabulary: Vocabulary, tokeniser: int) -> Non
             raise VocabularyError(
                 f"{path}, line {word_id + 1}: nobody can type {word!r}, since texts are read as {typed!r}: write it so"
             )
+
+
+def _remaining(corpus: Corpus, settings: DataConfig) -> Optional[Remaining]:
+    """Returns the text without the people whom the run forgot; None if it forgot nobody."""
+    if not settings.forgotten:
+        return None
+    try:
+        forgotten = Forgotten.parse(settings.forgotten)
+    except ValueError as error:
+        raise ConfigError(f"data.forgotten = {settings.forgotten!r}: {error}; leave it to `fedkeys forget`") from None
+    return forget(corpus, forgotten)

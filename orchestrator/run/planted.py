@@ -27,7 +27,7 @@ class Phrase:
 
 def planted_phrases(config: RunConfig, data: ClientData) -> tuple[Phrase, ...]:
     """Returns a run's phrases, which depend only on its seed, so that an audit finds them again."""
-    people = tuple(data.train)
+    people = data.roster
     rng = simulation_rng(config.seed, Purpose.PHRASES)
     words = draw_phrases(config, data, len(REPEATS) * config.audit.phrases, rng)
     owners = rng.choice(len(people), len(words), replace=len(words) > len(people))
@@ -47,6 +47,8 @@ def plant_phrases(config: RunConfig, data: ClientData) -> ClientData:
         return data
     train = dict(data.train)
     for number, phrase in enumerate(planted_phrases(config, data)):
+        if phrase.client_id not in train:
+            continue  # forgotten
         rng = simulation_rng(config.seed, Purpose.PHRASES, number + 1)
         most = max(0, config.data.max_sentences_train - phrase.repeats)  # nobody gets more than the text's cap
         sentences = list(train[phrase.client_id])[:most]

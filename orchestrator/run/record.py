@@ -172,6 +172,11 @@ def aggregate_commitment(salt: bytes, round_num: int, aggregate_sha256: str) -> 
     return _commit(salt, "aggregate", [round_num, aggregate_sha256]) if aggregate_sha256 else ""
 
 
+def client_commitment(salt: bytes, client_id: str) -> str:
+    """HMAC-SHA-256 (hex) of a client's id: a pseudonym that only whoever has the salt can open."""
+    return _commit(salt, "client", client_id)
+
+
 def _commit(salt: bytes, purpose: str, value: object) -> str:
     return hmac.new(salt, msgspec.json.encode([purpose, value]), hashlib.sha256).hexdigest()
 

@@ -78,6 +78,9 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_sentences_eval: Annotated[Count, says("Use at most this many sentences per dev or test person.")] = 200
     dev_share: Annotated[ShareInside, says("Share of the people for choices: curves, mixing weight, settings.")] = 0.1
     test_share: Annotated[ShareInside, says("Share of the people for the final figures.")] = 0.1
+    forgotten: Annotated[
+        str, says("Places of people whom the run forgot, in the order of their ids; `fedkeys forget` writes it.")
+    ] = ""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

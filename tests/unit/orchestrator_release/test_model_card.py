@@ -223,6 +223,17 @@ def test_a_run_without_evaluation_gets_no_card(folder):
     assert not (folder.path / CARD_FILE).exists()
 
 
+def test_a_model_that_was_trained_without_somebody_says_so(folder):
+    write_card(read_run(folder), None)
+    assert "forgotten" not in (folder.path / CARD_FILE).read_text()
+    config = read_config(overrides={"rounds.count": 1, "data.forgotten": "3 (1) of 20"})
+    folder.write_config(config)
+    identity = msgspec.structs.replace(folder.identity(), config_sha256=digest_of_what_matters(config))
+    (folder.path / "run.json").write_bytes(msgspec.json.encode(identity))
+    write_card(read_run(folder), None)
+    assert "trained anew without 2 people who asked to be forgotten" in (folder.path / CARD_FILE).read_text()
+
+
 def test_a_model_that_was_trained_to_be_audited_says_so(folder):
     change_settings(
         folder,
