@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,14 @@ from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
 from orchestrator.rounds.round import weights_digest
+from orchestrator.rounds.sums import secagg_policy
 from orchestrator.run.data import Text
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
+from orchestrator.secagg.graph import graph_parameters
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.units import count_text
+from orchestrator.settings.sections import AggregationConfig
+from orchestrator.units import count_text, duration_text
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
@@ -81,10 +85,16 @@ def measure_fairness(
     aggregator = config.aggregation.aggregator
     secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)
     note(f"summing by group, by {aggregator}")
+    started = time.perf_counter()
     measured = measure_recall(tuple(scored), sums, _features(run.text, scored), of_scored, secure, config.seed)
+    spent_s = time.perf_counter() - started
     participation = {}
     if options.participation:
-        note(f"summing who took part over {len(data.split.train):,} training people, by {aggregator}")
+        longer = _work(config.aggregation, len(data.split.train)) / _work(config.aggregation, len(scored))
+        note(
+            f"summing who took part over {len(data.split.train):,} training people, by {aggregator}: about "
+            f"{duration_text(spent_s * longer)}"
+        )
         of_train = [labels for labels in given if labels.says_something(data.split.train)]
         participation = measure_participation(_parts_taken(run.rounds, data), [*of_train, *measured.thirds], secure)
     everybody = measured.everybody
@@ -108,6 +118,13 @@ def measure_fairness(
     )
     write_fairness(run.path, result)
     return result
+
+
+def _work(aggregation: AggregationConfig, num_people: int) -> int:
+    """How much work a sum of short vectors is: under secagg by pairs of neighbours, else by people."""
+    if not aggregation.traits.needs_cohort_first:
+        return num_people
+    return num_people * graph_parameters(num_people, secagg_policy(aggregation)).degree
 
 
 def _evaluate(

@@ -156,6 +156,14 @@ def test_keys_of_small_order_are_refused(public):
         keys.exchange(X25519PrivateKey.generate(), public)
 
 
+@pytest.mark.parametrize("threshold", [2, 7, 8, 9, 16, 17, 60])  # around multiples of the steps between reductions
+def test_a_share_is_the_polynomial_s_value(threshold):
+    coefficients = [shamir.PRIME - 1 - number for number in range(threshold)]
+    points = [1, 2, 1000, 2**20]
+    values = [sum(c * x**power for power, c in enumerate(coefficients)) % shamir.PRIME for x in points]
+    assert shamir.evaluate(coefficients, points) == [value.to_bytes(33, "big") for value in values]
+
+
 def test_shamir_known_polynomial():
     """1234 + 166 x + 94 x**2, worked by hand; any three of the six values give 1234 back."""
     values = [int.from_bytes(share, "big") for share in shamir.evaluate([1234, 166, 94], range(1, 7))]
