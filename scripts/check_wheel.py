@@ -1,4 +1,4 @@
-"""Checks that a wheel holds every file of the four packages that git tracks, and nothing else.
+"""Checks that a wheel holds every file of the four packages and the command line's start, and nothing else.
 
 python scripts/check_wheel.py dist/fedkeys-0.1.0-py3-none-any.whl
 """
@@ -11,11 +11,11 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator")
+PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator", "fedkeys.py")
 
 
 def tracked_files() -> set[str]:
-    """Returns the tracked files of the packages, as paths from the project's folder; those of git itself stay out."""
+    """Returns the tracked files that belong into a wheel, as paths from the project; those of git itself stay out."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *PACKAGES]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
     return {path for path in listed if path and not path.endswith(".gitignore")}

@@ -38,14 +38,18 @@ _MEMORY_BATCH = 4
 _PROCESSES = 5  # of the C client, a batch size
 _LOSS_TOLERANCE = 1e-3  # nats per token: that far apart the runtimes do the same work
 
+_HOME = Path(__file__).resolve().parents[2]  # of the packages
+
 
 class _Process:
     """A worker process; calls are answered in order."""
 
     def __init__(self, bundle: Path, threads: int, kind: str):
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # In the packages' own folder, where no stranger's folder called models/ can stand in for ours.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.on_device.worker", str(bundle), str(threads), kind],
+            [sys.executable, "-m", "edge.on_device.worker", str(bundle.resolve()), str(threads), kind],
+            cwd=_HOME,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

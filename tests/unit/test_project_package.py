@@ -6,6 +6,7 @@ import configparser
 import fnmatch
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -58,9 +59,45 @@ def test_the_package_says_what_it_needs_and_none_of_the_strangers_of_its_folders
     assert {"tensorflow-federated", "msgspec", "click"} <= needs
     assert not needs & {"models", "edge", "orchestrator", "pytest"}
     assert set(package.metadata["Requires-Python"].split(",")) == {">=3.9", "<3.12"}
-    assert {script.value for script in package.entry_points if script.name == "fedkeys"} == {
-        "orchestrator.cli.app:main"
-    }
+
+
+def _call(script: Path, place: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script in a folder that holds a stranger's packages, which are first on PYTHONPATH, too."""
+    for name in ("models", "edge", "orchestrator", "tff_pipelines"):
+        (place / name).mkdir(exist_ok=True)
+        (place / name / "__init__.py").write_text("raise RuntimeError('a stranger')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), str(ROOT)])}
+    return subprocess.run(
+        [sys.executable, script, "config"], cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_line_imports_its_own_packages_whatever_else_has_their_names(tmp_path: Path) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert settings["options.entry_points"]["console_scripts"].strip() == "fedkeys = fedkeys:main"
+    assert settings["options"]["py_modules"] == "fedkeys"
+    script = tmp_path / "bin" / "fedkeys"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom fedkeys import main\nsys.exit(main())\n")  # as pip writes it
+    (tmp_path / "place").mkdir()
+    done = _call(script, tmp_path / "place")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# ")
+    assert "[rounds]" in done.stdout
+
+
+def test_a_script_that_finds_a_stranger_s_package_is_told_which(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    stranger = tmp_path / "models"
+    stranger.mkdir()
+    (stranger / "__init__.py").write_text("")
+    script.write_text("from orchestrator import api\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"ImportError: fedkeys needs its own package models, and Python finds {stranger} first: ")
 
 
 def test_a_wheel_holds_every_file_of_the_packages() -> None:
