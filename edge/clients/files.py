@@ -159,7 +159,11 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
     if len(raw) not in (expected, expected + _TAG_BYTES):
         raise DeviceDataError(f"{path} has {len(raw)} bytes instead of {expected}: have the device send it again")
     if crc32 != zlib.crc32(weights_to_bytes(base)):
-        raise DeviceDataError(f"{path} began at other weights than this round's: let the device train on these")
+        raise DeviceDataError(
+            f"{path} began at other weights than this round's (a bundle's may be an average over rounds): write the "
+            "round's with `fedkeys aggregate --run DIR --save-weights FILE`, and let the device train with "
+            "`--weights FILE`"
+        )
     if num_examples < 0 or num_tokens < 0:
         raise DeviceDataError(
             f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"

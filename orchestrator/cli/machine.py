@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Optional
 
 import click
 
+from orchestrator.cli.options import PRESET
 from orchestrator.cli.output import Output, prints, say_at_once
 
 
@@ -32,17 +34,25 @@ def doctor() -> Output:
 
 
 @click.command()
-def config() -> None:
+@PRESET
+def config(preset: Optional[str]) -> None:
     """Print every setting with its meaning, range and default, as a TOML file to start from.
 
+    With --preset the values are those of the preset.
+
     \b
-    Example:
+    Examples:
       fedkeys config > settings.toml      # change it, then
       fedkeys train --run runs/own --config settings.toml
+      fedkeys config --preset private     # what a preset sets
     """
     from orchestrator.settings.describe import describe_config
+    from orchestrator.settings.files import read_config
 
-    click.echo(describe_config())
+    if preset is None:
+        click.echo(describe_config())
+    else:
+        click.echo(describe_config(read_config(preset=preset), f"the values of the preset {preset}"))
 
 
 @click.command()

@@ -42,6 +42,22 @@ class Folder(click.Path):
         return [CompletionItem(incomplete, type="dir")]
 
 
+class SettingText(click.ParamType):
+    """KEY=VALUE of a setting; the shell completes the key, and a value that is one of several names."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Completes settings up to their `=`, and after it the names that the setting may be."""
+        from orchestrator.settings.files import flat_settings
+        from orchestrator.settings.run_config import KINDS, RunConfig
+
+        key, equals, begun = incomplete.partition("=")
+        if equals:
+            return [CompletionItem(f"{key}={name}") for name in KINDS.get(key, ()) if name.startswith(begun)]
+        return [CompletionItem(f"{name}=") for name in flat_settings(RunConfig()) if name.startswith(key)]
+
+
 FOLDER = Folder(path_type=Path)
 FILE = click.Path(path_type=Path)
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
@@ -76,6 +92,7 @@ _SET = click.option(
     "--set",
     "settings",
     multiple=True,
+    type=SettingText(),
     metavar="KEY=VALUE",
     help="Change any setting, as in --set server.learning_rate=0.01.",
 )

@@ -28,6 +28,9 @@ class TrainingFigures:
     Attributes:
       wall_s: the time of this call's rounds.
       word_list: what the run's word list gives away of people's text.
+      folder: of the run.
+      train_loss: nats a token, of the last round that was completed.
+      dev_loss, dev_top1, dev_top3: of the dev people, at the last evaluation.
     """
 
     rounds: int
@@ -35,6 +38,11 @@ class TrainingFigures:
     wall_s: float
     client_batches_per_s: float
     word_list: str
+    folder: str
+    train_loss: Optional[float]
+    dev_loss: Optional[float]
+    dev_top1: Optional[float]
+    dev_top3: Optional[float]
 
 
 @click.command()
@@ -112,10 +120,20 @@ def train_with_progress(
     from orchestrator.rounds.round import weights_digest
     from orchestrator.run.saved import read_run
 
+    run = read_run(folder)
+
+    def last(metric: str) -> Optional[float]:
+        return next((line.metrics[metric] for line in reversed(run.rounds) if metric in line.metrics), None)
+
     return TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),
         wall_s=round(result.wall_s, 2),
         client_batches_per_s=round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
-        word_list=read_run(folder).words.statement,
+        word_list=run.words.statement,
+        folder=str(folder.path),
+        train_loss=last("train_loss"),
+        dev_loss=last("dev_loss"),
+        dev_top1=last("dev_top1"),
+        dev_top3=last("dev_top3"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from typing import Optional
 
 import msgspec
 import tomli_w
@@ -11,33 +12,40 @@ import tomli_w
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.presets import PRESETS
 from orchestrator.settings.run_config import SECTIONS, RunConfig
+from orchestrator.settings.types import Setting
 
 
-def describe_config() -> str:
-    """Returns every setting as TOML, with its meaning and range as a comment and its default as the value."""
+def describe_config(config: Optional[RunConfig] = None, whose: str = "its default") -> str:
+    """Returns every setting as TOML, with its meaning and range as a comment.
+
+    Args:
+      config: gives the values; None gives the defaults.
+      whose: they are, in words.
+    """
+    config = config or RunConfig()
     lines = [
-        "# Every setting of a fedkeys run, with its default. A file need only name what it changes.",
+        f"# Every setting of a fedkeys run, with {whose}. A file need only name what it changes.",
         f"# Presets (fedkeys train --preset NAME): {', '.join(PRESETS)}. The defaults are the preset small.",
         "",
     ]
     for field in msgspec.structs.fields(RunConfig):
         if field.name not in SECTIONS:
-            lines += _describe(field)
+            lines += _describe(field, getattr(config, field.name))
     for section, struct in SECTIONS.items():
         lines += [f"# {struct.__doc__}", f"[{section}]"]
         for field in msgspec.structs.fields(struct):
-            lines += _describe(field)
+            lines += _describe(field, getattr(getattr(config, section), field.name))
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _describe(field: msgspec.structs.FieldInfo) -> list[str]:
-    """Returns the lines of one setting: comment, `name = default`, an empty line."""
+def _describe(field: msgspec.structs.FieldInfo, value: Setting) -> list[str]:
+    """Returns the lines of one setting: comment, `name = value`, an empty line."""
     info = msgspec.inspect.type_info(field.type)
     assert isinstance(info, msgspec.inspect.Metadata)
     text = (info.extra_json_schema or {})["description"]
     allowed = re.sub(r", at most \d{10,}", "", allowed_values(info))  # only what an array can index: not worth a word
     comment = textwrap.wrap(f"{text} ({allowed})" if allowed else text, width=98)
-    return [f"# {line}" for line in comment] + [tomli_w.dumps({field.name: field.default}).strip(), ""]
+    return [f"# {line}" for line in comment] + [tomli_w.dumps({field.name: value}).strip(), ""]
 
 
 def allowed_values(info: msgspec.inspect.Metadata) -> str:

@@ -34,6 +34,9 @@ def test_a_run_leaves_what_was_promised(trained):
         assert r["outcome"] == "completed"
         assert len(r["survivors"]) == 6
     assert rounds[-1]["weights_sha256"] == printed["weights_sha256"]
+    assert printed["folder"] == str(run)
+    for name in ("train_loss", "dev_loss", "dev_top1", "dev_top3"):
+        assert printed[name] == rounds[-1]["metrics"][name]
     assert [r["round_num"] for r in rounds if "dev_top1" in r["metrics"]] == [4, 8, 10]
     assert rounds[-1]["metrics"]["train_loss"] < rounds[0]["metrics"]["train_loss"]
     assert RunFolder(run).checkpoints() == [6, 9, 10]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli.commands import COMMANDS, GROUPS, cli
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def fedkeys(*arguments, environment=None):
@@ -57,6 +63,23 @@ def test_each_command_teaches(name):
     assert done.output == fedkeys(name, "--help").output
     assert f"fedkeys {name}" in done.output.partition("Example")[2].split("Options:")[0], "no example of itself"
     assert all(param.help for param in command.params if isinstance(param, click.Option)), "an option without help"
+    assert mistakes_in_examples(done.output) == []
+
+
+def mistakes_in_examples(help_text):
+    """What scripts/check_docs.py finds wrong with the `fedkeys` lines above the options of a command's help."""
+    spec = importlib.util.spec_from_file_location("check_docs", ROOT / "scripts" / "check_docs.py")
+    check_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_docs)
+    examples = re.findall(r"^ {4}(fedkeys .*?)(?: {2,}#.*)?$", help_text.partition("Example")[2], re.MULTILINE)
+    assert examples
+    return [mistake for line in examples for mistake in check_docs.wrong_fedkeys(shlex.split(line))]
+
+
+def test_an_example_with_an_option_that_is_not_there_is_a_mistake():
+    assert mistakes_in_examples("  Example:\n    fedkeys train --rnu runs/first\n") == [
+        "`fedkeys train --rnu runs/first` has an unknown option --rnu"
+    ]
 
 
 @pytest.mark.parametrize("words", [["trian"], ["help", "trian"]])
@@ -72,6 +95,13 @@ def test_a_command_that_resembles_none_is_answered_with_the_list():
     assert "there is no command xyzzy: `fedkeys --help` lists them" in done.output
 
 
+def test_a_preset_is_printed_with_its_own_values():
+    lines = fedkeys("config", "--preset", "private").output.splitlines()
+    assert "with the values of the preset private" in lines[0]
+    assert "epsilon = 10.0" in lines
+    assert "with its default" in fedkeys("config").output.splitlines()[0]
+
+
 def test_help_alone_is_the_help_of_all():
     assert fedkeys("help").output == fedkeys("--help").output
 
@@ -84,6 +114,10 @@ def test_help_alone_is_the_help_of_all():
         ("fedkeys train --preset s", {"smoke", "small"}),
         ("fedkeys train --fleet lo", {"low-end", "lo"}),  # or a file that begins so
         ("fedkeys train --aggregator s", {"secagg", "split"}),
+        ("fedkeys train --set privacy.me", {"privacy.mechanism="}),
+        ("fedkeys train --set server.algorithm=fedy", {"server.algorithm=fedyogi"}),
+        ("fedkeys train --set client.schedule=co", {"client.schedule=constant", "client.schedule=cosine"}),
+        ("fedkeys config --preset q", {"quality"}),
         ("fedkeys evaluate --run runs/f", {"runs/f"}),  # the shell's own folders
     ],
 )

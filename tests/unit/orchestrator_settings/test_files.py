@@ -94,6 +94,11 @@ def test_the_description_names_and_explains_every_setting_and_reads_as_the_defau
     assert all(lines[number - 1].startswith("# ") for number in settings)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_description_of_a_preset_reads_as_the_preset(tmp_path: Path, name: str) -> None:
+    assert read_config(_toml(tmp_path, describe_config(preset(name), "the preset's values"))) == preset(name)
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "complaint"),
     [
