@@ -23,7 +23,8 @@ from orchestrator.errors import RunFolderError
 from orchestrator.privacy.ledger import read_ledger
 from orchestrator.run import record
 from orchestrator.run.data import Text, load_client_data
-from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder, build_identity
+from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.lines import read_lines
 from orchestrator.run.saved import Run
 from orchestrator.settings.run_config import RunConfig

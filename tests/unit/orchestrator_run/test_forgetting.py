@@ -16,7 +16,8 @@ from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run import forgetting, record
 from orchestrator.run.canary_clients import drawn_people
 from orchestrator.run.data import load_client_data
-from orchestrator.run.folder import RunFolder, build_identity
+from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import build_identity
 from orchestrator.run.record import open_record
 from orchestrator.run.saved import read_run
 from orchestrator.settings.files import read_config
