@@ -87,14 +87,9 @@ def measure_fairness(
     note(f"summing by group, by {aggregator}")
     started = time.perf_counter()
     measured = measure_recall(tuple(scored), sums, _features(run.text, scored), of_scored, secure, config.seed)
-    spent_s = time.perf_counter() - started
     participation = {}
     if options.participation:
-        longer = _work(config.aggregation, len(data.split.train)) / _work(config.aggregation, len(scored))
-        note(
-            f"summing who took part over {len(data.split.train):,} training people, by {aggregator}: about "
-            f"{duration_text(spent_s * longer)}"
-        )
+        note(_how_long(config.aggregation, time.perf_counter() - started, len(scored), len(data.split.train)))
         of_train = [labels for labels in given if labels.says_something(data.split.train)]
         participation = measure_participation(_parts_taken(run.rounds, data), [*of_train, *measured.thirds], secure)
     everybody = measured.everybody
@@ -120,8 +115,17 @@ def measure_fairness(
     return result
 
 
+def _how_long(aggregation: AggregationConfig, spent_s: float, num_scored: int, num_train: int) -> str:
+    """Returns what to say before the sums over training people, by how long those over the scored people took."""
+    expected_s = spent_s * _work(aggregation, num_train) / _work(aggregation, num_scored)
+    return (
+        f"summing who took part over {num_train:,} training people, by {aggregation.aggregator}: about "
+        f"{duration_text(expected_s)}"
+    )
+
+
 def _work(aggregation: AggregationConfig, num_people: int) -> int:
-    """How much work a sum of short vectors is: under secagg by pairs of neighbours, else by people."""
+    """Returns how much work a sum of short vectors is: under secagg by pairs of neighbours, else by people."""
     if not aggregation.traits.needs_cohort_first:
         return num_people
     return num_people * graph_parameters(num_people, secagg_policy(aggregation)).degree
