@@ -103,14 +103,14 @@ def other_csr(name, key=None):
         {"identity": "11"},
         {"identity": "zz"},
         {"signature": "00" * 64},
-        {"certificate_request": other_csr("ann")},
+        {"certificate_request": other_csr("ann")},  # of another key, as good as it looks
         {"certificate_request": other_csr("server")},
         {"certificate_request": "none"},
         {"schema": 2},
         {"more": 1},
         {"certificate_request": "A" * 20_000},
     ],
-    ids=str,
+    ids=lambda change: " ".join(f"{name} {str(value)[:12]}" for name, value in change.items()),
 )
 def test_a_request_that_was_changed_on_its_way(operator, tmp_path, change):
     path, _ = ask_for_enrolment(tmp_path / "ann", "ann")
