@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Callable, Optional
 import click
 
 from orchestrator.cli.options import FOLDER, PRESET
-from orchestrator.cli.output import note, say
+from orchestrator.cli.output import Output, note, say
 from orchestrator.units import count_text
 
 if TYPE_CHECKING:
+    from orchestrator.evaluation.results import Evaluation
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import Run
     from orchestrator.settings.run_config import RunConfig
@@ -50,10 +51,26 @@ class Demo:
 
     @functools.cached_property
     def run(self) -> Run:
-        """The trained run."""
-        from orchestrator.run.saved import read_run
+        """The trained run; trains first."""
+        from orchestrator.cli.training import train_with_progress
 
-        return read_run(self.folder)
+        figures, run = train_with_progress(self.folder, self.config, resume=True, runtime=lambda: self.runtime)
+        note(f"{count_text(figures.rounds, 'round')} are in {self.folder.path}; evaluating")
+        return run
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation:
+        """How well the run predicts; evaluates it first."""
+        from orchestrator.evaluation.comparison import evaluate_run
+
+        return evaluate_run(self.run, True, note, self.runtime)
+
+    @functools.cached_property
+    def attack(self) -> Output:
+        """What an attack on the run finds; attacks it first."""
+        from orchestrator.cli.audit import DEFAULT_SENTENCES, attack_output
+
+        return attack_output(self.run, None, DEFAULT_SENTENCES, None, self.shows_words)
 
     @property
     def shows_words(self) -> bool:
@@ -112,20 +129,11 @@ def demo(run_path: Path, preset: Optional[str]) -> None:
             step.do(shared)
 
 
-def _train(demo: Demo) -> None:
-    from orchestrator.cli.training import train_with_progress
-
-    trained = train_with_progress(demo.folder, demo.config, resume=True, runtime=lambda: demo.runtime)
-    note(f"{count_text(trained.rounds, 'round')} are in {demo.folder.path}; evaluating")
-
-
 def _evaluate(demo: Demo) -> None:
     from orchestrator.cli.tables import print_comparison, print_predictions
-    from orchestrator.evaluation.comparison import evaluate_run
 
-    figures = evaluate_run(demo.run, True, note, demo.runtime)
-    print_comparison(figures)
-    print_predictions(figures.examples)
+    print_comparison(demo.evaluation)
+    print_predictions(demo.evaluation.examples)
 
 
 def _measure_fairness(demo: Demo) -> None:
@@ -148,9 +156,7 @@ def _show_transcript(demo: Demo) -> None:
 
 
 def _attack(demo: Demo) -> None:
-    from orchestrator.cli.audit import DEFAULT_SENTENCES, attack_output
-
-    attack_output(demo.run, None, DEFAULT_SENTENCES, None, demo.shows_words).tell()
+    demo.attack.tell()
 
 
 def _write_card(demo: Demo) -> None:
@@ -174,22 +180,20 @@ def _benchmark(demo: Demo) -> None:
 
 
 def _conclude(demo: Demo) -> None:
-    from orchestrator.audit.attack_results import read_attack
+    from orchestrator.audit.attack_results import AttackResult
     from orchestrator.cli.demo_lines import closing_lines
-    from orchestrator.evaluation.results import read_evaluation
     from orchestrator.report.report import write_report
 
-    evaluation = read_evaluation(demo.folder.path)
-    assert evaluation is not None  # a step before wrote it
+    attack = demo.attack.figures
+    assert isinstance(attack, AttackResult)
     pages = (write_report(demo.run, demo.shows_words), demo.folder.path / "attack.html")
     say("")
-    for line in closing_lines(demo.run, evaluation, read_attack(demo.folder.path), pages, demo.bundle):
+    for line in closing_lines(demo.run, demo.evaluation, attack, pages, demo.bundle):
         say(line)
 
 
 STEPS = (
-    Step("", _train),
-    Step("", _evaluate),  # the step before says how many rounds there are to evaluate
+    Step("", _evaluate),  # the training before it says how many rounds there are to evaluate
     Step("whom does it serve well, and whom badly?", _measure_fairness),
     Step("looking at one client as the server saw it", _show_transcript),
     Step("attacking the updates of some clients", _attack),

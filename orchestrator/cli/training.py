@@ -15,6 +15,7 @@ from orchestrator.settings.fleet import FLEET_PRESETS
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import Run
     from orchestrator.run.training import Parts
     from orchestrator.settings.run_config import RunConfig
     from orchestrator.settings.types import Setting
@@ -96,14 +97,14 @@ def train(
     run_config = read_config(config_path, preset, overrides, of_run=goes_on)
     if resume and not folder.exists():
         note(f"{run_path} holds no run yet: beginning one")
-    figures = train_with_progress(folder, run_config, resume)
+    figures, _ = train_with_progress(folder, run_config, resume)
     return Output(figures, partial(print_figures, figures))
 
 
 def train_with_progress(
     folder: RunFolder, run_config: RunConfig, resume: bool, runtime: Optional[Callable[[], Runtime]] = None
-) -> TrainingFigures:
-    """Trains with a progress bar on standard error, and returns what it came to.
+) -> tuple[TrainingFigures, Run]:
+    """Trains with a progress bar on standard error, and returns what it came to, and the run as it was read for that.
 
     runtime: gives workers that stay open, once the text is read; None starts the run's workers and ends them.
     """
@@ -125,7 +126,7 @@ def train_with_progress(
     def last(metric: str) -> Optional[float]:
         return next((line.metrics[metric] for line in reversed(run.rounds) if metric in line.metrics), None)
 
-    return TrainingFigures(
+    figures = TrainingFigures(
         rounds=result.rounds,
         weights_sha256=weights_digest(result.state.model),
         wall_s=round(result.wall_s, 2),
@@ -137,3 +138,4 @@ def train_with_progress(
         dev_top1=last("dev_top1"),
         dev_top3=last("dev_top3"),
     )
+    return figures, run
