@@ -17,7 +17,10 @@ from models.weights import ModelSize
 from orchestrator.privacy.correlated import ROUNDS_AHEAD
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
+from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import ModelConfig
+from orchestrator.units import count_text
 
 # The first column [bands] of the Toeplitz matrix that shapes the noise.
 Coefficients = Callable[[int], NDArray[np.float64]]
@@ -91,7 +94,7 @@ def choose_bands(
 def bands_in_memory(config: RunConfig) -> int:
     """Returns how many bands the memory limit allows for a model of the settings' size; at least 1."""
     limit_bytes = config.privacy.noise_memory_mib << 20
-    return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config)) - (ROUNDS_AHEAD - 1))
+    return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config.model)) - (ROUNDS_AHEAD - 1))
 
 
 def bands_of(config: RunConfig, separation: int) -> int:
@@ -99,12 +102,16 @@ def bands_of(config: RunConfig, separation: int) -> int:
 
     It is that of the run's mechanism, or of a matrix in its place if the mechanism has no bands.
     """
-    return choose_bands(config.rounds.count, separation, bands_in_memory(config), _coefficients(config))
+    return choose_bands(config.rounds.count, separation, bands_in_memory(config), _coefficients(config.privacy))
 
 
 def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands, ...]:
     """Returns a run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
-    num_rounds, num_weights, coefficients = config.rounds.count, _num_weights(config), _coefficients(config)
+    num_rounds, num_weights, coefficients = (
+        config.rounds.count,
+        _num_weights(config.model),
+        _coefficients(config.privacy),
+    )
     best = choose_bands(num_rounds, separation, separation, coefficients)
     return tuple(
         Bands(
@@ -126,19 +133,16 @@ def bands_text(config: RunConfig) -> str:
     privacy = config.privacy
     rows = compare_bands(config, privacy.separation, privacy.bands)
     own = next(row for row in rows if row.bands == privacy.bands)
-    others = ", ".join(
-        f"{row.bands} band{'s' if row.bands > 1 else ''}: {row.noise:.2f}" for row in rows if row is not own
-    )
-    text = f"noise over {own.bands} bands, whose rms error x sensitivity is {own.noise:.2f}"
+    others = ", ".join(f"{count_text(row.bands, 'band')}: {row.noise:.2f}" for row in rows if row is not own)
+    text = f"noise over {count_text(own.bands, 'band')}, whose rms error x sensitivity is {own.noise:.2f}"
     return f"{text} ({others})" if others else text
 
 
-def _coefficients(config: RunConfig) -> Coefficients:
-    kind = MECHANISMS.get(config.privacy.mechanism)
+def _coefficients(privacy: PrivacyConfig) -> Coefficients:
+    kind = MECHANISMS.get(privacy.mechanism)
     return kind.coefficients if kind is not None and kind.coefficients is not None else square_root_coefficients
 
 
-def _num_weights(config: RunConfig) -> int:
+def _num_weights(model: ModelConfig) -> int:
     """Returns the weights of the settings' model; that of a text with fewer words has fewer."""
-    model = config.model
     return ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights
