@@ -81,7 +81,7 @@ class Participant:
         self._config: Optional[RunConfig] = None
         self._setup = self._agreed = b""  # the bytes of the one; the digest of what a round's clients are told alike
         self._sentences: Optional[Sentences] = None  # once they were asked for
-        self._run = ""  # its name in the journal
+        self._run = ""  # its name in the split sum
         self._round_num = 0  # of the last plan
         self._seen_sessions: set[bytes] = set()
         self._answered: set[tuple[bytes, int]] = set()  # the runs and rounds of the split sum
@@ -145,7 +145,9 @@ class Participant:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
         self._demands.check_round(round_num, config)
         self._secagg = self._vector = None
-        self._journal.spend(self._run, round_num)  # before anything leaves, or takes a time that could be seen
+        # Before anything leaves, or takes a time that could be seen. Draws follow from the seed: two runs of one seed
+        # give the same vectors, whatever their other settings are.
+        self._journal.spend(f"seed {config.seed}", round_num)
         self._round_num = round_num
         try:
             weights = weights_from_bytes(bytes(plan.weights), self._size)

@@ -3,7 +3,7 @@
 The sum of a round with one client more the second time, less the first sum, is that client's vector: what a client
 draws is seeded by the run and the round, so its vector repeats to the last bit.
 
-    {"schema": 1, "last_rounds": {the run's digest: the last round of it that the client answered}}
+    {"schema": 1, "last_rounds": {"seed N": the last round of a run with this seed that the client answered}}
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ class _Page(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:
-    """Returns the name under which a client remembers a run: a digest of its settings, seed included, and its words.
+    """Returns the name of a run in the split sum: a digest of its settings, seed included, and its words.
 
-    Two runs of one name train the same first weights, so a client takes them for one. Where the server's text and
-    word list lie, and its workers, are no part of it: they may change with a resume.
+    Where the server's text and word list lie, and its workers, are no part of it: they may change with a resume.
     """
     return hashlib.sha256(f"{digest_of_what_matters(config)} {vocabulary.digest}".encode()).hexdigest()
 
@@ -82,8 +81,8 @@ class Journal:
         last = self.last_round(run)
         if round_num <= last:
             raise SessionReplayed(
-                f"round {round_num} came before: this client has answered up to round {last} of a run with these "
-                "settings and words, and is summed once in a round; a new run needs another seed (serve --seed)"
+                f"round {round_num} came before: this client has answered up to round {last} of a run with this seed, "
+                "and is summed once in a round; a new run needs another seed (serve --seed)"
             )
         self._last_rounds[run] = round_num
         if self._path is None:

@@ -41,6 +41,18 @@ def test_a_restarted_client_does_not_answer_a_round_again(keys, tmp_path):
     assert client.answer(plan_of(CONFIG, 4))
 
 
+@pytest.mark.parametrize("changed", [{"num_rounds": 10}, {"rounds.keep_checkpoints": 7}])
+def test_a_run_with_the_same_seed_asks_for_the_same_vectors_and_gets_none(keys, tmp_path, changed):
+    """What a client draws follows from the seed: the sums of two such runs would differ by a client's vector."""
+    path, other = tmp_path / "ann.json", config_of(**{"num_rounds": 9, **changed})
+    assert run_digest(other, WORDS) != run_digest(CONFIG, WORDS)
+    client = restarted(keys, path, CONFIG)
+    client.answer(plan_of(CONFIG))
+    client._journal.close()
+    with pytest.raises(SessionReplayed, match="with this seed"):
+        restarted(keys, path, other).answer(plan_of(other))
+
+
 def test_a_run_with_another_seed_is_another_run(keys, tmp_path):
     path = tmp_path / "ann.json"
     client = restarted(keys, path, CONFIG)
@@ -64,7 +76,7 @@ def test_the_round_stands_on_the_disk_before_anything_leaves(keys, tmp_path):
     client.answer(setup_message(CONFIG, WORDS))
     with pytest.raises(InterruptedError):
         client.answer(plan_of(CONFIG, 7))
-    assert seen == [{run_digest(CONFIG, WORDS): 7}]
+    assert seen == [{"seed 0": 7}]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
