@@ -15,7 +15,7 @@ from pathlib import Path
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-REPORT_SIZE, ATTACK_SIZE = (1000, 1130), (760, 430)  # width, height
+REPORT_SIZE, ATTACK_SIZE = (1000, 1130), (760, 520)  # width, height
 
 
 def main(arguments: list[str]) -> None:

@@ -117,7 +117,7 @@ class MasksOpened(Message, frozen=True):
 class SeedsRefused(Message, frozen=True):
     """Helper to server: it opened nothing, since the sealed seeds of these clients do not open."""
 
-    client_ids: list[Annotated[str, msgspec.Meta(max_length=128)]]
+    client_ids: Annotated[list[Annotated[str, msgspec.Meta(max_length=128)]], msgspec.Meta(max_length=1 << 20)]
 
 
 ToClient = Union[Setup, Plan, Step, Goodbye]

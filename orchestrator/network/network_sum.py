@@ -167,9 +167,11 @@ class NetworkSum:
             try:
                 answers = [helper.open(request) for helper, request in zip(helpers.remotes, requests)]
             except SeedRefused as error:  # a client's lie ends the round, not the run
-                for client_id in set(trained) & set(error.client_ids):
+                named = sorted(set(trained) & set(error.client_ids))  # a helper may name anybody, and as many
+                for client_id in named:
                     self._strike(client_id, cohort.round_num, "seals seeds that do not open")
-                raise BelowThreshold(f"round {cohort.round_num}: {error}") from None
+                whose = ", ".join(named) or "nobody in the round"
+                raise BelowThreshold(f"round {cohort.round_num}: sealed seeds do not open: those of {whose}") from None
             total = aggregator.finish(answers)
         num_asked, num_answered = sum(map(len, requests)), sum(map(len, answers))
         bill = {"open": StageCost(bytes_up=num_answered, bytes_down=num_asked)}
