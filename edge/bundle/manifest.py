@@ -7,12 +7,12 @@ Source: google-parfait/federated-compute, fcp/protos/plan.proto, ClientOnlyPlan 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Optional, Union
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from edge.bundle.reading import decode_json, read_regular
@@ -188,7 +188,7 @@ def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
     entries, offset = [], 0
     for name, shape in zip(WEIGHT_NAMES, size.shapes):
         entries.append(WeightEntry(name=name, shape=shape, offset_bytes=offset))
-        offset += 4 * int(np.prod(shape))
+        offset += 4 * math.prod(shape)  # exact, whatever a manifest says
     return tuple(entries)
 
 

@@ -17,6 +17,7 @@
     journal.py       the rounds that a client answered, on its disk
     pace.py          when a client's answers leave
     demands.py       what a client insists on
+    service.py       what decryptor and helpers are called by
     decryptor.py     the third party of the encrypted sum
     helper.py        the other parties of the split sum
 

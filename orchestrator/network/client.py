@@ -29,7 +29,7 @@ from orchestrator.network.certificates import read_decryptor, read_helpers, read
 from orchestrator.network.channel import DEFAULT_PATIENCE_S, Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
-from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.journal import Journal
 from orchestrator.network.own_text import read_own_sentences
 from orchestrator.network.pace import Pace, load_warm_trainer
 from orchestrator.network.tls import Tls
@@ -136,7 +136,7 @@ class Participant:
         except (ConfigError, ValueError) as error:
             raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
         self._vocabulary, self._sentences = vocabulary, None
-        self._config, self._setup, self._run = config, message, run_digest(config, vocabulary)
+        self._config, self._setup, self._run = config, message, messages.run_digest(config, vocabulary)
 
     def _train(self, plan: messages.Plan) -> bytes:
         """Trains, encodes the update and resets the protocol; in the split sum the upload is the answer."""
@@ -145,9 +145,7 @@ class Participant:
             raise WireError(f"round {round_num}: the server has sent no configuration before")
         self._demands.check_round(round_num, config)
         self._secagg = self._vector = None
-        # Before anything leaves, or takes a time that could be seen. Draws follow from the seed: two runs of one seed
-        # give the same vectors, whatever their other settings are.
-        self._journal.spend(f"seed {config.seed}", round_num)
+        self._journal.spend(config.seed, round_num)  # before anything leaves, or takes a time that could be seen
         self._round_num = round_num
         try:
             weights = weights_from_bytes(bytes(plan.weights), self._size)

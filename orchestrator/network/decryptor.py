@@ -7,9 +7,6 @@ orchestrator/homomorphic.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
@@ -17,7 +14,7 @@ import grpc
 import numpy as np
 
 from orchestrator.aggregator import Vector
-from orchestrator.errors import BelowThreshold, OrchestratorError
+from orchestrator.errors import BelowThreshold
 from orchestrator.homomorphic.decryptor import SumDecryptor
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.homomorphic.parameters import BfvParameters
@@ -25,15 +22,15 @@ from orchestrator.network import messages
 from orchestrator.network.certificates import DECRYPTOR, SERVER, read_decryptor, read_roster, read_signing_key
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
-from orchestrator.network.hub import add_handlers, build_server, listen
-from orchestrator.network.tls import Tls, is_caller
+from orchestrator.network.service import Service
+from orchestrator.network.tls import Tls
 from orchestrator.wire import as_one_line, encode
 
 _WAIT_S, _CALL_S = 10.0, 600.0
 
 
-class DecryptorService:
-    """Listens for the server's two calls, and takes them one at a time. Whoever else calls is refused unheard.
+class DecryptorService(Service):
+    """The decryptor as a process of its own.
 
     Args:
       keys: a folder with ca.pem, decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
@@ -45,62 +42,20 @@ class DecryptorService:
     def __init__(self, keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]):
         identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
         self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
-        self._tls = Tls.of_role(keys, DECRYPTOR)
-        self._note, self._lock = (lambda line: note(as_one_line(line))), threading.Lock()
-        self._server = build_server(4, messages.MAX_BYTES)
-        handlers = {
-            # As streams of requests: who calls is known before a thread waits for what is asked.
-            messages.OPEN: grpc.stream_unary_rpc_method_handler(self._open),
-            messages.DECRYPT: grpc.stream_unary_rpc_method_handler(self._decrypt),
-        }
-        add_handlers(self._server, handlers)
+        calls = {messages.OPEN: self._open, messages.DECRYPT: self._decrypt}
+        super().__init__(Tls.of_role(keys, DECRYPTOR), calls, note, {SpoiledSum: grpc.StatusCode.DATA_LOSS})
 
-    def listen(self, address: str) -> int:
-        """Begins to listen and returns the port; raises PortInUse."""
-        return listen(self._server, address, self._tls)
+    def _open(self, request: bytes) -> bytes:
+        found = messages.decode(request, messages.ROUND_TO_OPEN)
+        terms = self._decryptor.open_round(found.round_num, found.num_slots)
+        self._note(f"round {found.round_num}: a fresh key for one sum")
+        return terms
 
-    def wait(self) -> None:
-        """Blocks until the service is stopped."""
-        self._server.wait_for_termination()
-
-    def stop(self) -> None:
-        """Closes the port."""
-        self._server.stop(1.0).wait()
-
-    def _open(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        request = self._request(requests, context)
-        with self._answering(context):
-            found = messages.decode(request, messages.ROUND_TO_OPEN)
-            terms = self._decryptor.open_round(found.round_num, found.num_slots)
-            self._note(f"round {found.round_num}: a fresh key for one sum")
-            return terms
-
-    def _decrypt(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        request = self._request(requests, context)
-        with self._answering(context):
-            found = messages.decode(request, messages.SUM_TO_OPEN)
-            total = self._decryptor.decrypt(bytes(found.total), found.transcript)
-            self._note("opened the sum; its key is forgotten")
-            return total.astype("<u4").tobytes()
-
-    def _request(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """Reads what the server asks; a call of anybody else ends here."""
-        if not is_caller(context, SERVER):
-            self._note("refused a call that is not the server's")
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "only the server may call the decryptor")
-        return next(requests, b"")
-
-    @contextmanager
-    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except SpoiledSum as error:
-                self._note(f"opened nothing: {error}")
-                context.abort(grpc.StatusCode.DATA_LOSS, str(error))
-            except OrchestratorError as error:
-                self._note(f"refused: {error}")
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    def _decrypt(self, request: bytes) -> bytes:
+        found = messages.decode(request, messages.SUM_TO_OPEN)
+        total = self._decryptor.decrypt(bytes(found.total), found.transcript)
+        self._note("opened the sum; its key is forgotten")
+        return total.astype("<u4").tobytes()
 
 
 class RemoteDecryptor:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -137,7 +137,7 @@ def _read_request(path: Path) -> tuple[_Request, ec.EllipticCurvePublicKey]:
         csr = x509.load_pem_x509_csr(request.certificate_request.encode("ascii"))
         names = [attribute.value for attribute in csr.subject]
         public_key, is_proven = csr.public_key(), csr.is_signature_valid
-    except (msgspec.DecodeError, ValueError, TypeError, InvalidSignature):
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidSignature, UnsupportedAlgorithm):
         raise damaged from None
     require_client_name(request.client_id)
     is_request = request.schema == _SCHEMA and len(identity) == 32 and names == [request.client_id]

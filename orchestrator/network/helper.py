@@ -7,40 +7,39 @@ server's certificate, and decides by the roster, the keys and the minimum on its
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
 import grpc
 
-from orchestrator.errors import BelowThreshold, OrchestratorError
+from orchestrator.errors import BelowThreshold
 from orchestrator.network import messages
 from orchestrator.network.certificates import SERVER, helper_role, read_helpers, read_roster, read_sealing_key
 from orchestrator.network.channel import check_server, explained, open_channel
-from orchestrator.network.hub import add_handlers, build_server, listen
+from orchestrator.network.service import Service
 from orchestrator.network.session import Helpers
-from orchestrator.network.tls import Tls, is_caller
+from orchestrator.network.tls import Tls
 from orchestrator.split.errors import SeedRefused
 from orchestrator.split.helper import MaskHelper
 from orchestrator.split.opened import OpenedRounds
+from orchestrator.units import count_text
 from orchestrator.wire import as_one_line, encode
 
 _WAIT_S, _PAUSE_S = 10.0, 0.2
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # it is gone, and may come back
 
 
-class HelperService:
-    """Listens for the server's lists, and takes them one at a time. Whoever else calls is refused unheard.
+class HelperService(Service):
+    """A helper as a process of its own.
 
     Args:
       keys: a folder with the helper's files, ca.pem, helpers.pub and roster.json.
       number: which of the helpers it is, from 1 on.
       opened: the file that keeps which rounds it has opened.
       min_contributions: the fewest vectors of which it opens the masks.
-      note: called with a line for each list that it opened or refused.
+      note: called with a line for what the file holds, and for each list that it opened or refused.
     """
 
     def __init__(self, keys: Path, number: int, opened: Path, min_contributions: int, note: Callable[[str], None]):
@@ -50,46 +49,23 @@ class HelperService:
         self._helper = MaskHelper(
             private, helpers, read_roster(keys), min_contributions, self._opened, os.cpu_count() or 1
         )
-        self._tls = Tls.of_role(keys, role)
-        self._note, self._lock = (lambda line: note(as_one_line(line))), threading.Lock()
-        self._server = build_server(4, messages.MAX_BYTES)
-        add_handlers(self._server, {messages.OPEN_MASKS: grpc.stream_unary_rpc_method_handler(self._open)})
-
-    def listen(self, address: str) -> int:
-        """Begins to listen and returns the port; raises PortInUse."""
-        return listen(self._server, address, self._tls)
-
-    def wait(self) -> None:
-        """Blocks until the service is stopped."""
-        self._server.wait_for_termination()
+        super().__init__(Tls.of_role(keys, role), {messages.OPEN_MASKS: self._open}, note, {})
+        before = self._opened.count()
+        self._note(f"{opened}: {count_text(before, 'list')} opened before" if before else f"{opened} is new")
 
     def stop(self) -> None:
         """Closes the port and the file of opened rounds."""
-        self._server.stop(1.0).wait()
+        super().stop()
         self._opened.close()
 
-    def _open(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        if not is_caller(context, SERVER):
-            self._note("refused a call that is not the server's")
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "only the server may call a helper")
-        request = next(requests, b"")
-        with self._answering(context):
-            try:
-                answer = self._helper.open(request)
-            except SeedRefused as error:
-                self._note(f"refused: {error}")
-                return encode(messages.SeedsRefused(list(error.client_ids)))
-            self._note(f"opened the masks of a list: {len(answer):,} bytes")
-            return encode(messages.MasksOpened(memoryview(answer)))
-
-    @contextmanager
-    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except OrchestratorError as error:
-                self._note(f"refused: {error}")
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+    def _open(self, request: bytes) -> bytes:
+        try:
+            answer = self._helper.open(request)
+        except SeedRefused as error:
+            self._note(f"refused: {error}")
+            return encode(messages.SeedsRefused(list(error.client_ids)))
+        self._note(f"opened the masks of a list: {len(answer):,} bytes")
+        return encode(messages.MasksOpened(memoryview(answer)))
 
 
 class RemoteHelper:
@@ -146,7 +122,7 @@ def reach_helpers(addresses: Sequence[str], keys: Path, run: str, wait_s: float)
     Args:
       addresses: HOST:PORT of each, in the order of helpers.pub.
       keys: a folder with ca.pem, helpers.pub, server.key and server.pem.
-      run: the run's name, from orchestrator.network.journal.run_digest.
+      run: the run's name, from orchestrator.network.messages.run_digest.
       wait_s: how long a list waits for a helper that is away, in seconds.
 
     Raises:

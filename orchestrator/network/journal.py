@@ -1,15 +1,14 @@
 """Keeps on a client's disk which rounds it answered, so that not even a restart answers one twice.
 
 The sum of a round with one client more the second time, less the first sum, is that client's vector: what a client
-draws is seeded by the run and the round, so its vector repeats to the last bit.
+draws follows from the seed and the round, so its vector repeats to the last bit.
 
-    {"schema": 1, "last_rounds": {"seed N": the last round of a run with this seed that the client answered}}
+    {"schema": 1, "last_rounds": {seed: the last round of a run with this seed that the client answered}}
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import weakref
 from pathlib import Path
@@ -18,26 +17,15 @@ from typing import Annotated, Optional
 import msgspec
 
 from models.files import write_atomically
-from models.vocabulary import Vocabulary
 from orchestrator.network.errors import KeysError
-from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.secagg.errors import SessionReplayed
-from orchestrator.settings.run_config import RunConfig
 
 _Round = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
 class _Page(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
-    last_rounds: dict[str, _Round]
-
-
-def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:
-    """Returns the name of a run in the split sum: a digest of its settings, seed included, and its words.
-
-    Where the server's text and word list lie, and its workers, are no part of it: they may change with a resume.
-    """
-    return hashlib.sha256(f"{digest_of_what_matters(config)} {vocabulary.digest}".encode()).hexdigest()
+    last_rounds: dict[int, _Round]
 
 
 class Journal:
@@ -52,7 +40,7 @@ class Journal:
 
     def __init__(self, path: Optional[Path]):
         self._path = path
-        self._last_rounds: dict[str, int] = {}
+        self._last_rounds: dict[int, int] = {}
         self._unlock: Optional[weakref.finalize] = None
         if path is not None:
             try:
@@ -67,24 +55,23 @@ class Journal:
         if self._unlock is not None:
             self._unlock()
 
-    def last_round(self, run: str) -> int:
-        """Returns the last round of a run that the client answered; 0 if it answered none."""
-        return self._last_rounds.get(run, 0)
+    def spend(self, seed: int, round_num: int) -> None:
+        """Returns once it stands on the disk that the client answers a round of a seed, which it does once.
 
-    def spend(self, run: str, round_num: int) -> None:
-        """Returns once it stands on the disk that the client answers a round, which it does once.
+        What a client draws follows from the seed and the round, so two runs of one seed ask for the same vectors,
+        whatever their other settings are.
 
         Raises:
           SessionReplayed: the client answered this round or a later one before.
           KeysError: the file can't be written: the round must not be answered.
         """
-        last = self.last_round(run)
+        last = self._last_rounds.get(seed, 0)
         if round_num <= last:
             raise SessionReplayed(
                 f"round {round_num} came before: this client has answered up to round {last} of a run with this seed, "
                 "and is summed once in a round; a new run needs another seed (serve --seed)"
             )
-        self._last_rounds[run] = round_num
+        self._last_rounds[seed] = round_num
         if self._path is None:
             return
         page = msgspec.json.encode(_Page(1, self._last_rounds))
@@ -103,7 +90,7 @@ class Journal:
             raise KeysError(f"{self._path} is in use: this client runs already; end it, or wait for it") from None
 
 
-def _read(path: Path) -> dict[str, int]:
+def _read(path: Path) -> dict[int, int]:
     try:
         page = msgspec.json.decode(path.read_bytes(), type=_Page)
     except msgspec.DecodeError:

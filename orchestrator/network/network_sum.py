@@ -15,7 +15,6 @@ from orchestrator.errors import BelowThreshold, ImplausibleSum
 from orchestrator.homomorphic.aggregator import CiphertextAggregator
 from orchestrator.homomorphic.errors import SpoiledSum
 from orchestrator.network import messages
-from orchestrator.network.errors import WireError
 from orchestrator.network.session import Helpers, Party, Session
 from orchestrator.network.suspects import Suspects
 from orchestrator.rounds.sums import secagg_policy
@@ -25,7 +24,7 @@ from orchestrator.secagg.server import Outbox
 from orchestrator.secagg.server import Server as SecAggServer
 from orchestrator.settings.sections import AggregationConfig
 from orchestrator.split.aggregator import MaskedAggregator
-from orchestrator.split.errors import SeedRefused
+from orchestrator.split.errors import ForeignRound, MalformedMessage, SeedRefused
 from orchestrator.split.messages import RoundTerms, helpers_digest
 from orchestrator.wire import as_one_line, encode
 
@@ -140,7 +139,7 @@ class NetworkSum:
             self._look_for_spoiler(sorted(summed), cohort.round_num)
             raise BelowThreshold(str(error)) from None
         if vector.shape != (self._num_slots,):
-            raise WireError(f"the decryptor sent a sum of {vector.size} words, {self._num_slots} expected")
+            raise BelowThreshold(f"the decryptor sent a sum of {vector.size} words, {self._num_slots} expected")
         bill = {
             "key": StageCost(bytes_up=len(terms)),
             "decrypt": StageCost(bytes_up=vector.nbytes, bytes_down=len(total) + len(transcript)),
@@ -172,7 +171,10 @@ class NetworkSum:
                     self._strike(client_id, cohort.round_num, "seals seeds that do not open")
                 whose = ", ".join(named) or "nobody in the round"
                 raise BelowThreshold(f"round {cohort.round_num}: sealed seeds do not open: those of {whose}") from None
-            total = aggregator.finish(answers)
+            try:
+                total = aggregator.finish(answers)
+            except (ForeignRound, MalformedMessage) as error:  # and so does a helper's
+                raise BelowThreshold(str(error)) from None
         num_asked, num_answered = sum(map(len, requests)), sum(map(len, answers))
         bill = {"open": StageCost(bytes_up=num_answered, bytes_down=num_asked)}
         return AggregateResult(total, tuple(trained), session.ledger(helpers=bill))

@@ -56,7 +56,13 @@ class Pace:
     def held(self, what: str) -> Iterator[None]:
         """Does its block, and ends a whole number of steps after it began; at least one."""
         started = self._clock()
-        yield
+        try:
+            yield
+        finally:
+            self._hold(what, started)
+
+    def _hold(self, what: str, started: float) -> None:
+        """Sleeps until a whole number of steps after the start; says if it was more than one."""
         if not self._step_s:
             return
         spent = self._clock() - started

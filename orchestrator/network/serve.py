@@ -16,7 +16,7 @@ from orchestrator.network.certificates import SERVER, read_helpers, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
-from orchestrator.network.journal import run_digest
+from orchestrator.network.messages import run_digest
 from orchestrator.network.network_sum import PROTOCOLS
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party

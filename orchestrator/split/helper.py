@@ -73,7 +73,7 @@ class MaskHelper:
           UnknownClient, DuplicateContribution, BadSignature: a contribution does not count.
           BelowThreshold: the list has fewer contributions than this helper's minimum, or than its clients were told.
           SeedRefused: some sealed seeds are not for this round, client, vector and helper.
-          RoundOpened: the round was opened before.
+          RoundOpened: the round was opened before, or a client of the list is in another list of it.
           OpenedLost: the opened round can't be recorded.
         """
         most = messages.ENVELOPE_BYTES + messages.CONTRIBUTION_BYTES * len(self._roster)
@@ -88,7 +88,7 @@ class MaskHelper:
         seeds = self._opened_seeds(request, stated)
         digest = hashlib.sha256(request_wire).digest()
         # From here on no other list of the round can be opened.
-        self._opened.add(terms.run, terms.round_num, terms.group, digest)
+        self._opened.add(terms.run, terms.round_num, terms.group, digest, [own.client_id for own in stated])
         words = np.zeros(terms.num_slots, "<u4")
         add_masks(words, (Mask(seed, 1) for seed in seeds), self._num_threads)
         return encode(messages.MaskSum(terms.digest, digest, self._place, words.data.cast("B")))

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Optional
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,7 +53,6 @@ class SplitSum:
         self._observer = observer
         self._private = [X25519PrivateKey.generate() for _ in range(num_helpers)]
         self._public = [key.public_key().public_bytes_raw() for key in self._private]
-        self._opened = [OpenedRounds() for _ in range(num_helpers)]
         self._identities: dict[ClientId, Ed25519PrivateKey] = {}
 
     def __repr__(self) -> str:
@@ -71,15 +70,17 @@ class SplitSum:
                 self._identities[member] = Ed25519PrivateKey.generate()
         roster = {member: self._identities[member].public_key().public_bytes_raw() for member in cohort.members}
         least, num_threads = max(1, cohort.min_survivors), os.cpu_count() or 1
-        helpers = [
-            MaskHelper(private, self._public, roster, least, opened, num_threads)
-            for private, opened in zip(self._private, self._opened)
-        ]
-        round_ = _Round(self._public, helpers, self._identities, roster, cohort, self._observer)
-        for client_id, vector in vectors:
-            if drops.get(client_id, DropStage.NONE) not in (DropStage.BEFORE_SHARES, DropStage.BEFORE_UPLOAD):
-                round_.take(client_id, vector)
-        return round_.result()
+        with ExitStack() as stack:  # each sum is a run of its own, so no record of another is asked for
+            opened = [stack.enter_context(closing(OpenedRounds())) for _ in self._private]
+            helpers = [
+                MaskHelper(private, self._public, roster, least, own, num_threads)
+                for private, own in zip(self._private, opened)
+            ]
+            round_ = _Round(self._public, helpers, self._identities, roster, cohort, self._observer)
+            for client_id, vector in vectors:
+                if drops.get(client_id, DropStage.NONE) not in (DropStage.BEFORE_SHARES, DropStage.BEFORE_UPLOAD):
+                    round_.take(client_id, vector)
+            return round_.result()
 
 
 class _Round:

@@ -27,7 +27,8 @@ from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
 from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
-from orchestrator.network.journal import Journal, run_digest
+from orchestrator.network.journal import Journal
+from orchestrator.network.messages import run_digest
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
 from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message

@@ -122,6 +122,12 @@ def test_a_request_that_was_changed_on_its_way(operator, tmp_path, change):
     assert not list((operator / "tls").iterdir())
 
 
+def test_a_request_that_nests_deeper_than_python_s_stack(operator, tmp_path):
+    (tmp_path / "deep.json").write_text('{"more": ' + "[" * 5000)
+    with pytest.raises(KeysError, match="is no request to enrol, or was changed"):
+        sign_request(operator, tmp_path / "deep.json")
+
+
 def test_a_certificate_for_another_name_or_a_key_of_another_kind(operator, tmp_path):
     """Signed by the client itself, who wants the certificate of somebody else."""
     ask_for_enrolment(tmp_path / "ann", "ann")

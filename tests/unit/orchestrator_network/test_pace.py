@@ -48,3 +48,17 @@ def test_training_is_answered_after_whole_steps(keys, step, leaves):
         )
         assert notes == ([told] if step and training_s > step else [])
     assert found == pytest.approx(leaves)
+
+
+def test_a_training_that_fails_is_held_too():
+    """That it failed shows in the answer; when it did would tell how far it got."""
+    clock = Clock()
+
+    def fail():
+        with Pace(1.0, [].append, clock, clock.sleep).held("training"):
+            clock.sleep(0.25)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert clock.now == 101.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import msgspec
 import numpy as np
 import pytest
@@ -216,22 +219,44 @@ def test_a_round_is_opened_once_also_after_a_restart_and_with_one_client_swapped
     restarted = parties.helper(0, OpenedRounds(path))
     for helper in (first, restarted, parties.helper(0, OpenedRounds(path))):
         for wire in others:
-            with pytest.raises(RoundOpened, match="^round 7 was opened before: a round or group has one list$"):
+            with pytest.raises(RoundOpened, match="^round 7 was opened before: a round or group has one list, "):
                 helper.open(wire)
     later = parties.total(NAMES, parties.terms(round_num=8))
     answer = restarted.open(later.requests()[0])
     assert later.finish([answer]).tolist() == parties.sum_of(NAMES)
-    group = parties.total(NAMES, parties.terms(group=1))
-    assert group.finish([restarted.open(group.requests()[0])]).tolist() == parties.sum_of(NAMES)
     other_run = parties.total(NAMES, parties.terms(run=b"s" * 32))
     assert other_run.finish([first.open(other_run.requests()[0])]).tolist() == parties.sum_of(NAMES)
 
 
-def test_a_file_that_is_damaged_or_can_t_be_written_opens_nothing(tmp_path):
+def test_a_client_is_in_one_list_of_a_round_whatever_its_group(tmp_path):
+    """Two groups' lists that share all but one client would give that one away; a refused list leaves no trace."""
+    parties, path = Parties(), tmp_path / "opened.sqlite"
+    first = parties.total(NAMES[:2])
+    parties.helper(0, OpenedRounds(path)).open(first.requests()[0])
+    helper = parties.helper(0, OpenedRounds(path))
+    for names in (NAMES[:2], NAMES[1:], NAMES):
+        with pytest.raises(RoundOpened, match="and a client is in one of them$"):
+            helper.open(parties.total(names, parties.terms(group=1)).requests()[0])
+    group = parties.total(NAMES[2:], parties.terms(group=1))
+    assert group.finish([helper.open(group.requests()[0])]).tolist() == parties.sum_of(NAMES[2:])
+    assert OpenedRounds(path).count() == 2
+
+
+def test_the_file_is_its_owner_s_and_no_other_file_or_emptied_one_is_taken_for_it(tmp_path):
     path = tmp_path / "opened.sqlite"
-    path.write_bytes(b"not a database" * 100)
-    with pytest.raises(OpenedLost, match="make new keys$"):
-        OpenedRounds(path)
+    OpenedRounds(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    for content in (b"", b"not a database" * 100):
+        path.write_bytes(content)
+        with pytest.raises(OpenedLost, match="make new keys$"):
+            OpenedRounds(path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
+        other.execute("CREATE TABLE opened (run, round_num, group_num, request_sha256)")
+    with pytest.raises(OpenedLost, match="it keeps no opened rounds"):
+        OpenedRounds(tmp_path / "other.sqlite")
+
+
+def test_a_file_that_can_t_be_written_opens_nothing(tmp_path):
     with pytest.raises(OpenedLost):
         OpenedRounds(tmp_path / "missing" / "opened.sqlite")
     parties, opened_rounds = Parties(), OpenedRounds(tmp_path / "good.sqlite")
