@@ -219,7 +219,7 @@ def _output_layer(weights: Tensors, hidden: tf.Tensor, target_ids: tf.Tensor, la
     num_tokens = tf.reduce_sum(layout.weight)
     share = layout.weight / tf.maximum(num_tokens, 1.0)  # [N, 1]
     probability = tf.nn.softmax(layout.times_transposed(hidden, embedding) + output_bias)
-    of_target = tf.gather_nd(probability, tf.stack([tf.range(layout.num_rows), target_ids], 1))
+    of_target = layout.picked(probability, target_ids)
     loss_sum = -tf.reduce_sum(tf.math.log(tf.maximum(of_target, _SMALLEST_PROBABILITY)) * layout.weight[:, 0])
     hidden_share = hidden * share
     d_hidden = tf.matmul(probability, embedding) * share - tf.gather(embedding, target_ids) * share

@@ -104,9 +104,8 @@ def recall_sums(
     target, hidden = layout.only(is_word, target), layout.only(is_word, hidden)
     missing = target >= num_rows
     logits = layout.times_transposed(hidden, weights[0]) + weights[4]
-    row = tf.range(tf.shape(target)[0])
-    of_target = tf.gather_nd(logits, tf.stack([row, tf.where(missing, UNK, target)], 1))
-    nll = tf.reduce_logsumexp(logits, 1) - of_target
+    of_target = layout.picked(logits, tf.where(missing, UNK, target))
+    nll = tf.reduce_logsumexp(logits, 1, keepdims=True)[:, 0] - of_target  # without keepdims TFLite computes a shape
     if vocabulary_size > num_rows:
         nll += tf.where(missing, tf.math.log(float(vocabulary_size - num_rows + 1)), 0.0)
     words = logits[:, NUM_SPECIAL:]

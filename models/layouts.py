@@ -54,6 +54,11 @@ class Packed:
         return tf.gather(rows, tf.where(condition)[:, 0])
 
     @staticmethod
+    def picked(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [n]: of each row of `rows` [n, width] the value in the column that `ids` [n] names."""
+        return tf.gather_nd(rows, tf.stack([tf.range(tf.shape(ids)[0]), ids], 1))
+
+    @staticmethod
     def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         return tf.matmul(left, right, transpose_b=True)
 
@@ -73,23 +78,24 @@ class Padded:
 
     The same interface as Packed, in builtin ops whose shapes depend on `time` (static) and the batch size (free) only:
     packing needs shapes that depend on the values. Each method is written for the op that runs fast in LiteRT with
-    weights that are not constants (docs/adr/0003).
+    weights that are not constants, and none takes a shape that another op computes: with such a file LiteRT 2.3 now and
+    then took a wrong second step (docs/adr/0003).
     """
 
     def __init__(self, mask: tf.Tensor):
         self.time = mask.shape[1]
-        self._batch = tf.shape(mask)[0] if mask.shape[0] is None else mask.shape[0]
-        self.num_rows = self.time * self._batch
+        self._zeros = tf.zeros_like(mask[:, :1])
+        self.num_rows = tf.size(mask)
         self.weight = tf.reshape(tf.transpose(mask), [-1, 1])
 
     def flatten(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.transpose(ids), [-1])
 
     def steps(self, rows: tf.Tensor) -> list[tf.Tensor]:
-        return tf.unstack(tf.reshape(rows, [self.time, self._batch, rows.shape[1]]))
+        return tf.unstack(tf.reshape(rows, [self.time, -1, rows.shape[1]]))
 
     def start(self, width: int) -> tf.Tensor:
-        return tf.zeros([self._batch, width])
+        return tf.tile(self._zeros, [1, width])
 
     @staticmethod
     def carry(state: tf.Tensor, step: int) -> tf.Tensor:
@@ -105,6 +111,11 @@ class Padded:
     @staticmethod
     def only(condition: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return rows
+
+    @staticmethod
+    def picked(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        row_numbers = tf.cumsum(tf.zeros_like(ids) + 1, exclusive=True)
+        return tf.gather_nd(rows, tf.stack([row_numbers, ids], 1))
 
     @staticmethod
     def times_transposed(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

@@ -114,6 +114,17 @@ def test_any_batch_size(runtime, files, weights, batch_size):
     assert measured(runtime, files, weights, batches).max_abs_diff <= parity.GATE
 
 
+def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):
+    batches = build_batches(sentences(32, 1), batch_size=16, time=TIME)
+    delta, losses = runtime.train(files, weights, batches, RATE)
+    for _ in range(20):
+        parity.RUNTIMES["litert"].train(files, weights, batches, RATE)
+        again, losses_again = runtime.train(files, weights, batches, RATE)
+        assert losses_again == losses
+        for first, second in zip(delta, again):
+            np.testing.assert_array_equal(first, second)
+
+
 def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, weights):
     """The gradient of a batch is the mean of its sentences', weighted by their tokens; rows of padding are none."""
     many = sentences(6, 2)

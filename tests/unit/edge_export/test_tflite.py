@@ -143,6 +143,13 @@ def test_ops_are_read_from_the_file():
     assert flatbuffer.custom_ops(builtin) == []
 
 
+def test_no_op_takes_a_shape_that_another_computes(weights):
+    """LiteRT 2.3 with XNNPACK now and then trained wrongly with such a file: docs/adr/0003."""
+    for content in tflite.build_files(weights, TIME, 1.0).values():
+        for counts in flatbuffer.ops_of(content).values():
+            assert not {"SHAPE", "FILL", "RANGE", "BROADCAST_TO"} & set(counts)
+
+
 def test_flex_and_custom_ops_are_refused(weights, monkeypatch):
     content = file_with_ops(schema.BuiltinOperator.ADD, "FlexTensorListReserve", "MyOwn")
     assert flatbuffer.custom_ops(content) == ["CUSTOM FlexTensorListReserve", "CUSTOM MyOwn"]
