@@ -1,7 +1,8 @@
 # `make` alone lists the targets. Each sets up what it needs, once (scripts/setup.sh); PYTHON=... picks the Python.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants lock tools-lock clean
+WEB := edge/clients/web
+.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants web lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -74,6 +75,16 @@ mutants: setup ## mutation tests of the parts whose mistakes would not show (ARG
 	@scripts/setup.sh mutants
 	.venv-mutants/bin/python scripts/mutants.py $(ARGS)
 
+web: ## build the page for browsers into edge/clients/web/dist, and run its tests (needs Node 20)
+	@node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' 2> /dev/null && command -v npm > /dev/null || \
+	  { echo "make web needs Node 20 or later, with npm: install it and call again" >&2; exit 2; }
+	@$(MAKE) -s $(WEB)/node_modules/.package-lock.json
+	cd $(WEB) && npm run -s check && npm run -s build && npm -s test
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --ignore-scripts
+	@touch $@
+
 lock: ## remake requirements/py3.*.lock (LOCK=--upgrade takes newer versions)
 	scripts/lock.sh runtime $(LOCK)
 
@@ -81,5 +92,5 @@ tools-lock: ## remake the locks of the tools: lint, docs, mutants, uv (LOCK=--up
 	scripts/lock.sh tools $(LOCK)
 
 clean: ## remove caches and build leftovers; the environments stay
-	rm -rf build dist edge/clients/c/build *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist edge/clients/c/build $(WEB)/build $(WEB)/dist *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,7 @@
 """Checks that a wheel holds every file of the four packages and the command line's start, and nothing else.
 
+Of the page for browsers it holds what `make web` built, if that was done, and never the sources.
+
 python scripts/check_wheel.py dist/fedkeys-0.1.0-py3-none-any.whl
 """
 
@@ -11,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+WEB = "edge/clients/web/"
+BUILT = f"{WEB}dist/"
 PACKAGES = ("models", "tff_pipelines", "edge", "orchestrator", "fedkeys.py")
 
 
@@ -18,7 +22,7 @@ def tracked_files() -> set[str]:
     """Returns the tracked files that belong into a wheel, as paths from the project; those of git itself stay out."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *PACKAGES]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    return {path for path in listed if path and not path.endswith(".gitignore")}
+    return {path for path in listed if path and not path.endswith(".gitignore") and not path.startswith(WEB)}
 
 
 def mistakes(in_wheel: set[str], in_project: set[str]) -> list[str]:
@@ -27,7 +31,7 @@ def mistakes(in_wheel: set[str], in_project: set[str]) -> list[str]:
     >>> mistakes({"edge/a.py", "x-1.dist-info/RECORD", "tests/t.py"}, {"edge/a.py", "edge/table.json"})
     ['edge/table.json is missing: name it in [options.package_data] of setup.cfg', 'tests/t.py does not belong there']
     """
-    files = {path for path in in_wheel if ".dist-info/" not in path}
+    files = {path for path in in_wheel if ".dist-info/" not in path and not path.startswith(BUILT)}
     missing = [
         f"{path} is missing: name it in [options.package_data] of setup.cfg" for path in sorted(in_project - files)
     ]

@@ -1,0 +1,60 @@
+// Builds the page into dist/, or with --tests its tests into build/, which `node --test` runs.
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+import { build } from "esbuild";
+
+const ROOT = dirname(fileURLToPath(import.meta.url));
+const DIST = join(ROOT, "dist");
+const ENTRIES = ["app", "worker", "sw"].map((name) => join(ROOT, "src", `${name}.ts`)).filter(existsSync);
+const LITERT = join(ROOT, "node_modules", "@litertjs", "core", "wasm");
+// With relaxed SIMD and without it. The page asks for neither threads nor JSPI.
+const LITERT_FILES = ["litert_wasm_internal", "litert_wasm_compat_internal"].flatMap((name) => [`${name}.js`, `${name}.wasm`]);
+const COMPRESSED = /\.(wasm|js|css|html|json|webmanifest|svg)$/;
+const SMALL_BYTES = 1 << 10; // not worth a second file
+
+function filesUnder(folder, prefix = "") {
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((one, other) => (one.name < other.name ? -1 : 1))
+    .flatMap((entry) =>
+      entry.isDirectory() ? filesUnder(join(folder, entry.name), `${prefix}${entry.name}/`) : [`${prefix}${entry.name}`],
+    );
+}
+
+async function buildPage() {
+  rmSync(DIST, { recursive: true, force: true });
+  mkdirSync(join(DIST, "litert"), { recursive: true });
+  cpSync(join(ROOT, "static"), DIST, { recursive: true });
+  // A classic script each: LiteRT's loader calls importScripts, which a module worker lacks.
+  await build({ entryPoints: ENTRIES, bundle: true, format: "iife", target: "es2022", minify: true, outdir: DIST, charset: "utf8" });
+  for (const name of LITERT_FILES) cpSync(join(LITERT, name), join(DIST, "litert", name));
+  const digests = {};
+  for (const name of filesUnder(DIST)) {
+    const content = readFileSync(join(DIST, name));
+    digests[name] = createHash("sha256").update(content).digest("hex");
+    if (COMPRESSED.test(name) && content.length > SMALL_BYTES) {
+      writeFileSync(join(DIST, `${name}.br`), brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }));
+    }
+  }
+  writeFileSync(join(DIST, "files.json"), `${JSON.stringify(digests, null, 1)}\n`);
+  console.log(`dist: ${Object.keys(digests).length} files`);
+}
+
+async function buildTests() {
+  rmSync(join(ROOT, "build"), { recursive: true, force: true });
+  const names = readdirSync(join(ROOT, "tests")).filter((name) => name.endsWith(".test.ts") || name === "peer.ts");
+  await build({
+    entryPoints: names.map((name) => join(ROOT, "tests", name)),
+    bundle: true,
+    format: "esm",
+    platform: "node",
+    target: "node20",
+    outdir: join(ROOT, "build", "tests"),
+    outExtension: { ".js": ".mjs" },
+    sourcemap: "inline",
+  });
+}
+
+await (process.argv.includes("--tests") ? buildTests() : buildPage());

@@ -1,0 +1,2 @@
+// The page. What stands here is only enough to build.
+document.title = "fedkeys";
