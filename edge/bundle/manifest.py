@@ -192,11 +192,11 @@ def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
     return tuple(entries)
 
 
-def signature_entries(size: ModelSize, time: int) -> dict[str, dict[str, SignatureEntry]]:
+def signature_entries(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[str, SignatureEntry]]:
     """Returns edge.export.tflite.signatures as the manifest writes them."""
     return {
         file: {name: _signature_entry(signature) for name, signature in by_name.items()}
-        for file, by_name in signatures(size, time).items()
+        for file, by_name in signatures(size, time, batch_size).items()
     }
 
 

@@ -219,4 +219,4 @@ def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int
     from edge.export.tflite import TRAIN_FILE, build_files
 
     zeros = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
-    return LiteRtClients(build_files(zeros, time, clip_norm)[TRAIN_FILE], num_workers)
+    return LiteRtClients(build_files(zeros, time, clip_norm, batch_size=1)[TRAIN_FILE], num_workers)

@@ -1,7 +1,8 @@
 """The model as TFLite files, in builtin ops only: two that go on training on a phone, and a small one that predicts.
 
-    train.tflite            float32, the weights inside as variables: signatures train, eval, infer, get_weights,
-                            set_weights
+    train.tflite            float32, the weights inside as variables: signatures train, train_fixed, eval, infer,
+                            get_weights, set_weights; train_fixed is train at the plan's batch size alone, for runtimes
+                            that refuse a free one, such as LiteRT.js
     train_stateless.tflite  the same without weights inside: they go in and come out of each call, for runtimes that
                             refuse resource variables
     infer.tflite            one key stroke, weights as int8 constants, which the runtime turns into float32 as it loads
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TRAIN_FILE = "train.tflite"
 STATELESS_FILE = "train_stateless.tflite"
 INFER_FILE = "infer.tflite"
+FIXED_SIGNATURE = "train_fixed"
 NUM_PREDICTIONS = 3
 
 
@@ -57,10 +59,10 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
-def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
+def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[str, Signature]]:
     """Returns {file: {signature: its tensors}}: what the files are built from, and what the manifest says of them.
 
-    >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5)["train.tflite"]["train"].inputs]
+    >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5, batch_size=4)["train.tflite"]["train"].inputs]
     ['tokens', 'targets', 'mask', 'learning_rate']
     """
     # More than 40 lines, since it is one table, to be read from top to bottom.
@@ -94,10 +96,12 @@ def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
     )
     weights = tuple(TensorSpec(n, "float32", s, "weight") for n, s in zip(WEIGHT_NAMES, size.shapes))
     new_weights = tuple(TensorSpec(f"new_{w.name}", w.dtype, w.shape, "weight after the step") for w in weights)
+    fixed = tuple(replace(spec, shape=(batch_size, time)) for spec in batch)
     done = TensorSpec("ok", "int32", (), "1")
     return {
         TRAIN_FILE: {
             "train": Signature((*batch, rate), trained),
+            FIXED_SIGNATURE: Signature((*fixed, rate), trained),
             "eval": Signature(batch, scored),
             "infer": Signature(stroke_in, stroke_out),
             "get_weights": Signature((), weights),
@@ -112,13 +116,14 @@ def signatures(size: ModelSize, time: int) -> dict[str, dict[str, Signature]]:
     }
 
 
-def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, bytes]:
+def build_files(weights: Weights, time: int, clip_norm: float, batch_size: int) -> dict[str, bytes]:
     """Returns {file name: content} of the three TFLite files; the same bytes for the same arguments.
 
     Args:
       weights: float32, in the order of WEIGHT_NAMES, all finite.
       time: positions a sentence.
       clip_norm: as in models.cifg_lstm.sgd_step; traced into the train signatures.
+      batch_size: sentences of a batch of train_fixed.
 
     Raises:
       ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
@@ -126,8 +131,8 @@ def build_files(weights: Weights, time: int, clip_norm: float) -> dict[str, byte
     """
     _check_weights(weights)
     files = {
-        TRAIN_FILE: _build_train_file(weights, time, clip_norm),
-        STATELESS_FILE: _build_stateless_file(ModelSize.of(weights), time, clip_norm),
+        TRAIN_FILE: _build_train_file(weights, time, clip_norm, batch_size),
+        STATELESS_FILE: _build_stateless_file(ModelSize.of(weights), time, clip_norm, batch_size),
         INFER_FILE: build_infer_file(weights),
     }
     for name, content in files.items():
@@ -144,13 +149,13 @@ def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
     from models import inference
 
     constants = tuple(tf.constant(w) for w in weights)
-    spec = signatures(ModelSize.of(weights), 1)[INFER_FILE]["infer"]
+    spec = signatures(ModelSize.of(weights), time=1, batch_size=1)[INFER_FILE]["infer"]
     functions = {"infer": _traced(spec, lambda **inputs: _stroke(inference.key_stroke(constants, **inputs)))}
     content = _convert(tf.Module(), functions)
     return with_int8_matrices(content) if quantised else content
 
 
-def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
+def _build_train_file(weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
     module = tf.Module()
@@ -175,16 +180,17 @@ def _build_train_file(weights: Weights, time: int, clip_norm: float) -> bytes:
     size = ModelSize.of(weights)
     bodies: dict[str, Body] = {
         "train": train,
+        FIXED_SIGNATURE: train,
         "eval": lambda **batch: _score(read(), **batch),
         "infer": lambda **inputs: _infer(read(), **inputs),
         "get_weights": lambda: dict(zip(WEIGHT_NAMES, read())),
         "set_weights": set_weights,
     }
-    specs = signatures(size, time)[TRAIN_FILE]
-    return _convert(module, {name: _traced(specs[name], body) for name, body in bodies.items()})
+    specs = signatures(size, time, batch_size)[TRAIN_FILE]
+    return _convert(module, {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
 
 
-def _build_stateless_file(size: ModelSize, time: int, clip_norm: float) -> bytes:
+def _build_stateless_file(size: ModelSize, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
     def train(**inputs: tf.Tensor) -> Outputs:
@@ -196,8 +202,8 @@ def _build_stateless_file(size: ModelSize, time: int, clip_norm: float) -> bytes
         "eval": lambda **inputs: _score(_take_weights(inputs), **inputs),
         "infer": lambda **inputs: _infer(_take_weights(inputs), **inputs),
     }
-    specs = signatures(size, time)[STATELESS_FILE]
-    return _convert(tf.Module(), {name: _traced(specs[name], body) for name, body in bodies.items()})
+    specs = signatures(size, time, batch_size)[STATELESS_FILE]
+    return _convert(tf.Module(), {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
 
 
 def _take_weights(inputs: dict[str, tf.Tensor]) -> Tensors:

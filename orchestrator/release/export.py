@@ -132,7 +132,7 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     """Returns {name: content} of the model's files, the words and the golden batch."""
     note("converting the model to TFLite")
     weights, time, client = state.model, run.config.data.max_words, run.config.client
-    files = build_files(weights, time, client.clip_norm)
+    files = build_files(weights, time, client.clip_norm, client.batch_size)
     vocabulary = run.vocabulary.truncate(ModelSize.of(weights).vocabulary_size)  # what the model has rows for
     files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
     files[VECTORS_FILE] = vectors_bytes(run.config.data.tokeniser, vocabulary)
@@ -192,7 +192,7 @@ def _manifest(
         phase=(_training_phase(run.config),),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},
-        signatures=signature_entries(size, time),
+        signatures=signature_entries(size, time, run.config.client.batch_size),
         files=files,
     )
 

@@ -5,24 +5,12 @@ import shlex
 import subprocess
 
 import numpy as np
+from small_manifest import small_manifest
 
-from edge.bundle.folder import file_entries, write_bundle
+from edge.bundle.folder import write_bundle
 from edge.bundle.golden import golden_files
-from edge.bundle.manifest import (
-    SPECIAL_IDS,
-    Eligibility,
-    IoRouter,
-    Manifest,
-    ModelEntry,
-    Phase,
-    RunEntry,
-    TensorflowSpec,
-    TrainingPlan,
-    signature_entries,
-    weight_entries,
-)
 from edge.clients import c_client
-from edge.export.tflite import TRAIN_FILE, build_files
+from edge.export.tflite import build_files
 from models.batches import build_batches
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize
@@ -33,19 +21,7 @@ SIZE, TIME, RATE = ModelSize(vocabulary_size=60, embedding_size=8, num_cells=12)
 
 def write(folder, files, size=SIZE, time=TIME):
     """Writes a bundle of these files, as an export does; its manifest fits them."""
-    plan = TrainingPlan(1, 4, RATE, 0.0, 100, time)
-    spec = TensorflowSpec(TRAIN_FILE, "train", "train_stateless.tflite")
-    manifest = Manifest(
-        fedkeys_version="0",
-        run=RunEntry(1, "", "", "", "", ""),
-        model=ModelEntry(size.vocabulary_size, size.embedding_size, size.num_cells, time, weight_entries(size)),
-        special_ids=SPECIAL_IDS,
-        phase=(Phase("train", spec, IoRouter("batches", "update", {}), plan),),
-        eligibility=Eligibility(),
-        minimum_runtimes={},
-        signatures=signature_entries(size, time),
-        files=file_entries(files),
-    )
+    manifest = small_manifest(files, size, time, RATE)
     write_bundle(folder, files, manifest)
     return folder
 
@@ -54,7 +30,7 @@ def build(size, time):
     from models.cifg_lstm import initial_weights
 
     weights = initial_weights(size, seed=0)
-    return weights, {**build_files(weights, time, 0.0), **golden_files(weights, time, 0.0, RATE)}
+    return weights, {**build_files(weights, time, 0.0, batch_size=4), **golden_files(weights, time, 0.0, RATE)}
 
 
 def ragged_batches(size, time, steps, rng):

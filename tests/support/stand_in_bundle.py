@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from edge.bundle.folder import file_entries
-from edge.bundle.manifest import (
-    SPECIAL_IDS,
-    Aggregation,
-    Eligibility,
-    IoRouter,
-    Manifest,
-    ModelEntry,
-    Phase,
-    RunEntry,
-    TensorflowSpec,
-    TrainingPlan,
-    signature_entries,
-    weight_entries,
-)
+from small_manifest import small_manifest
+
+from edge.bundle.manifest import Aggregation, Manifest, RunEntry
 from edge.bundle.verification import verify_bundle
 from models.weights import ModelSize
 
@@ -33,24 +21,8 @@ SIZE, TIME = ModelSize(9, 2, 3), 4
 
 
 def manifest_of(files) -> Manifest:
-    return Manifest(
-        fedkeys_version="1",
-        run=RunEntry(3, "w", "c", "people", "t", "v"),
-        model=ModelEntry(SIZE.vocabulary_size, SIZE.embedding_size, SIZE.num_cells, TIME, weight_entries(SIZE)),
-        special_ids=SPECIAL_IDS,
-        phase=(
-            Phase(
-                "training",
-                TensorflowSpec("train.tflite", "train", "train_stateless.tflite"),
-                IoRouter("batches", "update", {"embedding": Aggregation("secure", 30.0)}),
-                TrainingPlan(1, 16, 0.5, 1.0, 50, TIME),
-            ),
-        ),
-        eligibility=Eligibility(),
-        minimum_runtimes={},
-        signatures=signature_entries(SIZE, TIME),
-        files=file_entries(files),
-    )
+    run, sums = RunEntry(3, "w", "c", "people", "t", "v"), {"embedding": Aggregation("secure", 30.0)}
+    return small_manifest(files, SIZE, TIME, learning_rate=0.5, clip_norm=1.0, batch_size=16, run=run, sums=sums)
 
 
 def checks_before_loading(bundle, public_key=None, **options) -> list[str]:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from small_manifest import small_manifest
 
 from edge.bundle import parity
-from edge.bundle.folder import file_entries
-from edge.bundle.manifest import (
-    MANIFEST_FILE,
-    SPECIAL_IDS,
-    Eligibility,
-    IoRouter,
-    Manifest,
-    ModelEntry,
-    Phase,
-    RunEntry,
-    TensorflowSpec,
-    TrainingPlan,
-    signature_entries,
-    to_json,
-    weight_entries,
-)
-from edge.export.tflite import build_files
+from edge.bundle.manifest import MANIFEST_FILE, to_json
+from edge.clients.litert import TrainableModel, build_interpreter
+from edge.export.tflite import FIXED_SIGNATURE, TRAIN_FILE, build_files
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
-from models.weights import ModelSize
+from models.weights import WEIGHT_NAMES, ModelSize
 
 pytestmark = pytest.mark.slow
 
@@ -43,25 +30,8 @@ def weights():
 @pytest.fixture(scope="module")
 def files(weights):
     """The three files, and as much of a manifest as the C client reads."""
-    content = build_files(weights, TIME, CLIP)
-    manifest = Manifest(
-        fedkeys_version="0",
-        run=RunEntry(1, "", "", "", "", ""),
-        model=ModelEntry(SIZE.vocabulary_size, SIZE.embedding_size, SIZE.num_cells, TIME, weight_entries(SIZE)),
-        special_ids=SPECIAL_IDS,
-        phase=(
-            Phase(
-                "training",
-                TensorflowSpec("train.tflite", "train", "train_stateless.tflite"),
-                IoRouter("batches", "update", {}),
-                TrainingPlan(1, 4, RATE, CLIP, 50, TIME),
-            ),
-        ),
-        eligibility=Eligibility(),
-        minimum_runtimes={},
-        signatures=signature_entries(SIZE, TIME),
-        files=file_entries(content),
-    )
+    content = build_files(weights, TIME, CLIP, 4)
+    manifest = small_manifest(content, SIZE, TIME, RATE, CLIP)
     return {**content, MANIFEST_FILE: to_json(manifest)}
 
 
@@ -112,6 +82,21 @@ def test_fifty_ragged_steps(runtime, files, weights):
 def test_any_batch_size(runtime, files, weights, batch_size):
     batches = build_batches(sentences(2 * batch_size, 1), batch_size=batch_size, time=TIME)
     assert measured(runtime, files, weights, batches).max_abs_diff <= parity.GATE
+
+
+def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
+    """LiteRT.js refuses what has a free batch size."""
+    details = build_interpreter(files[TRAIN_FILE]).get_signature_runner(FIXED_SIGNATURE).get_input_details()
+    assert list(details["tokens"]["shape_signature"]) == [4, TIME]
+    batches = build_batches(sentences(7, 3), batch_size=4, time=TIME)  # the last row is filling
+    free, fixed = TrainableModel(files[TRAIN_FILE]), build_interpreter(files[TRAIN_FILE])
+    train = fixed.get_signature_runner(FIXED_SIGNATURE)
+    for tokens, targets, mask in zip(*batches):
+        got = train(tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(RATE))
+        assert (float(got["loss"]), float(got["num_tokens"])) == free.train_step(tokens, targets, mask, RATE)
+    after = fixed.get_signature_runner("get_weights")()
+    for name, expected in zip(WEIGHT_NAMES, free.get_weights()):
+        np.testing.assert_array_equal(after[name], expected)
 
 
 def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):

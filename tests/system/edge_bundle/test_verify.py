@@ -12,10 +12,14 @@ import pytest
 from click.testing import CliRunner
 from exported_run import fedkeys
 
+from edge.bundle import manifest
 from edge.bundle.verification import verify_bundle
 from edge.errors import BundleError
-from edge.export.tflite import INFER_FILE, TRAIN_FILE
+from edge.export import tflite
+from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, TRAIN_FILE
 from orchestrator.cli.commands import cli
+from orchestrator.release.export import ExportOptions, export_run
+from orchestrator.run.saved import read_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -47,6 +51,20 @@ def test_verify_checks_all_and_loads_no_tensorflow(exported, keys):
         "list(verify_bundle(Path(sys.argv[1]))); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(exported[0])], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_bundle_of_before_without_the_fixed_signature_is_verified(run, tmp_path, monkeypatch):
+    def of_before(*args, **named):
+        found = signatures(*args, **named)
+        del found[TRAIN_FILE][FIXED_SIGNATURE]
+        return found
+
+    signatures = tflite.signatures
+    with monkeypatch.context() as patch:
+        patch.setattr(tflite, "signatures", of_before)
+        patch.setattr(manifest, "signatures", of_before)
+        export_run(read_run(run), tmp_path / "bundle", ExportOptions(parity=False))
+    assert all(check.ok or check.name == "parity" for check in verify_bundle(tmp_path / "bundle"))
 
 
 def nudge_golden(files, manifest):

@@ -111,13 +111,13 @@ def test_weights_that_are_not_finite_are_not_exported(weights, bad):
     broken = [w.copy() for w in weights]
     broken[3][2, 1] = bad
     with pytest.raises(ExportError, match=r"not finite: 1 of 54 values of projection"):
-        tflite.build_files(tuple(broken), TIME, 0.0)
+        tflite.build_files(tuple(broken), TIME, 0.0, 4)
 
 
 def test_a_model_with_fewer_words_than_a_phone_shows_is_not_exported():
     tiny = cifg_lstm.initial_weights(ModelSize(6, 2, 3), 0)
     with pytest.raises(ExportError, match="has 2 words and a phone shows 3"):
-        tflite.build_files(tiny, TIME, 0.0)
+        tflite.build_files(tiny, TIME, 0.0, 4)
 
 
 def file_with_ops(*ops) -> bytes:
@@ -145,7 +145,7 @@ def test_ops_are_read_from_the_file():
 
 def test_no_op_takes_a_shape_that_another_computes(weights):
     """LiteRT 2.3 with XNNPACK now and then trained wrongly with such a file: docs/adr/0003."""
-    for content in tflite.build_files(weights, TIME, 1.0).values():
+    for content in tflite.build_files(weights, TIME, 1.0, 4).values():
         for counts in flatbuffer.ops_of(content).values():
             assert not {"SHAPE", "FILL", "RANGE", "BROADCAST_TO"} & set(counts)
 
@@ -157,7 +157,7 @@ def test_flex_and_custom_ops_are_refused(weights, monkeypatch):
     monkeypatch.setattr(tflite, "_build_train_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
     monkeypatch.setattr(tflite, "_build_stateless_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
     with pytest.raises(ExportError, match=r"infer\.tflite needs ops .* FlexTensorListReserve, CUSTOM MyOwn"):
-        tflite.build_files(weights, TIME, 0.0)
+        tflite.build_files(weights, TIME, 0.0, 4)
 
 
 def test_what_is_no_tflite_file_is_told():
