@@ -28,15 +28,17 @@ def own_only(path: Union[str, os.PathLike], flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
+def write_atomically(path: Path, content: bytes, private: bool = False, new: bool = False) -> None:
     """Writes all of `content` to `path`, or leaves what was there, even in a kill or on a full disk.
 
     Args:
       path: of the file.
       content: all of it.
       private: only the owner may read it.
+      new: write it only where nothing is, not even a link to nowhere: of two processes at once, one writes.
 
-    Raises: OSError if it can't be written; the file that was begun beside it is then removed.
+    Raises: OSError if it can't be written, FileExistsError if something is there that must not; the file that was begun
+      beside it is then removed.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -44,7 +46,11 @@ def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        if new:
+            os.link(partial, path)
+            partial.unlink()
+        else:
+            os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -30,6 +30,7 @@ Number = TypeVar("Number", np.int32, np.int64, np.float32, np.float64)
 
 _MODULUS_BITS = 32
 _ROUNDING_SLACK = 1.0 - 2.0**-20  # keeps float32's own rounding of a scaled coordinate inside the grid
+_LEAST_CLIP_NORM = 2.0**-96  # of a shorter one, steps of the grid in a unit are beyond float32
 _NOISE_SLACK = 10.0  # standard deviations: the noise is longer with probability below exp(-50)
 _BLOCK = 1 << 16  # coordinates rounded at a time; the temporaries stay in the cache
 
@@ -84,6 +85,8 @@ class Encoder:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {name}={value}")
+        if self.clip_norm < _LEAST_CLIP_NORM:
+            raise ValueError(f"clip_norm must be at least {_LEAST_CLIP_NORM:g}, got clip_norm={self.clip_norm}")
         if not 0.0 <= self.least_weight <= self.max_weight:
             raise ValueError(f"least_weight must lie in 0..{self.max_weight}, got least_weight={self.least_weight}")
         if self.num_clients < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Optional
@@ -9,6 +10,7 @@ from typing import Optional
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from edge.bundle.signing import raw_public, read_public_key
 from edge.errors import BundleError
 from models.files import data_folder, write_atomically
 
@@ -22,21 +24,31 @@ def remembered_key(app: str) -> Optional[Path]:
       BundleError: `app` can't be the name of a file.
     """
     path = _path(app)
-    return path if path.exists() else None
+    return path if os.path.lexists(path) else None  # also a link to nowhere, which is no key: who reads it says so
 
 
-def remember_key(app: str, key: bytes) -> Path:
-    """Remembers the 32 bytes of an app's public key, in place of one from before; returns the file.
+def remember_key(app: str, key: bytes, replace: bool) -> Path:
+    """Remembers the 32 bytes of an app's public key; returns the file.
 
-    Raises: OSError if it can't be written.
+    Args:
+      app: whose key it is.
+      key: Ed25519, 32 bytes.
+      replace: put it in place of another that is remembered.
+
+    Raises:
+      BundleError: another is remembered, though `replace` is false: also if a process at the same time did it.
+      OSError: it can't be written.
     """
     path = _path(app)
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = Ed25519PublicKey.from_public_bytes(key).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    if not path.exists() or path.read_bytes() != pem:
-        write_atomically(path, pem)
+    try:
+        write_atomically(path, pem, new=not replace)
+    except FileExistsError:
+        if raw_public(read_public_key(path)) != key:
+            raise BundleError(f"{app}: {path} holds another key than the bundle's: do not use it") from None
     return path
 
 

@@ -57,7 +57,7 @@ def verify_bundle(
     Raises:
       BundleError: what is wrong, and where.
     """
-    bundle = Path(bundle)
+    bundle, is_named = Path(bundle), public_key is not None
     if app is not None and public_key is None:
         public_key = remembered_key(app)
     manifest, raw = read_manifest(bundle)
@@ -75,7 +75,7 @@ def verify_bundle(
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
     if app is not None and key is not None:
-        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key)}")
+        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key, is_named)}")
 
 
 def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:

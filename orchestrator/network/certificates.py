@@ -26,11 +26,12 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.errors import KeysError
+from orchestrator.secagg.keys import is_sound
 from orchestrator.split.messages import helpers_digest
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
@@ -172,10 +173,10 @@ def read_helper_keys(path: Path) -> tuple[bytes, ...]:
     try:
         keys = tuple(bytes.fromhex(line) for line in read_key_file(path).decode("ascii").split())
         helpers_digest(keys)
-        for key in keys:  # of small order, a key seals for everybody
-            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError:
         raise KeysError(f"{path} is damaged: restore it") from None
+    if not all(map(is_sound, keys)):  # of small order, a key seals for everybody; of two writings, it stands twice
+        raise KeysError(f"{path} is damaged: restore it")
     return keys
 
 

@@ -162,7 +162,7 @@ class Demands:
                 f"round {round_num}: the server asks for a learning rate of {learning_rate}, this client allows 0 to "
                 f"{self.max_learning_rate:g}"
             )
-        largest = max(float(np.max(np.abs(tensor), initial=0.0)) for tensor in weights)
+        largest = float(np.max([np.max(np.abs(tensor), initial=0.0) for tensor in weights]))  # max() may lose a NaN
         if not (math.isfinite(largest) and largest <= self.max_magnitude):
             raise DemandRefused(
                 f"round {round_num}: the server sends a weight of {largest:g}, this client allows "

@@ -133,7 +133,7 @@ def _train_in_tff(
         name=" ".join(f"{package} {metadata.version(package)}" for package in ("tensorflow-federated", "tensorflow")),
         delta=tuple(whole["delta"]),
         losses=losses,
-        self_diff=max(float(np.abs(a - b).max()) for a, b in zip(whole["delta"], turned["delta"])),
+        self_diff=float(np.max([np.abs(a - b).max() for a, b in zip(whole["delta"], turned["delta"])])),
     )
 
 

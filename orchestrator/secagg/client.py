@@ -129,8 +129,8 @@ class Client:
             try:
                 self._neighbours = {peer.index: self._agree(peer) for peer in roster.neighbours}
                 shares = self._sealed_shares()
-            except keys.SmallOrderKey:
-                raise RosterRefused("a neighbour's key is of small order: anyone could know the mask") from None
+            except keys.UnsoundKey as error:
+                raise RosterRefused(f"a neighbour has {error}") from None
             commitment = keys.commitment(self._secret, self._bound, self._index)
             return encode(messages.SealedShares(self._session, self._index, commitment, shares))
 

@@ -25,10 +25,11 @@ SIGNATURE_BYTES = 64
 SEALED_OVERHEAD_BYTES = 12 + 16  # nonce and tag
 TAG_BYTES = 16
 _PREFIX = b"fedkeys secagg 1 "
+_PRIME = 2**255 - 19  # of Curve25519's field
 
 
-class SmallOrderKey(ValueError):
-    """A public key that gives a shared value that anyone knows."""
+class UnsoundKey(ValueError):
+    """A public key that gives a shared value that anyone knows, or that is another's, written another way."""
 
 
 def context(purpose: bytes, session: bytes, *parties: int) -> bytes:
@@ -51,19 +52,22 @@ def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
     """Returns the 32-byte Diffie-Hellman value of two parties, from which they derive their keys.
 
     Raises:
-      SmallOrderKey: the public key gives a shared value that anyone knows.
+      UnsoundKey: the public key gives a shared value that anyone knows, or is not below the field's prime. X25519 reads
+        such a key as the one below it, or without its top bit: whoever compares keys would take the two for different.
     """
+    if int.from_bytes(public, "little") >= _PRIME:
+        raise UnsoundKey("a public key that is another's, written another way")
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
-        raise SmallOrderKey("a public key of small order") from None
+        raise UnsoundKey("a public key of small order: anyone could know the shared value") from None
 
 
 def is_sound(public: bytes) -> bool:
     """Returns whether a key can be agreed on with this public key of 32 bytes."""
     try:
         exchange(X25519PrivateKey.generate(), public)
-    except SmallOrderKey:
+    except UnsoundKey:
         return False
     return True
 

@@ -212,7 +212,7 @@ class Server:
         if not keys.is_signed(found.signature, found.identity, b"advertise", self._session, sender, found.signed_bytes):
             raise ClientRefused(f"client {sender} did not sign its keys")
         if not (keys.is_sound(found.channel_key) and keys.is_sound(found.mask_key)):
-            raise ClientRefused(f"client {sender} advertises a key of small order")
+            raise ClientRefused(f"client {sender} advertises a key of small order, or not in its own writing")
         both = {found.channel_key, found.mask_key}
         if len(both) < 2 or both & self._keys_in_use:
             raise ClientRefused(f"client {sender} advertises a key that is in use")

@@ -155,6 +155,7 @@ def test_weights_beyond_the_grid_are_rounded_without_bias():
         ({"num_clients": 2**31}, "got bits=1"),
         ({"num_clients": 0}, "num_clients=0"),
         ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"clip_norm": 1e-320}, "clip_norm must be at least"),  # its grid has no width
         ({"clip_norm": math.nan}, "clip_norm=nan"),
         ({"max_weight": -1.0}, "max_weight=-1.0"),
         ({"shapes": ()}, "shapes=()"),

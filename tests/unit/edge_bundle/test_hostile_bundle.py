@@ -264,6 +264,28 @@ def test_the_key_of_a_bundle_that_fails_is_not_remembered(signed, monkeypatch):
     list(verify_bundle(two, app="keyboard"))
 
 
+def test_of_two_first_bundles_at_once_one_is_accepted(signed):
+    """Both are looked at before either key is remembered."""
+    one, two, _ = signed
+    slow, fast = verify_bundle(one, app="keyboard"), verify_bundle(two, app="keyboard")
+    for check in slow:
+        if check.name == "golden batch":
+            break
+    list(fast)
+    assert "holds another key than the bundle's" in refusal(lambda: list(slow))
+    list(verify_bundle(two, app="keyboard"))
+
+
+def test_a_remembered_key_that_is_a_link_to_nowhere_is_not_a_first_bundle(signed, tmp_path):
+    one, two, _ = signed
+    list(verify_bundle(one, app="keyboard"))
+    key = tmp_path / "data" / "app_keys" / "keyboard.pub"
+    key.unlink()
+    key.symlink_to(tmp_path / "nowhere")
+    assert f"{key}: can't be read" in refusal(lambda: list(verify_bundle(two, app="keyboard")))
+    assert key.is_symlink()
+
+
 @pytest.mark.parametrize("app", ["", "../x", "a/b", ".hidden", "x" * 65, "a\nb"])
 def test_an_apps_name_is_a_files_name(signed, app):
     assert "--app" in refusal(lambda: list(verify_bundle(signed[0], app=app)))

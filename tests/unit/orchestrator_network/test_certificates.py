@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import NAMES, participant
 
 from orchestrator.network.authority import make_keys
-from orchestrator.network.certificates import read_decryptor, read_identity, read_roster
+from orchestrator.network.certificates import read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.errors import (
     KeysError,
 )
@@ -86,6 +86,17 @@ def test_key_files_that_are_missing_or_damaged(tmp_path):
     (tmp_path / "decryptor_identity.pub").write_text("no key")
     with pytest.raises(KeysError, match="is damaged"):
         read_decryptor(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["top bit", "small order", "twice"])
+def test_helpers_whose_keys_are_not_different_and_sound(tmp_path, other):
+    """Two writings of one key would be two helpers who are one."""
+    make_keys(tmp_path, [], num_helpers=1)
+    (key,) = read_helpers(tmp_path)
+    second = {"top bit": key[:31] + bytes([key[31] | 0x80]), "small order": bytes(32), "twice": key}[other]
+    (tmp_path / "helpers.pub").write_text(f"{key.hex()}\n{second.hex()}\n")
+    with pytest.raises(KeysError, match=r"helpers\.pub is damaged"):
+        read_helpers(tmp_path)
 
 
 def test_a_host_of_its_own_is_in_the_certificates(tmp_path):

@@ -37,6 +37,7 @@ def refused(keys, message, match, **changes):
         ("client.epochs", 2**31 - 1, "asks for up to 2147483647 epochs, this client allows 100"),
         ("client.batch_size", 2**31 - 1, "tokens in a batch"),
         ("data.max_words", 2**31 - 1, "tokens in a batch"),
+        ("aggregation.clip_norm", 1e-320, "can't be trained with: clip_norm must be at least"),
         ("model.num_cells", 10**7, "weights in the model"),
         ("model.num_cells", 2**30, "weights in the model"),  # beyond what fedkeys itself trains
         ("data.tokeniser", 1, "words are those of tokeniser 1, this client reads text by 2"),
@@ -117,12 +118,13 @@ def test_a_server_can_t_choose_from_which_size_on_it_draws_the_graph(keys, clien
         client.answer(encode(messages.Step(1, "advertise", memoryview(encode(invitation)))))
 
 
+@pytest.mark.parametrize("tensor", range(5))
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -2e3, 3e38])
-def test_weights_that_let_training_overflow(keys, bad):
+def test_weights_that_let_training_overflow(keys, bad, tensor):
     client = participant(keys, NAMES[0])
     client.answer(setup_message(config_of(), WORDS))
     weights = tuple(tensor.copy() for tensor in first_state(config_of()).weights)
-    weights[0][7, 0] = bad  # one word's row
+    weights[tensor].flat[0] = bad  # of the first tensor: one word's row
     with pytest.raises(DemandRefused, match="^round 1: the server sends a weight of"):
         client.answer(encode(messages.Plan(1, 1.0, memoryview(weights_to_bytes(weights)))))
 

@@ -8,7 +8,7 @@ import secrets
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,8 +152,22 @@ def test_a_signature_holds_for_its_purpose_session_sender_and_body():
 @pytest.mark.parametrize("public", SMALL_ORDER)
 def test_keys_of_small_order_are_refused(public):
     assert not keys.is_sound(public)
-    with pytest.raises(keys.SmallOrderKey):
+    with pytest.raises(keys.UnsoundKey):
         keys.exchange(X25519PrivateKey.generate(), public)
+
+
+def test_a_key_written_another_way_is_refused():
+    """X25519 ignores the top bit and reduces modulo 2**255 - 19: one key would stand under several names."""
+    own = X25519PrivateKey.generate()
+    public = _public(X25519PrivateKey.generate())
+    alias = public[:31] + bytes([public[31] | 0x80])
+    raw = X25519PublicKey.from_public_bytes
+    assert own.exchange(raw(alias)) == own.exchange(raw(public))
+    for written in (alias, (2**255 - 19 + 9).to_bytes(32, "little")):  # the latter is the base point
+        assert not keys.is_sound(written)
+        with pytest.raises(keys.UnsoundKey, match="written another way$"):
+            keys.exchange(own, written)
+    assert keys.is_sound((9).to_bytes(32, "little"))
 
 
 @pytest.mark.parametrize("threshold", [2, 7, 8, 9, 16, 17, 60])  # around multiples of the steps between reductions

@@ -126,6 +126,20 @@ def test_a_client_refuses_a_key_of_small_order():
         refuses(session, 0, "share", _roster(session, change), RosterRefused, "small order")
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_client_refuses_another_s_key_with_the_top_bit_set(place):
+    """A corrupt client signs a neighbour's key as its own: to X25519 it is the same, to a comparison it is not."""
+    session = Session()
+
+    def change(neighbours, name):
+        pair = [neighbours[0].channel_key, neighbours[0].mask_key]
+        other = (neighbours[1].channel_key, neighbours[1].mask_key)[place]
+        pair[place] = other[:31] + bytes([other[31] | 0x80])
+        return [signed_credentials(session, neighbours[0].index, name, *pair), *neighbours[1:]]
+
+    refuses(session, 0, "share", _roster(session, change), RosterRefused, "another's, written another way")
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

@@ -87,7 +87,7 @@ def test_a_bad_advertisement_drops_its_sender(fields, text):
     assert np.array_equal(total, session.sum_of(survivors))
 
 
-@pytest.mark.parametrize("which", ["small order", "of another", "twice the same"])
+@pytest.mark.parametrize("which", ["small order", "of another", "of another, with the top bit set", "twice the same"])
 def test_a_signed_advertisement_of_bad_keys_drops_its_sender(which):
     session = Session()
     first = {}
@@ -101,6 +101,10 @@ def test_a_signed_advertisement_of_bad_keys_drops_its_sender(which):
         pair = {
             "small order": (credentials.channel_key, SMALL_ORDER),
             "of another": (credentials.channel_key, first["keys"][1]),
+            "of another, with the top bit set": (
+                credentials.channel_key,
+                first["keys"][1][:31] + bytes([first["keys"][1][31] | 0x80]),
+            ),
             "twice the same": (credentials.channel_key, credentials.channel_key),
         }[which]
         return encode(messages.Advertisement(name, signed_credentials(session, 1, name, *pair)))
