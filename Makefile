@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 WEB := edge/clients/web
-.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants web lock tools-lock clean
+.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants web vectors lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -74,6 +74,9 @@ docs: setup ## check links and commands of the pages, run all doctests, and buil
 mutants: setup ## mutation tests of the parts whose mistakes would not show (ARGS="--sample N --seed S" for some of them)
 	@scripts/setup.sh mutants
 	.venv-mutants/bin/python scripts/mutants.py $(ARGS)
+
+vectors: setup ## write edge/conformance/: what clients in other languages are tested against
+	.venv/bin/python scripts/make_vectors.py
 
 web: ## build the page for browsers into edge/clients/web/dist, and run its tests (needs Node 20)
 	@node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' 2> /dev/null && command -v npm > /dev/null || \

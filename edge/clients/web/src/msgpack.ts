@@ -1,6 +1,8 @@
 // The part of msgpack that fedkeys' messages need: arrays, bytes, text, integers that are not negative, floats.
 // Its bytes are those of Python's msgspec.
 
+import type { Bytes } from "./primitives.ts";
+
 /** The bytes are no msgpack of this part. Whoever reads a message turns it into a WireError that names the message. */
 export class Malformed extends Error {}
 
@@ -13,7 +15,7 @@ export class Reader {
   private at = 0;
   private readonly view: DataView;
 
-  constructor(private readonly octets: Uint8Array) {
+  constructor(private readonly octets: Bytes) {
     this.view = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
   }
 
@@ -26,7 +28,7 @@ export class Reader {
     throw new Malformed("no array");
   }
 
-  bytes(): Uint8Array {
+  bytes(): Bytes {
     const code = this.bigEndian(1);
     if (code === 0xc4) return this.take(this.bigEndian(1));
     if (code === 0xc5) return this.take(this.bigEndian(2));
@@ -77,7 +79,7 @@ export class Reader {
     return start;
   }
 
-  private take(count: number): Uint8Array {
+  private take(count: number): Bytes {
     const start = this.skip(count);
     return this.octets.subarray(start, start + count);
   }
@@ -136,7 +138,7 @@ export class Writer {
     this.parts.push(part);
   }
 
-  finish(): Uint8Array<ArrayBuffer> {
+  finish(): Bytes {
     const whole = new Uint8Array(this.parts.reduce((sum, part) => sum + part.length, 0));
     let at = 0;
     for (const part of this.parts) {

@@ -1,0 +1,123 @@
+// Takes part in a server's rounds over a WebSocket: one binary message a frame, the bytes that gRPC carries, after a signed
+// challenge.
+
+import { DoorError, FedkeysError } from "./errors.ts";
+import { JOIN, MAX_BYTES, NONCE_BYTES, proofBytes } from "./messages.ts";
+import type { Participant } from "./participant.ts";
+import { sign, type Bytes } from "./primitives.ts";
+
+const SUBPROTOCOL = "fedkeys.v1";
+const LOCAL_HOSTS = new Set(["localhost", "127.0.0.1", "[::1]"]);
+const NORMAL_CLOSURE = 1000;
+const WHY_CLOSED: Record<number, string> = {
+  1001: "the server has stopped: come back when it runs again",
+  1009: "the server takes no message of this length: is it of another version?",
+  4401: "the server did not let this browser in: enrol with a code from the operator",
+  4409: "another connection took this one's place: close the other tab",
+};
+
+export interface DoorOptions {
+  readonly signal: AbortSignal;
+  readonly key: CryptoKey;
+  readonly clientId: string;
+}
+
+/**
+ * Takes part until the server says goodbye, and returns its reason.
+ *
+ * @param url the address of the server's rounds, wss://HOST:PORT/rounds; ws:// only on this machine.
+ *
+ * Throws DoorError, in one sentence: the connection fails or ends, the signal aborts, or the participant refuses a message.
+ */
+export async function takePart(url: string, participant: Participant, options: DoorOptions): Promise<string> {
+  const { protocol, hostname } = new URL(url);
+  if (protocol !== "wss:" && !LOCAL_HOSTS.has(hostname)) throw new DoorError("rounds travel over TLS only: use wss://");
+  const connection = new Connection(new WebSocket(url, SUBPROTOCOL), options.signal);
+  try {
+    const nonce = await connection.next();
+    if (nonce.length !== NONCE_BYTES) throw new DoorError("the server began with something else than a challenge");
+    const signature = await sign(options.key, proofBytes(nonce, options.clientId));
+    connection.send(JOIN.encode({ clientId: options.clientId, signature }));
+    return await untilGoodbye(connection, participant);
+  } finally {
+    connection.close();
+  }
+}
+
+async function untilGoodbye(connection: Connection, participant: Participant): Promise<string> {
+  for (;;) {
+    const answer = await answered(participant, await connection.next());
+    if (participant.goodbye !== null) return participant.goodbye;
+    if (answer !== null) connection.send(answer);
+  }
+}
+
+async function answered(participant: Participant, message: Bytes): Promise<Uint8Array | null> {
+  try {
+    return await participant.answer(message);
+  } catch (error) {
+    if (!(error instanceof FedkeysError)) throw error;
+    throw new DoorError(`this browser refuses what the server asks: ${error.message}`, { cause: error });
+  }
+}
+
+/** The messages of a WebSocket, in order, one at a time. */
+class Connection {
+  private readonly waiting: Bytes[] = [];
+  private ended: DoorError | null = null;
+  private wake: () => void = () => undefined;
+
+  constructor(
+    private readonly socket: WebSocket,
+    private readonly signal: AbortSignal,
+  ) {
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }: MessageEvent<unknown>) => this.take(data);
+    socket.onclose = ({ code, reason }) => this.end(WHY_CLOSED[code] ?? `the connection was lost (${reason || code}): try again`);
+    signal.addEventListener("abort", this.onAbort);
+    if (signal.aborted) this.onAbort();
+  }
+
+  /** Returns the next message; throws DoorError once the connection has ended and all messages are read. */
+  async next(): Promise<Bytes> {
+    for (;;) {
+      const message = this.signal.aborted ? undefined : this.waiting.shift();
+      if (message) return message;
+      if (this.ended) throw this.ended;
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+  }
+
+  send(message: Uint8Array): void {
+    if (this.ended) throw this.ended;
+    this.socket.send(message as Bytes);
+  }
+
+  close(): void {
+    this.signal.removeEventListener("abort", this.onAbort);
+    this.end("the connection is closed");
+    this.socket.close(NORMAL_CLOSURE);
+  }
+
+  private readonly onAbort = (): void => {
+    this.end("you have stopped taking part");
+    this.socket.close(NORMAL_CLOSURE);
+  };
+
+  private take(data: unknown): void {
+    if (!(data instanceof ArrayBuffer) || data.byteLength > MAX_BYTES) {
+      this.end("the server sent something else than a message of fedkeys");
+      this.socket.close(NORMAL_CLOSURE);
+      return;
+    }
+    this.waiting.push(new Uint8Array(data));
+    this.wake();
+  }
+
+  private end(why: string): void {
+    this.ended ??= new DoorError(why);
+    this.wake();
+  }
+}

@@ -1,0 +1,77 @@
+// What the client refuses or can't do, by the names that Python's client uses too. Each message is one line, and none
+// holds a key, a share, a seed or a vector. The names are written out, since a bundler shortens those of classes.
+
+export class FedkeysError extends Error {}
+
+/** The bytes are no message of this protocol and version, or come out of turn. */
+export class WireError extends FedkeysError {
+  override readonly name = "WireError";
+}
+
+/** A message of secure aggregation that is not the next legal one, or is meant for someone else. */
+export class UnexpectedMessage extends FedkeysError {
+  override readonly name = "UnexpectedMessage";
+}
+
+/** The client stops here: going on could expose its update. */
+export class ServerRefused extends FedkeysError {}
+
+/** The client has been in this session before, or has answered this round. */
+export class SessionReplayed extends ServerRefused {
+  override readonly name = "SessionReplayed";
+}
+
+/** The cohort, degree, threshold or minimum is below the client's own policy. */
+export class WeakParameters extends ServerRefused {
+  override readonly name = "WeakParameters";
+}
+
+/** A neighbour's keys are forged, repeated or unknown. */
+export class RosterRefused extends ServerRefused {
+  override readonly name = "RosterRefused";
+}
+
+/** Shares from someone who is not a neighbour. */
+export class SharesRefused extends ServerRefused {
+  override readonly name = "SharesRefused";
+}
+
+/** Survivors without the client itself, or with peers that never shared. */
+export class SurvivorsRefused extends ServerRefused {
+  override readonly name = "SurvivorsRefused";
+}
+
+/** Peers did not sign the survivors that this client received. */
+export class SplitView extends ServerRefused {
+  override readonly name = "SplitView";
+}
+
+/** The server asks for both secrets of one peer, or for the wrong one. */
+export class AliveAndDead extends ServerRefused {
+  override readonly name = "AliveAndDead";
+}
+
+/** Fewer peers than the threshold; happens to an honest server too, when many drop out. */
+export class TooFewPeers extends ServerRefused {
+  override readonly name = "TooFewPeers";
+}
+
+/** The server goes on with other settings or words than it began with. */
+export class RunChanged extends FedkeysError {
+  override readonly name = "RunChanged";
+}
+
+/** The server asks for another sum, or for more work, than the client takes part in. */
+export class DemandRefused extends FedkeysError {
+  override readonly name = "DemandRefused";
+}
+
+/** The client's own key or roster does not fit the run. */
+export class KeysError extends FedkeysError {
+  override readonly name = "KeysError";
+}
+
+/** The connection fails, ends, or is not let in. */
+export class DoorError extends FedkeysError {
+  override readonly name = "DoorError";
+}
