@@ -1,4 +1,5 @@
-"""Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party.
+"""Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party. Phones
+come over WebSocket.
 
     certificates.py  the files of keys, and the roster
     authority.py     makes the keys of a run, and signs certificates
@@ -6,6 +7,11 @@
     messages.py      the messages besides those of the protocols
     tls.py           the certificates that each side shows and asks for
     hub.py           the server's connections: who is there and who answered in time
+    web_door.py      the server's door for browsers, beside gRPC: page, enrolment, rounds
+    web_rounds.py    rounds over WebSocket
+    web_site.py      the files that the web door hands out, and the headers around them
+    lobby.py         enrols phones by code before the first round
+    listening.py     builds gRPC servers and opens ports
     challenges.py    the nonces by which clients prove who they are
     session.py       one round's conversations, with deadlines and costs
     network_sum.py   the sum of one round: the server's side of each protocol

@@ -7,6 +7,7 @@ OrchestratorError
     ├── BadCertificate      whoever listens there has no certificate of our CA for that name
     ├── UnknownClient       the server has no such client enrolled, or not with this key
     ├── ServerGone          nobody listens there, or the connection was lost
+    ├── EnrolmentRefused    a phone's request to enrol is not taken
     ├── WireError           the bytes are no message of this version
     ├── RunChanged          exit code 3: the server goes on with other settings or words than it began with
     └── DemandRefused       exit code 3: the server asks for another sum, or for more work, than the client does
@@ -39,6 +40,10 @@ class UnknownClient(NetworkError):
 
 class ServerGone(NetworkError):
     """Nobody listens there, or the connection was lost."""
+
+
+class EnrolmentRefused(NetworkError):
+    """A phone's request to enrol is not taken."""
 
 
 class WireError(NetworkError):

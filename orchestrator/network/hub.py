@@ -1,17 +1,15 @@
 """Keeps the server's connections: knows who is there and who answered in time.
 
-gRPC's threads only carry messages. All decisions are made in the server's one thread, which asks connections and
-collects their answers from one queue.
+The threads of gRPC and of the web door only carry messages. All decisions are made in the server's one thread, which
+asks connections and collects their answers from one queue.
 """
 
 from __future__ import annotations
 
 import queue
-import resource
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from concurrent import futures
 from typing import Callable, Optional, Union
 
 import grpc
@@ -21,20 +19,18 @@ from models.corpus import ClientId
 from orchestrator.network import messages
 from orchestrator.network.certificates import CLIENT
 from orchestrator.network.challenges import Challenges
-from orchestrator.network.errors import PortInUse, WireError
+from orchestrator.network.errors import WireError
+from orchestrator.network.listening import add_handlers, build_server, listen
 from orchestrator.network.tls import Tls, is_caller
 from orchestrator.signatures import is_signed
 from orchestrator.wire import encode
 
 Ticket = tuple[int, str]  # (round, stage) that a question belongs to
 Reply = Union[messages.Answer, messages.Decline]
-_MAX_STREAMS = 8  # of one connection at a time; a client needs one
-_HANDSHAKE_MS = 10_000  # for TLS; it takes no thread of ours
-_MOST_PORT = 65_535
 
 
 class Connection:
-    """One client's stream. The client has one question to answer at a time."""
+    """One client's stream, over gRPC or WebSocket. The client has one question to answer at a time."""
 
     def __init__(self, client_id: ClientId, inbox: queue.Queue, hang_up: Callable[[], object]):
         self.client_id = client_id
@@ -72,7 +68,7 @@ class Connection:
                 self._hang_up()
 
     def talk(self, answers: Iterator[bytes]) -> Iterator[bytes]:
-        """Sends each question, waits for its answer and hands it over; runs in gRPC's thread."""
+        """Sends each question, waits for its answer and hands it over; runs in a thread of the transport's."""
         while True:
             question = self._questions.get()
             if question is None:
@@ -89,7 +85,7 @@ class Connection:
 
 
 class Hub:
-    """Listens, lets enrolled clients in, and keeps their connections.
+    """Listens, lets enrolled clients in, and keeps their connections, whichever way they came.
 
     Args:
       roster: the clients that may connect, with their public keys.
@@ -172,17 +168,51 @@ class Hub:
             pass
         self._server.stop(1.0).wait()
 
-    def _challenge(self, _: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+    def challenge(self) -> bytes:
+        """Returns a nonce for a client to sign."""
         return self._challenges.make()
 
-    def _join(self, answers: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        connection = Connection(self._authenticated(context), self._inbox, context.cancel)
+    def has_signed(self, client_id: ClientId, nonce: bytes, signature: bytes) -> bool:
+        """Returns whether the signature is the enrolled client's, over this nonce.
+
+        Args:
+          client_id: whom the caller says that it is.
+          nonce: from challenge.
+          signature: over proof_bytes of the nonce and the name.
+        """
+        # A stranger must not learn who is enrolled: a name that nobody has is checked against a key that nobody has.
+        public_key = self._roster.get(client_id, self._nobody)
+        return is_signed(signature, public_key, messages.proof_bytes(nonce, client_id))
+
+    def take(self, nonce: bytes, client_id: ClientId) -> bool:
+        """Returns whether the nonce is fresh, and takes it; has_signed comes first."""
         with self._changed:
-            before = self._connections.get(connection.client_id)
-            self._connections[connection.client_id] = connection
+            return self._challenges.take(nonce, client_id)
+
+    def admit(self, client_id: ClientId, hang_up: Callable[[], object]) -> Connection:
+        """Returns the new connection of a client that proved itself, which takes the place of an earlier one.
+
+        Whoever carries it sends the setup, then runs Connection.talk, and closes the connection when the client has
+        gone.
+
+        Args:
+          client_id: the client.
+          hang_up: called when the connection is closed; it must not wait.
+        """
+        connection = Connection(client_id, self._inbox, hang_up)
+        with self._changed:
+            before = self._connections.get(client_id)
+            self._connections[client_id] = connection
             self._changed.notify_all()
         if before is not None:
             before.close()  # a client that lost its connection is back before the loss was seen
+        return connection
+
+    def _challenge(self, _: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        return self.challenge()
+
+    def _join(self, answers: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        connection = self.admit(self._authenticated(context), context.cancel)
         if not context.add_callback(connection.close):
             connection.close()
         yield self.setup
@@ -192,68 +222,8 @@ class Hub:
         headers = dict(context.invocation_metadata())
         client_id = ClientId(str(headers.get(messages.CLIENT_HEADER, "")))
         nonce, signature = headers.get(messages.NONCE_HEADER, b""), headers.get(messages.SIGNATURE_HEADER, b"")
-        # A stranger must not learn who is enrolled: a name that nobody has is checked against a key that nobody has.
-        public_key = self._roster.get(client_id, self._nobody)
-        is_proven = is_signed(signature, public_key, messages.proof_bytes(nonce, client_id))
-        if not (is_proven and is_caller(context, CLIENT, client_id)):
+        if not (self.has_signed(client_id, nonce, signature) and is_caller(context, CLIENT, client_id)):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} is not enrolled with this key")
-        with self._changed:
-            is_fresh = self._challenges.take(nonce, client_id)
-        if not is_fresh:
+        if not self.take(nonce, client_id):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"client {client_id!r} answered an old challenge")
         return client_id
-
-
-def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
-    """Returns a gRPC server that shares its port with no other process."""
-    return grpc.server(
-        futures.ThreadPoolExecutor(num_threads, thread_name_prefix="connection"),
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", max_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
-            ("grpc.keepalive_time_ms", 30_000),  # finds out that a client's network is gone
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.http2.ping_timeout_ms", 20_000),  # what gRPC goes by since 1.60; a minute by default
-            ("grpc.http2.min_ping_interval_without_data_ms", 500),  # clients find out that a server is frozen
-        ],
-    )
-
-
-def add_handlers(server: grpc.Server, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
-    """Adds handlers by their full method name; messages stay bytes."""
-
-    class _Handlers(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> Optional[grpc.RpcMethodHandler]:
-            return handlers.get(details.method)
-
-    server.add_generic_rpc_handlers((_Handlers(),))
-
-
-def listen(server: grpc.Server, address: str, tls: Tls) -> int:
-    """Begins to listen and returns the port. Whoever shows no certificate of the CA is refused by TLS.
-
-    Raises:
-      PortInUse: it can't listen there.
-      KeysError: a file of `tls` can't be read.
-    """
-    port_text = address.rpartition(":")[2]
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= _MOST_PORT):  # gRPC takes it modulo 2**16
-        raise PortInUse(f"can't listen on {address}: write HOST:PORT with a port of 0 to {_MOST_PORT}")
-    try:
-        port = server.add_secure_port(address, tls.listening())
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise PortInUse(f"can't listen on {address}: it is in use or not this machine's; choose another --listen")
-    _allow_many_connections()
-    server.start()
-    return port
-
-
-def _allow_many_connections() -> None:
-    """Lets this process open as many files as it may: a stranger's idle connections would use the usual 1024 up."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

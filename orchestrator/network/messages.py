@@ -22,7 +22,7 @@ from orchestrator import wire
 from orchestrator.network.errors import WireError
 from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.wire import Wire
+from orchestrator.wire import Wire, exactly
 
 VERSION = 2
 CHALLENGE = f"/fedkeys.v{VERSION}.Rounds/Challenge"
@@ -46,6 +46,16 @@ class Message(Wire, frozen=True, tag=lambda name: f"network/{VERSION}/{name}"):
 
 
 M = TypeVar("M", bound=Message)
+
+
+class Join(Message, frozen=True):
+    """Client to server over WebSocket, in answer to the nonce: its name, and its signature over proof_bytes.
+
+    Over gRPC both travel in the call's headers.
+    """
+
+    client_id: Annotated[str, msgspec.Meta(max_length=128)]
+    signature: Annotated[bytes, exactly(64)]
 
 
 class Setup(Message, frozen=True):
@@ -127,6 +137,7 @@ ToClient = Union[Setup, Plan, Step, Goodbye]
 ToServer = Union[Answer, Decline]
 TO_CLIENT: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)
 TO_SERVER: msgspec.msgpack.Decoder[ToServer] = msgspec.msgpack.Decoder(ToServer)
+JOINING = msgspec.msgpack.Decoder(Join)
 ROUND_TO_OPEN = msgspec.msgpack.Decoder(RoundToOpen)
 SUM_TO_OPEN = msgspec.msgpack.Decoder(SumToOpen)
 FromHelper = Union[MasksOpened, SeedsRefused]
@@ -138,7 +149,7 @@ def decode(octets: bytes, decoder: msgspec.msgpack.Decoder[M]) -> M:
 
     Args:
       octets: the bytes as received.
-      decoder: TO_CLIENT, TO_SERVER, ROUND_TO_OPEN, SUM_TO_OPEN or FROM_HELPER.
+      decoder: TO_CLIENT, TO_SERVER, JOINING, ROUND_TO_OPEN, SUM_TO_OPEN or FROM_HELPER.
 
     Raises:
       WireError: the bytes hold no such message.

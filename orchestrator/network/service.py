@@ -11,7 +11,7 @@ import grpc
 from orchestrator.errors import OrchestratorError
 from orchestrator.network import messages
 from orchestrator.network.certificates import SERVER
-from orchestrator.network.hub import add_handlers, build_server, listen
+from orchestrator.network.listening import add_handlers, build_server, listen
 from orchestrator.network.tls import Tls, is_caller
 from orchestrator.wire import as_one_line
 

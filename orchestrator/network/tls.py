@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from orchestrator.network.certificates import client_tls_files, read_key_file, role_name
+from orchestrator.network.errors import KeysError
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,23 @@ def is_caller(context: grpc.ServicerContext, role: str, name: str = "") -> bool:
     found = context.auth_context()
     roles, names = found.get("x509_subject_alternative_name", ()), found.get("x509_common_name", ())
     return role_name(role).encode() in roles and (not name or list(names) == [name.encode()])
+
+
+def web_context(chain: Path, key: Path) -> ssl.SSLContext:
+    """Returns what a server for browsers listens with: it asks for no certificate.
+
+    Args:
+      chain: the certificate and those up to the CA's, as PEM.
+      key: the private key to it.
+
+    Raises:
+      KeysError: a file can't be read, or the two are no pair.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    read_key_file(chain), read_key_file(key)
+    try:
+        context.load_cert_chain(chain, key)
+    except ssl.SSLError:
+        raise KeysError(f"{chain} and {key} are no certificate and its private key, as PEM: name a pair") from None
+    return context

@@ -136,15 +136,18 @@ class Served:
 
 
 @contextmanager
-def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None):
-    """Serves all rounds of a new run; when the block ends they must be done."""
+def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None):
+    """Serves all rounds of a new run, beside gRPC at a web door if there is one; when the block ends they are done."""
     roster, size = read_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
     digest = digest_of_what_matters(config)
     identity = RunIdentity(SCHEMA, digest, "texts", "1" * 64, WORDS.digest, size.num_weights, {})
     folder.create(config, WORDS, identity)
-    hub = Hub(roster, setup_message(config, WORDS), max_client_bytes(config, size))
+    most = max_client_bytes(config, size)
+    hub = Hub(roster, setup_message(config, WORDS), most)
     port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
+    if web is not None:
+        web.begin(hub, most, roster, folder.last_begun)
     served = Served(folder, f"localhost:{port}")
     party = Party(hub, roster, deadlines, served.notes.append, decryptor, helpers)
 

@@ -27,7 +27,8 @@ from orchestrator.network.errors import (
     ServerGone,
     UnknownClient,
 )
-from orchestrator.network.hub import Hub, listen
+from orchestrator.network.hub import Hub
+from orchestrator.network.listening import listen
 from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
 from orchestrator.network.tls import Tls

@@ -1,0 +1,223 @@
+"""The server's door for browsers: the page, the bundle, enrolment by code, and the rounds over WebSocket.
+
+It runs in an event loop on a thread of its own, beside gRPC or without it. A browser has no certificate of the run's
+CA: who a client is shows its signature over a nonce, as over gRPC, and whom a browser talks to shows the server's
+certificate. On this machine alone HTTP is enough, and browsers take it for secure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from models.corpus import ClientId
+from orchestrator.network.errors import EnrolmentRefused, PortInUse
+from orchestrator.network.hub import Hub
+from orchestrator.network.listening import allow_many_connections, in_use, port_of
+from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
+from orchestrator.network.web_rounds import DoorLimits, WebRounds
+from orchestrator.network.web_site import Site, require_same_origin, set_headers
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_KEEPALIVE_S = 15.0  # for the next request of a connection, and for its first
+
+
+class _Status(msgspec.Struct):
+    """What /status says; the page polls it until the rounds begin."""
+
+    phase: str  # lobby, rounds or done
+    enrolled: int
+    wanted: int
+    round: Optional[int]  # the newest that was begun
+    bundle: bool
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What the door serves once the roster is complete."""
+
+    sockets: WebRounds
+    roster: Mapping[ClientId, bytes]
+    newest: Callable[[], int]
+
+
+class WebDoor:
+    """Listens for browsers from its entering to its end; a context.
+
+    Args:
+      site: the files that it hands out.
+      lobby: enrols phones before the first round; None enrols nobody.
+      limits: what it allows.
+    """
+
+    def __init__(self, site: Site, lobby: Optional[Lobby] = None, limits: DoorLimits = DoorLimits()):  # noqa: B008
+        self.site, self.lobby, self._limits = site, lobby, limits
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="web door", daemon=True)
+        self._rounds: Optional[_Rounds] = None
+        self._is_done = False
+        self._runner: Optional[web.AppRunner] = None
+        self._listening: list[asyncio.Server] = []
+
+    def __enter__(self) -> WebDoor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        if self._rounds is not None:
+            self._rounds.sockets.wait()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def listen(self, address: str, tls: Optional[ssl.SSLContext]) -> int:
+        """Begins to listen and returns the port.
+
+        Args:
+          address: HOST:PORT; port 0 takes a free one.
+          tls: what it listens with; None for plain HTTP.
+
+        Raises:
+          PortInUse: it can't listen there, or would with plain HTTP for other machines.
+        """
+        if tls is None and _host_of(address) not in LOOPBACK:
+            raise PortInUse(f"--web {address}: for other machines it listens with TLS only")
+        sockets = _bind(address)
+        allow_many_connections()
+        asyncio.run_coroutine_threadsafe(self._open(sockets, tls), self._loop).result()
+        return int(sockets[0].getsockname()[1])
+
+    def begin(self, hub: Hub, max_bytes: int, roster: Mapping[ClientId, bytes], newest: Callable[[], int]) -> None:
+        """Lets clients in from here on.
+
+        Args:
+          hub: keeps their connections.
+          max_bytes: the most bytes of a client's message.
+          roster: who may take part.
+          newest: returns the newest round that was begun, 0 before the first.
+        """
+        self._rounds = _Rounds(WebRounds(hub, max_bytes, len(roster), self._limits), roster, newest)
+
+    def end_rounds(self, reason: str) -> None:
+        """Lets nobody in any more and ends the connections that are left; the page stays."""
+        self._is_done = True
+        rounds = self._rounds
+        if rounds is not None:
+            asyncio.run_coroutine_threadsafe(rounds.sockets.end_all(reason), self._loop).result()
+            rounds.sockets.wait()
+
+    async def _open(self, sockets: Sequence[socket.socket], tls: Optional[ssl.SSLContext]) -> None:
+        app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_for_this_host(tls is not None)])
+        app.on_response_prepare.append(set_headers)
+        app.router.add_get("/rounds", self._take_in)
+        app.router.add_get("/status", self._status)
+        app.router.add_get("/roster.json", self._roster)
+        app.router.add_post("/enrol", self._enrol)
+        self.site.add_routes(app.router)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=1.0)
+        await self._runner.setup()
+        assert self._runner.server is not None  # it is set up
+        for own in sockets:
+            listening = await self._loop.create_server(
+                self._runner.server, sock=own, ssl=tls, ssl_handshake_timeout=self._limits.join_s if tls else None
+            )
+            self._listening.append(listening)
+
+    async def _close(self) -> None:
+        for listening in self._listening:
+            listening.close()
+        if self._rounds is not None:
+            await self._rounds.sockets.end_all("the server was stopped")
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _take_in(self, request: web.Request) -> web.StreamResponse:
+        require_same_origin(request)
+        if self._is_done:
+            raise web.HTTPGone(text="the rounds are over\n")
+        if self._rounds is None:
+            raise web.HTTPServiceUnavailable(text="the rounds have not begun: /status says when they have\n")
+        return await self._rounds.sockets.take_in(request)
+
+    async def _status(self, _: web.Request) -> web.StreamResponse:
+        rounds, lobby = self._rounds, self.lobby
+        phase = "lobby" if rounds is None else "done" if self._is_done else "rounds"
+        enrolled, wanted = (lobby.enrolled, lobby.wanted) if lobby is not None else (0, 0)
+        newest = rounds.newest() if rounds is not None else 0
+        return _as_json(_Status(phase, enrolled, wanted, newest or None, self.site.bundle is not None))
+
+    async def _roster(self, _: web.Request) -> web.StreamResponse:
+        if self._rounds is None:
+            return _as_json({"error": "the roster is not complete yet: /status says when it is"}, 409)
+        return _as_json({client_id: key.hex() for client_id, key in self._rounds.roster.items()})
+
+    async def _enrol(self, request: web.Request) -> web.StreamResponse:
+        require_same_origin(request)
+        body = await request.read()
+        try:
+            if self.lobby is None or self._is_done:
+                raise EnrolmentRefused("nobody can enrol here now: ask the operator when the lobby opens")
+            client_id = self.lobby.enrol(body)
+        except EnrolmentRefused as error:
+            return _as_json({"error": str(error)}, 403)
+        return _as_json({"client_id": client_id})
+
+
+def _for_this_host(has_tls: bool) -> Middleware:
+    """Refuses, without TLS, what was sent to another name: some site's whose name was made to mean this machine."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not has_tls and _host_of(request.host) not in LOOPBACK:
+            raise web.HTTPMisdirectedRequest(text="this server answers as localhost only\n")
+        return await handler(request)
+
+    return check
+
+
+def _host_of(address: str) -> str:
+    """The host of HOST:PORT or of HOST.
+
+    >>> [_host_of(address) for address in ("localhost", "localhost:80", "[::1]:80", "[::1]")]
+    ['localhost', 'localhost', '::1', '::1']
+    """
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]
+
+
+def _bind(address: str) -> list[socket.socket]:
+    """Sockets that listen at all addresses of a name, on one port."""
+    host, port = _host_of(address), port_of(address)
+    found: list[socket.socket] = []
+    try:
+        for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                found.append(socket.create_server((place[0], port), family=family))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as of ::1 where there is no IPv6
+                    raise
+            else:
+                port = found[0].getsockname()[1]
+        if not found:
+            raise OSError
+    except OSError:
+        for own in found:
+            own.close()
+        raise in_use(address, "--web") from None
+    return found
+
+
+def _as_json(found: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(found), status=status, content_type="application/json")
