@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from models.corpus import ClientId
+from models.files import write_atomically
 from orchestrator.network.certificates import (
     CLIENT,
     DECRYPTOR,
@@ -28,12 +30,14 @@ from orchestrator.network.certificates import (
     read_sealing_key,
     read_tls_key,
     require_client_name,
+    require_new_name,
     role_name,
     write_private_key,
     write_roster,
 )
 from orchestrator.network.errors import KeysError
 
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9])?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
 _LISTENS, _CALLS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
@@ -66,8 +70,10 @@ def make_keys(
 
     Raises:
       KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files, or
-        the parties already.
+        the parties already; a host is no name of one.
     """
+    for host in hosts:
+        _require_host(host)
     for client_id in clients:
         require_client_name(client_id)
     roster_path = folder / "roster.json"
@@ -75,6 +81,8 @@ def make_keys(
     twice = sorted(set(clients) & set(enrolled)) or sorted({c for c in clients if list(clients).count(c) > 1})
     if twice:
         raise KeysError(f"{roster_path}: client {twice[0]} is enrolled already: leave it out or name another")
+    for client_id in clients:
+        require_new_name(client_id, [*enrolled, *clients])
     for name in ("clients", "tls"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not roster_path.exists():
@@ -150,9 +158,13 @@ def _make_parties(folder: Path, hosts: Sequence[str], helper_keys: Sequence[byte
         _issue(authority, role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
     identity = Ed25519PrivateKey.generate()
     write_private_key(folder / "decryptor_identity.key", identity)
-    (folder / "decryptor_identity.pub").write_text(identity.public_key().public_bytes_raw().hex() + "\n")
+    _write_lines(folder / "decryptor_identity.pub", [identity.public_key().public_bytes_raw()])
     if helpers:
-        (folder / "helpers.pub").write_text("".join(f"{key.hex()}\n" for key in helper_keys))
+        _write_lines(folder / "helpers.pub", helper_keys)
+
+
+def _write_lines(path: Path, keys: Sequence[bytes]) -> None:
+    write_atomically(path, "".join(f"{key.hex()}\n" for key in keys).encode())
 
 
 def _make_authority(folder: Path) -> Authority:
@@ -173,7 +185,7 @@ def _make_authority(folder: Path) -> Authority:
         .sign(ca_key, hashes.SHA256())
     )
     write_private_key(folder / "ca.key", ca_key)
-    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    write_atomically(folder / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
     return Authority(ca, ca_key)
 
 
@@ -184,7 +196,7 @@ def _issue(
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = certify(authority, role, common_name, hosts, key.public_key())
     write_private_key(key_path, key)
-    chain_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    write_atomically(chain_path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _certificate(
@@ -202,8 +214,20 @@ def _certificate(
     )
 
 
-def _alternative_name(host: str) -> x509.GeneralName:
+def _require_host(host: str) -> None:
+    """Refuses what is no name of a machine, and the names that carry roles: with one a party would play another's."""
+    is_name = _HOST.fullmatch(host) and not host.casefold().endswith(role_name(""))
+    if not (is_name or _is_address(host)):
+        raise KeysError(f"--host {host!r} is no name of a machine: write it as DNS does (xn--... for other letters)")
+
+
+def _is_address(host: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
+        ipaddress.ip_address(host)
     except ValueError:
-        return x509.DNSName(host)
+        return False
+    return True
+
+
+def _alternative_name(host: str) -> x509.GeneralName:
+    return x509.IPAddress(ipaddress.ip_address(host)) if _is_address(host) else x509.DNSName(host)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional, Union
 
@@ -71,6 +71,17 @@ def require_client_name(client_id: str) -> None:
         raise KeysError(
             f"client id {client_id!r} can't be enrolled: take up to 64 letters, digits, dots, dashes or underscores"
         )
+
+
+def require_new_name(client_id: str, enrolled: Iterable[str]) -> None:
+    """Passes if no other client is enrolled under a name that differs in upper and lower case only.
+
+    Raises:
+      KeysError: one is: people take the two names for one, and so do some machines for the names of files.
+    """
+    for name in enrolled:
+        if name != client_id and name.casefold() == client_id.casefold():
+            raise KeysError(f"client {client_id} differs from client {name} in upper and lower case only: name another")
 
 
 def write_roster(folder: Path, enrolled: Mapping[ClientId, bytes]) -> None:
@@ -219,7 +230,14 @@ def read_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def write_private_key(path: Path, key: PrivateKey) -> None:
-    """Writes a new key that only its owner may read, from the first byte on; a file is never replaced."""
+    """Writes a new key that only its owner may read, from the first byte on; a file is never replaced.
+
+    Raises:
+      KeysError: there is something of this name, if only a link to nowhere.
+    """
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+    except FileExistsError:
+        raise KeysError(f"{path} is there already, of another making: move it away, or name another folder") from None

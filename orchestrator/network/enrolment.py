@@ -9,6 +9,7 @@ the client      gets ca.pem, roster.json, decryptor_identity.pub and tls/ID.pem,
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from orchestrator.network.certificates import (
     read_roster,
     read_tls_key,
     require_client_name,
+    require_new_name,
     write_private_key,
     write_roster,
 )
@@ -98,7 +100,8 @@ def ask_for_enrolment(folder: Path, client_id: str) -> tuple[Path, str]:
 def sign_request(folder: Path, path: Path) -> tuple[ClientId, str]:
     """Enrols the client of a request: signs its certificate for TLS, and puts its identity on the roster.
 
-    A client that is enrolled with this very identity gets a new certificate.
+    A client that is enrolled with this very identity gets a new certificate for the same key for TLS. For another key
+    the operator removes the old certificate first, since a request of long ago asks for a key of long ago.
 
     Args:
       folder: the operator's folder of keys, with ca.key.
@@ -108,7 +111,8 @@ def sign_request(folder: Path, path: Path) -> tuple[ClientId, str]:
       The client and the request's fingerprint.
 
     Raises:
-      KeysError: the file is no request or proves nothing, or its name or identity is another client's.
+      KeysError: the file is no request or proves nothing; its name or identity is another client's; or another key for
+        TLS is certified.
     """
     request, public_key = _read_request(path)
     client_id, identity, roster = ClientId(request.client_id), bytes.fromhex(request.identity), read_roster(folder)
@@ -116,12 +120,26 @@ def sign_request(folder: Path, path: Path) -> tuple[ClientId, str]:
         raise KeysError(f"{path}: client {client_id} is enrolled with other keys: take it off the roster first")
     if any(key == identity for name, key in roster.items() if name != client_id):
         raise KeysError(f"{path}: these keys are enrolled under another name: ask for a request with new keys")
-    certificate = certify(read_authority(folder), CLIENT, client_id, (), public_key)
+    require_new_name(client_id, roster)
     chain_path, _ = client_tls_files(folder, client_id)
+    if os.path.lexists(chain_path) and _certified_key(chain_path) != public_key:
+        raise KeysError(
+            f"{path}: {chain_path} is for another key for TLS, and this request may be an old one: ask client "
+            f"{client_id} for its newest fingerprint, then remove that certificate and sign again"
+        )
+    certificate = certify(read_authority(folder), CLIENT, client_id, (), public_key)
     chain_path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(chain_path, certificate.public_bytes(serialization.Encoding.PEM))
     write_roster(folder, {**roster, client_id: identity})
     return client_id, request.fingerprint
+
+
+def _certified_key(path: Path) -> object:
+    """The public key in a certificate's file; None if it holds none."""
+    try:
+        return x509.load_pem_x509_certificate(read_key_file(path)).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def _read_request(path: Path) -> tuple[_Request, ec.EllipticCurvePublicKey]:

@@ -39,6 +39,7 @@ class Journal:
     """
 
     def __init__(self, path: Optional[Path]):
+        path = path and Path(os.path.realpath(path))  # two names of one file, as a link is, have one lock
         self._path = path
         self._last_rounds: dict[int, int] = {}
         self._unlock: Optional[weakref.finalize] = None
@@ -63,8 +64,10 @@ class Journal:
 
         Raises:
           SessionReplayed: the client answered this round or a later one before.
-          KeysError: the file can't be written: the round must not be answered.
+          KeysError: the file is damaged, can't be read or can't be written: the round must not be answered.
         """
+        if self._path is not None:
+            self._read_again(self._path)
         last = self._last_rounds.get(seed, 0)
         if round_num <= last:
             raise SessionReplayed(
@@ -80,6 +83,15 @@ class Journal:
             _sync_folder(self._path.parent)  # or a power cut could take the new name away again
         except OSError as error:
             raise _unusable(self._path, error) from None
+
+    def _read_again(self, path: Path) -> None:
+        """Takes over what the file says: without the lock's file another process may hold the journal, too."""
+        try:
+            written = _read(path) if path.exists() else {}
+        except OSError as error:
+            raise _unusable(path, error) from None
+        for seed, round_num in written.items():
+            self._last_rounds[seed] = max(round_num, self._last_rounds.get(seed, 0))
 
     def _lock(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)

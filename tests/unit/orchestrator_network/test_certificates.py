@@ -56,6 +56,54 @@ def test_a_name_that_can_t_be_a_file_s(tmp_path, keys, name):
         read_identity(keys, name)
 
 
+def test_a_name_that_differs_in_upper_and_lower_case_only(tmp_path):
+    """People take the two for one, and where the file system does, one's certificate takes the other's place."""
+    make_keys(tmp_path, ["ann"])
+    for names in (["Ann"], ["bob", "BOB"]):
+        with pytest.raises(KeysError, match="differs from client [a-zA-Z]+ in upper and lower case only"):
+            make_keys(tmp_path, names)
+    assert set(read_roster(tmp_path)) == {"ann"}
+
+
+@pytest.mark.parametrize("place", ["ca.key", "server.key", "clients/ann.key", "tls/ann.key"])
+def test_a_private_key_s_place_that_is_taken_by_a_link_to_nowhere(tmp_path, place):
+    path = tmp_path / "keys" / place
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KeysError, match=rf"{place} is there already, of another making"):
+        make_keys(tmp_path / "keys", ["ann"])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_keys_are_not_written_through_a_link(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "keys").mkdir()
+    for name in ("ca.pem", "server.pem", "decryptor_identity.pub", "helpers.pub"):
+        (tmp_path / "keys" / name).symlink_to(precious)
+    make_keys(tmp_path / "keys", [])
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "client.fedkeys.invalid",
+        "*.fedkeys.invalid",
+        "Server.FEDKEYS.invalid",
+        "x.fedkeys.invalid.",
+        "é.example",
+        "a b",
+        "",
+    ],
+)
+def test_a_host_that_is_a_role_or_none(tmp_path, host):
+    """The server's certificate would pass as a client's, or the decryptor's as the server's."""
+    with pytest.raises(KeysError, match="is no name of a machine"):
+        make_keys(tmp_path / "keys", [], [host])
+    assert not (tmp_path / "keys").exists()
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -74,6 +74,44 @@ def test_asking_again_keeps_the_keys_and_renews_the_certificate(operator, tmp_pa
     assert chain.read_bytes() != first
 
 
+def test_an_old_request_does_not_bring_an_old_key_back(operator, tmp_path):
+    """The key for TLS leaked, the client made another one, and somebody sends the request of before again."""
+    folder, chain = tmp_path / "ann", operator / "tls" / "ann.pem"
+    path, _ = ask_for_enrolment(folder, "ann")
+    old = tmp_path / "old.json"
+    shutil.copyfile(path, old)
+    sign_request(operator, old)
+    (folder / "tls" / "ann.key").unlink()
+    ask_for_enrolment(folder, "ann")
+    with pytest.raises(KeysError, match=r"tls/ann\.pem is for another key for TLS"):
+        sign_request(operator, path)
+    chain.unlink()  # after a look at the fingerprint
+    sign_request(operator, path)
+    newest = chain.read_bytes()
+    with pytest.raises(KeysError, match="and this request may be an old one"):
+        sign_request(operator, old)
+    assert chain.read_bytes() == newest
+    chain.write_text("damaged")
+    with pytest.raises(KeysError, match="is for another key"):
+        sign_request(operator, path)
+
+
+def test_a_request_that_is_signed_twice_enrols_once(operator, tmp_path):
+    path, fingerprint = ask_for_enrolment(tmp_path / "ann", "ann")
+    assert sign_request(operator, path) == sign_request(operator, path) == ("ann", fingerprint)
+    assert list(read_roster(operator)) == ["ann"]
+
+
+def test_a_request_of_a_name_that_looks_like_another_s(operator, tmp_path):
+    sign_request(operator, ask_for_enrolment(tmp_path / "ann", "ann")[0])
+    with pytest.raises(KeysError, match="client Ann differs from client ann in upper and lower case only"):
+        sign_request(operator, ask_for_enrolment(tmp_path / "Ann", "Ann")[0])
+    for name in ("\u0430nn", "\uff41nn", "ann\u200b", "ann\n"):  # Cyrillic, wide, with something that nobody sees
+        with pytest.raises(KeysError, match="can't be enrolled"):
+            ask_for_enrolment(tmp_path / "other", name)
+    assert list(read_roster(operator)) == ["ann"]
+
+
 def test_a_name_or_keys_that_are_another_s(operator, tmp_path):
     sign_request(operator, ask_for_enrolment(tmp_path / "ann", "ann")[0])
     before = read_roster(operator)

@@ -9,11 +9,13 @@ import pytest
 from loopback import NAMES, WORDS, config_of, participant, plan_of
 
 from models.vocabulary import Vocabulary
-from orchestrator.network.errors import KeysError
+from orchestrator.network import messages
+from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.journal import Journal
 from orchestrator.network.messages import run_digest
 from orchestrator.network.server import setup_message
 from orchestrator.secagg.errors import SessionReplayed
+from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,6 +99,62 @@ def test_two_processes_do_not_share_a_journal(tmp_path):
         Journal(tmp_path / "ann.json")
     first.close()
     Journal(tmp_path / "ann.json").close()
+
+
+def test_a_journal_of_two_names_is_one(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "ann.json")
+    first = Journal(tmp_path / "ann.json")
+    first.spend(0, 1)
+    with pytest.raises(KeysError, match="is in use: this client runs already"):
+        Journal(tmp_path / "link.json")
+    first.close()
+    second = Journal(tmp_path / "link.json")
+    second.spend(0, 2)
+    second.close()
+    assert (tmp_path / "link.json").is_symlink()
+    with pytest.raises(SessionReplayed, match="up to round 2"):
+        Journal(tmp_path / "ann.json").spend(0, 2)
+
+
+def test_two_processes_whose_lock_was_removed_answer_a_round_once(tmp_path):
+    """Or one that holds the file while an older copy takes its place."""
+    path = tmp_path / "ann.json"
+    one = Journal(path)
+    one.spend(0, 3)
+    before = path.read_bytes()
+    (tmp_path / "ann.json.lock").unlink()
+    other = Journal(path)
+    other.spend(0, 4)
+    with pytest.raises(SessionReplayed, match="up to round 4"):
+        one.spend(0, 4)
+    path.write_bytes(before)
+    for journal in (one, other):
+        with pytest.raises(SessionReplayed, match="up to round 4"):
+            journal.spend(0, 4)
+    path.write_bytes(b"{")
+    with pytest.raises(KeysError, match="is damaged"):
+        one.spend(0, 5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_a_seed_of_any_size_comes_back_from_the_disk(tmp_path, seed):
+    journal = Journal(tmp_path / "ann.json")
+    journal.spend(seed, 2**32 - 1)
+    journal.close()
+    with pytest.raises(SessionReplayed):
+        Journal(tmp_path / "ann.json").spend(seed, 2**32 - 1)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 2**100])
+def test_a_seed_that_no_run_has_leaves_no_line(keys, tmp_path, seed):
+    sections = msgspec.to_builtins(CONFIG)
+    config = json.dumps({**sections, "seed": seed}).encode()
+    client = participant(keys, NAMES[0], journal=tmp_path / "ann.json")
+    with pytest.raises(WireError):
+        client.answer(encode(messages.Setup(config, list(WORDS.words))))
+    with pytest.raises(WireError, match="the server has sent no configuration before"):
+        client.answer(plan_of(CONFIG, 1))
+    assert not (tmp_path / "ann.json").exists()
 
 
 @pytest.mark.parametrize(
