@@ -132,7 +132,7 @@ def read_json_lines(source: str) -> Named:
         raise CorpusError(
             f"data source '{source}': '#{split}' picks a split of an SQLite file, and {path.name} is none"
         )
-    return path.name, _read_json_lines(path)
+    return path.name, _messages_of(path, _read_lines(path, path.read_bytes()))
 
 
 def require_content(path: Path) -> None:
@@ -144,13 +144,11 @@ def require_content(path: Path) -> None:
 # --- text files ---
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Returns what a file or pipe holds, unpacked if it is gzipped.
+def _unpacked(path: Path, content: bytes) -> bytes:
+    """Returns a file's content, unpacked if it is gzipped.
 
     Raises: CorpusError for a damaged or another compressed file.
     """
-    with open(path, "rb") as file:
-        content = file.read()
     if content.startswith(b"\x1f\x8b"):
         try:
             return gzip.decompress(content)
@@ -162,9 +160,9 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line) of UTF-8 text; a line ends with LF, CR LF, or CR as on old Macs."""
-    for number, line in enumerate(re.split(rb"\r\n|\n|\r", _read_bytes(path)), 1):
+def _read_lines(path: Path, content: bytes) -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, line) of a file of UTF-8 text; a line ends with LF, CR LF, or CR as on old Macs."""
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", _unpacked(path, content)), 1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -187,7 +185,7 @@ def _read_text_folder(folder: Path) -> Iterator[Message]:
         if path.stem.encode(errors="ignore").decode() != path.stem:  # Python gives such bytes as surrogates
             raise CorpusError(f"{folder}: the file name {path.name!a} is not UTF-8; rename the file")
         yield Message(path.stem, "", None)  # so that an empty file counts as a person without words
-        lines = [line for _, line in _read_lines(path)]
+        lines = [line for _, line in _read_lines(path, path.read_bytes())]
         require_no_chat(path, lines)
         for line in lines:
             yield Message(path.stem, line, None)
@@ -207,15 +205,20 @@ def require_no_chat(path: Path, lines: Iterable[str]) -> None:
         )
 
 
-def read_own_messages(path: Path) -> list[str]:
+def read_own_messages(path: Path, content: Optional[bytes] = None) -> list[str]:
     """Returns what the one person typed whose text a file holds: a message a line, or JSON Lines of one client_id.
+
+    Args:
+      path: a file or a pipe.
+      content: what it holds, if it was read before; a pipe is read once.
 
     Raises: CorpusError if the file can't be read as that.
     """
-    lines = [line for _, line in _read_lines(path)]
+    numbered = list(_read_lines(path, path.read_bytes() if content is None else content))
+    lines = [line for _, line in numbered]
     first = next((line.strip() for line in lines if line.strip()), "")
     if first.startswith("{") and first.endswith("}"):
-        messages = list(_read_json_lines(path))
+        messages = list(_messages_of(path, numbered))
         people = {message.client_id for message in messages}
         if len(people) != 1:
             raise CorpusError(f"{path}: holds the text of {len(people)} people; give a file with the text of one")
@@ -230,9 +233,10 @@ class _Line(msgspec.Struct):
     timestamp: Union[float, str, None] = None
 
 
-def _read_json_lines(path: Path) -> Iterator[Message]:
+def _messages_of(path: Path, numbered: Iterable[tuple[int, str]]) -> Iterator[Message]:
+    """Yields the messages of JSON Lines, given as (line number, line)."""
     decoder = msgspec.json.Decoder(_Line)
-    for number, line in _read_lines(path):
+    for number, line in numbered:
         if not line.strip():
             continue
         try:

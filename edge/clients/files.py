@@ -51,15 +51,6 @@ def batches_to_bytes(batches: Batches, vocabulary_size: int) -> bytes:
     return b"".join(parts)
 
 
-def read_batches(path: Path, vocabulary_size: int, time: int) -> Batches:
-    """Returns batches_from_bytes of a file.
-
-    Raises:
-      DeviceDataError: the file can't be read, or batches_from_bytes refuses it.
-    """
-    return batches_from_bytes(_read(path), vocabulary_size, time, str(path))
-
-
 def batches_from_bytes(raw: bytes, vocabulary_size: int, time: int, path: str) -> Batches:
     """Returns the token batches in a file's content, checked against the model that is to train on them.
 

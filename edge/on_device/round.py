@@ -13,7 +13,7 @@ import numpy as np
 from edge.bundle.folder import open_bundle, read_file, read_vocabulary
 from edge.bundle.manifest import Manifest
 from edge.clients.c_client import run_c_client
-from edge.clients.files import BATCHES_MAGIC, batches_to_bytes, read_batches, read_update, write_update
+from edge.clients.files import BATCHES_MAGIC, batches_from_bytes, batches_to_bytes, read_update, write_update
 from edge.clients.litert import TrainableModel, train_client
 from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
@@ -107,9 +107,9 @@ def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[in
     except OSError as error:
         raise DeviceDataError(f"{data}: can't be read: {error.strerror}") from None
     if raw.startswith(BATCHES_MAGIC):
-        return read_batches(data, size.vocabulary_size, plan.max_words)
+        return batches_from_bytes(raw, size.vocabulary_size, plan.max_words, str(data))
     try:
-        messages = read_own_messages(Path(data))
+        messages = read_own_messages(Path(data), raw)
     except CorpusError as error:
         raise DeviceDataError(f"{data} is neither token batches nor text of one person: {error}") from None
     vocabulary, tokeniser = read_vocabulary(bundle, manifest), TOKENISERS[manifest.tokeniser]

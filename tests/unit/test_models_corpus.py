@@ -7,6 +7,7 @@ import lzma
 import os
 import re
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,15 @@ def test_ones_own_text_may_be_json_lines_of_one_person(tmp_path):
     both = write_lines(tmp_path / "two.jsonl", *({"client_id": name, "text": "hi"} for name in "ab"))
     with pytest.raises(CorpusError, match="holds the text of 2 people"):
         read_own_messages(Path(both))
+
+
+def test_ones_own_text_may_come_through_a_pipe(tmp_path):
+    text, pipe = chat_lines(tmp_path / "own.jsonl", 2), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(Path(text).read_bytes(),))
+    writer.start()
+    assert read_own_messages(pipe) == ["see you", "see you"]
+    writer.join()
 
 
 def test_a_text_without_spaces_between_words_is_warned_of(tmp_path, caplog):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy as np
 import pytest
 from exported_run import fedkeys
@@ -47,6 +50,20 @@ def test_python_and_c_make_the_same_update(exported, run, text_of_one, tmp_path)
     mine, theirs = (read_update(tmp_path / name, run.load_checkpoint().model) for name in ("python", "c"))
     for a, b in zip(mine["delta"], theirs["delta"]):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_device_reads_a_pipe(exported, run, text_of_one, tmp_path):
+    kept, of_file, weights = tmp_path / "kept", tmp_path / "of_file", run.load_checkpoint().model
+    fedkeys("device-update", exported[0], "--data", text_of_one, "--out", of_file, "--seed", 5, "--save-batches", kept)
+    for source in (text_of_one, kept):  # text, and token batches
+        pipe, out = tmp_path / f"pipe of {source.name}", tmp_path / f"update of {source.name}"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(source.read_bytes(),))
+        writer.start()
+        fedkeys("device-update", exported[0], "--data", pipe, "--out", out, "--seed", 5)
+        writer.join()
+        for mine, theirs in zip(read_update(out, weights)["delta"], read_update(of_file, weights)["delta"]):
+            np.testing.assert_array_equal(mine, theirs)
 
 
 def test_bad_input_of_a_device_is_refused(exported, text_of_one, tmp_path):

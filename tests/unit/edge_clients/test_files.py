@@ -33,10 +33,9 @@ def result_of(weights, **changes):
     return {"delta": delta, "loss_sum": 12.5, "num_tokens": 7, "num_examples": 3, **changes}
 
 
-def test_batches_are_read_back(batches, tmp_path):
-    path = tmp_path / "batches"
-    path.write_bytes(device_files.batches_to_bytes(batches, 11))
-    for mine, theirs in zip(device_files.read_batches(path, 11, TIME), batches):
+def test_batches_are_read_back(batches):
+    raw = device_files.batches_to_bytes(batches, 11)
+    for mine, theirs in zip(device_files.batches_from_bytes(raw, 11, TIME, "file"), batches):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == theirs.dtype
 
@@ -67,18 +66,16 @@ FIRST_TOKEN, FIRST_TARGET, FIRST_MASK = 24, 24 + 4 * 2 * TIME, 24 + 8 * 2 * TIME
         (lambda raw: raw[:FIRST_MASK] + struct.pack("<f", 0.0) + raw[FIRST_MASK + 4 :], "a 1 after a 0"),
     ],
 )
-def test_damaged_batches_are_refused(batches, tmp_path, damage, message):
-    path = tmp_path / "batches"
-    path.write_bytes(damage(device_files.batches_to_bytes(batches, 11)))
+def test_damaged_batches_are_refused(batches, damage, message):
     with pytest.raises(DeviceDataError, match=message) as refusal:
-        device_files.read_batches(path, 11, TIME)
-    assert str(path) in str(refusal.value)
+        device_files.batches_from_bytes(damage(device_files.batches_to_bytes(batches, 11)), 11, TIME, "some file")
+    assert "some file" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_told(weights, tmp_path):
     with pytest.raises(DeviceDataError, match="No such file"):
-        device_files.read_batches(tmp_path / "nothing", 11, TIME)
+        device_files.read_update(tmp_path / "nothing", weights)
 
 
 def test_an_update_is_read_back(weights, tmp_path):
