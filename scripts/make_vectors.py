@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import encoder, primitives, secagg, settings
+from conformance import encoder, participant, primitives, secagg, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -20,6 +20,7 @@ FILES = {
     "graph": primitives.graph,
     "encoder": encoder.encoder,
     "secagg": secagg.secagg,
+    "participant": participant.participant_vectors,
 }
 
 

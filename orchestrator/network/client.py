@@ -181,6 +181,8 @@ class Participant:
     def _step(self, step: messages.Step) -> bytes:
         """One message of the protocol and its answer."""
         body, where = bytes(step.body), f"round {step.round_num}, {step.stage}"
+        if not self._round_num:
+            raise WireError(f"{where}: the server has sent no plan before")
         if step.round_num != self._round_num:
             raise WireError(f"{where}: the server's last plan was for round {self._round_num}")
         self._demands.check_stage(step.stage, where)

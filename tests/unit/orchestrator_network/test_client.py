@@ -52,6 +52,16 @@ def test_a_step_of_another_round_than_the_plan_s_is_refused(keys):
         client.answer(encode(messages.Step(1, "advertise", memoryview(b""))))
 
 
+@pytest.mark.parametrize("is_set_up", [False, True])
+def test_a_step_of_round_0_comes_before_any_plan(keys, is_set_up):
+    """Plans begin with round 1; a client that has had none would otherwise take the step for one of its round."""
+    client = participant(keys, NAMES[0])
+    if is_set_up:
+        client.answer(setup_message(config_of(), WORDS))
+    with pytest.raises(WireError, match="^round 0, advertise: the server has sent no plan before"):
+        client.answer(encode(messages.Step(0, "advertise", memoryview(b""))))
+
+
 def stage_of_answer(message):
     found = messages.decode(message, messages.TO_SERVER)
     return found.round_num, found.stage

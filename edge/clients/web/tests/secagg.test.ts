@@ -91,7 +91,7 @@ test("a vector of another length is an error of the caller", async () => {
 
 test("changed bytes are answered or refused by name, whatever the place", async () => {
   const last = first.messages.length;
-  for (let round = 0; round < 400; round += 1) {
+  for (let round = 0; round < 200; round += 1) {
     const client = await clientOf(complete, first);
     const place = round % last;
     for (const { stage, wire } of first.messages.slice(0, place)) await answer(client, stage, wire, first.vector);
