@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli.edge import BUNDLE
-from orchestrator.cli.options import FILE, RUN
+from orchestrator.cli.options import FILE, NEW_FILE, RUN
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.units import count_text
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The person's text (UTF-8, a message a line), or token batches.",
 )
-@click.option("--out", type=FILE, required=True, metavar="FILE", help="The update to write.")
+@click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="The update to write.")
 @click.option("--client", type=click.Choice(["python", "c"]), default="python", show_default=True, help="What trains.")
 @click.option(
     "--learning-rate", type=float, metavar="RATE", help="Learning rate of this round; the plan's if it is left out."
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(0), metavar="S", help="Seed of the order of sentences; random if it is left out."
 )
-@click.option("--save-batches", type=FILE, metavar="FILE", help="Also keep the token batches.")
+@click.option("--save-batches", type=NEW_FILE, metavar="FILE", help="Also keep the token batches.")
 @prints
 def device_update(
     bundle: Path,
@@ -84,7 +84,7 @@ def device_update(
 @click.argument("updates", nargs=-1, type=FILE, metavar="[UPDATE]...")
 @click.option(
     "--save-weights",
-    type=FILE,
+    type=NEW_FILE,
     metavar="FILE",
     help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
 )

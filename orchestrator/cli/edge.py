@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import FILE, FOLDER, RUN
+from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def parity(bundle: Path, run_path: Path) -> Output:
     show_default=True,
     help="Number of sentences in a train step; may be given several times.",
 )
-@click.option("--plot", type=FILE, metavar="FILE", help="Also draw the times, as a PNG.")
+@click.option("--plot", type=NEW_FILE, metavar="FILE", help="Also draw the times, as a PNG.")
 @prints
 def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path]) -> Output:
     """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes, too.

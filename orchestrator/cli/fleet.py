@@ -43,7 +43,7 @@ SEED = options.SettingFlag("--seed", "seed", "Seed of everything that is drawn."
 )
 @click.option("--compare", metavar="POLICY,POLICY", help="Show policies side by side on this fleet, as sync,fedbuff.")
 @click.option("--no-train", is_flag=True, help="With --compare: make only the plans, and train nothing.")
-@click.option("--plot", type=options.FILE, metavar="FILE", help="Also draw the day, as a PNG.")
+@click.option("--plot", type=options.NEW_FILE, metavar="FILE", help="Also draw the day, as a PNG.")
 @options.takes_settings(DEVICES, TRACE, SEED)
 @prints
 def fleet(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import FILE, RUN, WORDS, WORKERS, takes_settings
+from orchestrator.cli.options import NEW_FILE, RUN, WORDS, WORKERS, takes_settings
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="SPEC",
     help=f"Whose text: {BUILT_IN}, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
 )
-@click.option("--plot", type=FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
+@click.option("--plot", type=NEW_FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 @takes_settings()
 @prints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,26 @@ class SettingText(click.ParamType):
         return [CompletionItem(f"{name}=") for name in flat_settings(RunConfig()) if name.startswith(key)]
 
 
+class NewFile(click.Path):
+    """A file to write: refused before anything runs if it could not be written."""
+
+    def convert(
+        self, value: Union[str, os.PathLike[str]], param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Path:
+        """Returns the path."""
+        path = Path(os.fspath(value))
+        if path.is_dir():
+            self.fail(f"{path} is a folder; name a file", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"{path.parent} is no folder; make it first", param, ctx)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            self.fail(f"{path} can't be written: permission denied", param, ctx)
+        return path
+
+
 FOLDER = Folder(path_type=Path)
 FILE = click.Path(path_type=Path)
+NEW_FILE = NewFile(path_type=Path)
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
 
 RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import FILE, FOLDER, RUN
+from orchestrator.cli.options import FOLDER, NEW_FILE, RUN
 from orchestrator.cli.output import Output, cell, new_table, prints, screen, wrote
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Another run to draw beside this one, as one without noise; may be given several times.",
 )
-@click.option("--plot", type=FILE, metavar="FILE", help="Where to draw the picture; DIR/privacy.png by default.")
+@click.option("--plot", type=NEW_FILE, metavar="FILE", help="Where to draw the picture; DIR/privacy.png by default.")
 @prints
 def privacy(run_path: Path, others: tuple[Path, ...], plot: Optional[Path]) -> Output:
     """Show what the privacy of a run comes to: epsilon at several deltas, zCDP, and what they rest on.

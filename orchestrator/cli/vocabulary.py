@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import FILE, Named
+from orchestrator.cli.options import NEW_FILE, Named
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
 from orchestrator.units import count_text
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help="Whose text.")
-@click.option("--out", type=FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
+@click.option("--out", type=NEW_FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
 @click.option(
     "--epsilon",
     type=click.FloatRange(0, min_open=True),

@@ -86,7 +86,7 @@ def test_no_round_is_opened_twice_whoever_is_killed(tmp_path, start):
     assert [peer.join().goodbye for peer in peers] == [f"all {split_processes.NUM_ROUNDS} rounds are done"] * len(NAMES)
     reports = RunFolder(run).rounds()
     assert [report.outcome for report in reports] == ["abandoned", "completed", "abandoned", "completed", "completed"]
-    assert reports[0].reason.endswith("opens nothing: round 1 was opened before: a round or group has one list")
+    assert "opens nothing: round 1 was opened before: a round or group has one list" in reports[0].reason
     assert "its updates are void" in reports[2].reason
     assert all(set(report.survivors) == set(NAMES) for report in reports if report.outcome == "completed")
     assert reports[2].weights_sha256 == reports[1].weights_sha256 != reports[3].weights_sha256

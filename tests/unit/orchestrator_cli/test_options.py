@@ -97,3 +97,29 @@ def test_a_text_of_few_sentences_can_be_looked_at(tmp_path):
     done = CliRunner().invoke(cli, [*call, "--set", "data.min_sentences=4"])
     assert done.exit_code == 0
     assert '"sentences":80' in done.stdout
+
+
+def test_a_file_that_can_not_be_written_is_refused_before_anything_runs(tmp_path):
+    """It used to be found out after minutes of work, whose result was then lost."""
+    (tmp_path / "file").touch()
+    for path, reason in (
+        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "nowhere" / "words.txt", "nowhere is no folder; make it first"),
+        (tmp_path / "file" / "words.txt", "file is no folder; make it first"),
+    ):
+        with pytest.raises(click.BadParameter, match=reason):
+            options.NEW_FILE.convert(str(path), None, None)
+    assert options.NEW_FILE.convert(str(tmp_path / "words.txt"), None, None) == tmp_path / "words.txt"
+    assert not (tmp_path / "words.txt").exists()
+
+
+def test_every_file_that_a_command_writes_is_a_new_file():
+    """By its help: what it writes, draws, keeps or saves."""
+    written = [
+        (name, option.name, option.type)
+        for name in cli.list_commands(None)
+        for option in cli.get_command(None, name).params
+        if isinstance(option.type, click.Path) and option.name in ("out", "plot", "save_batches", "save_weights")
+    ]
+    assert len(written) >= 8
+    assert [entry for entry in written if entry[2] not in (options.NEW_FILE, options.FOLDER)] == []
