@@ -44,14 +44,15 @@ async function buildPage() {
 
 async function buildTests() {
   rmSync(join(ROOT, "build"), { recursive: true, force: true });
-  const names = readdirSync(join(ROOT, "tests")).filter((name) => name.endsWith(".test.ts") || name === "peer.ts");
+  const names = readdirSync(join(ROOT, "tests")).filter((name) => name.endsWith(".test.ts"));
+  const tests = names.map((name) => ({ in: join(ROOT, "tests", name), out: join("tests", name.slice(0, -".ts".length)) }));
   await build({
-    entryPoints: names.map((name) => join(ROOT, "tests", name)),
+    entryPoints: [...tests, { in: join(ROOT, "tests", "peer.ts"), out: "peer" }],
     bundle: true,
     format: "esm",
     platform: "node",
     target: "node20",
-    outdir: join(ROOT, "build", "tests"),
+    outdir: join(ROOT, "build"),
     outExtension: { ".js": ".mjs" },
     sourcemap: "inline",
   });
