@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.output import Output, log, prints, say, silence_grpc
 from orchestrator.cli.parties import fewest_of_roster
+from orchestrator.cli.web import WebFlags, open_door, takes_web
 from orchestrator.units import count_text
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
 @click.option(
     "--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds to wait for a message."
 )
+@takes_web
 @options.RESUME
 @options.takes_settings(options.DATA, options.ROUNDS, options.COHORT, _NETWORK_AGGREGATOR, options.SEED, free=False)
 @prints
@@ -73,12 +76,16 @@ def serve(
     train_s: float,
     stage_s: float,
     resume: bool,
+    web: Optional[WebFlags],
     overrides: dict[str, Setting],
 ) -> Output:
     """Serve the rounds of a run to `fedkeys client` processes, over gRPC with TLS. It ends after the last round.
 
     A client that is late or loses its connection has dropped out of the round; the round ends with the others. Writes
     into DIR what `fedkeys train` writes. The word list comes from the text of --data.
+
+    With --web browsers take part, too: phones open the page, and enrol with the codes that --phones makes. Give every
+    Python client the roster that has them (docs/web.md).
 
     \b
     Example, each line in a terminal of its own:
@@ -87,6 +94,8 @@ def serve(
       fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
     """
     silence_grpc()
+    if resume and web is not None and web.phones:
+        raise click.UsageError("--phones and --resume: a run that was begun has its roster; leave --phones out")
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
@@ -96,22 +105,32 @@ def serve(
         config = read_run(folder).config
     else:
         folder.require_free()
-        config = _read_config(config_path, preset, overrides, keys)
+        config = _read_config(config_path, preset, overrides, keys, web.phones if web is not None else 0)
     from orchestrator.network.serve import serve as serve_run
     from orchestrator.network.session import Deadlines
     from orchestrator.rounds.round import weights_digest
 
     deadlines = Deadlines(clients_s, train_s, stage_s)
-    state = serve_run(
-        folder, config, keys, address, deadlines, log, decryptor_address, helper_addresses=helper_addresses
-    )
+    with contextlib.nullcontext() if web is None else open_door(web, keys) as door:
+        grpc_address = None if web is not None and web.is_alone else address
+        state = serve_run(
+            folder,
+            config,
+            keys,
+            grpc_address,
+            deadlines,
+            log,
+            decryptor_address,
+            helper_addresses=helper_addresses,
+            web=door,
+        )
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
     line = f"{run_path}: {count_text(state.round_num, 'round')}, weights {figures['weights_sha256']}"
     return Output(figures, partial(say, line))
 
 
 def _read_config(
-    path: Optional[Path], preset: Optional[str], overrides: Mapping[str, Setting], keys: Path
+    path: Optional[Path], preset: Optional[str], overrides: Mapping[str, Setting], keys: Path, num_phones: int
 ) -> RunConfig:
     from orchestrator.network.certificates import read_roster
     from orchestrator.network.serve import hidden_in_a_crowd
@@ -119,7 +138,7 @@ def _read_config(
 
     # Nobody tells a server how often each word occurs.
     config = read_config(path, preset, {**overrides, "model.start_from_word_counts": False})
-    return hidden_in_a_crowd(config, len(read_roster(keys)))
+    return hidden_in_a_crowd(config, len(read_roster(keys)) + num_phones)
 
 
 @click.command()

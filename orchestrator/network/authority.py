@@ -22,6 +22,7 @@ from models.files import write_atomically
 from orchestrator.network.certificates import (
     CLIENT,
     DECRYPTOR,
+    LOOPBACK,
     SERVER,
     client_tls_files,
     helper_role,
@@ -38,7 +39,6 @@ from orchestrator.network.certificates import (
 from orchestrator.network.errors import KeysError
 
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9])?")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
 _LISTENS, _CALLS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 _USES = {SERVER: (_LISTENS, _CALLS), CLIENT: (_CALLS,)}  # the others only listen
@@ -89,7 +89,7 @@ def make_keys(
         if (folder / "ca.key").exists():
             raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
         helper_keys = helper_keys or _make_helper_keys(folder, 1 if num_helpers is None else num_helpers)
-        _make_parties(folder, [*_LOOPBACK, *hosts], helper_keys)
+        _make_parties(folder, [*LOOPBACK, *hosts], helper_keys)
     elif hosts or num_helpers is not None or helper_keys:
         raise KeysError(f"{folder} has its parties' keys already: name an empty folder for other hosts or helpers")
     authority = read_authority(folder) if clients else None

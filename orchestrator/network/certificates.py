@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import msgspec
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,6 +35,8 @@ from orchestrator.network.errors import KeysError
 from orchestrator.secagg.keys import is_sound
 from orchestrator.split.messages import helpers_digest
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # the names of this machine, in each server's certificate
+_ROLES_DOMAIN = ".fedkeys.invalid"
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
 # The roles of the parties, besides those of helper_role. Each has a certificate, and so has every client.
 SERVER, DECRYPTOR, CLIENT = "server", "decryptor", "client"
@@ -53,7 +56,7 @@ def role_name(role: str) -> str:
     >>> role_name(SERVER)
     'server.fedkeys.invalid'
     """
-    return f"{role}.fedkeys.invalid"
+    return role + _ROLES_DOMAIN
 
 
 def helper_role(number: int) -> str:
@@ -215,6 +218,23 @@ def read_key_file(path: Path) -> bytes:
         folder = path.parent.parent if path.parent.name in ("clients", "tls") else path.parent
         advice = f"make it with `fedkeys keygen --out {folder}`, or copy it from where that was done"
         raise KeysError(f"{path}: {error.strerror}: {advice}") from None
+
+
+def host_names(path: Path) -> list[str]:
+    """Returns the names and addresses that a certificate stands for, without those of this machine and of roles.
+
+    Raises:
+      KeysError: the file can't be read, or holds no certificate.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(read_key_file(path))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    except ValueError:
+        raise KeysError(f"{path} holds no certificate: name one as PEM") from None
+    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return [name for name in found if name not in LOOPBACK and not name.endswith(_ROLES_DOMAIN)]
 
 
 def read_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:

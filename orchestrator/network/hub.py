@@ -102,6 +102,7 @@ class Hub:
         challenges: Optional[Challenges] = None,
     ):
         self.setup = setup
+        self.newest_round = 0  # that clients were asked about
         self._roster = roster
         self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
@@ -142,6 +143,7 @@ class Hub:
     ) -> Iterator[tuple[ClientId, Reply]]:
         """Yields the answers as they come; ends when all have answered or are gone, or at the deadline."""
         deadline, waiting = time.monotonic() + timeout_s, set(asked)
+        self.newest_round = max(self.newest_round, ticket[0])
         while waiting:
             try:
                 connection, found, message = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))

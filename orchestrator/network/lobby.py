@@ -3,7 +3,7 @@
 the operator    makes a code for each phone, and hands it over by a way of its own
 the phone       makes its key, which never leaves it, and sends code, name, public key, and a signature over the first
                 two
-the server      takes each code once; when all phones are in, the roster is complete and the lobby closed
+the server      takes each code once; when all phones are in it writes the roster, and the lobby is closed
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ import msgspec
 
 from models.corpus import ClientId
 from models.files import write_atomically
-from orchestrator.network.certificates import read_key_file, require_client_name
+from orchestrator.network.certificates import read_key_file, read_roster, require_client_name, write_roster
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.signatures import is_signed
 
@@ -39,15 +39,26 @@ class _Request(msgspec.Struct, frozen=True):
 class Lobby:
     """Takes each code once, until as many phones are enrolled as there are codes. Any thread may call it.
 
+    Until then nobody new is on the roster: a lobby that is opened again after its process ended begins anew.
+
     Args:
-      roster: who is enrolled already; their names and keys are taken.
-      codes: one for each phone, from make_codes or read_codes.
+      keys: the operator's folder of keys, with the roster of those who are enrolled already.
+      codes: one for each phone, from make_codes or codes_of_file.
+
+    Raises:
+      KeysError: there is no roster, or it is damaged.
     """
 
-    def __init__(self, roster: Mapping[ClientId, bytes], codes: Sequence[str]):
-        self._roster, self._codes = dict(roster), tuple(map(_plain, codes))
+    def __init__(self, keys: Path, codes: Sequence[str]):
+        self._keys, self._codes = keys, tuple(map(_plain, codes))
+        self._roster = read_roster(keys)
         self._by_code: dict[str, tuple[ClientId, bytes]] = {}
         self._changed = threading.Condition()
+
+    @property
+    def num_clients(self) -> int:
+        """The number of clients on the roster when it is complete."""
+        return len(self._roster) + self.wanted
 
     @property
     def wanted(self) -> int:
@@ -86,17 +97,25 @@ class Lobby:
             before = self._by_code.get(code)
             if before is None:
                 self._require_free(client_id, public_key)
-                self._by_code[code] = client_id, public_key
-                self._changed.notify_all()
+                self._add(code, client_id, public_key)
             elif before != (client_id, public_key):
                 raise _unknown_code()
         return client_id
 
     def wait(self) -> dict[ClientId, bytes]:
-        """Returns the whole roster once all phones are in."""
+        """Returns the roster once all phones are in and it is written."""
         with self._changed:
             self._changed.wait_for(lambda: self.enrolled == self.wanted)
-            return {**self._roster, **dict(self._by_code.values())}
+            return self._whole()
+
+    def _add(self, code: str, client_id: ClientId, public_key: bytes) -> None:
+        if self.enrolled + 1 == self.wanted:
+            write_roster(self._keys, {**self._whole(), client_id: public_key})
+        self._by_code[code] = client_id, public_key
+        self._changed.notify_all()
+
+    def _whole(self) -> dict[ClientId, bytes]:
+        return {**self._roster, **dict(self._by_code.values())}
 
     def _known(self, code: str) -> str:
         """Returns the code as it was made. All are compared, each in constant time: the time tells nothing."""
@@ -107,7 +126,7 @@ class Lobby:
         return found[0]
 
     def _require_free(self, client_id: ClientId, public_key: bytes) -> None:
-        taken = {**self._roster, **dict(self._by_code.values())}
+        taken = self._whole()
         if client_id in taken:
             raise EnrolmentRefused(f"the name {client_id} is taken: choose another one")
         if public_key in taken.values():

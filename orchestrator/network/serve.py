@@ -8,7 +8,7 @@ from typing import Optional
 
 import msgspec
 
-from models.corpus import Corpus
+from models.corpus import ClientId, Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError, RunFolderError
@@ -16,11 +16,13 @@ from orchestrator.network.certificates import SERVER, read_helpers, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
+from orchestrator.network.lobby import Lobby
 from orchestrator.network.messages import run_digest
 from orchestrator.network.network_sum import PROTOCOLS
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.network.tls import Tls
+from orchestrator.network.web_door import WebDoor
 from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
@@ -35,6 +37,7 @@ from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ServerConfig
+from orchestrator.units import count_text
 
 
 def hidden_in_a_crowd(config: RunConfig, num_enrolled: int) -> RunConfig:
@@ -64,12 +67,13 @@ def serve(
     folder: RunFolder,
     config: RunConfig,
     keys: Path,
-    address: str,
+    address: Optional[str],
     deadlines: Deadlines,
     note: Note,
     decryptor_address: Optional[str] = None,
     build_optimizer: Optional[Callable[[ServerConfig, ModelSize], Optimizer]] = None,
     helper_addresses: Sequence[str] = (),
+    web: Optional[WebDoor] = None,
 ) -> ServerState:
     """Serves a run's rounds until the last is done and returns the state after it.
 
@@ -77,40 +81,41 @@ def serve(
       folder: the folder of a run to resume, or a free one.
       config: the run's configuration; to resume a run, the one that its folder holds.
       keys: a folder with ca.pem, server.key, server.pem and roster.json.
-      address: HOST:PORT to listen on.
+      address: HOST:PORT to listen on for gRPC; None listens at the web door only.
       deadlines: how long it waits for clients.
       note: called with a line for each event.
       decryptor_address: HOST:PORT of the decryptor, for the encrypted sum.
       build_optimizer: builds the server's optimiser; None takes the one that the configuration names, from TFF.
       helper_addresses: HOST:PORT of each helper, in the order of helpers.pub, for the split sum.
+      web: a door that browsers come to, which listens already. Its lobby, if it has one, completes the roster.
 
     Raises:
-      ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort.
+      ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort, or the bundle of the web door
+        does not fit the run.
       RunFolderError: the folder can't be resumed or is not free.
       NetworkError: a key is missing, the port is in use, or the decryptor or a helper can't be reached.
     """
     _require_network_settings(config.privacy, config.audit)
     roster = read_roster(keys)
-    _check(config, len(roster), keys, decryptor_address, helper_addresses)
-    exists, text = folder.exists(), None
-    if exists:
-        folder.lock()
-        vocabulary = folder.vocabulary()
-        _check_same_run(folder, config, vocabulary)
-    else:
-        folder.require_free()
-        note("reading the text that the word list comes from")
-        text = load_client_data(config)
-        vocabulary = text.data.vocabulary
-        note(text.data.origin.statement)
+    lobby = web.lobby if web is not None else None
+    num_enrolled = len(roster) if lobby is None else lobby.num_clients
+    _check(config, num_enrolled, keys, decryptor_address, helper_addresses)
+    text, vocabulary = _words_of(folder, config, note)
     size = model_size(config.model, vocabulary.size)
-    hub = Hub(roster, setup_message(config, vocabulary), max_client_bytes(config, size))
-    port = hub.listen(address, Tls.of_role(keys, SERVER))
+    if web is not None and web.site.bundle is not None:
+        web.site.bundle.require_fit(vocabulary, size)
+    if lobby is not None:
+        roster = _complete_roster(keys, lobby, note)
+    max_bytes = max_client_bytes(config, size)
+    hub = Hub(roster, setup_message(config, vocabulary), max_bytes)
+    where = _listen(hub, address, keys, web)
     reason = "the server was stopped"
     try:
+        if web is not None:
+            web.begin(hub, max_bytes, roster)
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
         helpers = reach_helpers(helper_addresses, keys, run_digest(config, vocabulary), deadlines.stage_s)
-        note(f"listening on {address.rpartition(':')[0]}:{port} for {len(roster)} enrolled clients; loading TensorFlow")
+        note(f"listening on {where} for {len(roster)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if text is None:
             state = void_unfinished(folder, config, folder.load_to_go_on(), note)
@@ -121,8 +126,44 @@ def serve(
         reason = f"all {config.rounds.count} rounds are done"
     finally:
         hub.stop(reason)
+        if web is not None:
+            web.end_rounds(reason)
     require_completed(folder.rounds())  # once the clients are told that it is over
     return state
+
+
+def _words_of(folder: RunFolder, config: RunConfig, note: Note) -> tuple[Optional[Text], Vocabulary]:
+    """The text that a new run's words come from, and the words; a run that is resumed has these, and no text is read.
+
+    Raises:
+      RunFolderError: the folder can't be resumed or is not free.
+    """
+    if folder.exists():
+        folder.lock()
+        vocabulary = folder.vocabulary()
+        _check_same_run(folder, config, vocabulary)
+        return None, vocabulary
+    folder.require_free()
+    note("reading the text that the word list comes from")
+    text = load_client_data(config)
+    note(text.data.origin.statement)
+    return text, text.data.vocabulary
+
+
+def _complete_roster(keys: Path, lobby: Lobby, note: Note) -> dict[ClientId, bytes]:
+    """Waits until all phones are enrolled and on the roster, and returns it."""
+    note(f"the lobby is open: {count_text(lobby.wanted, 'phone')} can enrol")
+    roster = lobby.wait()
+    note(f"{keys / 'roster.json'} has all {count_text(len(roster), 'client')} now: give Python clients this copy")
+    return roster
+
+
+def _listen(hub: Hub, address: Optional[str], keys: Path, web: Optional[WebDoor]) -> str:
+    """Listens for gRPC, unless browsers alone are to come, and returns where the server listens, for people."""
+    if address is None:
+        assert web is not None  # else nobody could come
+        return "the web door"
+    return f"{address.rpartition(':')[0]}:{hub.listen(address, Tls.of_role(keys, SERVER))}"
 
 
 def _require_network_settings(privacy: PrivacyConfig, audit: AuditConfig) -> None:

@@ -14,13 +14,14 @@ import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Optional
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from models.corpus import ClientId
+from orchestrator.network.certificates import LOOPBACK
 from orchestrator.network.errors import EnrolmentRefused, PortInUse
 from orchestrator.network.hub import Hub
 from orchestrator.network.listening import allow_many_connections, in_use, port_of
@@ -28,7 +29,6 @@ from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
 from orchestrator.network.web_site import Site, require_same_origin, set_headers
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KEEPALIVE_S = 15.0  # for the next request of a connection, and for its first
 
 
@@ -38,7 +38,7 @@ class _Status(msgspec.Struct):
     phase: str  # lobby, rounds or done
     enrolled: int
     wanted: int
-    round: Optional[int]  # the newest that was begun
+    round: Optional[int]  # the newest that clients were asked about
     bundle: bool
 
 
@@ -46,9 +46,9 @@ class _Status(msgspec.Struct):
 class _Rounds:
     """What the door serves once the roster is complete."""
 
+    hub: Hub
     sockets: WebRounds
     roster: Mapping[ClientId, bytes]
-    newest: Callable[[], int]
 
 
 class WebDoor:
@@ -91,23 +91,22 @@ class WebDoor:
         Raises:
           PortInUse: it can't listen there, or would with plain HTTP for other machines.
         """
-        if tls is None and _host_of(address) not in LOOPBACK:
+        if tls is None and not is_loopback(address):
             raise PortInUse(f"--web {address}: for other machines it listens with TLS only")
         sockets = _bind(address)
         allow_many_connections()
         asyncio.run_coroutine_threadsafe(self._open(sockets, tls), self._loop).result()
         return int(sockets[0].getsockname()[1])
 
-    def begin(self, hub: Hub, max_bytes: int, roster: Mapping[ClientId, bytes], newest: Callable[[], int]) -> None:
+    def begin(self, hub: Hub, max_bytes: int, roster: Mapping[ClientId, bytes]) -> None:
         """Lets clients in from here on.
 
         Args:
           hub: keeps their connections.
           max_bytes: the most bytes of a client's message.
           roster: who may take part.
-          newest: returns the newest round that was begun, 0 before the first.
         """
-        self._rounds = _Rounds(WebRounds(hub, max_bytes, len(roster), self._limits), roster, newest)
+        self._rounds = _Rounds(hub, WebRounds(hub, max_bytes, len(roster), self._limits), roster)
 
     def end_rounds(self, reason: str) -> None:
         """Lets nobody in any more and ends the connections that are left; the page stays."""
@@ -154,7 +153,7 @@ class WebDoor:
         rounds, lobby = self._rounds, self.lobby
         phase = "lobby" if rounds is None else "done" if self._is_done else "rounds"
         enrolled, wanted = (lobby.enrolled, lobby.wanted) if lobby is not None else (0, 0)
-        newest = rounds.newest() if rounds is not None else 0
+        newest = rounds.hub.newest_round if rounds is not None else 0
         return _as_json(_Status(phase, enrolled, wanted, newest or None, self.site.bundle is not None))
 
     async def _roster(self, _: web.Request) -> web.StreamResponse:
@@ -179,11 +178,20 @@ def _for_this_host(has_tls: bool) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not has_tls and _host_of(request.host) not in LOOPBACK:
+        if not has_tls and not is_loopback(request.host):
             raise web.HTTPMisdirectedRequest(text="this server answers as localhost only\n")
         return await handler(request)
 
     return check
+
+
+def is_loopback(address: str) -> bool:
+    """Returns whether the host of HOST:PORT or of HOST is this machine, by a name that browsers know as that.
+
+    >>> is_loopback("localhost:8080"), is_loopback("[::1]"), is_loopback("localhost.example:8080")
+    (True, True, False)
+    """
+    return _host_of(address) in LOOPBACK
 
 
 def _host_of(address: str) -> str:

@@ -70,8 +70,11 @@ class WebRounds:
         """Answers a request for /rounds, and returns when the client is gone.
 
         Raises:
-          HTTPBadRequest: it asks for no WebSocket of this subprotocol.
+          HTTPBadRequest: it asks for no WebSocket, or not for this subprotocol.
         """
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
+        if PROTOCOL not in offered:  # aiohttp would go on, and fill the log
+            raise web.HTTPBadRequest(text=f"/rounds is a WebSocket of the subprotocol {PROTOCOL}\n")
         pong_s = self._limits.pong_s + 8 * self._max_bytes / _SLOWEST_BITS_PER_S
         socket = web.WebSocketResponse(
             protocols=(PROTOCOL,),
@@ -80,8 +83,6 @@ class WebRounds:
             heartbeat=2 * pong_s,  # aiohttp waits half as long for the pong
             timeout=self._limits.close_s,
         )
-        if socket.can_prepare(request).protocol != PROTOCOL:
-            raise web.HTTPBadRequest(text=f"/rounds is a WebSocket of the subprotocol {PROTOCOL}\n")
         await socket.prepare(request)
         assert request.transport is not None  # the answer was just sent
         caller = _Caller(socket, request.transport, self._limits.close_s)

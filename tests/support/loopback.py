@@ -147,7 +147,7 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=Non
     hub = Hub(roster, setup_message(config, WORDS), most)
     port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     if web is not None:
-        web.begin(hub, most, roster, folder.last_begun)
+        web.begin(hub, most, roster)
     served = Served(folder, f"localhost:{port}")
     party = Party(hub, roster, deadlines, served.notes.append, decryptor, helpers)
 

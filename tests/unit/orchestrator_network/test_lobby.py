@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from web_peer import a_door, ask, enrolment
 
+from orchestrator.network.certificates import read_roster, write_roster
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, codes_of_file, enrolment_bytes, make_codes
@@ -21,16 +22,23 @@ def public(key):
     return key.public_key().public_bytes_raw()
 
 
+@pytest.fixture
+def folder(tmp_path):
+    write_roster(tmp_path, {"desk": public(OPERATOR)})
+    return tmp_path
+
+
 def request(code, client_id, key, **changes):
     return json.dumps(enrolment(code, client_id, key, **changes)).encode()
 
 
-def test_two_phones_enrol_and_the_roster_is_whole():
-    lobby = Lobby({"desk": public(OPERATOR)}, CODES)
+def test_two_phones_enrol_and_the_roster_is_whole(folder):
+    lobby = Lobby(folder, CODES)
     assert lobby.enrol(request(CODES[1], "ann", ANN)) == "ann"
-    assert (lobby.enrolled, lobby.wanted) == (1, 2)
+    assert (lobby.enrolled, lobby.wanted, lobby.num_clients) == (1, 2, 3)
+    assert set(read_roster(folder)) == {"desk"}  # all of them or none
     assert lobby.enrol(request(CODES[0], "bob", BOB)) == "bob"
-    assert lobby.wait() == {"desk": public(OPERATOR), "ann": public(ANN), "bob": public(BOB)}
+    assert lobby.wait() == {"desk": public(OPERATOR), "ann": public(ANN), "bob": public(BOB)} == read_roster(folder)
 
 
 def test_what_a_phone_signs_is_what_the_page_signs():
@@ -38,8 +46,8 @@ def test_what_a_phone_signs_is_what_the_page_signs():
     assert enrolment_bytes("AAAA-BBBB-CCCC", "ann") == b"fedkeys web 1 enrol\x00AAAA-BBBB-CCCC\x00ann"
 
 
-def test_a_code_is_used_once_and_the_same_request_may_come_again():
-    lobby = Lobby({}, CODES)
+def test_a_code_is_used_once_and_the_same_request_may_come_again(folder):
+    lobby = Lobby(folder, CODES)
     first = request(CODES[0], "ann", ANN)
     assert lobby.enrol(first) == lobby.enrol(first) == "ann"  # the answer to the first was lost
     for later in (request(CODES[0], "bob", BOB), request(CODES[0], "ann", BOB), request(CODES[0], "bob", ANN)):
@@ -48,8 +56,8 @@ def test_a_code_is_used_once_and_the_same_request_may_come_again():
     assert lobby.enrolled == 1
 
 
-def test_a_used_code_and_one_that_never_was_get_the_same_answer():
-    lobby, answers = Lobby({}, CODES), set()
+def test_a_used_code_and_one_that_never_was_get_the_same_answer(folder):
+    lobby, answers = Lobby(folder, CODES), set()
     lobby.enrol(request(CODES[0], "ann", ANN))
     for code in (CODES[0], "GGGG-HHHH-JJJJ", "", "AAAA"):
         with pytest.raises(EnrolmentRefused) as refused:
@@ -58,8 +66,8 @@ def test_a_used_code_and_one_that_never_was_get_the_same_answer():
     assert len(answers) == 1
 
 
-def test_a_code_may_be_typed_as_people_type():
-    assert Lobby({}, CODES).enrol(request("aaaa bbbb-cccc", "ann", ANN)) == "ann"
+def test_a_code_may_be_typed_as_people_type(folder):
+    assert Lobby(folder, CODES).enrol(request("aaaa bbbb-cccc", "ann", ANN)) == "ann"
 
 
 @pytest.mark.parametrize(
@@ -75,25 +83,25 @@ def test_a_code_may_be_typed_as_people_type():
         ({"signature": None}, "no request to enrol"),
     ],
 )
-def test_what_proves_nothing_enrols_nobody_and_uses_up_no_code(changes, what):
-    lobby, asked = Lobby({"desk": public(OPERATOR)}, CODES), {"client_id": "ann", "key": ANN, **changes}
+def test_what_proves_nothing_enrols_nobody_and_uses_up_no_code(folder, changes, what):
+    lobby, asked = Lobby(folder, CODES), {"client_id": "ann", "key": ANN, **changes}
     with pytest.raises(EnrolmentRefused, match=what):
         lobby.enrol(request(CODES[0], **asked))
     assert lobby.enrolled == 0
     assert lobby.enrol(request(CODES[0], "ann", ANN)) == "ann"
 
 
-def test_a_signature_for_one_code_or_name_is_none_for_another():
-    lobby, signature = Lobby({}, CODES), enrolment(CODES[0], "ann", ANN)["signature"]
+def test_a_signature_for_one_code_or_name_is_none_for_another(folder):
+    lobby, signature = Lobby(folder, CODES), enrolment(CODES[0], "ann", ANN)["signature"]
     for code, name in ((CODES[1], "ann"), (CODES[0], "bob")):
         with pytest.raises(EnrolmentRefused, match="not signed with the key"):
             lobby.enrol(request(code, name, ANN, signature=signature))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b"[" * 4000])
-def test_what_is_no_request_is_refused_in_one_sentence(body):
+def test_what_is_no_request_is_refused_in_one_sentence(folder, body):
     with pytest.raises(EnrolmentRefused, match="no request to enrol"):
-        Lobby({}, CODES).enrol(body)
+        Lobby(folder, CODES).enrol(body)
 
 
 def test_codes_differ_and_can_be_read_aloud():
@@ -115,8 +123,8 @@ def test_a_file_holds_the_codes_and_is_made_once(tmp_path):
             codes_of_file(path, number)
 
 
-def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last():
-    lobby = Lobby({}, CODES[:1])
+def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last(folder):
+    lobby = Lobby(folder, CODES[:1])
     with a_door(lobby) as (door, url):
         assert json.loads(ask("GET", f"{url}/status")[2]) == {
             "phase": "lobby", "enrolled": 0, "wanted": 1, "round": None, "bundle": False
@@ -127,8 +135,10 @@ def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last():
         status, _, body = ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "ann", ANN))
         assert (status, json.loads(body)) == (200, {"client_id": "ann"})
         roster = lobby.wait()
-        door.begin(Hub(roster, b"", 1 << 16), 1 << 16, roster, lambda: 0)
-        assert json.loads(ask("GET", f"{url}/roster.json")[2]) == {"ann": public(ANN).hex()}
+        door.begin(Hub(roster, b"", 1 << 16), 1 << 16, roster)
+        assert json.loads(ask("GET", f"{url}/roster.json")[2]) == {
+            "desk": public(OPERATOR).hex(), "ann": public(ANN).hex()
+        }  # fmt: skip
         assert ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "bob", BOB))[0] == 403
         assert ask("POST", f"{url}/enrol", data=b"x" * 5000)[0] == 413
     with a_door() as (_, url):  # a run that is resumed has no lobby

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import shutil
 import threading
 
 import portpicker
 import pytest
-from loopback import DEADLINES, NAMES, WORDS, Peer, Served, config_of, first_state, plain_step, serving, wait_until
+from loopback import (
+    DEADLINES,
+    NAMES,
+    WORDS,
+    Peer,
+    Served,
+    config_of,
+    first_state,
+    in_one_process,
+    plain_step,
+    serving,
+    wait_until,
+)
+from web_peer import WebPeer, a_door, ask, enrolment
 
 from models.corpus import Corpus
 from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.network.certificates import read_identity, read_roster, write_roster
+from orchestrator.network.lobby import Lobby
 from orchestrator.network.serve import hidden_in_a_crowd, serve
 from orchestrator.rounds.build import (
     model_size,
 )
+from orchestrator.rounds.round import weights_digest
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 
@@ -132,3 +150,57 @@ def test_configurations_that_can_t_be_served(keys, tmp_path, overrides, message)
     with pytest.raises(ConfigError, match=message):
         serve(RunFolder(tmp_path / "run"), config_of(**overrides), keys, "localhost:0", DEADLINES, print)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_phone_that_enrols_in_the_lobby_is_in_the_first_round(keys, tmp_path):
+    """The page is a Python client here: it enrols by code over HTTP, and comes over WebSocket."""
+    team, phone = tmp_path / "team", NAMES[0]
+    shutil.copytree(keys, team)
+    whole = read_roster(team)
+    write_roster(team, {name: key for name, key in whole.items() if name != phone})
+    config, folder = config_of(), RunFolder(tmp_path / "run")
+    num_weights = model_size(config.model, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    folder.save_checkpoint(first_state(config), keep=2)
+    address, notes = f"localhost:{portpicker.pick_unused_port()}", []
+    with a_door(Lobby(team, ["AAAA-BBBB-CCCC"])) as (door, url):
+
+        def run():
+            optimizer = (None, plain_step)
+            serve(folder, config, team, address, DEADLINES, notes.append, None, lambda *_: optimizer, web=door)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        wait_until(lambda: notes == ["the lobby is open: 1 phone can enrol"])
+        request = enrolment("AAAA-BBBB-CCCC", phone, read_identity(keys, phone))
+        assert ask("POST", f"{url}/enrol", json=request)[0] == 200
+        assert read_roster(team) == whole
+        wait_until(lambda: json.loads(ask("GET", f"{url}/status")[2])["phase"] == "rounds")
+        peers = [WebPeer(team, url, phone), *(Peer(team, Served(folder, address), name) for name in NAMES[1:])]
+        assert [peer.join().goodbye for peer in peers] == ["all 1 rounds are done"] * len(NAMES)
+        thread.join(20)
+        assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "done"
+    (report,) = folder.rounds()
+    assert list(report.survivors) == list(NAMES)
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, {}).weights)
+
+
+def test_a_server_for_browsers_alone_listens_for_nobody_else(keys, tmp_path):
+    config, folder = config_of(), RunFolder(tmp_path / "run")
+    num_weights = model_size(config.model, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    folder.save_checkpoint(first_state(config), keep=2)
+    notes = []
+    with a_door() as (door, url):
+
+        def run():
+            serve(folder, config, keys, None, DEADLINES, notes.append, None, lambda *_: (None, plain_step), web=door)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        wait_until(lambda: json.loads(ask("GET", f"{url}/status")[2])["phase"] == "rounds")
+        peers = [WebPeer(keys, url, name) for name in NAMES]
+        assert [peer.join().goodbye for peer in peers] == ["all 1 rounds are done"] * len(NAMES)
+        thread.join(20)
+    assert notes[0] == "listening on the web door for 6 enrolled clients; loading TensorFlow"
+    assert [report.outcome for report in folder.rounds()] == ["completed"]

@@ -30,7 +30,7 @@ def rounds(keys, limits=None):
     roster = read_roster(keys)
     hub = Hub(roster, b"setup", MAX_BYTES)
     with a_door(limits=limits) as (door, url):
-        door.begin(hub, MAX_BYTES, roster, lambda: 0)
+        door.begin(hub, MAX_BYTES, roster)
         yield hub, url
 
 
@@ -162,9 +162,9 @@ def test_text_is_no_answer(keys):
 
 
 def test_another_site_s_page_can_neither_join_nor_enrol(keys):
-    with a_door(Lobby({}, make_codes(1))) as (door, url):
+    with a_door(Lobby(keys, make_codes(1))) as (door, url):
         hub = Hub(read_roster(keys), b"setup", MAX_BYTES)
-        door.begin(hub, MAX_BYTES, {}, lambda: 0)
+        door.begin(hub, MAX_BYTES, {})
         foreign = {"Origin": "https://elsewhere.example"}
 
         async def knock_from_there():
@@ -250,7 +250,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(keys):
     roster = read_roster(keys)
     hub = Hub(roster, b"setup", MAX_BYTES)
     with a_door(limits=DoorLimits(close_s=0.1)) as (door, url):
-        door.begin(hub, MAX_BYTES, roster, lambda: 0)
+        door.begin(hub, MAX_BYTES, roster)
         connection = asyncio.run(stall(url, door, hub))
         assert list(hub.collect([connection], (1, "train"), 20.0)) == []
 
@@ -267,7 +267,10 @@ def test_the_end_of_the_server_is_told(keys):
     with a_door() as (door, url):
         assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "lobby"
         assert ask("GET", f"{url}/rounds")[0] == 503
-        door.begin(Hub(roster, b"setup", MAX_BYTES), MAX_BYTES, roster, lambda: 3)
+        hub = Hub(roster, b"setup", MAX_BYTES)
+        door.begin(hub, MAX_BYTES, roster)
+        assert json.loads(ask("GET", f"{url}/status")[2])["round"] is None
+        assert list(hub.collect([], (3, "train"), 0.0)) == []
         status = {"phase": "rounds", "enrolled": 0, "wanted": 0, "round": 3, "bundle": False}
         assert json.loads(ask("GET", f"{url}/status")[2]) == status
         assert asyncio.run(stay(url, door)) == (1001, "all rounds are done")
@@ -275,8 +278,16 @@ def test_the_end_of_the_server_is_told(keys):
         assert ask("GET", f"{url}/rounds")[0] == 410
 
 
-def test_without_the_subprotocol_there_is_no_round(keys):
+def test_without_the_subprotocol_there_is_no_round_and_no_line_in_the_log(keys, caplog):
+    async def speak(url, *protocols):
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/rounds", protocols=protocols):
+            pass
+
     with rounds(keys) as (_, url):
-        status, _, body = ask("GET", f"{url}/rounds")
-        assert status == 400
-        assert PROTOCOL.encode() in body
+        for protocols in ((), ("fedkeys.v2", "chat")):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                asyncio.run(speak(url, *protocols))
+            assert refused.value.status == 400
+        asyncio.run(speak(url, "fedkeys.v2", PROTOCOL))
+        assert ask("GET", f"{url}/rounds", headers={"Sec-WebSocket-Protocol": PROTOCOL})[0] == 400
+    assert caplog.messages == []
