@@ -1,6 +1,6 @@
 // Builds the page into dist/, or with --tests its tests into build/, which `node --test` runs.
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants } from "node:zlib";
@@ -8,7 +8,6 @@ import { build } from "esbuild";
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
 const DIST = join(ROOT, "dist");
-const ENTRIES = ["app", "worker", "sw"].map((name) => join(ROOT, "src", `${name}.ts`)).filter(existsSync);
 const LITERT = join(ROOT, "node_modules", "@litertjs", "core", "wasm");
 // With relaxed SIMD and without it. The page asks for neither threads nor JSPI.
 const LITERT_FILES = ["litert_wasm_internal", "litert_wasm_compat_internal"].flatMap((name) => [`${name}.js`, `${name}.wasm`]);
@@ -23,23 +22,45 @@ function filesUnder(folder, prefix = "") {
     );
 }
 
+// A classic script: LiteRT's loader calls importScripts, which a module worker lacks.
+const script = (name, define = {}) =>
+  build({
+    entryPoints: [join(ROOT, "src", `${name}.ts`)],
+    bundle: true,
+    format: "iife",
+    target: "es2022",
+    minify: true,
+    outdir: DIST,
+    charset: "utf8",
+    define,
+  });
+
+const sha256 = (content) => createHash("sha256").update(content).digest("hex");
+
+// {name: SHA-256} of what is in dist/, in the order of names.
+const digestsOfDist = () => Object.fromEntries(filesUnder(DIST).map((name) => [name, sha256(readFileSync(join(DIST, name)))]));
+
+// One digest of many: what the page shows of itself.
+const digestOf = (digests) => sha256(Object.entries(digests).map(([name, digest]) => `${digest}  ${name}\n`).join(""));
+
 async function buildPage() {
   rmSync(DIST, { recursive: true, force: true });
   mkdirSync(join(DIST, "litert"), { recursive: true });
   cpSync(join(ROOT, "static"), DIST, { recursive: true });
-  // A classic script each: LiteRT's loader calls importScripts, which a module worker lacks.
-  await build({ entryPoints: ENTRIES, bundle: true, format: "iife", target: "es2022", minify: true, outdir: DIST, charset: "utf8" });
   for (const name of LITERT_FILES) cpSync(join(LITERT, name), join(DIST, "litert", name));
-  const digests = {};
-  for (const name of filesUnder(DIST)) {
+  await script("app");
+  await script("worker");
+  // The service worker holds a digest of the other files, so that browsers see a new one with each new page.
+  await script("sw", { BUILD: JSON.stringify(digestOf(digestsOfDist()).slice(0, 16)) });
+  const digests = digestsOfDist();
+  for (const name of Object.keys(digests)) {
     const content = readFileSync(join(DIST, name));
-    digests[name] = createHash("sha256").update(content).digest("hex");
     if (COMPRESSED.test(name) && content.length > SMALL_BYTES) {
       writeFileSync(join(DIST, `${name}.br`), brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }));
     }
   }
   writeFileSync(join(DIST, "files.json"), `${JSON.stringify(digests, null, 1)}\n`);
-  console.log(`dist: ${Object.keys(digests).length} files`);
+  console.log(`dist: ${Object.keys(digests).length} files, the page's digest is ${digestOf(digests)}`);
 }
 
 async function buildTests() {

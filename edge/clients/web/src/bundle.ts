@@ -1,0 +1,175 @@
+/**
+ * The bundle that the server offers: fetched, checked against the key pinned at first sight and against its digests,
+ * and kept in the browser's cache under those digests, so that the page works offline.
+ */
+
+import { get, put } from "./store.ts";
+import { VERSION as TOKENISER } from "./tokeniser.ts";
+
+const SCHEMA = 1;
+const CACHE = "fedkeys-bundle";
+
+export interface Plan {
+  epochs: number;
+  batch_size: number;
+  learning_rate: number;
+  max_sentences: number;
+}
+
+export interface Manifest {
+  schema: number;
+  fedkeys_version: string;
+  tokeniser?: number;
+  run: {
+    round_num: number;
+    weights_sha256: string;
+    config_sha256: string;
+    corpus_name: string;
+    corpus_sha256: string;
+    vocabulary_sha256: string;
+  };
+  model: {
+    vocabulary_size: number;
+    embedding_size: number;
+    num_cells: number;
+    max_words: number;
+    weights: { name: string; shape: number[]; offset_bytes: number }[];
+  };
+  words?: { source: string; from_text?: number | null; fewest_people?: number | null; from_public: number } | null;
+  phase: { plan: Plan }[];
+  files: Record<string, { bytes: number; sha256: string }>;
+}
+
+/** Why a bundle can't be used; `code` names the sentence in strings/*.json. */
+export class BundleError extends Error {
+  override name = "BundleError";
+  constructor(
+    readonly code: "bundleMissing" | "bundleDamaged" | "bundleNewer" | "bundleTokeniser" | "bundleKey" | "bundleUnsigned",
+    readonly detail = "",
+  ) {
+    super(`${code} ${detail}`);
+  }
+}
+
+/** Who signed: nobody, or a key, and since when this browser knows it. */
+export interface Signer {
+  key: string | null;
+  since: string | null;
+}
+
+export interface Bundle {
+  manifest: Manifest;
+  digest: string; // sha256 of manifest.json
+  signer: Signer;
+  isOffline: boolean; // the server was not reached: this is the bundle as it was kept
+  plan: Plan;
+  read(name: string): Promise<Uint8Array>;
+}
+
+export const hex = (bytes: ArrayBuffer | Uint8Array): string =>
+  Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export const sha256 = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
+  hex(await crypto.subtle.digest("SHA-256", bytes));
+
+function fromHex(text: unknown, length: number): Uint8Array<ArrayBuffer> {
+  if (typeof text !== "string" || !new RegExp(`^[0-9a-f]{${2 * length}}$`).test(text)) {
+    throw new BundleError("bundleDamaged", "SIGNATURE");
+  }
+  return Uint8Array.from({ length }, (_, index) => Number.parseInt(text.slice(2 * index, 2 * index + 2), 16));
+}
+
+/** Fetches a file that may change: from the network, or as it was kept last where there is none. Null: there is none. */
+async function newest(base: URL, name: string): Promise<{ content: Uint8Array<ArrayBuffer>; isOffline: boolean } | null> {
+  const cache = await caches.open(CACHE);
+  const url = new URL(name, base);
+  let answer: Response | undefined;
+  try {
+    answer = await fetch(url, { cache: "no-store", credentials: "omit" });
+  } catch {
+    answer = undefined;
+  }
+  const isOffline = answer === undefined || answer.status >= 500;
+  if (isOffline) answer = await cache.match(url);
+  return answer?.ok ? { content: new Uint8Array(await answer.arrayBuffer()), isOffline } : null;
+}
+
+/** Returns the hex key that signs a manifest, null if there is no signature. */
+export async function signerOf(manifest: Uint8Array<ArrayBuffer>, signature: Uint8Array | null): Promise<string | null> {
+  if (signature === null) return null;
+  let file: Record<string, unknown>;
+  try {
+    file = JSON.parse(new TextDecoder().decode(signature)) as Record<string, unknown>;
+  } catch {
+    throw new BundleError("bundleDamaged", "SIGNATURE");
+  }
+  if (file["algorithm"] !== "Ed25519" || file["signs"] !== "manifest.json") {
+    throw new BundleError("bundleDamaged", "SIGNATURE");
+  }
+  const raw = fromHex(file["public_key"], 32);
+  const key = await crypto.subtle.importKey("raw", raw, { name: "Ed25519" }, false, ["verify"]);
+  const isValid = await crypto.subtle.verify({ name: "Ed25519" }, key, fromHex(file["signature"], 64), manifest);
+  if (!isValid) throw new BundleError("bundleDamaged", "SIGNATURE");
+  return hex(raw);
+}
+
+/** Remembers the key of the first bundle, and refuses another one, or none, from then on. */
+async function pinned(key: string | null): Promise<Signer> {
+  const pin = await get("pin");
+  if (pin === undefined) {
+    if (key === null) return { key, since: null };
+    const since = new Date().toISOString().slice(0, 10);
+    await put("pin", { key, since });
+    return { key, since };
+  }
+  if (key === null) throw new BundleError("bundleUnsigned", pin.key.slice(0, 16));
+  if (key !== pin.key) throw new BundleError("bundleKey", key.slice(0, 16));
+  return { key, since: pin.since };
+}
+
+function parseManifest(raw: Uint8Array): Manifest {
+  let manifest: Manifest;
+  try {
+    manifest = JSON.parse(new TextDecoder().decode(raw)) as Manifest;
+  } catch {
+    throw new BundleError("bundleDamaged", "manifest.json");
+  }
+  if (manifest.schema !== SCHEMA) throw new BundleError("bundleNewer", String(manifest.schema));
+  if (manifest.tokeniser !== TOKENISER) throw new BundleError("bundleTokeniser", String(manifest.tokeniser ?? 1));
+  if (!manifest.model || !manifest.files || !manifest.phase?.[0]?.plan) {
+    throw new BundleError("bundleDamaged", "manifest.json");
+  }
+  return manifest;
+}
+
+/** Opens the bundle below `base` (a URL that ends in a slash). */
+export async function openBundle(base: URL): Promise<Bundle> {
+  const found = await newest(base, "manifest.json");
+  if (found === null) throw new BundleError("bundleMissing");
+  const { content: raw, isOffline } = found;
+  const signature = (await newest(base, "SIGNATURE"))?.content ?? null;
+  const signer = await pinned(await signerOf(raw, signature));
+  const manifest = parseManifest(raw);
+  const cache = await caches.open(CACHE);
+  await cache.put(new URL("manifest.json", base), new Response(raw));
+  if (signature !== null) await cache.put(new URL("SIGNATURE", base), new Response(signature));
+
+  const read = async (name: string): Promise<Uint8Array> => {
+    const entry = manifest.files[name];
+    if (entry === undefined) throw new BundleError("bundleDamaged", name);
+    const url = new URL(name, base);
+    url.searchParams.set("sha256", entry.sha256);
+    const known = await cache.match(url);
+    const answer = known ?? (await fetch(new URL(name, base), { credentials: "omit" }).catch(() => undefined));
+    if (!answer?.ok) throw new BundleError("bundleMissing", name);
+    const content = new Uint8Array(await answer.arrayBuffer());
+    if (content.length !== entry.bytes || (await sha256(content)) !== entry.sha256) {
+      await cache.delete(url);
+      throw new BundleError("bundleDamaged", name);
+    }
+    if (known === undefined) await cache.put(url, new Response(content));
+    return content;
+  };
+  const plan = (manifest.phase[0] as { plan: Plan }).plan;
+  return { manifest, digest: await sha256(raw), signer, isOffline, plan, read };
+}

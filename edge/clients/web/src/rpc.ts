@@ -1,0 +1,79 @@
+/** What page and worker say to each other. */
+
+import type { Manifest, Signer } from "./bundle.ts";
+import type { Distribution } from "./quantiles.ts";
+import type { Golden, Recall } from "./trainer.ts";
+
+/** What the worker says once the bundle is open. */
+export interface Opened {
+  manifest: Manifest;
+  digest: string;
+  signer: Signer;
+  isOffline: boolean;
+  numWeights: number;
+  loadMs: number;
+  isPersonal: boolean;
+  assets: string[]; // what to keep for use offline
+}
+
+export interface Suggested {
+  words: string[];
+  ms: number;
+  isPersonal: boolean;
+}
+
+export interface TrainingResult {
+  before: Recall;
+  after: Recall;
+  steps: number;
+  epochs: number;
+  sentences: number;
+  heldOut: number;
+  seconds: number;
+  msPerStep: number;
+  isKept: boolean;
+  end: "done" | "stopped" | "budget";
+}
+
+export interface VectorCheck {
+  messages: number;
+  keyStrokes: number;
+  wrong: string | null; // the first text that is read otherwise
+}
+
+export interface BenchmarkResult {
+  train_step_ms: ({ sentences: number; rows: number } & Distribution)[];
+  key_stroke_ms: ({ model: string } & Distribution)[];
+  load_ms: { library: number; infer: number; train: number };
+}
+
+/** The operations of the worker: name -> [arguments, result]. */
+export interface Operations {
+  open: [[], Opened];
+  suggest: [[before: string[], half: string], Suggested];
+  train: [[seconds: number], TrainingResult];
+  stop: [[], void];
+  stopAndWait: [[], void];
+  unlearn: [[], void];
+  golden: [[], Golden];
+  vectors: [[], VectorCheck];
+  files: [[], number];
+  benchmark: [[], BenchmarkResult];
+}
+
+/** What the worker tells while it works. */
+export type Progress =
+  | { kind: "step"; step: number; steps: number; loss: number; seconds: number }
+  | { kind: "recall"; when: "before" | "after" }
+  | { kind: "benchmark"; done: number; of: number };
+
+export interface Request {
+  id: number;
+  name: keyof Operations;
+  args: unknown[];
+}
+
+export type Reply =
+  | { id: number; ok: unknown }
+  | { id: number; error: { code: string; detail: string } }
+  | { progress: Progress };

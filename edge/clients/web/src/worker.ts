@@ -1,0 +1,278 @@
+/**
+ * The worker: it holds the models, so that typing stays smooth while they work. One task at a time changes weights;
+ * suggestions and `stop` are answered between its steps.
+ */
+
+import { loadLiteRt, supportsFeature } from "@litertjs/core";
+import { buildBatch, MIN_SENTENCES, seeded, shuffled, split, Vocabulary } from "./batches.ts";
+import { measure } from "./benchmark.ts";
+import { type Bundle, BundleError, openBundle } from "./bundle.ts";
+import type { Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
+import * as store from "./store.ts";
+import { checkVectors } from "./vectors.ts";
+import { breathe, encoded, golden, NoFixedBatch, openPredictor, type Predictor, type Recall, Trainer } from "./trainer.ts";
+
+const NUM_SUGGESTIONS = 3;
+const LEARNING_RATE = 0.3; // as fedkeys evaluate --personalise tries first with three epochs
+const EPOCHS = 3;
+const base = new URL("./", self.location.href);
+
+/** A fault with a sentence in strings/*.json. */
+class Fault extends Error {
+  constructor(
+    readonly code: string,
+    readonly detail = "",
+  ) {
+    super(code);
+  }
+}
+
+class Phone {
+  private trainer: Trainer | null = null;
+  private first: Float32Array | null = null; // the bundle's own weights
+  private isPersonal = false;
+  private task: Promise<unknown> | null = null; // what changes weights
+  private stopped = new AbortController();
+
+  private constructor(
+    private readonly bundle: Bundle,
+    private readonly vocabulary: Vocabulary,
+    private readonly predictor: Predictor,
+    private readonly loadMs: { library: number; infer: number },
+  ) {}
+
+  static async open(): Promise<Phone> {
+    const bundle = await openBundle(new URL("bundle/", base));
+    const start = performance.now();
+    // LiteRT's loader looks for its .wasm beside the worker unless it is told.
+    Object.assign(self, { Module: { locateFile: (file: string) => new URL(`litert/${file}`, base).href } });
+    await loadLiteRt(new URL("litert/", base).href);
+    const loaded = performance.now();
+    const vocabulary = new Vocabulary(new TextDecoder().decode(await bundle.read("vocabulary.txt")));
+    const predictor = await openPredictor(bundle);
+    await predictor.after([]);
+    const phone = new Phone(bundle, vocabulary, predictor, {
+      library: loaded - start,
+      infer: performance.now() - loaded,
+    });
+    await phone.recallPersonal();
+    return phone;
+  }
+
+  /** Loads the weights that this device trained, if they began from this bundle. */
+  private async recallPersonal(): Promise<void> {
+    const personal = await store.get("personal").catch(() => undefined);
+    if (personal === undefined || personal.manifest !== this.bundle.digest) return;
+    await (await this.training()).setWeights(personal.weights);
+    this.isPersonal = true;
+  }
+
+  private async training(): Promise<Trainer> {
+    if (this.trainer === null) {
+      this.trainer = await Trainer.open(this.bundle);
+      this.first = await this.trainer.weights();
+    }
+    return this.trainer;
+  }
+
+  async opened(): Promise<Opened> {
+    const file = (await supportsFeature("relaxedSimd")) ? "litert_wasm_internal" : "litert_wasm_compat_internal";
+    return {
+      manifest: this.bundle.manifest,
+      digest: this.bundle.digest,
+      signer: this.bundle.signer,
+      isOffline: this.bundle.isOffline,
+      numWeights: this.bundle.manifest.model.weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      loadMs: this.loadMs.library + this.loadMs.infer,
+      isPersonal: this.isPersonal,
+      assets: [`litert/${file}.js`, `litert/${file}.wasm`],
+    };
+  }
+
+  async suggest(before: string[], half: string): Promise<Suggested> {
+    const start = performance.now();
+    // While weights change, the bundle's own model answers.
+    const isPersonal = this.isPersonal && this.task === null && this.trainer !== null;
+    const predictor = isPersonal && this.trainer ? this.trainer.predictor : this.predictor;
+    const ids = await predictor.after(this.vocabulary.encode(before));
+    const likely = ids.map((id) => this.vocabulary.words[id] ?? "").filter((word) => word.startsWith(half));
+    const more = half === "" ? [] : this.vocabulary.beginningWith(half, 2 * NUM_SUGGESTIONS);
+    const words = [...new Set([...likely, ...more])].slice(0, NUM_SUGGESTIONS);
+    return { words, ms: performance.now() - start, isPersonal };
+  }
+
+  /** Runs what changes weights; nothing else that does may run meanwhile. */
+  private async alone<T>(work: (trainer: Trainer, first: Float32Array, signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.task !== null) throw new Fault("busy");
+    this.stopped = new AbortController();
+    const { signal } = this.stopped;
+    const task = this.training().then((trainer) => work(trainer, this.first as Float32Array, signal));
+    this.task = task;
+    try {
+      return await task;
+    } finally {
+      this.task = null;
+    }
+  }
+
+  stop(): void {
+    this.stopped.abort();
+  }
+
+  async stopAndWait(): Promise<void> {
+    this.stop();
+    await this.task?.catch(() => undefined); // whoever began it hears of its fault
+  }
+
+  async unlearn(): Promise<void> {
+    await store.remove("personal");
+    this.isPersonal = false;
+    await this.alone((trainer, first) => trainer.setWeights(first));
+  }
+
+  golden(): Promise<Operations["golden"][1]> {
+    return this.alone((trainer, first) => this.tested(trainer, first));
+  }
+
+  private async tested(trainer: Trainer, first: Float32Array): Promise<Operations["golden"][1]> {
+    const result = await golden(this.bundle, trainer, first);
+    await store.put("golden", { manifest: this.bundle.digest, ok: result.ok });
+    return result;
+  }
+
+  /** A device on which the golden batch fails must not train. */
+  private async requireGolden(trainer: Trainer, first: Float32Array): Promise<void> {
+    const known = await store.get("golden");
+    const isOk = known?.manifest === this.bundle.digest ? known.ok : (await this.tested(trainer, first)).ok;
+    if (!isOk) throw new Fault("goldenFailed");
+  }
+
+  train(seconds: number): Promise<TrainingResult> {
+    return this.alone(async (trainer, first, signal) => {
+      const { train, heldOut } = split(await store.kept());
+      if (train.length + heldOut.length < MIN_SENTENCES || heldOut.length === 0) {
+        throw new Fault("tooFew", String(MIN_SENTENCES));
+      }
+      await this.requireGolden(trainer, first);
+      const tests = encoded(heldOut, this.vocabulary);
+      const old = await trainer.weights();
+      tell({ kind: "recall", when: "before" });
+      const before = await trainer.recall(tests, () => false);
+      const course = await this.epochs(trainer, encoded(train, this.vocabulary), seconds, signal);
+      tell({ kind: "recall", when: "after" });
+      const after = await trainer.recall(tests, () => false);
+      const isKept = isBetter(after, before);
+      if (isKept) await this.keepPersonal(trainer, train.length);
+      else await trainer.setWeights(old);
+      return { before, after, sentences: train.length, heldOut: heldOut.length, isKept, ...course };
+    });
+  }
+
+  private async keepPersonal(trainer: Trainer, sentences: number): Promise<void> {
+    await store.put("personal", { manifest: this.bundle.digest, weights: await trainer.weights(), sentences });
+    this.isPersonal = true;
+  }
+
+  private async epochs(
+    trainer: Trainer,
+    sentences: number[][],
+    seconds: number,
+    signal: AbortSignal,
+  ): Promise<Pick<TrainingResult, "steps" | "epochs" | "seconds" | "msPerStep" | "end">> {
+    const random = seeded(crypto.getRandomValues(new Uint32Array(1))[0] ?? 0);
+    const perEpoch = Math.ceil(sentences.length / trainer.rows);
+    const start = performance.now();
+    const elapsed = () => (performance.now() - start) / 1000;
+    let steps = 0;
+    let end: TrainingResult["end"] = "done";
+    for (let epoch = 0; epoch < EPOCHS && end === "done"; epoch++) {
+      const order = shuffled(sentences, random);
+      for (let at = 0; at < order.length; at += trainer.rows) {
+        if (signal.aborted) end = "stopped";
+        else if (elapsed() >= seconds) end = "budget";
+        if (end !== "done") break;
+        const loss = await trainer.step(buildBatch(order.slice(at, at + trainer.rows), trainer.rows, trainer.time), LEARNING_RATE);
+        if (!Number.isFinite(loss)) throw new Fault("diverged");
+        steps++;
+        tell({ kind: "step", step: steps, steps: perEpoch * EPOCHS, loss, seconds: elapsed() });
+        await breathe();
+      }
+    }
+    const took = elapsed();
+    return { steps, epochs: steps / perEpoch, seconds: took, msPerStep: steps ? (1000 * took) / steps : 0, end };
+  }
+
+  async vectors(): Promise<Operations["vectors"][1]> {
+    return checkVectors(await this.bundle.read("tokeniser_vectors.json"), this.vocabulary);
+  }
+
+  /** Reads each file of the bundle, which compares its digest; returns their number. */
+  async files(): Promise<number> {
+    const names = Object.keys(this.bundle.manifest.files);
+    for (const name of names) await this.bundle.read(name);
+    return names.length;
+  }
+
+  benchmark(): Promise<Operations["benchmark"][1]> {
+    return this.alone(async (trainer, first) => {
+      const before = await trainer.weights();
+      try {
+        return await measure(this.bundle, trainer, first, this.loadMs, (done, of) => tell({ kind: "benchmark", done, of }));
+      } finally {
+        await trainer.setWeights(before);
+      }
+    });
+  }
+}
+
+/** More held-out words first; as many first, and more among the first three. */
+function isBetter(after: Recall, before: Recall): boolean {
+  return after.hits1 > before.hits1 || (after.hits1 === before.hits1 && after.hits3 > before.hits3);
+}
+
+let opening: Promise<Phone> | null = null;
+
+function phone(): Promise<Phone> {
+  opening ??= Phone.open().catch((error: unknown) => {
+    opening = null; // so that it can be tried again
+    throw error;
+  });
+  return opening;
+}
+
+const operations: { [Name in keyof Operations]: (...args: Operations[Name][0]) => Promise<Operations[Name][1]> } = {
+  open: async () => (await phone()).opened(),
+  suggest: async (before, half) => (await phone()).suggest(before, half),
+  train: async (seconds) => (await phone()).train(seconds),
+  stop: async () => (await phone()).stop(),
+  stopAndWait: async () => (await phone()).stopAndWait(),
+  unlearn: async () => (await phone()).unlearn(),
+  golden: async () => (await phone()).golden(),
+  vectors: async () => (await phone()).vectors(),
+  files: async () => (await phone()).files(),
+  benchmark: async () => (await phone()).benchmark(),
+};
+
+function answer(reply: Reply): void {
+  self.postMessage(reply);
+}
+
+function tell(progress: Progress): void {
+  answer({ progress });
+}
+
+function faultOf(error: unknown): { code: string; detail: string } {
+  if (error instanceof Fault || error instanceof BundleError) return { code: error.code, detail: error.detail };
+  if (error instanceof store.StorageRefused) return { code: "storageRefused", detail: error.message };
+  if (error instanceof NoFixedBatch) return { code: "bundleOld", detail: "" };
+  return { code: "other", detail: error instanceof Error ? error.message : String(error) };
+}
+
+self.onmessage = async ({ data }: MessageEvent<Request>) => {
+  const run = operations[data.name] as (...args: unknown[]) => Promise<unknown>;
+  try {
+    answer({ id: data.id, ok: await run(...data.args) });
+  } catch (error) {
+    answer({ id: data.id, error: faultOf(error) });
+  }
+};

@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BundleError, hex, signerOf } from "../src/bundle.ts";
+import { distribution } from "../src/quantiles.ts";
+
+const MANIFEST = new TextEncoder().encode('{"schema": 1}\n');
+
+async function signed(over: Uint8Array<ArrayBuffer>): Promise<{ key: string; file: Record<string, string> }> {
+  const pair = (await crypto.subtle.generateKey({ name: "Ed25519" }, true, ["sign", "verify"])) as CryptoKeyPair;
+  const key = hex(await crypto.subtle.exportKey("raw", pair.publicKey));
+  const signature = hex(await crypto.subtle.sign({ name: "Ed25519" }, pair.privateKey, over));
+  return { key, file: { algorithm: "Ed25519", signs: "manifest.json", public_key: key, signature } };
+}
+
+const bytes = (file: unknown) => new TextEncoder().encode(JSON.stringify(file));
+
+test("a signature names its key", async () => {
+  const { key, file } = await signed(MANIFEST);
+  assert.equal(await signerOf(MANIFEST, bytes(file)), key);
+  assert.equal(await signerOf(MANIFEST, null), null);
+});
+
+test("a signature over other bytes, of another kind or cut off is refused", async () => {
+  const { file } = await signed(MANIFEST);
+  const other = new TextEncoder().encode('{"schema": 2}\n');
+  const bad = [
+    { ...file, algorithm: "none" },
+    { ...file, signs: "files" },
+    { ...file, signature: file["signature"]?.slice(2) },
+    { ...file, public_key: "zz".repeat(32) },
+    {},
+  ];
+  await assert.rejects(signerOf(other, bytes(file)), BundleError);
+  for (const each of bad) await assert.rejects(signerOf(MANIFEST, bytes(each)), BundleError);
+  await assert.rejects(signerOf(MANIFEST, new TextEncoder().encode("{")), BundleError);
+});
+
+test("quantiles are by nearest rank", () => {
+  const times = Array.from({ length: 10 }, (_, index) => 10 - index);
+  assert.deepEqual(distribution(times), { p50: 5, p90: 9, p99: 10, n: 10 });
+});

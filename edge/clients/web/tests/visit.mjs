@@ -1,0 +1,203 @@
+// Uses the page as a person with a phone does, and prints as JSON what was seen: `node visit.mjs URL BROWSER [PICTURES]`.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [url, executablePath, pictures] = process.argv.slice(2);
+const PARTS = ["write", "words", "train", "join", "check", "speed"];
+const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true, serviceWorkers: "allow" };
+// Sentences of the bundle's words in a fixed order, which a model of random weights can learn within seconds; the number,
+// which is no word of the bundle, makes each one another.
+const BEGINNINGS = ["i like my dog", "how are you", "see you at the house", "good morning to my friend"];
+const TEXT = Array.from({ length: 1000 }, (_, index) => `${BEGINNINGS[index % 4]} ${index}`).join("\n");
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const seen = { requests: [], errors: [], violations: 0 };
+
+async function visit(options, work, prepare) {
+  const context = await browser.newContext(options);
+  context.on("request", (request) => seen.requests.push({ url: request.url(), method: request.method(), body: request.postData() ?? "" }));
+  const page = await context.newPage();
+  page.on("pageerror", (error) => seen.errors.push(String(error)));
+  await page.addInitScript(() => {
+    globalThis.violations = 0;
+    document.addEventListener("securitypolicyviolation", () => globalThis.violations++);
+  });
+  if (prepare !== undefined) await page.addInitScript(prepare);
+  try {
+    await page.goto(url);
+    await opened(page);
+    const result = await work(page, context);
+    seen.violations += await page.evaluate(() => globalThis.violations);
+    return result;
+  } finally {
+    await context.close();
+  }
+}
+
+const opened = (page) =>
+  page.waitForFunction(() => ["ready", "failed"].includes(document.getElementById("status").dataset.state), null, { timeout: 60000 });
+const filled = (page, id) => page.waitForFunction((name) => document.getElementById(name).textContent !== "", id, { timeout: 60000 });
+const text = (page, id) => page.textContent(`#${id}`);
+const part = (page, name) => page.tap(`.tabs a[href="#${name}"]`);
+const suggestions = (page) => page.locator("#suggestions button").allTextContents();
+const suggested = (page, message) =>
+  page.waitForFunction(
+    (value) => document.getElementById("message").value === value && document.getElementById("suggestions").dataset.for === value,
+    message,
+    { timeout: 10000 },
+  );
+
+async function type(page, message) {
+  await page.fill("#message", "");
+  await page.locator("#message").pressSequentially(message);
+  await suggested(page, message);
+  return suggestions(page);
+}
+
+async function write(page) {
+  const after = await type(page, "how are ");
+  const half = await type(page, "see ze");
+  await page.tap("#suggestions button");
+  const taken = await page.inputValue("#message");
+  await type(page, "Do");
+  await page.keyboard.press("Alt+1");
+  const byKey = await page.inputValue("#message");
+  await page.fill("#message", "I like zebrafish. mail ann@example.org");
+  await page.tap("#done");
+  await filled(page, "write-outcome");
+  return { after, half, taken, byKey, kept: await text(page, "write-outcome") };
+}
+
+async function keep(page) {
+  await part(page, "words");
+  const listed = await page.locator("#words-list span").allTextContents();
+  await page.setInputFiles("#words-file", { name: "mine.txt", mimeType: "text/plain", buffer: Buffer.from(TEXT) });
+  await filled(page, "words-outcome");
+  return { listed, imported: await text(page, "words-outcome"), count: await text(page, "words-count") };
+}
+
+async function train(page) {
+  await part(page, "train");
+  if (await page.isVisible("#train-ready")) await page.check("#train-ready");
+  await page.tap("#train-start");
+  await filled(page, "train-outcome");
+  return { end: await text(page, "train-outcome"), line: await text(page, "train-line"), note: await text(page, "train-note") };
+}
+
+async function check(page) {
+  await part(page, "check");
+  await page.tap("#check-start");
+  await filled(page, "check-page");
+  const states = await page.locator("#check-list li").evaluateAll((items) => items.map((item) => item.dataset.state));
+  return { states, rows: await page.locator("#check-list span").allTextContents(), digest: await text(page, "check-page") };
+}
+
+async function measure(page) {
+  await part(page, "speed");
+  await page.tap("#speed-start");
+  await filled(page, "speed-outcome");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.tap("#speed-save")]);
+  return JSON.parse(readFileSync(await download.path(), "utf8"));
+}
+
+async function offline(page, context) {
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  await page.waitForFunction(async () => (await caches.match("litert/litert_wasm_internal.wasm")) !== undefined, null, { timeout: 20000 });
+  await context.setOffline(true);
+  await page.reload();
+  await opened(page);
+  const status = await text(page, "status");
+  await part(page, "write");
+  const after = await type(page, "how are ");
+  await context.setOffline(false);
+  return { status, after };
+}
+
+async function forget(page) {
+  await part(page, "words");
+  await page.tap("#words-delete");
+  await page.waitForFunction(() => document.getElementById("words-count").textContent === "0");
+  const deleted = { status: await text(page, "status"), outcome: await text(page, "words-outcome") };
+  await page.uncheck("#words-keep");
+  await part(page, "write");
+  await page.fill("#message", "I like zebrafish");
+  await page.tap("#done");
+  await page.waitForFunction(() => document.getElementById("message").value === "");
+  const inside = await page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const request = indexedDB.open("fedkeys");
+        request.onsuccess = () => {
+          const all = request.result.transaction("sentences").objectStore("sentences").getAll();
+          all.onsuccess = () => resolve(all.result);
+        };
+      }),
+  );
+  return { ...deleted, off: await text(page, "write-outcome"), inside };
+}
+
+async function shapes(page, name) {
+  const wide = [];
+  for (const language of ["de", "en"]) {
+    await page.selectOption("#language", language);
+    await page.waitForFunction((wanted) => document.documentElement.lang === wanted, language);
+    for (const one of PARTS) {
+      await page.evaluate((hash) => (location.hash = hash), one);
+      await page.waitForFunction((wanted) => !document.getElementById(wanted).hidden, one);
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      if (over > 0) wide.push(`${one} in ${language}: ${over}`);
+      if (pictures !== undefined) await page.screenshot({ path: join(pictures, `${name}-${language}-${one}.png`), fullPage: true });
+    }
+  }
+  return wide;
+}
+
+// Everything that can be operated has a name, and a move to another part moves the focus to its heading.
+async function access(page) {
+  const nameless = await page.evaluate(() =>
+    [...document.querySelectorAll("button, select, input, textarea, a, meter, progress")]
+      .filter((element) => !element.closest("[hidden]") || element.id)
+      .filter((element) => {
+        const label = element.labels?.[0]?.textContent ?? "";
+        const isEmptySuggestion = element.closest("#suggestions") !== null && element.disabled;
+        return !isEmptySuggestion && !(element.textContent.trim() || label.trim() || element.getAttribute("aria-label"));
+      })
+      .map((element) => element.outerHTML.slice(0, 80)),
+  );
+  await page.tap('.tabs a[href="#train"]');
+  const focused = await page.evaluate(() => document.activeElement?.tagName + (document.activeElement?.closest("section")?.id ?? ""));
+  return { nameless, focused };
+}
+
+const FAULTS = {
+  insecure: () => Object.defineProperty(window, "isSecureContext", { value: false }),
+  noSimd: () => (WebAssembly.validate = () => false),
+  noCurves: () => (SubtleCrypto.prototype.generateKey = () => Promise.reject(new DOMException("", "NotSupportedError"))),
+  storageRefused: () => {
+    IDBFactory.prototype.open = () => {
+      throw new DOMException("", "SecurityError");
+    };
+  },
+};
+
+try {
+  await visit(PHONE, async (page, context) => {
+    seen.ready = await text(page, "status");
+    if (await page.isVisible("#fault")) throw new Error(await text(page, "fault"));
+    seen.write = await write(page);
+    seen.keep = await keep(page);
+    seen.train = await train(page);
+    seen.check = await check(page);
+    seen.speed = await measure(page);
+    seen.offline = await offline(page, context);
+    seen.access = await access(page);
+    seen.wide = await shapes(page, "360");
+    seen.forget = await forget(page);
+  });
+  seen.faults = {};
+  for (const [name, prepare] of Object.entries(FAULTS)) seen.faults[name] = await visit(PHONE, (page) => text(page, "fault"), prepare);
+  console.log(JSON.stringify(seen));
+} finally {
+  await browser.close();
+}
