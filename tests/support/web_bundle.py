@@ -106,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(page: Path, bundle: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves the page and a bundle on this machine: the address, and what was asked for, headers and bodies included."""
+    """Serves the page and a bundle on this machine: the address, and what was asked for in full."""
     seen: list[str] = []
     handler = type("Handler", (_Handler,), {"page": page, "bundles": bundle, "seen": seen})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

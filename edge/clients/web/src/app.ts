@@ -78,9 +78,16 @@ export class App {
   status(): void {
     const chip = byId("status");
     let key: Key = this.opened?.isPersonal ? "status.personal" : "status.ready";
-    if (this.opened?.isOffline || !navigator.onLine) key = "status.offline";
+    if (this.opened?.isOffline) key = "status.offline";
     chip.dataset["state"] = this.opened ? "ready" : "loading";
     chip.textContent = this.strings.say(this.opened ? key : "status.loading");
+  }
+
+  /** The network came or went. */
+  reached(isOnline: boolean): void {
+    if (this.opened === null) return;
+    this.opened = { ...this.opened, isOffline: !isOnline };
+    this.status();
   }
 
   async open(): Promise<void> {
@@ -152,7 +159,7 @@ async function start(): Promise<void> {
     app.status();
     await app.refresh();
   });
-  for (const event of ["online", "offline"]) window.addEventListener(event, () => app.opened && app.status());
+  for (const event of ["online", "offline"]) window.addEventListener(event, () => app.reached(event === "online"));
   await app.refresh().catch((error: unknown) => app.fault(app.sentence(error)));
   await app.open();
 }

@@ -65,8 +65,8 @@ export class WordsView implements View {
 
   private async deleteOne(id: number): Promise<void> {
     await forget(id);
-    this.app.outcome("words-outcome", this.app.strings.say("words.deletedOne"));
     await this.app.refresh();
+    this.app.outcome("words-outcome", this.app.strings.say("words.deletedOne"));
     byId("words-list-title").scrollIntoView({ block: "nearest" });
   }
 
@@ -80,9 +80,9 @@ export class WordsView implements View {
     }
     await this.app.tellOthers();
     this.shown = PAGE;
-    this.app.outcome("words-outcome", this.app.strings.say("words.deleted"));
     this.app.status();
     await this.app.refresh();
+    this.app.outcome("words-outcome", this.app.strings.say("words.deleted"));
   }
 
   private async importFile(input: HTMLInputElement): Promise<void> {
@@ -100,9 +100,10 @@ export class WordsView implements View {
     }
     const found = text.split(/\r?\n/).flatMap((line) => sentences(line).map((words) => words.join(" ")));
     const { keep: isKept } = await settings();
+    const number = await keep(found);
+    await this.app.refresh();
     if (!isKept) this.app.outcome("words-outcome", strings.say("words.importOff"), false);
     else if (found.length === 0) this.app.outcome("words-outcome", strings.say("words.importBad"), false);
-    else this.app.outcome("words-outcome", strings.count("words.imported", await keep(found)));
-    await this.app.refresh();
+    else this.app.outcome("words-outcome", strings.count("words.imported", number));
   }
 }

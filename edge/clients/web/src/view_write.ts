@@ -101,11 +101,11 @@ export class WriteView implements View {
       const { keep: isKept } = await settings();
       const kept = await keep(found);
       this.message.value = "";
+      await this.app.refresh();
       if (found.length === 0) this.app.outcome("write-outcome", strings.say("write.noWords"));
       else if (!isKept) this.app.outcome("write-outcome", strings.say("write.notKept"));
       else this.app.outcome("write-outcome", strings.count("write.kept", kept));
       this.message.focus();
-      await this.app.refresh();
     } catch (error) {
       this.app.outcome("write-outcome", this.app.sentence(error), false);
     }

@@ -111,19 +111,21 @@ async function offline(page, context) {
   await part(page, "write");
   const after = await type(page, "how are ");
   await context.setOffline(false);
+  await page.reload();
+  await opened(page);
   return { status, after };
 }
 
 async function forget(page) {
   await part(page, "words");
   await page.tap("#words-delete");
-  await page.waitForFunction(() => document.getElementById("words-count").textContent === "0");
+  await page.waitForFunction(() => document.getElementById("words-outcome").textContent.startsWith("All"));
   const deleted = { status: await text(page, "status"), outcome: await text(page, "words-outcome") };
   await page.uncheck("#words-keep");
   await part(page, "write");
   await page.fill("#message", "I like zebrafish");
   await page.tap("#done");
-  await page.waitForFunction(() => document.getElementById("message").value === "");
+  await filled(page, "write-outcome");
   const inside = await page.evaluate(
     () =>
       new Promise((resolve) => {
