@@ -46,7 +46,7 @@ export async function takePart(url: string, participant: Participant, options: D
 
 async function untilGoodbye(connection: Connection, participant: Participant): Promise<string> {
   for (;;) {
-    const answer = await answered(participant, await connection.next());
+    const answer = await connection.unlessStopped(answered(participant, await connection.next()));
     if (participant.goodbye !== null) return participant.goodbye;
     if (answer !== null) connection.send(answer);
   }
@@ -66,11 +66,17 @@ class Connection {
   private readonly waiting: Bytes[] = [];
   private ended: DoorError | null = null;
   private wake: () => void = () => undefined;
+  private readonly stopped: Promise<never>;
+  private stop: (why: DoorError) => void = () => undefined;
 
   constructor(
     private readonly socket: WebSocket,
     private readonly signal: AbortSignal,
   ) {
+    this.stopped = new Promise<never>((_, reject) => {
+      this.stop = reject;
+    });
+    this.stopped.catch(() => undefined); // nobody may be waiting
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: MessageEvent<unknown>) => this.take(data);
     socket.onclose = ({ code, reason }) => this.end(WHY_CLOSED[code] ?? `the connection was lost (${reason || code}): try again`);
@@ -90,6 +96,11 @@ class Connection {
     }
   }
 
+  /** Returns what the work gives, or throws as soon as the person stops: training may take minutes. */
+  unlessStopped<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.stopped]);
+  }
+
   send(message: Uint8Array): void {
     if (this.ended) throw this.ended;
     this.socket.send(message as Bytes);
@@ -102,7 +113,9 @@ class Connection {
   }
 
   private readonly onAbort = (): void => {
-    this.end("you have stopped taking part");
+    const why = "you have stopped taking part";
+    this.end(why);
+    this.stop(new DoorError(why));
     this.socket.close(NORMAL_CLOSURE);
   };
 
