@@ -3,7 +3,7 @@
 
 import schema from "../../../conformance/settings.json";
 import { DemandRefused } from "./errors.ts";
-import { DEFAULT_POLICY, type Policy } from "./graph.ts";
+import { DEFAULT_POLICY, fewestSurvivors, type Policy } from "./graph.ts";
 import { general } from "./numbers.ts";
 import { numWeights, type ModelSize, type RunSettings, type Settings } from "./settings.ts";
 
@@ -31,8 +31,7 @@ export interface Demands {
   readonly maxLearningRate: number;
 }
 
-export const DEFAULT_DEMANDS: Demands = {
-  policy: DEFAULT_POLICY,
+const LIMITS: Omit<Demands, "policy"> = {
   maxCohort: 10_000,
   maxEpochs: 100,
   maxSentences: 100_000,
@@ -43,6 +42,12 @@ export const DEFAULT_DEMANDS: Demands = {
   maxMagnitude: 1e3,
   maxLearningRate: 10,
 };
+
+/** Returns the demands of a client on a roster of so many, whose sums must hold two honest vectors whoever is invited. */
+export function demandsFor(numEnrolled: number): Demands {
+  const minSurvivors = fewestSurvivors(numEnrolled, DEFAULT_POLICY.corruptShare);
+  return { ...LIMITS, policy: { ...DEFAULT_POLICY, minSurvivors } };
+}
 
 /** Returns the minutes that a round's training takes at most, at a billion operations a second. */
 export function trainingMinutes(settings: Settings, size: ModelSize): number {

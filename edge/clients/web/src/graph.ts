@@ -46,7 +46,7 @@ export function graphParameters(numClients: number, policy: Policy): GraphParame
     }
   }
   const degree = numClients - 1;
-  const numCorrupt = Math.ceil(policy.corruptShare * numClients - 1e-9); // rounded up: the safe side
+  const numCorrupt = mostCorruptOf(numClients, policy.corruptShare);
   const threshold = thresholdOf(degree, numCorrupt, policy);
   const numDropped = Math.floor(policy.dropoutShare * numClients + 1e-9);
   if (threshold > degree - numDropped) {
@@ -57,6 +57,13 @@ export function graphParameters(numClients: number, policy: Policy): GraphParame
   }
   return { numClients, degree, threshold };
 }
+
+/** Returns how many of some clients may collude with the server, rounded up: the safe side. */
+const mostCorruptOf = (numClients: number, corruptShare: number): number => Math.ceil(corruptShare * numClients - 1e-9);
+
+/** Returns the fewest vectors of a sum that holds two honest ones, whomever of those enrolled the server invites. */
+export const fewestSurvivors = (numEnrolled: number, corruptShare: number): number =>
+  Math.max(mostCorruptOf(numEnrolled, corruptShare) + 2, 3);
 
 /** Returns the least threshold; at least 2, or each share would be the secret. */
 function thresholdOf(degree: number, numCorruptNeighbours: number, policy: Policy): number {

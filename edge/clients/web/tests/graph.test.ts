@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/graph.json";
-import { graphParameters } from "../src/graph.ts";
+import { fewestSurvivors, graphParameters } from "../src/graph.ts";
 import { WeakParameters } from "../src/errors.ts";
 import { policyOf } from "./vectors.ts";
 
@@ -13,3 +13,7 @@ for (const [name, { policy, cohorts }] of Object.entries(vectors)) {
     }
   });
 }
+
+test("a sum holds two honest vectors, whomever of the roster the server invites", () => {
+  assert.deepEqual([3, 10, 100, 1000].map((size) => fewestSurvivors(size, 0.05)), [3, 3, 7, 52]);
+});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/participant.json";
-import { DEFAULT_DEMANDS } from "../src/demands.ts";
+import { demandsFor } from "../src/demands.ts";
 import { agreedDigest, SETUP } from "../src/messages.ts";
 import { Participant, type Journal, type Observer, type ParticipantOptions, type Train } from "../src/participant.ts";
 import { fromHex, hex, random, type Bytes } from "../src/primitives.ts";
@@ -9,7 +9,7 @@ import { roundingOf } from "./pcg64.ts";
 import { identityKey, refused, replayed } from "./vectors.ts";
 
 const ROSTER = new Map(Object.entries(vectors.roster).map(([name, key]) => [name, fromHex(key)]));
-const DEMANDS = DEFAULT_DEMANDS; // whose policy is that of the default settings, as the vectors' is
+const DEMANDS = demandsFor(ROSTER.size); // otherwise the default settings' policy, as in the vectors
 const setup = fromHex(vectors.setup);
 
 class Memory implements Journal {

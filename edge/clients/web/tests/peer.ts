@@ -8,7 +8,7 @@
 // Bytes travel in base64.
 
 import { createInterface } from "node:readline";
-import { DEFAULT_DEMANDS } from "../src/demands.ts";
+import { demandsFor } from "../src/demands.ts";
 import { takePart } from "../src/door.ts";
 import { FedkeysError } from "../src/errors.ts";
 import { Participant, type Journal, type Train } from "../src/participant.ts";
@@ -67,7 +67,9 @@ async function begin(found: Begin): Promise<void> {
   const roster = new Map(Object.entries(found.roster).map(([name, publicKey]) => [name, fromHex(publicKey)]));
   const observer = { stage: () => undefined, left: () => undefined, refused: () => undefined };
   const uniform = (seed: string, round: number) => roundingOf(seed, round, clientId);
-  const rest = { demands: DEFAULT_DEMANDS, journal: inMemory(), train: askForTraining, observer, uniform, answerStepMs: 0 };
+  const strict = demandsFor(roster.size);
+  const demands = { ...strict, policy: { ...strict.policy, minSurvivors: 2 } }; // the run's, as Python's clients in the test
+  const rest = { demands, journal: inMemory(), train: askForTraining, observer, uniform, answerStepMs: 0 };
   participant = new Participant({ clientId, key, roster, ...rest });
   say({});
 }
