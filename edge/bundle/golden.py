@@ -23,6 +23,7 @@ from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_by
 GOLDEN_BATCHES = "golden/batches.bin"
 GOLDEN_WEIGHTS = "golden/weights_after.bin"
 GOLDEN_EXPECTED = "golden/expected.txt"
+GOLDEN_FILES = (GOLDEN_BATCHES, GOLDEN_WEIGHTS, GOLDEN_EXPECTED)
 TOLERANCE = 1e-5
 
 
@@ -58,7 +59,7 @@ def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> s
     """Trains on the golden batch in LiteRT, and returns how far the result is off.
 
     Args:
-      contents: {file of the bundle: content}.
+      contents: {file of the bundle: content}, at least of GOLDEN_FILES and TRAIN_FILE.
       size, time: of the bundle's model.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a bundle is what was exported: manifest, signature, digests, ops, words, certificate, golden batch.
+"""Whether a bundle is what was exported: signature, digests, ops, words, certificate, golden batch, a key stroke.
 
 Imports no TensorFlow: it takes a second and little memory.
 """
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Optional
 
 import msgspec
+import numpy as np
 
 from edge.bundle.folder import VOCABULARY_FILE, check_folder, read_file, read_vocabulary
-from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_EXPECTED, GOLDEN_WEIGHTS, check_golden
+from edge.bundle.golden import GOLDEN_FILES, check_golden
 from edge.bundle.manifest import MANIFEST_FILE, SCHEMA, Manifest, read_manifest, signature_entries, weight_entries
 from edge.bundle.parity import GATE, PARITY_FILE, read_certificate
 from edge.bundle.signing import check_signature, check_signer
@@ -22,15 +23,15 @@ from edge.clients.litert import build_interpreter
 from edge.errors import BundleError
 from edge.export.flatbuffer import custom_ops
 from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, STATELESS_FILE, TRAIN_FILE
+from models.vocabulary import BOS, NUM_SPECIAL
+from models.weights import ModelSize
 
 _NEEDED = {
     TRAIN_FILE,
     STATELESS_FILE,
     INFER_FILE,
     VOCABULARY_FILE,
-    GOLDEN_BATCHES,
-    GOLDEN_WEIGHTS,
-    GOLDEN_EXPECTED,
+    *GOLDEN_FILES,
 }
 
 
@@ -74,6 +75,7 @@ def verify_bundle(
     yield Check("tokeniser", True, check_vectors(contents, manifest.tokeniser))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
+    yield Check("key stroke", True, _check_key_stroke(contents[INFER_FILE], manifest.model.size))
     if app is not None and key is not None:
         yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key, is_named)}")
 
@@ -113,6 +115,24 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
             f"{VOCABULARY_FILE} has {words} words, the model {size.vocabulary_size}: export the run again"
         )
     return f"{len(ops)} files, builtin ops only, {size.num_weights:,} weights, {words} words"
+
+
+def _check_key_stroke(content: bytes, size: ModelSize) -> str:
+    """Runs the file that predicts from the start of a sentence."""
+    start = {
+        "token": np.array([BOS], np.int32),
+        "hidden": np.zeros((1, size.embedding_size), np.float32),
+        "cell": np.zeros((1, size.num_cells), np.float32),
+    }
+    try:
+        got = build_interpreter(content).get_signature_runner("infer")(**start)
+        ids, shares = got["ids"].ravel(), got["probabilities"].ravel()
+    except Exception as error:  # what LiteRT raises depends on where a file is broken
+        raise BundleError(f"{INFER_FILE} can't be run ({' '.join(str(error).split())}): export the run again") from None
+    are_words = bool(((ids >= NUM_SPECIAL) & (ids < size.vocabulary_size)).all())
+    if not (are_words and bool((np.isfinite(shares) & (shares >= 0)).all()) and float(shares.sum()) <= 1.0 + GATE):
+        raise BundleError(f"{INFER_FILE} proposes no words, or with no probabilities: export the run again")
+    return f"{len(ids)} suggestions from {INFER_FILE}"
 
 
 def _check_parity(manifest: Manifest, contents: Mapping[str, bytes]) -> str:

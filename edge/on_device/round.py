@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 
 from edge.bundle.folder import open_bundle, read_file, read_vocabulary
+from edge.bundle.golden import GOLDEN_FILES, check_golden
 from edge.bundle.manifest import Manifest
 from edge.clients.c_client import run_c_client
 from edge.clients.files import BATCHES_MAGIC, batches_from_bytes, batches_to_bytes, read_update, write_update
@@ -67,9 +68,10 @@ def train_on_device(
     if not (math.isfinite(rate) and rate > 0):
         raise DeviceDataError(f"--learning-rate must be above 0 and finite, got {rate}")
     size = manifest.model.size
-    content = read_file(bundle, manifest, TRAIN_FILE)
+    contents = {name: read_file(bundle, manifest, name) for name in (TRAIN_FILE, *GOLDEN_FILES)}
+    check_golden(contents, size, manifest.model.max_words)  # as an app does before its first training
     batches = load_batches(bundle, manifest, data, seed)
-    model = TrainableModel(content)
+    model = TrainableModel(contents[TRAIN_FILE])
     weights = model.get_weights() if weights_path is None else _read_weights(weights_path, size)
     if save_batches is not None:
         write_atomically(save_batches, batches_to_bytes(batches, size.vocabulary_size))

@@ -17,6 +17,8 @@ from edge.bundle.verification import verify_bundle
 from edge.errors import BundleError
 from edge.export import tflite
 from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, TRAIN_FILE
+from models.cifg_lstm import initial_weights
+from models.weights import ModelSize
 from orchestrator.cli.commands import cli
 from orchestrator.release.export import ExportOptions, export_run
 from orchestrator.run.saved import read_run
@@ -44,7 +46,7 @@ def test_verify_checks_all_and_loads_no_tensorflow(exported, keys):
     printed = fedkeys("verify", exported[0], "--public-key", keys.with_name("key.pub"), "--json")
     assert printed["ok"] is True
     assert [check["name"] for check in printed["checks"]] == [
-        "manifest", "signature", "files", "digests", "model", "tokeniser", "parity", "golden batch",
+        "manifest", "signature", "files", "digests", "model", "tokeniser", "parity", "golden batch", "key stroke",
     ]  # fmt: skip
     code = (
         "import sys; from pathlib import Path; from edge.bundle.verification import verify_bundle;"
@@ -91,6 +93,13 @@ def broken_model(files, manifest):
     files[INFER_FILE] = b"\x1c\0\0\0TFL3" + bytes(64)
 
 
+def nan_suggestions(files, manifest):
+    model = manifest["model"]
+    size = ModelSize(model["vocabulary_size"], model["embedding_size"], model["num_cells"])
+    *others, output_bias = initial_weights(size, 0)
+    files[INFER_FILE] = tflite.build_infer_file((*others, np.full_like(output_bias, np.nan)))
+
+
 def fewer_words(files, manifest):
     files["vocabulary.txt"] = b"\n".join(files["vocabulary.txt"].split(b"\n")[:-2]) + b"\n"
 
@@ -126,6 +135,7 @@ def loose_golden(files, manifest):
         (other_weights, "certifies other weights"),
         (swapped_models, "infer.tflite has other signatures"),
         (broken_model, "infer.tflite can't be loaded"),
+        (nan_suggestions, "infer.tflite proposes no words, or with no probabilities"),
         (fewer_words, "words, the model"),
         (other_signatures, "describes other signatures"),
         (failed_certificate, "differs from TFF's training"),
@@ -137,6 +147,13 @@ def test_what_a_signature_does_not_show_is_found(bundle, keys, change, message):
         list(verify_bundle(bundle))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_device_trains_on_no_bundle_whose_golden_batch_fails(bundle, keys, text_of_one, tmp_path):
+    rewrite(bundle, nudge_golden, keys)
+    done = fedkeys("device-update", bundle, "--data", text_of_one, "--out", tmp_path / "update", ok=False)
+    assert "the golden batch comes out 1.0e-03 off" in str(done.exception)
+    assert not (tmp_path / "update").exists()
 
 
 def test_verify_prints_the_fault_as_json_too(bundle):

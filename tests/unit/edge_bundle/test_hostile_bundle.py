@@ -224,6 +224,7 @@ def signed(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDKEYS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr("edge.bundle.verification._check_model", lambda *_: "")
     monkeypatch.setattr("edge.bundle.verification.check_golden", lambda *_: "")
+    monkeypatch.setattr("edge.bundle.verification._check_key_stroke", lambda *_: "")
     bundles = []
     for name in ("one", "two"):
         generate_key(tmp_path / f"{name}.key")
