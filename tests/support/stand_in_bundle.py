@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from small_manifest import small_manifest
 
 from edge.bundle.manifest import Aggregation, Manifest, RunEntry
 from edge.bundle.verification import verify_bundle
+from edge.errors import BundleError
 from models.weights import ModelSize
 
 FILES = {
@@ -33,3 +35,13 @@ def checks_before_loading(bundle, public_key=None, **options) -> list[str]:
         if check.name == "digests":
             break
     return passed
+
+
+def refusal(do) -> str:
+    """The one line with which `do` refuses a bundle."""
+    with pytest.raises(BundleError) as refused:
+        do()
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+    assert refused.value.exit_code == 2
+    return str(refused.value)

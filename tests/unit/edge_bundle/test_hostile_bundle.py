@@ -7,7 +7,7 @@ import os
 import tracemalloc
 
 import pytest
-from stand_in_bundle import FILES, SIZE, TIME, checks_before_loading, manifest_of
+from stand_in_bundle import FILES, SIZE, TIME, checks_before_loading, manifest_of, refusal
 
 from edge.bundle import manifest as schema
 from edge.bundle.folder import open_bundle, read_file, read_vocabulary, write_bundle
@@ -22,12 +22,9 @@ from edge.bundle.golden import (
 from edge.bundle.manifest import read_manifest
 from edge.bundle.parity import read_certificate
 from edge.bundle.reading import read_regular
-from edge.bundle.signing import check_signature, generate_key
-from edge.bundle.verification import verify_bundle
+from edge.bundle.signing import check_signature
 from edge.clients.files import batches_to_bytes
-from edge.errors import BundleError
 from edge.on_device.round import train_on_device
-from orchestrator.cli.commands import cli
 
 pytestmark = pytest.mark.timeout(60)  # a reader that waits for a pipe waits for ever
 
@@ -56,15 +53,6 @@ READERS = {
     "open": open_bundle,
     "device-update": device_update,
 }
-
-
-def refusal(do) -> str:
-    with pytest.raises(BundleError) as refused:
-        do()
-    assert "\n" not in str(refused.value)
-    assert len(str(refused.value)) < 400
-    assert refused.value.exit_code == 2
-    return str(refused.value)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -216,90 +204,3 @@ def test_a_word_list_that_is_none_is_refused(bundle):
 
 def test_a_signature_can_be_demanded(bundle):
     assert "is not signed" in refusal(lambda: checks_before_loading(bundle, require_signature=True))
-
-
-@pytest.fixture
-def signed(tmp_path, monkeypatch):
-    """(a bundle of one key, a bundle of another key, the public half of the other)."""
-    monkeypatch.setenv("FEDKEYS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr("edge.bundle.verification._check_model", lambda *_: "")
-    monkeypatch.setattr("edge.bundle.verification.check_golden", lambda *_: "")
-    monkeypatch.setattr("edge.bundle.verification._check_key_stroke", lambda *_: "")
-    bundles = []
-    for name in ("one", "two"):
-        generate_key(tmp_path / f"{name}.key")
-        write_bundle(tmp_path / name, FILES, manifest_of(FILES), tmp_path / f"{name}.key")
-        bundles.append(tmp_path / name)
-    return (*bundles, tmp_path / "two.key.pub")
-
-
-def test_the_key_of_an_apps_first_bundle_is_remembered(signed, bundle):
-    one, two, _ = signed
-    assert [check.name for check in verify_bundle(one, app="keyboard")][-1] == "app"
-    list(verify_bundle(one, app="keyboard"))
-    assert "is signed with another key" in refusal(lambda: list(verify_bundle(two, app="keyboard")))
-    assert "is not signed" in refusal(lambda: list(verify_bundle(bundle, app="keyboard")))
-    list(verify_bundle(two, app="another"))  # each app has its own
-
-
-def test_an_unsigned_first_bundle_of_an_app_is_refused(signed, bundle):
-    assert "is not signed" in refusal(lambda: list(verify_bundle(bundle, app="keyboard")))
-
-
-def test_a_key_that_is_named_takes_the_place_of_the_one_remembered(signed):
-    one, two, public = signed
-    list(verify_bundle(one, app="keyboard"))
-    list(verify_bundle(two, public, app="keyboard"))
-    list(verify_bundle(two, app="keyboard"))
-    assert "is signed with another key" in refusal(lambda: list(verify_bundle(one, app="keyboard")))
-
-
-def test_the_key_of_a_bundle_that_fails_is_not_remembered(signed, monkeypatch):
-    def fails(*_):
-        raise BundleError("the golden batch comes out wrong")
-
-    one, two, _ = signed
-    with monkeypatch.context() as patch:
-        patch.setattr("edge.bundle.verification.check_golden", fails)
-        refusal(lambda: list(verify_bundle(one, app="keyboard")))
-    list(verify_bundle(two, app="keyboard"))
-
-
-def test_of_two_first_bundles_at_once_one_is_accepted(signed):
-    """Both are looked at before either key is remembered."""
-    one, two, _ = signed
-    slow, fast = verify_bundle(one, app="keyboard"), verify_bundle(two, app="keyboard")
-    for check in slow:
-        if check.name == "golden batch":
-            break
-    list(fast)
-    assert "holds another key than the bundle's" in refusal(lambda: list(slow))
-    list(verify_bundle(two, app="keyboard"))
-
-
-def test_a_remembered_key_that_is_a_link_to_nowhere_is_not_a_first_bundle(signed, tmp_path):
-    one, two, _ = signed
-    list(verify_bundle(one, app="keyboard"))
-    key = tmp_path / "data" / "app_keys" / "keyboard.pub"
-    key.unlink()
-    key.symlink_to(tmp_path / "nowhere")
-    assert f"{key}: can't be read" in refusal(lambda: list(verify_bundle(two, app="keyboard")))
-    assert key.is_symlink()
-
-
-@pytest.mark.parametrize("app", ["", "../x", "a/b", ".hidden", "x" * 65, "a\nb"])
-def test_an_apps_name_is_a_files_name(signed, app):
-    assert "--app" in refusal(lambda: list(verify_bundle(signed[0], app=app)))
-
-
-def test_the_command_takes_them(signed, bundle):
-    from click.testing import CliRunner
-
-    one, two, _ = signed
-    for words, code in (
-        (["verify", str(one), "--app", "keyboard"], 0),
-        (["verify", str(two), "--app", "keyboard"], 2),
-        (["verify", str(one), "--require-signature"], 0),
-        (["verify", str(bundle), "--require-signature"], 2),
-    ):
-        assert CliRunner().invoke(cli, words).exit_code == code, words
