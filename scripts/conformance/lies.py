@@ -1,4 +1,4 @@
-"""What a server may tell client 0 in place of the honest message, and the client must refuse: the table of lies."""
+"""What a server may tell a client in place of the honest message, and the client must refuse: the tables of lies."""
 
 from __future__ import annotations
 
@@ -146,8 +146,30 @@ def _everywhere() -> Iterator[tuple[str, str, Lie]]:
         yield "another session's", stage, changed(stage, session=bytes(32))
 
 
+def one_neighbour_more(session: Session) -> dict[str, bytes]:
+    """On a drawn graph, one of the cohort that is no neighbour of client 9; who adds some could choose them all."""
+    found = honest(session, "shares", 9)
+    known = {9, *(peer.index for peer in found.neighbours)}
+    extra = next(i for i in session.answers["advertise"] if i not in known)
+    theirs = messages.decode(session.answers["advertise"][extra], messages.Advertisement, 1 << 20).credentials
+    return {"shares": encode(msgspec.structs.replace(found, neighbours=[*found.neighbours, theirs]))}
+
+
+def one_seal_for_nobody(session: Session) -> dict[str, bytes]:
+    """On a drawn graph a neighbour's share does not open, so it may have heard other things: it makes no crowd."""
+    found = honest(session, "upload", 9)
+    *others, last = found.shares
+    junk = msgspec.structs.replace(last, sealed=bytes(len(last.sealed)))
+    delivery = msgspec.structs.replace(found, shares=[*others, junk])
+    return {"upload": encode(delivery), "consistency": session.wires["consistency"][9]}
+
+
 _R = msgspec.structs.replace
-LIES: list[tuple[str, str, Lie]] = [
+_DRAWN: list[tuple[str, str, Lie]] = [
+    ("one neighbour more than the degree", "shares", one_neighbour_more),
+    ("fewer survivors than the minimum whose shares open", "consistency", one_seal_for_nobody),
+]
+_COMPLETE: list[tuple[str, str, Lie]] = [
     *_everywhere(),
     ("a cohort of one", "advertise", changed("advertise", num_clients=1, degree=0, threshold=0)),
     ("a cohort of two", "advertise", changed("advertise", num_clients=2, degree=1, threshold=1)),
@@ -201,3 +223,4 @@ LIES: list[tuple[str, str, Lie]] = [
     ("a consent twice", "unmask", consents(lambda n: [n[0], *n])),
     ("a forged consent", "unmask", consents(lambda n: [messages.PeerConsent(n[0].sender, bytes(64)), *n[1:]])),
 ]  # fmt: skip
+LIES = {"complete graph": _COMPLETE, "drawn graph": _DRAWN}

@@ -30,13 +30,14 @@ class Plot:
     num_clients: int
     watched: tuple[int, ...]
     silent: Mapping[str, int]
+    min_survivors: int
     policy: Policy = Policy()
 
 
 PLOTS = {
-    "complete graph": Plot(10, (0, 5), {"shares": 2, "upload": 7, "unmask": 4}),
+    "complete graph": Plot(10, (0, 5), {"shares": 2, "upload": 7, "unmask": 4}, 3),
     "drawn graph": Plot(
-        20, (9,), {"shares": 1, "upload": 2}, Policy(complete_up_to=0, security_bits=10, correctness_bits=10)
+        20, (9,), {"shares": 1, "upload": 2}, 18, Policy(complete_up_to=0, security_bits=10, correctness_bits=10)
     ),
 }
 
@@ -63,7 +64,7 @@ class Session:
         ]
         clients = [self.client(i) for i in range(plot.num_clients)]
         with Draws(f"{name} server").used():
-            server = Server(self.public, NUM_SLOTS, plot.policy, ROUND, 3, 1, self.agreed)
+            server = Server(self.public, NUM_SLOTS, plot.policy, ROUND, plot.min_survivors, 1, self.agreed)
         self._draw_graph(server)
         self.wires: dict[str, dict[int, bytes]] = {}
         self.answers: dict[str, dict[int, bytes]] = {}
@@ -126,7 +127,7 @@ def _session(name: str, plot: Plot) -> dict[str, object]:
         "total": total.tolist(),
         "alive": list(alive),
         "clients": watched,
-        "refusals": _refusals(name, session) if name == "complete graph" else [],
+        "refusals": _refusals(name, session),
     }
 
 
@@ -144,13 +145,13 @@ def _watched(session: Session, index: int) -> dict[str, object]:
 
 
 def _refusals(name: str, session: Session) -> list[dict[str, object]]:
-    """Each lie: the messages of the honest session that it replaces, the last of which client 0 refuses."""
-    found = []
-    for told, stage, lie in LIES:
+    """Each lie: the honest messages that it replaces, the last of which the first watched client refuses."""
+    found, index = [], session.plot.watched[0]
+    for told, stage, lie in LIES[name]:
         changed = lie(session)
         stages = STAGES[: STAGES.index(stage) + 1]
-        wires = {own: changed.get(own, session.wires[own][0]) for own in stages}
-        refused = session.refusal(name, 0, wires)
+        wires = {own: changed.get(own, session.wires[own][index]) for own in stages}
+        refused = session.refusal(name, index, wires)
         replaced = {own: wire.hex() for own, wire in changed.items()}
         found.append({"lie": told, "stage": stage, "replaced": replaced, **refused})
     return found
