@@ -51,9 +51,10 @@ from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matter
 from orchestrator.settings.files import read_config
 from orchestrator.wire import encode
 
-NAMES = tuple(ClientId(f"client{i}") for i in range(6))
+CROWD = tuple(ClientId(f"client{i}") for i in range(9))
+NAMES = CROWD[:6]
 WORDS = Vocabulary(SPECIAL_WORDS + ("see", "you", "at", "the", "house", "of", "my", "friend", "in", "class"))
-TEXTS = {name: ("see you at the house", "my friend", "in class") * (1 + i) for i, name in enumerate(NAMES)}
+TEXTS = {name: ("see you at the house", "my friend", "in class") * (1 + i) for i, name in enumerate(CROWD)}
 STAGES = ("train", "advertise", "shares", "upload", "consistency", "unmask")
 DEADLINES = Deadlines(clients_s=20.0, train_s=20.0, stage_s=20.0)
 SHORT = Deadlines(clients_s=20.0, train_s=20.0, stage_s=2.5)
@@ -97,7 +98,7 @@ def in_one_process(config, state, report, drops):
     """The digest of the weights after a round of the same cohort, summed in this process."""
     size = model_size(config.model, WORDS.size)
     trainer = text_trainer(config, size)
-    sentences = {name: cut(tuple(map(WORDS.encode, TEXTS[name])), size.vocabulary_size) for name in NAMES}
+    sentences = {name: cut(tuple(map(WORDS.encode, TEXTS[name])), size.vocabulary_size) for name in CROWD}
     functions = RoundFunctions(
         batches_of=lambda person, rng: draw_batches(config, sentences[person], rng),
         train_clients=lambda weights, rate, seed, batches: (trainer(weights, rate, seed, own) for own in batches),

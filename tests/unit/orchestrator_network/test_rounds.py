@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from loopback import (
+    CROWD,
     NAMES,
     SHORT,
     STAGES,
@@ -24,6 +25,7 @@ from loopback import (
 
 from orchestrator.aggregator import Cohort, DropStage
 from orchestrator.network import messages
+from orchestrator.network.authority import make_keys
 from orchestrator.network.client import Participant
 from orchestrator.network.session import Deadlines
 from orchestrator.rounds.build import (
@@ -52,6 +54,27 @@ def test_a_round_gives_the_weights_that_it_gives_in_one_process(keys, tmp_path):
         assert report.weights_sha256 == weights_digest(state.model)
     assert served.folder.checkpoints() == [1, 2]
     assert weights_digest(served.folder.load_checkpoint().weights) == weights_digest(served.state.weights)
+
+
+@pytest.mark.parametrize("gone", [None, CROWD[4]])
+def test_groups_are_summed_one_after_the_other(tmp_path, gone):
+    """Three sums of three clients a round, and the median of their means: as in one process, bit for bit.
+
+    Of three clients none may vanish: the group of one who does is left out, and the median is of the two others.
+    """
+    keys, config = tmp_path / "keys", config_of(**{"rounds.cohort_size": 9, "aggregation.groups": 3})
+    make_keys(keys, CROWD)
+    with serving(keys, tmp_path, config) as served:
+        peers = [Peer(keys, served, name, {"upload": "hang up"} if name == gone else None) for name in CROWD]
+    assert [peer.join().goodbye for peer in peers] == [None if name == gone else "all done" for name in CROWD]
+    (report,) = served.rounds
+    assert (report.outcome, len(report.survivors)) == ("completed", 6 if gone else 9)
+    assert set(report.selected) == set(CROWD)
+    drops = {gone: DropStage.BEFORE_UPLOAD} if gone else {}
+    assert report.weights_sha256 == weights_digest(in_one_process(config, first_state(config), report, drops).weights)
+    one_sum = config_of(**{"rounds.cohort_size": 9})
+    assert report.weights_sha256 != weights_digest(in_one_process(one_sum, first_state(config), report, drops).weights)
+    assert all(peer.stages.count("train") == 1 for peer in peers)  # in one group each, and asked once
 
 
 def constant_trainer(value):
