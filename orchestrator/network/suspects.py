@@ -1,18 +1,33 @@
 """Finds out who spoils sums, by rounds with fewer and fewer suspects; no single upload is ever opened.
 
 A ciphertext that is no encryption of a vector looks like any other, and so does a masked vector that no update encodes
-to. It shows only when the sum is opened: the sum is lost, and nothing says whose it was. After such a round its clients
-are split into two halves, and the next round takes one half with the clients that are known to be good (group testing
-by binary splitting). A half that sums well is good; a half that does not is split again; a single client that spoils
-its sum is struck off. Every round has fresh keys and at least its minimum of contributions, so what is opened is a sum
-like any other.
+to. It shows only when the sum is opened: the sum is lost, and nothing says whose it was. Its clients are then the
+suspects of a *case*. The next rounds take half of them at most, with clients that are no suspects and were in a good
+sum; in each sum that is spoiled some suspect is left out, so that fewer remain, and the last one is struck off. Every
+round has fresh keys and at least its minimum of contributions, so what is opened is a sum like any other.
+
+A good sum clears nobody, since a liar may send a good vector when it likes. A lone liar is in every sum that it spoils,
+and so among the suspects to the end: whatever it does, nobody else is struck off. Two that work together can choose
+sums that have an honest client in common.
+
+A case ends without a culprit after as many good sums as it has suspects, and the next one after twice as many: a liar
+that waits for whole cohorts spoils fewer and fewer rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from models.corpus import ClientId
+
+
+@dataclass
+class _Case:
+    """Clients of whom one spoiled sums, in the order in which they are tried."""
+
+    suspects: list[ClientId]
+    good_sums: int = 0  # with some of them, since the last that was spoiled
 
 
 class Suspects:
@@ -21,40 +36,62 @@ class Suspects:
     Callers may add to `struck` the clients that another proof names.
 
     >>> suspects = Suspects()
-    >>> suspects.spoiled(["ann", "bob", "eve"])  # a sum of these could not be opened
-    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
-    ['ann']
-    >>> suspects.summed(["ann"])
-    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
-    ['ann', 'bob', 'eve']
-    >>> suspects.spoiled(["ann", "bob", "eve"])
-    >>> suspects.candidates(["ann", "bob", "eve"], least=1)
+    >>> suspects.spoiled(["ann", "bob", "dan", "eve"])  # a sum of these could not be opened
+    >>> suspects.candidates(["ann", "bob", "dan", "eve"], least=1)
     ['ann', 'bob']
-    >>> suspects.spoiled(["ann", "bob"])
+    >>> suspects.summed(["ann", "bob"])
+    >>> suspects.candidates(["ann", "bob", "dan", "eve"], least=1)
+    ['dan', 'eve']
+    >>> suspects.spoiled(["dan", "eve"])
+    >>> suspects.candidates(["ann", "bob", "dan", "eve"], least=1)
+    ['ann', 'bob', 'dan']
+    >>> suspects.spoiled(["ann", "bob", "dan"])
     >>> suspects.struck
-    {'bob'}
+    {'dan'}
     """
 
     def __init__(self) -> None:
         self.struck: set[ClientId] = set()
-        self._good: set[ClientId] = set()
-        self._groups: list[list[ClientId]] = []  # each to be tried without the others
+        self._good: set[ClientId] = set()  # who was in a sum that could be opened
+        self._cases: list[_Case] = []
+        self._patience = 1  # good sums for each suspect, until a case ends without a culprit
+        self._was_trial = False  # whether the last sum had suspects
+        self._num_vain = 0  # spoiled sums that told nothing
 
     def candidates(self, present: Sequence[ClientId], least: int) -> list[ClientId]:
         """Returns the clients present that the next round may take: at least `least`, if that many are allowed.
 
         While a spoiler is searched for, the round must take as many of them as it can.
         """
-        waiting = {client for group in self._groups for client in group}
-        allowed = [client for client in present if client not in waiting and client not in self.struck]
-        is_tried = False
-        for group in self._groups:
-            if is_tried and len(allowed) >= least:
-                break
-            here = [client for client in present if client in group]
-            is_tried = is_tried or bool(here)
-            allowed += here
-        return [client for client in present if client in allowed]
+        self._cases = [case for case in self._cases if self.struck.isdisjoint(case.suspects)]
+        allowed = [client for client in present if client not in self.struck]
+        if not self._cases:
+            return allowed
+        suspects = {client for case in self._cases for client in case.suspects}
+        others = [client for client in allowed if client not in suspects]
+        good = [client for client in others if client in self._good]
+        chosen = self._chosen(allowed, others, good, least) or self._window(allowed, least)
+        return [client for client in present if client in chosen]
+
+    def _chosen(
+        self, allowed: Collection[ClientId], others: list[ClientId], good: list[ClientId], least: int
+    ) -> list[ClientId]:
+        """The next round's clients: suspects of one case with good ones, or those who are no suspects, in turn."""
+        num_missing = max(1, least - len(good))
+        here = [([client for client in case.suspects if client in allowed], len(case.suspects)) for case in self._cases]
+        halves = [own[: max(1, num // 2)] for own, num in here]
+        trials = [own for own in halves if len(own) >= num_missing]
+        is_unproven = len(others) > len(good)  # without good ones a spoiled sum would not say that a suspect did it
+        if is_unproven and len(others) >= least and (self._was_trial or not trials):
+            return others
+        # Where half of the suspects are too few for a sum, all but one still leave somebody out.
+        trials += [own[:num_missing] for own, num in here if num_missing < num and num_missing <= len(own)]
+        return trials[0] + good if trials else []
+
+    def _window(self, allowed: list[ClientId], least: int) -> list[ClientId]:
+        """Some clients, others after each vain round, where nobody is known to be good: a good sum makes them so."""
+        start = self._num_vain % max(1, len(allowed))
+        return (allowed[start:] + allowed[:start])[:least]
 
     def most_doubtful(self, members: Sequence[ClientId], num: int) -> list[ClientId]:
         """Returns `num` of the members, in their order, where not all can be summed: first those of no sum so far.
@@ -70,21 +107,32 @@ class Suspects:
     def summed(self, members: Collection[ClientId]) -> None:
         """Records that a sum of these clients was opened."""
         self._good.update(members)
-        self._forget(members)
+        self._was_trial = False
+        for case in self._cases:
+            tried = [client for client in case.suspects if client in members]
+            if tried:
+                self._was_trial = True
+                case.suspects = [client for client in case.suspects if client not in members] + tried
+                case.good_sums += 1
+        ended = [case for case in self._cases if case.good_sums >= self._patience * len(case.suspects)]
+        if ended:
+            self._cases = [case for case in self._cases if case not in ended]
+            self._patience *= 2
 
     def spoiled(self, members: Sequence[ClientId]) -> None:
         """Records that a sum of these clients could not be opened, or is none that honest clients can give."""
-        doubtful = [client for client in members if client not in self._good]
-        if not doubtful:  # one who was good before has begun to spoil
-            self._good.clear()
-            doubtful = list(members)
-        self._forget(doubtful)
-        if len(doubtful) == 1:
-            self.struck.update(doubtful)
+        known = [case for case in self._cases if not set(members).isdisjoint(case.suspects)]
+        self._was_trial = bool(known)
+        if not known:
+            known = [_Case(sorted(members, key=lambda client: client in self._good))]
+            self._cases += known
+        elif len(known) > 1 or not self._good.union(known[0].suspects).issuperset(members):
+            self._num_vain += 1  # somebody else may have done it
             return
-        half = len(doubtful) // 2
-        self._groups += [doubtful[:half], doubtful[half:]]  # last: the sooner there are good ones to go with
-
-    def _forget(self, members: Collection[ClientId]) -> None:
-        rest = ([client for client in group if client not in members] for group in self._groups)
-        self._groups = [group for group in rest if group]
+        (case,) = known
+        left = [client for client in case.suspects if client in members]
+        self._num_vain += left == case.suspects
+        case.suspects, case.good_sums = left, 0
+        if len(case.suspects) == 1:
+            self.struck.update(case.suspects)
+            self._cases.remove(case)

@@ -137,7 +137,7 @@ class SendsOtherWords(SealsGarbage):
 
 @pytest.mark.parametrize(
     ("kind", "num_rounds", "lost", "note"),
-    [(SealsGarbage, 2, 1, "seals seeds that do not open"), (SendsOtherWords, 9, 4, "spoils every sum")],
+    [(SealsGarbage, 2, 1, "seals seeds that do not open"), (SendsOtherWords, 9, 3, "spoils every sum")],
 )
 def test_a_client_that_spoils_a_round_is_found_and_struck_off(keys, tmp_path, kind, num_rounds, lost, note):
     liar = NAMES[4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,14 +49,71 @@ def test_one_liar_among_twelve_is_found_though_others_come_and_go(place, seed):
     assert suspects.struck == {liar}
 
 
-def test_a_round_never_has_fewer_than_allowed():
-    suspects = Suspects()
-    suspects.spoiled(NAMES)
-    assert suspects.candidates(NAMES, 3) == NAMES[:6]
-    for group in (NAMES[:6], NAMES[6:], NAMES[:3], NAMES[3:6], NAMES[6:9], NAMES[9:]):
-        suspects.spoiled(group)
-    assert suspects.candidates(NAMES, 2) == NAMES[:3]  # one, and since that is too few the two after it
-    assert suspects.candidates(NAMES[:1], 2) == NAMES[:1]  # too few: no round
+@given(st.integers(3, 30), st.integers(1, 7), st.data())
+def test_whatever_a_lone_liar_does_nobody_else_is_struck_off(num_clients, least, data):
+    """It may send good vectors as long as it likes, and junk when it is to the harm of somebody else."""
+    present, rng = [f"client {i}" for i in range(num_clients)], data.draw(st.randoms(use_true_random=False))
+    liar, suspects = rng.choice(present), Suspects()
+    for lies in data.draw(st.lists(st.booleans(), max_size=80)):
+        here = [name for name in present if name == liar or rng.random() < 0.9]
+        cohort = suspects.candidates(here, least)
+        if liar in cohort and lies:
+            suspects.spoiled(cohort)
+        elif cohort:
+            suspects.summed(cohort)
+        assert suspects.struck <= {liar}
+
+
+def blames_others(suspects, cohort, liar):
+    """Whether others would be suspects, too, after a spoiled sum of this cohort."""
+    return all(any(name != liar for name in case.suspects if name in cohort) for case in suspects._cases)
+
+
+@pytest.mark.parametrize(("num_clients", "least", "most"), [(6, 3, 40), (10, 3, 30), (100, 7, 60)])
+def test_a_liar_that_knows_the_search_and_is_never_found_spoils_fewer_and_fewer_sums(num_clients, least, most):
+    """It lies where a spoiled sum can't yet say that it was alone."""
+    present, suspects, spoiled = [f"client {i}" for i in range(num_clients)], Suspects(), []
+    for round_num in range(1000):
+        cohort = suspects.candidates(present, least)
+        if present[0] in cohort and blames_others(suspects, cohort, present[0]):
+            suspects.spoiled(cohort)
+            spoiled.append(round_num)
+        else:
+            suspects.summed(cohort)
+    assert not suspects.struck
+    assert len(spoiled) <= most
+    assert len([round_num for round_num in spoiled if round_num >= 500]) <= len(spoiled) // 4
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "least", "lost"), [(4, 3, 7), (5, 3, 5), (6, 3, 5), (10, 3, 4), (12, 1, 5), (100, 7, 7)]
+)
+def test_a_lone_liar_is_found_before_ten_rounds_in_a_row_are_lost(num_clients, least, lost):
+    """Ten end a run; from the first round on, so that nobody is known to be good."""
+    present = [f"client {i}" for i in range(num_clients)]
+    for liar in present:
+        suspects, in_a_row, most, all_lost = Suspects(), 0, 0, 0
+        for _ in range(60):
+            cohort = suspects.candidates(present, least)
+            in_a_row = in_a_row + 1 if liar in cohort else 0
+            most, all_lost = max(most, in_a_row), all_lost + (liar in cohort)
+            (suspects.spoiled if liar in cohort else suspects.summed)(cohort)
+        assert suspects.struck == {liar}
+        assert most < 10
+        assert all_lost <= lost
+
+
+@given(st.integers(3, 12), st.integers(1, 5), st.lists(st.booleans(), max_size=40))
+def test_a_round_never_has_fewer_than_allowed(num_clients, least, good):
+    """Nor anybody who was struck off; and if enough are there, there is a round."""
+    present, suspects = NAMES[:num_clients], Suspects()
+    for is_good in good:
+        cohort = suspects.candidates(present, least)
+        assert suspects.struck.isdisjoint(cohort)
+        assert len(cohort) >= min(least, num_clients - len(suspects.struck))
+        if len(cohort) < least:
+            break
+        (suspects.summed if is_good else suspects.spoiled)(cohort)
 
 
 def test_one_who_was_good_and_begins_to_spoil_is_found():
