@@ -252,13 +252,12 @@ class Peer:
                 return
             if trouble == "junk upload":  # of the right form and signed: an encryption of nothing
                 answer = junk_upload(self._participant, answer)
-                self._trouble[stage] = trouble  # each time
             if trouble in FALSE_SHARES:
                 answer = false_shares(trouble, answer)
-                self._trouble[stage] = trouble  # each time
             if trouble in FALSE_WORDS:
                 answer = false_words(trouble, answer, len(NAMES))
-                self._trouble[stage] = trouble
+            if trouble in ("junk upload", *FALSE_SHARES, *FALSE_WORDS):
+                self._trouble[stage] = trouble  # each time
             if trouble == "garbage":
                 answer = b"\xc1 no message"
             if trouble == "wrong body":
