@@ -77,6 +77,16 @@ async function buildTests() {
     outExtension: { ".js": ".mjs" },
     sourcemap: "inline",
   });
+  const inBrowser = join(ROOT, "tests", "in_browser");
+  await build({
+    entryPoints: [{ in: join(inBrowser, "all.ts"), out: "in_browser" }],
+    bundle: true,
+    format: "iife",
+    target: "es2022",
+    outdir: join(ROOT, "build"),
+    charset: "utf8",
+    alias: { "node:test": join(inBrowser, "test.ts"), "node:assert/strict": join(inBrowser, "assert.ts") },
+  });
 }
 
 await (process.argv.includes("--tests") ? buildTests() : buildPage());

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Malformed, Reader, Writer } from "../src/msgpack.ts";
+import { hex } from "../src/primitives.ts";
 
 test("integers take the shortest form, and every longer one is read", () => {
   const writer = new Writer();
   for (const value of [0, 127, 128, 255, 256, 65535, 65536, 2 ** 32 - 1]) writer.uint(value);
-  const hex = Buffer.from(writer.finish()).toString("hex");
-  assert.equal(hex, "007fcc80ccffcd0100cdffffce00010000ceffffffff");
+  assert.equal(hex(writer.finish()), "007fcc80ccffcd0100cdffffce00010000ceffffffff");
   for (const [octets, value] of [
     [[0xcf, 0, 0, 0, 0, 0, 0, 0, 5], 5],
     [[0xd0, 5], 5],

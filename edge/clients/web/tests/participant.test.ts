@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/participant.json";
 import { demandsFor } from "../src/demands.ts";
-import { agreedDigest, SETUP } from "../src/messages.ts";
+import { agreedDigest, SETUP, STEP } from "../src/messages.ts";
 import { Participant, type Journal, type Observer, type ParticipantOptions, type Train } from "../src/participant.ts";
 import { fromHex, hex, random, type Bytes } from "../src/primitives.ts";
 import { roundingOf } from "./pcg64.ts";
@@ -116,6 +116,8 @@ test("a seed keeps all its digits, and stands where Python writes it", async () 
   await client.answer(setup);
   await client.answer(fromHex(vectors.conversation[1]!.message));
   assert.deepEqual([...journal.rounds], [["9223372036854775803", 1]]);
+  const highest = new TextEncoder().encode(text.replace(/"seed":\d+/, `"seed":${2n ** 63n - 1n}`)) as Bytes;
+  assert.equal(await (await participant()).answer(SETUP.encode({ config: highest, words })), null);
   for (const seed of ["-1", "1.5", "01", "9223372036854775808", '"1"', "null", "1e3"]) {
     const changed = new TextEncoder().encode(text.replace(/"seed":\d+/, `"seed":${seed}`)) as Bytes;
     const another = await participant();
@@ -163,6 +165,17 @@ test("no answer tells whether training diverged: it is zeros with weight 0", asy
   }
   assert.deepEqual(seen[1], seen[0]);
   assert.deepEqual(seen[2], seen[0]);
+});
+
+test("a sum of another length", async () => {
+  const client = await participant();
+  await client.answer(setup);
+  const plan = fromHex(vectors.conversation[1]!.message);
+  await client.answer(plan);
+  const masking = { mask: () => Promise.reject(new RangeError("vector must be uint32 [178]")) }; // of a session for that length
+  Object.assign(client, { secagg: masking });
+  const upload = STEP.encode({ roundNum: 1, stage: "upload", body: new Uint8Array(0) });
+  await refused(() => client.answer(upload), "DemandRefused", /^round 1, upload: the server sums vectors of another length: vector must/);
 });
 
 test("a round is spent before it is trained, and a journal that can't be written stops the answer", async () => {

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { test } from "node:test";
 import vectors from "../../../conformance/primitives.json";
 import { addMasks } from "../src/masks.ts";
@@ -81,7 +80,7 @@ test("masks of more than one chunk, also where the counter wraps; and they cance
     await addMasks(vector, [{ seed: fromHex(seed), sign: 1 }]);
     assert.deepEqual([...vector.slice(0, 4)], first);
     assert.deepEqual([...vector.slice(-4)], last);
-    assert.equal(createHash("sha256").update(new Uint8Array(vector.buffer)).digest("hex"), sha256);
+    assert.equal(hex(await primitives.sha256(new Uint8Array(vector.buffer))), sha256);
     await addMasks(vector, [{ seed: fromHex(seed), sign: -1 }]);
     assert.ok(vector.every((word) => word === 0));
   }
