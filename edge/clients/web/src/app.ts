@@ -7,6 +7,7 @@ import type { Opened } from "./rpc.ts";
 import { StorageRefused } from "./store.ts";
 import { fill, type Key, type Language, LANGUAGES, load, preferred, type Strings } from "./strings.ts";
 import { CheckView } from "./view_check.ts";
+import { JoinView } from "./view_join.ts";
 import { SpeedView } from "./view_speed.ts";
 import { TrainView } from "./view_train.ts";
 import { WordsView } from "./view_words.ts";
@@ -14,6 +15,7 @@ import { WriteView } from "./view_write.ts";
 
 const LANGUAGE = "fedkeys.language"; // in localStorage
 const CHANNEL = "fedkeys"; // tells other tabs that something was deleted
+const CODE = "#code="; // the operator's address has a phone's code after it
 const PARTS = ["write", "words", "train", "join", "check", "speed"];
 
 /** A part of the page. */
@@ -25,6 +27,7 @@ export interface View {
 /** What the views share. */
 export class App {
   opened: Opened | null = null;
+  readonly join: JoinView;
   private readonly views: View[];
   private readonly channel = new BroadcastChannel(CHANNEL);
 
@@ -32,7 +35,8 @@ export class App {
     public strings: Strings,
     readonly client: Client,
   ) {
-    this.views = [new WriteView(this), new WordsView(this), new TrainView(this), new CheckView(this), new SpeedView(this)];
+    this.join = new JoinView(this);
+    this.views = [new WriteView(this), new WordsView(this), new TrainView(this), this.join, new CheckView(this), new SpeedView(this)];
     this.channel.onmessage = () => void this.forgotten();
   }
 
@@ -124,7 +128,7 @@ function speak(strings: Strings): void {
 
 /** Shows the part that the address names. */
 function route(isMoved: boolean): void {
-  const wanted = location.hash.slice(1);
+  const wanted = location.hash.startsWith(CODE) ? "join" : location.hash.slice(1);
   const part = PARTS.includes(wanted) ? wanted : "write";
   for (const name of PARTS) show(byId(name), name === part);
   for (const link of document.querySelectorAll<HTMLAnchorElement>(".tabs a")) {
@@ -160,6 +164,10 @@ async function start(): Promise<void> {
     await app.refresh();
   });
   for (const event of ["online", "offline"]) window.addEventListener(event, () => app.reached(event === "online"));
+  if (location.hash.startsWith(CODE)) {
+    app.join.offer(location.hash.slice(CODE.length));
+    history.replaceState(null, "", "#join"); // the code stays in no history
+  }
   await app.refresh().catch((error: unknown) => app.fault(app.sentence(error)));
   await app.open();
 }

@@ -57,6 +57,44 @@ export function shuffled<T>(values: readonly T[], random: () => number): T[] {
   return order;
 }
 
+/** What a run says of a client's batches. */
+export interface Drawing {
+  readonly epochs: number;
+  readonly max_sentences: number;
+  readonly length_buckets: number;
+}
+
+/** Returns a round's batches, drawn as models/batches.py draws them: at most so many sentences, anew in each epoch's order. */
+export function draw(
+  sentences: readonly (readonly number[])[],
+  { epochs, max_sentences, length_buckets }: Drawing,
+  rows: number,
+  time: number,
+  random: () => number,
+): Batch[] {
+  const chosen = shuffled(sentences, random).slice(0, max_sentences);
+  return Array.from({ length: epochs }, () => {
+    const order = bucketed(shuffled(chosen, random), length_buckets, random);
+    const batches: Batch[] = [];
+    for (let at = 0; at < order.length; at += rows) batches.push(buildBatch(order.slice(at, at + rows), rows, time));
+    return length_buckets > 1 ? shuffled(batches, random) : batches;
+  }).flat();
+}
+
+/** Returns sentences in groups alike in length, so that a batch's rows are; the sizes of the groups differ by 1 at most. */
+function bucketed<T extends readonly number[]>(order: T[], buckets: number, random: () => number): T[] {
+  if (buckets <= 1) return order;
+  const sorted = [...order].sort((one, other) => one.length - other.length);
+  const [size, rest] = [Math.floor(sorted.length / buckets), sorted.length % buckets];
+  const found: T[] = [];
+  for (let bucket = 0, at = 0; bucket < buckets; bucket++) {
+    const end = at + size + (bucket < rest ? 1 : 0);
+    found.push(...shuffled(sorted.slice(at, end), random));
+    at = end;
+  }
+  return found;
+}
+
 /** The fewest kept sentences that a training takes. */
 export const MIN_SENTENCES = 20;
 

@@ -13,6 +13,7 @@ export interface Plan {
   epochs: number;
   batch_size: number;
   learning_rate: number;
+  clip_norm: number;
   max_sentences: number;
 }
 

@@ -69,7 +69,7 @@ interface Run {
   readonly encoder: Encoder;
 }
 
-const HEAD_BYTES = 64;
+const HEAD_BYTES = 160; // of an upload: what stands around the numbers, and the first of them
 
 export class Participant {
   /** Why the server let the client go. */

@@ -4,6 +4,11 @@ import type { Manifest, Signer } from "./bundle.ts";
 import type { Distribution } from "./quantiles.ts";
 import type { Golden, Recall } from "./trainer.ts";
 
+/** How to take part: the fewest people whose updates may be summed with this one. */
+export interface JoinOptions {
+  minSurvivors: number;
+}
+
 /** What the worker says once the bundle is open. */
 export interface Opened {
   manifest: Manifest;
@@ -26,7 +31,6 @@ export interface TrainingResult {
   before: Recall;
   after: Recall;
   steps: number;
-  epochs: number;
   sentences: number;
   heldOut: number;
   seconds: number;
@@ -59,13 +63,17 @@ export interface Operations {
   vectors: [[], VectorCheck];
   files: [[], number];
   benchmark: [[], BenchmarkResult];
+  join: [[JoinOptions], string]; // why the server let the client go; empty if the person left
 }
 
 /** What the worker tells while it works. */
 export type Progress =
   | { kind: "step"; step: number; steps: number; loss: number; seconds: number }
   | { kind: "recall"; when: "before" | "after" }
-  | { kind: "benchmark"; done: number; of: number };
+  | { kind: "benchmark"; done: number; of: number }
+  | { kind: "stage"; round: number; stage: string }
+  | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array }
+  | { kind: "refused"; why: string };
 
 export interface Request {
   id: number;

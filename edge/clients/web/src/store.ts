@@ -37,7 +37,7 @@ export interface Values {
   personal: Personal;
   pin: { key: string; since: string }; // hex of the public key that signed the first bundle
   golden: { manifest: string; ok: boolean };
-  identity: { clientId: string; keys: CryptoKeyPair; publicKey: string };
+  identity: { clientId: string; keys: CryptoKeyPair; publicKey: string; isEnrolled: boolean };
   journal: Record<string, number>; // the last round that was spent, by the run's seed
 }
 

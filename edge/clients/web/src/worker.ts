@@ -4,10 +4,12 @@
  */
 
 import { loadLiteRt, supportsFeature } from "@litertjs/core";
-import { buildBatch, MIN_SENTENCES, seeded, shuffled, split, Vocabulary } from "./batches.ts";
+import { draw, MIN_SENTENCES, seeded, split, Vocabulary } from "./batches.ts";
 import { measure } from "./benchmark.ts";
 import { type Bundle, BundleError, openBundle } from "./bundle.ts";
-import type { Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
+import { FedkeysError } from "./errors.ts";
+import { OtherTab, takePartHere } from "./join.ts";
+import type { JoinOptions, Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
 import * as store from "./store.ts";
 import { checkVectors } from "./vectors.ts";
 import { breathe, encoded, golden, NoFixedBatch, openPredictor, type Predictor, type Recall, Trainer } from "./trainer.ts";
@@ -158,7 +160,10 @@ class Phone {
       const old = await trainer.weights();
       tell({ kind: "recall", when: "before" });
       const before = await trainer.recall(tests, () => false);
-      const course = await this.epochs(trainer, encoded(train, this.vocabulary), seconds, signal);
+      const course = await this.epochs(trainer, encoded(train, this.vocabulary), seconds, signal).catch(async (error: unknown) => {
+        await trainer.setWeights(old);
+        throw error;
+      });
       tell({ kind: "recall", when: "after" });
       const after = await trainer.recall(tests, () => false);
       const isKept = isBetter(after, before);
@@ -178,28 +183,26 @@ class Phone {
     sentences: number[][],
     seconds: number,
     signal: AbortSignal,
-  ): Promise<Pick<TrainingResult, "steps" | "epochs" | "seconds" | "msPerStep" | "end">> {
+  ): Promise<Pick<TrainingResult, "steps" | "seconds" | "msPerStep" | "end">> {
     const random = seeded(crypto.getRandomValues(new Uint32Array(1))[0] ?? 0);
-    const perEpoch = Math.ceil(sentences.length / trainer.rows);
+    const whole = { epochs: EPOCHS, max_sentences: sentences.length, length_buckets: 1 };
+    const batches = draw(sentences, whole, trainer.rows, trainer.time, random);
     const start = performance.now();
     const elapsed = () => (performance.now() - start) / 1000;
     let steps = 0;
     let end: TrainingResult["end"] = "done";
-    for (let epoch = 0; epoch < EPOCHS && end === "done"; epoch++) {
-      const order = shuffled(sentences, random);
-      for (let at = 0; at < order.length; at += trainer.rows) {
-        if (signal.aborted) end = "stopped";
-        else if (elapsed() >= seconds) end = "budget";
-        if (end !== "done") break;
-        const loss = await trainer.step(buildBatch(order.slice(at, at + trainer.rows), trainer.rows, trainer.time), LEARNING_RATE);
-        if (!Number.isFinite(loss)) throw new Fault("diverged");
-        steps++;
-        tell({ kind: "step", step: steps, steps: perEpoch * EPOCHS, loss, seconds: elapsed() });
-        await breathe();
-      }
+    for (const batch of batches) {
+      if (signal.aborted) end = "stopped";
+      else if (elapsed() >= seconds) end = "budget";
+      if (end !== "done") break;
+      const loss = await trainer.step(batch, LEARNING_RATE);
+      if (!Number.isFinite(loss)) throw new Fault("diverged");
+      steps++;
+      tell({ kind: "step", step: steps, steps: batches.length, loss, seconds: elapsed() });
+      await breathe();
     }
     const took = elapsed();
-    return { steps, epochs: steps / perEpoch, seconds: took, msPerStep: steps ? (1000 * took) / steps : 0, end };
+    return { steps, seconds: took, msPerStep: steps ? (1000 * took) / steps : 0, end };
   }
 
   async vectors(): Promise<Operations["vectors"][1]> {
@@ -220,6 +223,22 @@ class Phone {
         return await measure(this.bundle, trainer, first, this.loadMs, (done, of) => tell({ kind: "benchmark", done, of }));
       } finally {
         await trainer.setWeights(before);
+      }
+    });
+  }
+
+  join(options: JoinOptions): Promise<string> {
+    return this.alone(async (trainer, first, signal) => {
+      const { words } = this.vocabulary;
+      const own = await trainer.weights();
+      await this.requireGolden(trainer, first);
+      try {
+        return await takePartHere(options, trainer, this.bundle, words, signal, tell);
+      } catch (error) {
+        if (signal.aborted) return ""; // the person left
+        throw error;
+      } finally {
+        await trainer.setWeights(own);
       }
     });
   }
@@ -251,6 +270,7 @@ const operations: { [Name in keyof Operations]: (...args: Operations[Name][0]) =
   vectors: async () => (await phone()).vectors(),
   files: async () => (await phone()).files(),
   benchmark: async () => (await phone()).benchmark(),
+  join: async (options) => (await phone()).join(options),
 };
 
 function answer(reply: Reply): void {
@@ -264,6 +284,8 @@ function tell(progress: Progress): void {
 function faultOf(error: unknown): { code: string; detail: string } {
   if (error instanceof Fault || error instanceof BundleError) return { code: error.code, detail: error.detail };
   if (error instanceof store.StorageRefused) return { code: "storageRefused", detail: error.message };
+  if (error instanceof OtherTab) return { code: "otherTab", detail: "" };
+  if (error instanceof FedkeysError) return { code: "round", detail: error.message };
   if (error instanceof NoFixedBatch) return { code: "bundleOld", detail: "" };
   return { code: "other", detail: error instanceof Error ? error.message : String(error) };
 }

@@ -1,0 +1,69 @@
+/** Enrolment: a key that the browser makes and no script can read, and a code from the operator that puts it on the roster. */
+
+import { ascii, concat, hex } from "./primitives.ts";
+import { get, put, type Values } from "./store.ts";
+
+export type Identity = Values["identity"];
+
+const CLIENT_NAME = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** Why a browser is not enrolled; `code` names the sentence in strings/*.json, `detail` is the server's sentence. */
+export class EnrolError extends Error {
+  override name = "EnrolError";
+  constructor(
+    readonly code: "enrolName" | "enrolRefused" | "enrolUnreached",
+    readonly detail = "",
+  ) {
+    super(detail || code);
+  }
+}
+
+/** What the server says of its rounds. */
+export interface ServerStatus {
+  phase: "lobby" | "rounds" | "done";
+  enrolled: number;
+  wanted: number;
+  round: number | null;
+}
+
+/** Returns what the server says; null if it can't be reached or runs no rounds. */
+export async function serverStatus(): Promise<ServerStatus | null> {
+  try {
+    const answer = await fetch("status", { cache: "no-store", credentials: "omit" });
+    return answer.ok ? ((await answer.json()) as ServerStatus) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Returns the key that this browser kept, or a new one. It is kept before it is used, so a lost answer loses nothing. */
+async function ownKeys(clientId: string): Promise<Identity> {
+  const known = await get("identity");
+  const keys = known?.keys ?? ((await crypto.subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"])) as CryptoKeyPair);
+  const publicKey = hex(new Uint8Array(await crypto.subtle.exportKey("raw", keys.publicKey)));
+  const identity = { clientId, keys, publicKey, isEnrolled: false };
+  await put("identity", identity);
+  return identity;
+}
+
+/** Enrols this browser under a name. Throws EnrolError. */
+export async function enrol(code: string, clientId: string): Promise<Identity> {
+  if (!CLIENT_NAME.test(clientId)) throw new EnrolError("enrolName");
+  const identity = await ownKeys(clientId);
+  const claim = concat(ascii("fedkeys web 1 enrol\0"), ascii(code), Uint8Array.of(0), ascii(clientId));
+  const signature = new Uint8Array(await crypto.subtle.sign({ name: "Ed25519" }, identity.keys.privateKey, claim));
+  const request = { code, client_id: clientId, public_key: identity.publicKey, signature: hex(signature) };
+  let answer: Response;
+  let said: { error?: string };
+  try {
+    const headers = { "Content-Type": "application/json" };
+    answer = await fetch("enrol", { method: "POST", headers, body: JSON.stringify(request), credentials: "omit" });
+    said = (await answer.json()) as { error?: string };
+  } catch {
+    throw new EnrolError("enrolUnreached");
+  }
+  if (!answer.ok) throw new EnrolError("enrolRefused", said.error ?? String(answer.status));
+  const enrolled = { ...identity, isEnrolled: true };
+  await put("identity", enrolled);
+  return enrolled;
+}

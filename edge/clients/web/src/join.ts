@@ -1,0 +1,136 @@
+/** Takes part in the server's rounds, in the worker: the protocol's participant, trained by this device's model. */
+
+import { draw, NUM_SPECIAL, seeded, split, UNK } from "./batches.ts";
+import type { Bundle } from "./bundle.ts";
+import { DEFAULT_DEMANDS } from "./demands.ts";
+import { takePart } from "./door.ts";
+import { DemandRefused, KeysError } from "./errors.ts";
+import { fewestSurvivors } from "./graph.ts";
+import { type Journal, Participant, type Trained } from "./participant.ts";
+import { fromHex } from "./primitives.ts";
+import type { JoinOptions, Progress } from "./rpc.ts";
+import type { RunSettings } from "./settings.ts";
+import * as store from "./store.ts";
+import { breathe, type Trainer } from "./trainer.ts";
+
+const LOCK = "fedkeys.rounds"; // of two tabs one takes part: both have one journal
+
+/** Another tab takes part already. */
+export class OtherTab extends Error {
+  override name = "OtherTab";
+}
+
+const journal: Journal = {
+  lastRound: async (seed) => (await store.get("journal"))?.[seed] ?? 0,
+  spend: (seed, round) => store.change("journal", (before) => ({ ...before, [seed]: round })),
+};
+
+async function fetchRoster(base: URL): Promise<Map<string, Uint8Array>> {
+  const answer = await fetch(new URL("roster.json", base), { cache: "no-store", credentials: "omit" });
+  const found: unknown = await answer.json();
+  if (!answer.ok) throw new KeysError(String((found as { error?: string }).error ?? answer.status));
+  const keys = Object.entries(found as Record<string, unknown>);
+  if (!keys.every(([, key]) => typeof key === "string" && /^[0-9a-f]{64}$/.test(key))) throw new KeysError("the server's roster is damaged");
+  return new Map(keys.map(([name, key]) => [name, fromHex(key as string)]));
+}
+
+/** Throws DemandRefused if the run trains another model, or by other steps, than the bundle's train_fixed does. */
+export function requireFit(run: RunSettings, bundle: Pick<Bundle, "manifest" | "plan">, rows: number, words: readonly string[]): void {
+  const { model } = bundle.manifest;
+  const { settings, size } = run;
+  const asked = [size.vocabularySize, size.embeddingSize, size.numCells, settings.data.max_words, settings.client.batch_size, settings.client.clip_norm];
+  const ours = [model.vocabulary_size, model.embedding_size, model.num_cells, model.max_words, rows, bundle.plan.clip_norm];
+  const isSame = asked.every((value, index) => value === ours[index]);
+  if (!isSame || !words.every((word, id) => run.words[id] === word)) {
+    throw new DemandRefused("the run trains another model than the one that this page has: reload it, or ask the operator");
+  }
+}
+
+/** Returns the ids of a sentence in the run's word list; words beyond the model's rows are <unk>. */
+export function runIds(run: RunSettings): (sentence: string) => number[] {
+  const rows = run.words.slice(0, run.size.vocabularySize);
+  const ids = new Map(rows.map((word, id) => [word, id] as const).slice(NUM_SPECIAL));
+  return (sentence) => sentence.split(" ").map((word) => ids.get(word) ?? UNK);
+}
+
+async function trainRound(
+  trainer: Trainer,
+  weights: readonly Float32Array[],
+  learningRate: number,
+  { client, data }: RunSettings["settings"],
+  text: readonly number[][],
+  signal: AbortSignal,
+): Promise<Trained> {
+  const random = seeded(crypto.getRandomValues(new Uint32Array(1))[0] ?? 0);
+  const before = new Float32Array(weights.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of weights) {
+    before.set(part, at);
+    at += part.length;
+  }
+  await trainer.setWeights(before);
+  const newest = text.slice(-data.max_sentences_train);
+  let numTokens = 0;
+  let numExamples = 0;
+  for (const batch of draw(newest, client, trainer.rows, trainer.time, random)) {
+    signal.throwIfAborted();
+    await trainer.step(batch, learningRate);
+    numTokens += batch.positions;
+    numExamples += batch.examples;
+    await breathe();
+  }
+  const after = trainer.parts(await trainer.weights());
+  const delta = weights.map((part, index) => part.map((value, place) => value - (after[index]?.values[place] ?? Number.NaN)));
+  return { delta, numTokens, numExamples };
+}
+
+/**
+ * Takes part until the server says goodbye, and returns its reason. The trainer's weights are the last round's afterwards.
+ *
+ * Throws FedkeysErrors, OtherTab.
+ */
+export async function takePartHere(
+  options: JoinOptions,
+  trainer: Trainer,
+  bundle: Bundle,
+  words: readonly string[],
+  signal: AbortSignal,
+  tell: (progress: Progress) => void,
+): Promise<string> {
+  const identity = await store.get("identity");
+  if (identity === undefined) throw new KeysError("this browser is not enrolled: enrol with a code from the operator");
+  const base = new URL("./", self.location.href);
+  const { train: sentences } = split(await store.kept());
+  const roster = await fetchRoster(base);
+  const { policy } = DEFAULT_DEMANDS;
+  const minSurvivors = Math.max(options.minSurvivors, fewestSurvivors(roster.size, policy.corruptShare));
+  let training: Promise<unknown> = Promise.resolve();
+  const participant = new Participant({
+    clientId: identity.clientId,
+    key: identity.keys.privateKey,
+    roster,
+    demands: { ...DEFAULT_DEMANDS, policy: { ...policy, minSurvivors } },
+    journal,
+    train: (weights, round, run) => {
+      requireFit(run, bundle, trainer.rows, words);
+      const trained = trainRound(trainer, weights, round.learningRate, run.settings, sentences.map(runIds(run)), signal);
+      training = trained;
+      return trained;
+    },
+    observer: {
+      stage: (round, stage) => tell({ kind: "stage", round, stage }),
+      left: ({ round, stage, bytes, head }) => tell({ kind: "left", round, stage, bytes, head }),
+      refused: (why) => tell({ kind: "refused", why }),
+    },
+  });
+  const rounds = new URL("rounds", base);
+  rounds.protocol = rounds.protocol === "https:" ? "wss:" : "ws:";
+  try {
+    return await navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
+      if (lock === null) throw new OtherTab();
+      return takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId });
+    });
+  } finally {
+    await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
+  }
+}

@@ -1,0 +1,211 @@
+/** Take part: enrol by a code, join rounds, and see each stage and all that leaves. */
+
+import type { App, View } from "./app.ts";
+import { MIN_SENTENCES } from "./batches.ts";
+import { type Eligibility, eligibility } from "./capabilities.ts";
+import { DEFAULT_DEMANDS, STAGES } from "./demands.ts";
+import { byId, make, show } from "./dom.ts";
+import { enrol, EnrolError, type ServerStatus, serverStatus } from "./enrol.ts";
+import { firstNumbers } from "./left.ts";
+import type { Progress } from "./rpc.ts";
+import { get, kept, remove } from "./store.ts";
+import type { Key } from "./strings.ts";
+
+const POLL_MS = 3000;
+const SHOWN_NUMBERS = 6;
+const SHOWN_DIGITS = 16;
+const SHOWN_ANSWERS = 60;
+const LEAST_PEOPLE = 3; // no sum of fewer holds two honest ones and anybody else
+const ROUND = ["train", ...STAGES];
+
+export class JoinView implements View {
+  private isRunning = false;
+  private status: ServerStatus | null = null;
+  private totalBytes = 0;
+  private awake: WakeLockSentinel | null = null;
+
+  constructor(private readonly app: App) {
+    byId<HTMLInputElement>("join-fewest").value = String(LEAST_PEOPLE);
+    byId("join-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.enrol();
+    });
+    for (const id of ["join-allow", "join-fewest"]) byId(id).addEventListener("change", () => void this.refresh());
+    byId("join-start").addEventListener("click", () => void this.join());
+    byId("join-stop").addEventListener("click", () => void app.client.call("stop"));
+    byId("join-leave").addEventListener("click", () => void this.leave());
+    app.client.listen((progress) => this.hear(progress));
+    window.addEventListener("hashchange", () => void this.poll());
+    setInterval(() => void this.poll(), POLL_MS);
+    byId<HTMLInputElement>("join-name").value = `phone-${crypto.randomUUID().slice(0, 4)}`;
+    void this.poll();
+  }
+
+  /** A code that came with the page's address. */
+  offer(code: string): void {
+    byId<HTMLInputElement>("join-code").value = code;
+  }
+
+  /** The server is asked only while this part is looked at. */
+  private async poll(): Promise<void> {
+    if (byId("join").hidden || document.hidden) return;
+    this.status = await serverStatus();
+    await this.refresh();
+  }
+
+  async refresh(): Promise<void> {
+    const { strings, opened } = this.app;
+    byId("join-server").textContent = this.serverSentence();
+    const identity = await get("identity");
+    const isEnrolled = identity?.isEnrolled === true;
+    for (const id of ["join-name-row", "join-key-row", "join-ready", "join-leave-details"]) show(byId(id), isEnrolled);
+    show(byId("join-form"), !isEnrolled);
+    if (isEnrolled) {
+      byId("join-name-shown").textContent = identity.clientId;
+      byId("join-key").textContent = `${identity.publicKey.slice(0, SHOWN_DIGITS)}…`;
+    }
+    byId("join-allow-hint").textContent = this.allowHint(await eligibility());
+    const have = (await kept()).length;
+    let why = "";
+    if (have < MIN_SENTENCES) why = strings.say("join.whyFew", { n: MIN_SENTENCES, have });
+    else if (this.status?.phase === "lobby") why = strings.say("join.whyLobby");
+    else if (this.status?.phase !== "rounds") why = strings.say("join.whyNone");
+    else if (!byId<HTMLInputElement>("join-allow").checked) why = strings.say("join.whyAllow");
+    byId("join-why").textContent = this.isRunning ? "" : why;
+    byId<HTMLButtonElement>("join-start").disabled = opened === null || why !== "" || this.isRunning;
+    byId<HTMLButtonElement>("join-leave").disabled = this.isRunning;
+    this.insist();
+  }
+
+  private serverSentence(): string {
+    const { strings } = this.app;
+    const { status } = this;
+    if (status === null) return strings.say("join.serverNone");
+    if (status.phase === "lobby") return strings.say("join.serverLobby", { enrolled: status.enrolled, wanted: status.wanted });
+    if (status.phase === "done") return strings.say("join.serverDone");
+    return status.round === null ? strings.say("join.serverRounds") : strings.say("join.serverRound", { n: status.round });
+  }
+
+  private allowHint({ charging, unmetered }: Eligibility): string {
+    const { strings } = this.app;
+    if (charging === null && unmetered === null) return strings.say("join.allowHint");
+    const said = (value: boolean | null): string =>
+      strings.say(value === null ? "train.unknown" : value ? "train.yes" : "train.no");
+    const told = strings.say("join.allowTold", { charging: said(charging), unmetered: said(unmetered) });
+    return `${strings.say("join.allowHint")} ${told}`;
+  }
+
+  private fewest(): number {
+    return Math.max(LEAST_PEOPLE, Math.floor(byId<HTMLInputElement>("join-fewest").valueAsNumber) || 0);
+  }
+
+  private insist(): void {
+    const { strings } = this.app;
+    const { policy, maxMinutes, maxLearningRate } = DEFAULT_DEMANDS;
+    const sentences = [
+      strings.say("join.insist.people", { n: this.fewest() }),
+      strings.say("join.insist.sum"),
+      strings.say("join.insist.corrupt", { share: strings.percent(policy.corruptShare) }),
+      strings.say("join.insist.once"),
+      strings.say("join.insist.work", { minutes: maxMinutes, rate: maxLearningRate }),
+    ];
+    byId("join-insist").replaceChildren(...sentences.map((text) => make("li", { text })));
+  }
+
+  private async enrol(): Promise<void> {
+    const { strings } = this.app;
+    const button = byId<HTMLButtonElement>("join-enrol");
+    button.disabled = true;
+    try {
+      const code = byId<HTMLInputElement>("join-code").value.trim().toUpperCase();
+      const { clientId } = await enrol(code, byId<HTMLInputElement>("join-name").value.trim());
+      byId<HTMLInputElement>("join-code").value = "";
+      await this.refresh();
+      this.app.outcome("join-outcome", strings.say("join.enrolled", { name: clientId }));
+    } catch (error) {
+      const said = error instanceof EnrolError ? strings.say(`error.${error.code}`, { detail: error.detail }) : this.app.sentence(error);
+      this.app.outcome("join-outcome", said, false);
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  private async leave(): Promise<void> {
+    await remove("identity");
+    await this.refresh();
+    this.app.outcome("join-outcome", this.app.strings.say("join.left"));
+  }
+
+  private async join(): Promise<void> {
+    const { strings, client } = this.app;
+    this.running(true);
+    this.app.outcome("join-outcome", strings.say("join.waiting"));
+    await this.refresh();
+    this.awake = await navigator.wakeLock?.request("screen").catch(() => null);
+    try {
+      const reason = await client.call("join", { minSurvivors: this.fewest() });
+      this.app.outcome("join-outcome", reason === "" ? strings.say("join.leftRounds") : strings.say("join.over", { reason }));
+    } catch (error) {
+      this.app.outcome("join-outcome", this.app.sentence(error), false);
+    } finally {
+      await this.awake?.release().catch(() => undefined);
+      this.running(false);
+      await this.poll();
+    }
+  }
+
+  private running(isRunning: boolean): void {
+    this.isRunning = isRunning;
+    show(byId("join-stop"), isRunning);
+    if (isRunning) byId("join-stop").focus();
+  }
+
+  private hear(progress: Progress): void {
+    if (progress.kind === "stage") this.atStage(progress.round, progress.stage);
+    else if (progress.kind === "left") this.left(progress);
+  }
+
+  private stageName(stage: string): string {
+    const key = `join.stage.${stage}`;
+    return this.app.strings.has(key) ? this.app.strings.say(key as Key) : stage;
+  }
+
+  private atStage(round: number, stage: string): void {
+    const title = this.app.strings.say("join.round", { n: round });
+    byId("join-round-title").textContent = title;
+    const now = ROUND.indexOf(stage);
+    const items = ROUND.map((name, index) => {
+      const item = make("li", { text: this.stageName(name) });
+      if (index < now) item.dataset["state"] = "done";
+      if (index === now) item.setAttribute("aria-current", "step");
+      return item;
+    });
+    byId("join-stages").replaceChildren(...items);
+    show(byId("join-round"), true);
+    this.app.announce(`${title}, ${this.stageName(stage)}`);
+  }
+
+  private left({ round, stage, bytes, head }: Progress & { kind: "left" }): void {
+    const { strings } = this.app;
+    const name = make("th", { text: strings.say("join.leftRow", { n: round, stage: this.stageName(stage) }) });
+    name.scope = "row";
+    const rows = byId("join-left-rows");
+    rows.prepend(make("tr", { children: [name, make("td", { text: strings.number(bytes) })] }));
+    while (rows.childElementCount > SHOWN_ANSWERS) rows.lastElementChild?.remove();
+    this.totalBytes += bytes;
+    byId("join-total").textContent = strings.number(this.totalBytes);
+    show(byId("join-left"), true);
+    if (stage === ROUND.at(-1)) this.roundOver();
+    if (stage !== "upload") return;
+    const numbers = firstNumbers(head, bytes, SHOWN_NUMBERS);
+    byId("join-numbers").textContent = `${numbers.join(", ")} …`;
+    show(byId("join-masked"), numbers.length > 0);
+  }
+
+  private roundOver(): void {
+    for (const item of byId("join-stages").children) {
+      item.removeAttribute("aria-current");
+      (item as HTMLElement).dataset["state"] = "done";
+    }
+  }
+}
