@@ -34,10 +34,6 @@ export interface GraphParameters {
   readonly threshold: number;
 }
 
-/** Returns the fewest vectors of a sum that holds two honest ones, whomever of those enrolled the server invites. */
-export const fewestSurvivors = (numEnrolled: number, corruptShare: number): number =>
-  Math.max(Math.ceil(corruptShare * numEnrolled - 1e-9) + 2, 3);
-
 /** Whether all clients are each other's neighbours. */
 export const isComplete = (graph: GraphParameters): boolean => graph.degree === graph.numClients - 1;
 

@@ -2,10 +2,9 @@
 
 import { draw, NUM_SPECIAL, seeded, split, UNK } from "./batches.ts";
 import type { Bundle } from "./bundle.ts";
-import { DEFAULT_DEMANDS } from "./demands.ts";
+import { demandsFor } from "./demands.ts";
 import { takePart } from "./door.ts";
 import { DemandRefused, KeysError } from "./errors.ts";
-import { fewestSurvivors } from "./graph.ts";
 import { type Journal, Participant, type Trained } from "./participant.ts";
 import { fromHex } from "./primitives.ts";
 import type { JoinOptions, Progress } from "./rpc.ts";
@@ -102,14 +101,14 @@ export async function takePartHere(
   const base = new URL("./", self.location.href);
   const { train: sentences } = split(await store.kept());
   const roster = await fetchRoster(base);
-  const { policy } = DEFAULT_DEMANDS;
-  const minSurvivors = Math.max(options.minSurvivors, fewestSurvivors(roster.size, policy.corruptShare));
+  const demands = demandsFor(roster.size);
+  const minSurvivors = Math.max(options.minSurvivors, demands.policy.minSurvivors);
   let training: Promise<unknown> = Promise.resolve();
   const participant = new Participant({
     clientId: identity.clientId,
     key: identity.keys.privateKey,
     roster,
-    demands: { ...DEFAULT_DEMANDS, policy: { ...policy, minSurvivors } },
+    demands: { ...demands, policy: { ...demands.policy, minSurvivors } },
     journal,
     train: (weights, round, run) => {
       requireFit(run, bundle, trainer.rows, words);

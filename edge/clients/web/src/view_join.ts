@@ -3,7 +3,7 @@
 import type { App, View } from "./app.ts";
 import { MIN_SENTENCES } from "./batches.ts";
 import { type Eligibility, eligibility } from "./capabilities.ts";
-import { DEFAULT_DEMANDS, STAGES } from "./demands.ts";
+import { demandsFor, STAGES } from "./demands.ts";
 import { byId, make, show } from "./dom.ts";
 import { enrol, EnrolError, type ServerStatus, serverStatus } from "./enrol.ts";
 import { firstNumbers } from "./left.ts";
@@ -15,7 +15,8 @@ const POLL_MS = 3000;
 const SHOWN_NUMBERS = 6;
 const SHOWN_DIGITS = 16;
 const SHOWN_ANSWERS = 60;
-const LEAST_PEOPLE = 3; // no sum of fewer holds two honest ones and anybody else
+const LIMITS = demandsFor(0);
+const LEAST_PEOPLE = LIMITS.policy.minSurvivors; // of the smallest roster; the worker takes more of a larger one
 const ROUND = ["train", ...STAGES];
 
 export class JoinView implements View {
@@ -101,7 +102,7 @@ export class JoinView implements View {
 
   private insist(): void {
     const { strings } = this.app;
-    const { policy, maxMinutes, maxLearningRate } = DEFAULT_DEMANDS;
+    const { policy, maxMinutes, maxLearningRate } = LIMITS;
     const sentences = [
       strings.say("join.insist.people", { n: this.fewest() }),
       strings.say("join.insist.sum"),
