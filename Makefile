@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 WEB := edge/clients/web
-.PHONY: help setup setup-lint demo picture test test-fast check coverage dist check-dist bench docs mutants web vectors lock tools-lock clean
+.PHONY: help setup setup-lint demo phone picture test test-fast check coverage dist check-dist bench docs mutants web vectors lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -26,6 +26,9 @@ setup-lint: setup ## install the tools of `make check` and `make dist` into .ven
 
 demo: setup ## train the small model by federated learning and show it beside the n-gram baselines
 	.venv/bin/fedkeys demo $(ARGS)
+
+phone: setup web ## rounds in which a phone or a browser takes part, beside four clients of this machine (needs Node 20)
+	.venv/bin/fedkeys phone-demo $(ARGS)
 
 picture: setup ## the pictures of the README and of docs/attack.md, from the demo's run (RUN=... names another; needs Chromium)
 	.venv/bin/python scripts/draw_pictures.py $(RUN)

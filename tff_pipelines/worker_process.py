@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Optional
 
@@ -45,12 +46,21 @@ def worker_command(port: int, threads: int = 1) -> list[str]:
     Raises:
       WorkerError: `setpriv` is missing, without which a worker outlives a killed parent; or TFF is.
     """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise WorkerError("setpriv is missing, and without it TFF workers outlive a killed run: install util-linux")
     # As many calls at a time as threads: with one, the clients of a call run one after the other.
     calls = f"--max_concurrent_computation_calls={threads}"
-    return [setpriv, "--pdeathsig", "KILL", worker_binary(), f"--port={port}", calls]
+    return ended_with_parent([worker_binary(), f"--port={port}", calls])
+
+
+def ended_with_parent(command: Sequence[str]) -> list[str]:
+    """Returns a command that Linux ends with the thread that starts it, and so with its process, however that ends.
+
+    Raises:
+      WorkerError: `setpriv` is missing.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise WorkerError("setpriv is missing, and without it processes outlive a killed run: install util-linux")
+    return [setpriv, "--pdeathsig", "KILL", *command]
 
 
 def worker_environment(threads: int = 1) -> dict[str, str]:

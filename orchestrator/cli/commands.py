@@ -64,6 +64,7 @@ _ROWS = (
     CommandRow("enrol", "serve", "keys:enrol", "Make a client's keys, and a request to be enrolled."),
     CommandRow("serve", "serve", "server:serve", "Serve the rounds of a run to clients, over TLS."),
     CommandRow("client", "serve", "server:client", "Take part in a server's rounds with one person's text."),
+    CommandRow("phone-demo", "serve", "phone_demo:phone_demo", "Take part in secure rounds with your own phone."),
     CommandRow("decryptor", "serve", "parties:decryptor", "Hold the key of the encrypted sum."),
     CommandRow("helper", "serve", "parties:helper", "Add up the masks of the split sum."),
     CommandRow("forget", "record", "forget:forget", "Train a run anew without one person, and state it."),

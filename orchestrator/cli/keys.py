@@ -116,7 +116,7 @@ def _network_keys(
     if people is None and not clients and not requests:
         people = 10
     enrolled = read_roster(out) if (out / "roster.json").exists() else {}
-    clients += _training_people(people or 0, {*enrolled, *clients})
+    clients += training_people(people or 0, {*enrolled, *clients})
     helper_keys = [key for path in helper_files for key in read_helper_keys(path)]
     make_keys(out, clients, hosts, num_helpers, helper_keys)
     signed = dict(sign_request(out, path) for path in requests)
@@ -128,7 +128,7 @@ def _network_keys(
     return Output(figures, partial(say, "\n".join(lines)))
 
 
-def _training_people(number: int, taken: set[str]) -> tuple[str, ...]:
+def training_people(number: int, taken: set[str]) -> tuple[str, ...]:
     """Returns training people of the built-in text who typed enough: none of them is evaluated on."""
     if number == 0:
         return ()

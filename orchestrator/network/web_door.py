@@ -194,6 +194,12 @@ def is_loopback(address: str) -> bool:
     return _host_of(address) in LOOPBACK
 
 
+def require_free(address: str) -> None:
+    """Passes if a door could listen there now; raises PortInUse if not."""
+    for own in _bind(address):
+        own.close()
+
+
 def _host_of(address: str) -> str:
     """The host of HOST:PORT or of HOST.
 
