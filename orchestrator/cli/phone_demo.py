@@ -162,12 +162,11 @@ def _bundle(model: RunFolder, place: _Place) -> Path:
     for bundle in (beside, own):
         if bundle.exists():
             return bundle
-    from orchestrator.cli.edge import export_output
-    from orchestrator.release.export import ExportOptions
+    from orchestrator.release.export import ExportOptions, export_run
     from orchestrator.run.saved import read_run
 
     note(f"exporting {model.path} for the phone into {own}")
-    export_output(read_run(model), own, ExportOptions(parity=False))
+    export_run(read_run(model), own, ExportOptions(parity=False), note)
     return own
 
 
