@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from orchestrator.secagg.graph import Policy
 from orchestrator.secagg.server import Server
 
 STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
-NUM_SLOTS, ROUND = 7, 3
+ROUND = 3
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,16 @@ class Plot:
 
     num_clients: int
     watched: tuple[int, ...]
-    silent: Mapping[str, int]
+    silent: Mapping[str, Container[int]]
     min_survivors: int
     policy: Policy = Policy()
+    num_slots: int = 7
 
 
 PLOTS = {
-    "complete graph": Plot(10, (0, 5), {"shares": 2, "upload": 7, "unmask": 4}, 3),
+    "complete graph": Plot(10, (0, 5), {"shares": {2}, "upload": {7}, "unmask": {4}}, 3),
     "drawn graph": Plot(
-        20, (9,), {"shares": 1, "upload": 2}, 18, Policy(complete_up_to=0, security_bits=10, correctness_bits=10)
+        20, (9,), {"shares": {1}, "upload": {2}}, 18, Policy(complete_up_to=0, security_bits=10, correctness_bits=10)
     ),
 }
 
@@ -60,11 +61,11 @@ class Session:
         self.public = [identity.public_key().public_bytes_raw() for identity in self.identities]
         self.draws = [Draws(f"{name} client {i}") for i in range(plot.num_clients)]
         self.vectors = [
-            np.frombuffer(Draws(f"{name} vector {i}").draw(4 * NUM_SLOTS), "<u4") for i in range(plot.num_clients)
+            np.frombuffer(Draws(f"{name} vector {i}").draw(4 * plot.num_slots), "<u4") for i in range(plot.num_clients)
         ]
         clients = [self.client(i) for i in range(plot.num_clients)]
         with Draws(f"{name} server").used():
-            server = Server(self.public, NUM_SLOTS, plot.policy, ROUND, plot.min_survivors, 1, self.agreed)
+            server = Server(self.public, plot.num_slots, plot.policy, ROUND, plot.min_survivors, 1, self.agreed)
         self._draw_graph(server)
         self.wires: dict[str, dict[int, bytes]] = {}
         self.answers: dict[str, dict[int, bytes]] = {}
@@ -73,7 +74,7 @@ class Session:
             self.wires[stage] = dict(open_stage())
             self.answers[stage] = {}
             for index, wire in self.wires[stage].items():
-                if plot.silent.get(stage) != index:
+                if index not in plot.silent.get(stage, ()):
                     self.answers[stage][index] = answer = self.answer(clients[index], index, stage, wire)
                     server.receive(index, answer)
         self.total = server.total()
@@ -97,10 +98,14 @@ class Session:
                 return client.mask(wire, self.vectors[index])
             return steps.get(stage, client.unmask)(wire)
 
+    def again(self, name: str, index: int) -> Client:
+        """Returns a client that draws from the beginning, as it did."""
+        self.draws[index] = Draws(f"{name} client {index}")
+        return self.client(index)
+
     def refusal(self, name: str, index: int, wires: Mapping[str, bytes]) -> dict[str, object]:
         """Returns what a client says to the last of these messages, which it must refuse."""
-        self.draws[index] = Draws(f"{name} client {index}")  # from the beginning
-        client = self.client(index)
+        client = self.again(name, index)
         *honest, last = wires
         for stage in honest:
             self.answer(client, index, stage, wires[stage])

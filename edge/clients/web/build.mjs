@@ -68,7 +68,7 @@ async function buildTests() {
   const names = readdirSync(join(ROOT, "tests")).filter((name) => name.endsWith(".test.ts"));
   const tests = names.map((name) => ({ in: join(ROOT, "tests", name), out: join("tests", name.slice(0, -".ts".length)) }));
   await build({
-    entryPoints: [...tests, { in: join(ROOT, "tests", "peer.ts"), out: "peer" }],
+    entryPoints: [...tests, ...["peer", "cost"].map((name) => ({ in: join(ROOT, "tests", `${name}.ts`), out: name }))],
     bundle: true,
     format: "esm",
     platform: "node",

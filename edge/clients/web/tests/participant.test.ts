@@ -136,6 +136,29 @@ test("settings that this version does not know, and one that is missing", async 
   }
 });
 
+test("settings that are no sections, and a configuration that is no object", async () => {
+  const { config, words } = SETUP.decode(setup, 1 << 20);
+  const text = new TextDecoder().decode(config);
+  const broken = ["null", "[]", "5", '"text"', "", text.replace(/"rounds":\{[^}]*\}/, '"rounds":null'), text.replace(/"rounds":\{[^}]*\}/, '"rounds":[]')];
+  for (const changed of broken.map((own) => new TextEncoder().encode(own) as Bytes)) {
+    const client = await participant();
+    await refused(() => client.answer(SETUP.encode({ config: changed, words })), "WireError", /not one of this fedkeys/);
+  }
+  const latin = config.slice();
+  latin[latin.indexOf(0x63)] = 0xff; // no UTF-8
+  const client = await participant();
+  await refused(() => client.answer(SETUP.encode({ config: latin, words })), "WireError", /not one of this fedkeys/);
+});
+
+test("a model beyond what fedkeys trains is refused, whatever the client allows", async () => {
+  const { config, words } = SETUP.decode(setup, 1 << 20);
+  const text = new TextDecoder().decode(config).replace(/"num_cells":5/, '"num_cells":20000000');
+  const noLimits = { maxWeights: Infinity, maxMinutes: Infinity, maxMemoryMib: Infinity };
+  const client = await participant({ demands: { ...DEMANDS, ...noLimits } });
+  const sent = SETUP.encode({ config: new TextEncoder().encode(text) as Bytes, words });
+  await refused(() => client.answer(sent), "DemandRefused", /^the server's settings can't be trained with: the model would have/);
+});
+
 test("a client lowers its limits", async () => {
   for (const [limits, text] of [
     [{ maxSentences: 199 }, /asks for up to 200 sentences to train on in a round, this client allows 199$/],
