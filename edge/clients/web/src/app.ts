@@ -130,14 +130,14 @@ function speak(strings: Strings): void {
 function route(isMoved: boolean): void {
   const wanted = location.hash.startsWith(CODE) ? "join" : location.hash.slice(1);
   const part = PARTS.includes(wanted) ? wanted : "write";
-  for (const name of PARTS) show(byId(name), name === part);
+  for (const name of PARTS) show(byId(`part-${name}`), name === part);
   for (const link of document.querySelectorAll<HTMLAnchorElement>(".tabs a")) {
     if (link.hash === `#${part}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (!isMoved) return;
   window.scrollTo(0, 0);
-  byId(part).querySelector<HTMLElement>("h1")?.focus();
+  byId(`part-${part}`).querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
 }
 
 async function start(): Promise<void> {
@@ -160,6 +160,7 @@ async function start(): Promise<void> {
     rememberLanguage(chosen);
     app.strings = await load(chosen);
     speak(app.strings);
+    for (const said of document.querySelectorAll(".outcome")) said.textContent = ""; // in the language of before
     app.status();
     await app.refresh();
   });

@@ -10,6 +10,7 @@ export type Values = Record<string, string | number>;
 export const LANGUAGES = ["en", "de"] as const;
 export type Language = (typeof LANGUAGES)[number];
 
+const SUPERSCRIPT: Record<string, string> = Object.fromEntries([..."-0123456789"].map((sign, at) => [sign, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"[at] ?? sign]));
 const PLACE = /\{(\w+)\}/g;
 
 /** One language: its sentences, and numbers as it writes them. */
@@ -40,6 +41,19 @@ export class Strings {
 
   percent(share: number): string {
     return share.toLocaleString(this.language, { style: "percent", maximumFractionDigits: 1 });
+  }
+
+  /** Returns a number as a power of ten; it does not break across lines. */
+  scientific(value: number, digits: number): string {
+    const [mantissa = "", exponent] = value.toExponential(digits).split("e");
+    if (exponent === undefined) return mantissa; // no finite number
+    const raised = [...exponent.replace("+", "")].map((sign) => SUPERSCRIPT[sign] ?? sign).join("");
+    return `${this.number(Number(mantissa), digits)}\u00a0×\u00a010${raised}`;
+  }
+
+  /** Returns a day, YYYY-MM-DD, as the language writes it. */
+  date(day: string): string {
+    return new Date(`${day}T12:00`).toLocaleDateString(this.language, { dateStyle: "long" });
   }
 
   has(key: string): key is Key {

@@ -10,6 +10,8 @@ import { remove } from "./store.ts";
 const SHOWN_DIGITS = 16;
 
 export class CheckView implements View {
+  private language = "";
+
   constructor(private readonly app: App) {
     byId("check-start").addEventListener("click", () => void this.check());
     byId("check-unpin").addEventListener("click", async () => {
@@ -22,6 +24,9 @@ export class CheckView implements View {
     const { opened } = this.app;
     byId<HTMLButtonElement>("check-start").disabled = opened === null;
     if (opened !== null) byId("check-from").replaceChildren(...this.origin(opened));
+    const { language } = this.app.strings;
+    if (language !== this.language) byId("check-list").replaceChildren(); // what it says is in another language
+    this.language = language;
   }
 
   private origin({ manifest, numWeights }: Opened): HTMLElement[] {
@@ -57,7 +62,7 @@ export class CheckView implements View {
     await this.row("check.signature", async () =>
       key === null
         ? [false, strings.say("check.unsigned")]
-        : [true, strings.say("check.signed", { key: `${key.slice(0, SHOWN_DIGITS)}…`, since: since ?? "" })],
+        : [true, strings.say("check.signed", { key: `${key.slice(0, SHOWN_DIGITS)}…`, since: since === null ? "" : strings.date(since) })],
     );
     await this.row("check.files", async () => [true, strings.count("check.filesOk", await client.call("files"))]);
     await this.row("check.tokeniser", async () => {
@@ -67,7 +72,7 @@ export class CheckView implements View {
     });
     await this.row("check.golden", async () => {
       const { steps, largest, tolerance, ok } = await client.call("golden");
-      const values = { steps, largest: largest.toExponential(1), tolerance: tolerance.toExponential(0) };
+      const values = { steps, largest: strings.scientific(largest, 1), tolerance: strings.scientific(tolerance, 0) };
       return [ok, strings.say(ok ? "check.goldenOk" : "check.goldenBad", values)];
     });
     byId("check-page").textContent = await pageDigest().catch((error: Error) =>

@@ -49,7 +49,7 @@ export class JoinView implements View {
 
   /** The server is asked only while this part is looked at. */
   private async poll(): Promise<void> {
-    if (byId("join").hidden || document.hidden) return;
+    if (byId("part-join").hidden || document.hidden) return;
     this.status = await serverStatus();
     await this.refresh();
   }

@@ -12,6 +12,7 @@ const BUDGETS_S = [15, 60, 300];
 export class TrainView implements View {
   private isRunning = false;
   private isAllowed = false;
+  private result: TrainingResult | null = null;
 
   constructor(private readonly app: App) {
     byId("train-ready").addEventListener("change", () => void this.refresh());
@@ -38,6 +39,8 @@ export class TrainView implements View {
     else if (!this.isAllowed) why = strings.say("train.whyConfirm");
     byId("train-why").textContent = why;
     byId<HTMLButtonElement>("train-start").disabled = opened === null || why !== "" || this.isRunning;
+    show(byId("train-result"), this.result !== null);
+    if (this.result !== null) this.report(this.result);
     show(byId("train-unlearn"), opened?.isPersonal === true && !this.isRunning);
     const budget = byId<HTMLSelectElement>("train-budget");
     const chosen = Number(budget.value || BUDGETS_S[1]);
@@ -58,7 +61,9 @@ export class TrainView implements View {
     try {
       const result = await this.app.client.call("train", Number(byId<HTMLSelectElement>("train-budget").value));
       if (this.app.opened !== null && result.isKept) this.app.opened = { ...this.app.opened, isPersonal: true };
-      this.report(result);
+      this.result = result;
+      await this.refresh();
+      this.app.outcome("train-outcome", this.app.strings.say(`train.end.${result.end}`));
     } catch (error) {
       this.app.outcome("train-outcome", this.app.sentence(error), false);
     } finally {
@@ -114,8 +119,6 @@ export class TrainView implements View {
       seconds: strings.number(result.seconds, 1),
     });
     byId("train-note").textContent = `${strings.say(result.isKept ? "train.kept" : "train.notKept")} ${course}`;
-    show(byId("train-result"), true);
-    this.app.outcome("train-outcome", strings.say(`train.end.${result.end}`));
   }
 
   private pair(title: string, before: number, after: number): HTMLElement {
@@ -138,7 +141,7 @@ export class TrainView implements View {
     try {
       await this.app.client.call("unlearn");
       if (this.app.opened !== null) this.app.opened = { ...this.app.opened, isPersonal: false };
-      show(byId("train-result"), false);
+      this.result = null;
       this.app.outcome("train-outcome", this.app.strings.say("train.unlearned"));
       this.app.status();
       await this.app.refresh();

@@ -32,6 +32,9 @@ test("numbers and plurals are those of the language", () => {
   const german = new Strings("de", de);
   assert.equal(german.count("write.kept", 1), "1 Satz bleibt in diesem Browser.");
   assert.equal(german.count("words.unit", 1200, { cap: 5000 }), "Sätze von höchstens 5.000");
+  assert.equal(german.scientific(6.04e-7, 1), "6,0\u00a0×\u00a010⁻⁷");
+  assert.equal(german.scientific(Number.NaN, 1), "NaN");
+  assert.equal(german.date("2026-03-01"), "1. März 2026");
   assert.equal(new Strings("en", en).say("write.speed", { ms: "3.5" }), "Suggested in 3.5\u00a0ms");
 });
 

@@ -14,8 +14,9 @@ const TEXT = Array.from({ length: 1000 }, (_, index) => `${BEGINNINGS[index % 4]
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const seen = { requests: [], errors: [], violations: 0 };
 
-async function visit(options, work, prepare) {
+async function visit(options, work, prepare, answers = {}) {
   const context = await browser.newContext(options);
+  for (const [name, answer] of Object.entries(answers)) await context.route(`**/${name}`, (route) => route.fulfill(answer));
   context.on("request", (request) => seen.requests.push({ url: request.url(), method: request.method(), body: request.postData() ?? "" }));
   const page = await context.newPage();
   page.on("pageerror", (error) => seen.errors.push(String(error)));
@@ -146,7 +147,7 @@ async function shapes(page, name) {
     await page.waitForFunction((wanted) => document.documentElement.lang === wanted, language);
     for (const one of PARTS) {
       await page.evaluate((hash) => (location.hash = hash), one);
-      await page.waitForFunction((wanted) => !document.getElementById(wanted).hidden, one);
+      await page.waitForFunction((wanted) => !document.getElementById(`part-${wanted}`).hidden, one);
       const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       if (over > 0) wide.push(`${one} in ${language}: ${over}`);
       if (pictures !== undefined) await page.screenshot({ path: join(pictures, `${name}-${language}-${one}.png`), fullPage: true });
@@ -171,6 +172,25 @@ async function access(page) {
   const focused = await page.evaluate(() => document.activeElement?.tagName + (document.activeElement?.closest("section")?.id ?? ""));
   return { nameless, focused };
 }
+
+// Another key signs the bundle of the second visit: here the browser remembers one that was never there.
+const otherKey = () =>
+  visit(PHONE, async (page) => {
+    await page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          const request = indexedDB.open("fedkeys");
+          request.onsuccess = () => {
+            const change = request.result.transaction("values", "readwrite");
+            change.objectStore("values").put({ key: "ab".repeat(32), since: "2026-01-01" }, "pin");
+            change.oncomplete = () => resolve();
+          };
+        }),
+    );
+    await page.reload();
+    await opened(page);
+    return text(page, "fault");
+  });
 
 const FAULTS = {
   insecure: () => Object.defineProperty(window, "isSecureContext", { value: false }),
@@ -199,6 +219,16 @@ try {
   });
   seen.faults = {};
   for (const [name, prepare] of Object.entries(FAULTS)) seen.faults[name] = await visit(PHONE, (page) => text(page, "fault"), prepare);
+  const otherSignature = JSON.stringify({ algorithm: "Ed25519", signs: "manifest.json", public_key: "00".repeat(32), signature: "00".repeat(64) });
+  const bundles = {
+    bundleMissing: { "bundle/manifest.json": { status: 404 } },
+    bundleDamaged: { "bundle/SIGNATURE": { body: otherSignature } },
+    bundleNewer: { "bundle/manifest.json": { body: '{"schema": 2}' }, "bundle/SIGNATURE": { status: 404 } },
+  };
+  for (const [name, answers] of Object.entries(bundles)) {
+    seen.faults[name] = await visit(PHONE, (page) => text(page, "fault"), undefined, answers);
+  }
+  seen.faults.bundleKey = await otherKey();
   console.log(JSON.stringify(seen));
 } finally {
   await browser.close();
