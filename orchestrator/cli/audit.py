@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import RUN, WORDS
+from orchestrator.cli.options import RUN, WORDS, Number
 from orchestrator.cli.output import Output, note, prints, wrote
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ DEFAULT_SENTENCES = 20  # of a client that is attacked
 )
 @click.option(
     "--noise-multiplier",
-    type=click.FloatRange(0),
+    type=Number(0.0),
     metavar="Z",
     help="Noise of the view `noised`, in clip norms; the run's if it is left out, or 1 if the run adds none.",
 )
@@ -82,7 +82,7 @@ def attack_output(
 @RUN
 @click.option(
     "--noise-multiplier",
-    type=click.FloatRange(0),
+    type=Number(0.0),
     metavar="Z",
     help="Noise of the audited round, in clip norms; the run's if it is left out.",
 )

@@ -52,13 +52,28 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
     help="Where `fedkeys helper` listens, for split; once for each helper, in the order of their numbers.",
 )
 @click.option(
-    "--wait", "clients_s", type=float, default=60.0, show_default=True, help="Seconds to wait for a full cohort."
+    "--wait",
+    "clients_s",
+    type=options.Number(0.0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for a full cohort.",
 )
 @click.option(
-    "--train-timeout", "train_s", type=float, default=600.0, show_default=True, help="Seconds that a client may train."
+    "--train-timeout",
+    "train_s",
+    type=options.Number(0.0),
+    default=600.0,
+    show_default=True,
+    help="Seconds that a client may train.",
 )
 @click.option(
-    "--stage-timeout", "stage_s", type=float, default=30.0, show_default=True, help="Seconds to wait for a message."
+    "--stage-timeout",
+    "stage_s",
+    type=options.Number(0.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for a message.",
 )
 @takes_web
 @options.RESUME
@@ -159,7 +174,14 @@ def _read_config(
     metavar="FILE",
     help="Where the client keeps which rounds it answered; state/ID.json in --keys by default.",
 )
-@click.option("--wait", "wait_s", type=float, default=30.0, show_default=True, help="Seconds to wait for the server.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=options.Number(0.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the server.",
+)
 @click.option(
     "--min-survivors",
     type=click.IntRange(2),
@@ -175,7 +197,7 @@ def _read_config(
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=options.Number(0.0, min_open=True),
     default=30.0,
     show_default=True,
     help="Refuse runs whose rounds may take more training, at a billion operations a second.",
@@ -190,7 +212,7 @@ def _read_config(
 )
 @click.option(
     "--answer-step",
-    type=click.FloatRange(min=0.0),
+    type=options.Number(0.0),
     default=1.0,
     show_default=True,
     help="Answer whole steps of this many seconds after the server asked, so that it can't tell how much was typed.",
@@ -198,13 +220,21 @@ def _read_config(
 @click.option(
     "--patience",
     "patience_s",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=options.Number(0.0, min_open=True),
     default=3600.0,
     show_default=True,
     help="Give up after this many seconds without a message of the server.",
 )
-@click.option("--corrupt-share", type=float, help="secagg: as aggregation.corrupt_share; the server's must agree.")
-@click.option("--dropout-share", type=float, help="secagg: as aggregation.dropout_share; the server's must agree.")
+@click.option(
+    "--corrupt-share",
+    type=options.Number(0.0, 1.0, max_open=True),
+    help="secagg: as aggregation.corrupt_share; the server's must agree.",
+)
+@click.option(
+    "--dropout-share",
+    type=options.Number(0.0, 1.0, max_open=True),
+    help="secagg: as aggregation.dropout_share; the server's must agree.",
+)
 @click.option(
     "--complete-up-to",
     type=click.IntRange(0, 1 << 20),

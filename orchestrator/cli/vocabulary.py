@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import NEW_FILE, Named
+from orchestrator.cli.options import NEW_FILE, Named, Number
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
 from orchestrator.units import count_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=NEW_FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
 @click.option(
     "--epsilon",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0.0, math.inf, min_open=True),
     default=8.0,
     show_default=True,
     metavar="E",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--delta",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0.0, 1.0, min_open=True, max_open=True),
     default=1e-6,
     show_default=True,
     metavar="D",

@@ -21,6 +21,7 @@ from orchestrator.wire import as_one_line
 
 DEFAULT_PATIENCE_S = 3600.0  # a client of many is not asked in each round
 _CHALLENGE_S = 10.0
+_MOST_DETAILS = 300  # characters of a reason that the other side gives, as in a Goodbye
 _RECONNECT_MS = 1000  # two minutes by default: a helper that is started again is found at once
 _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 30.0, 20.0  # finds out that a server is frozen, or its network gone
 
@@ -50,6 +51,8 @@ class Link:
             nonce = channel.unary_unary(messages.CHALLENGE)(b"", timeout=_CHALLENGE_S)
         except grpc.RpcError as error:
             raise explained(server, error) from None
+        if len(nonce) != messages.NONCE_BYTES:  # it is signed: no other bytes are
+            raise WireError(f"the server at {server} asks this client to sign {len(nonce)} bytes that are no nonce")
         headers = (
             (messages.CLIENT_HEADER, client_id),
             (messages.NONCE_HEADER, nonce),
@@ -113,6 +116,7 @@ def open_channel(
     """
     ask_s, answer_s = keepalive_s
     options = [
+        *messages.GRPC_LIMITS,
         ("grpc.max_receive_message_length", messages.MAX_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.ssl_target_name_override", role_name(role)),
@@ -183,7 +187,7 @@ def _check_role(server: str, certificate: Optional[Mapping[str, object]], role: 
 def explained(server: str, error: grpc.RpcError) -> NetworkError:
     """Returns the error that says what a failed call means."""
     code, details = error.code(), (error.details() or "").splitlines()[:1]
-    reason = as_one_line(details[0]) if details else code.name
+    reason = as_one_line(details[0][:_MOST_DETAILS]) if details else code.name
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return UnknownClient(f"the server at {server} does not let this client in: {reason}")
     if code is grpc.StatusCode.UNIMPLEMENTED:

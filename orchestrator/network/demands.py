@@ -139,7 +139,7 @@ class Demands:
             ("minutes of training in a round", math.ceil(training_minutes(config, size)), self.max_minutes),
             ("MiB of memory", math.ceil(training_bytes(config, size) / 2**20), self.max_memory_mib),
         ):
-            if asked > most:
+            if not asked <= most:  # a limit that is no number allows nothing
                 raise DemandRefused(f"the server asks for up to {asked} {what}, this client allows {most:g}")
 
     def check_round(self, round_num: int, config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Optional
 import grpc
 
 from orchestrator.network.errors import PortInUse
+from orchestrator.network.messages import GRPC_LIMITS
 from orchestrator.network.tls import Tls
 
 _MAX_STREAMS = 8  # of one connection at a time; a client needs one
@@ -22,6 +23,7 @@ def build_server(num_threads: int, max_bytes: int) -> grpc.Server:
     return grpc.server(
         futures.ThreadPoolExecutor(num_threads, thread_name_prefix="connection"),
         options=[
+            *GRPC_LIMITS,
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),

@@ -36,6 +36,15 @@ ENVELOPE_BYTES = 1 << 16  # the most that a message of ours takes, its long fiel
 _MOST_WORDS = 1 << 20  # of a word list: its strings take many times the bytes that they travel in
 MAX_BYTES = 1 << 28  # the most that a client takes: a model of 64 million weights
 
+# Of both sides of a connection. gRPC takes compressed messages by default, and looks at their size when they are
+# unpacked: a message of a megabyte took a gigabyte. And it takes in more and more that nobody has asked for yet, the
+# faster it comes. Both hold also for calls that are refused.
+GRPC_LIMITS = (
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # the first bit: none
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),  # ahead of what is asked for; enough for 80 Mbit/s at 100 ms
+)
+
 RoundNum = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 Stage = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 Text = Annotated[str, msgspec.Meta(max_length=300)]

@@ -123,3 +123,30 @@ def test_every_file_that_a_command_writes_is_a_new_file():
     ]
     assert len(written) >= 8
     assert [entry for entry in written if entry[2] not in (options.NEW_FILE, options.FOLDER)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "number"),
+    [
+        ("client", "--max-minutes", "nan"),  # would be no limit: nothing is more than that
+        ("client", "--max-minutes", "inf"),
+        ("client", "--answer-step", "nan"),
+        ("client", "--patience", "1e30"),  # more than a clock counts
+        ("client", "--patience", "0"),
+        ("client", "--wait", "nan"),
+        ("client", "--corrupt-share", "nan"),
+        ("client", "--corrupt-share", "1"),
+        ("client", "--dropout-share", "-0.1"),
+        ("serve", "--wait", "nan"),
+        ("serve", "--train-timeout", "inf"),
+        ("serve", "--stage-timeout", "-1"),
+        ("vocabulary", "--epsilon", "nan"),
+        ("vocabulary", "--delta", "nan"),
+        ("attack", "--noise-multiplier", "nan"),
+        ("audit", "--noise-multiplier", "nan"),
+    ],
+)
+def test_a_number_out_of_its_range_or_none_is_refused(command, option, number):
+    done = CliRunner().invoke(cli, [command, option, number])
+    assert done.exit_code == 2
+    assert done.output.splitlines()[-1].startswith(f"Error: Invalid value for '{option}': ")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent import futures
+from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -26,9 +27,10 @@ from orchestrator.network.errors import (
     PortInUse,
     ServerGone,
     UnknownClient,
+    WireError,
 )
 from orchestrator.network.hub import Hub
-from orchestrator.network.listening import listen
+from orchestrator.network.listening import add_handlers, listen
 from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
 from orchestrator.network.tls import Tls
@@ -91,6 +93,61 @@ def test_an_old_proof_opens_nothing(keys, tmp_path):
                 next(call)
         peers = [Peer(keys, served, name) for name in NAMES]
     assert all(peer.join().goodbye for peer in peers)
+
+
+@contextmanager
+def answering(keys, role, challenge):
+    """Whoever holds a party's files, and answers a challenge as it likes."""
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    add_handlers(server, {messages.CHALLENGE: grpc.unary_unary_rpc_method_handler(challenge)})
+    try:
+        yield f"localhost:{listen(server, 'localhost:0', Tls.of_role(keys, role))}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("nonce", [b"", bytes(31), bytes(33), b"fedkeys secagg 1 advertise", bytes(1 << 20)])
+def test_a_client_signs_nothing_but_a_nonce(keys, nonce):
+    tls, identity = Tls.of_client(keys, NAMES[0]), read_identity(keys, NAMES[0])
+    with (
+        answering(keys, SERVER, lambda *_: nonce) as address,
+        open_channel(address, tls) as channel,
+        pytest.raises(WireError, match=f"sign {len(nonce)} bytes that are no nonce$") as caught,
+    ):
+        Link(channel, address, NAMES[0], identity)
+    assert_one_line(caught.value)
+
+
+def test_a_reason_of_the_other_side_is_one_line_of_some_length(keys):
+    def refuse(_, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no\x1b[2J\u202e" + "x" * 3000 + "\nround 3: all is well")
+
+    tls, identity = Tls.of_client(keys, NAMES[0]), read_identity(keys, NAMES[0])
+    with (
+        answering(keys, SERVER, refuse) as address,
+        open_channel(address, tls) as channel,
+        pytest.raises(UnknownClient, match=r"let this client in: no\\x1b\[2J\\u202ex+$") as caught,
+    ):
+        Link(channel, address, NAMES[0], identity)
+    assert_one_line(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("role", ["client", "helper-1"])
+def test_a_certificate_of_another_role_does_not_pass_as_the_server_s(keys, tmp_path, role):
+    """A client's is for calling only; a helper listens, but not as the server."""
+    files = tmp_path / "keys"
+    shutil.copytree(keys, files)
+    if role == "client":
+        for kind in ("pem", "key"):
+            shutil.copyfile(keys / "tls" / f"{NAMES[1]}.{kind}", files / f"client.{kind}")
+    tls = Tls.of_client(keys, NAMES[0])
+    with answering(files, role, lambda *_: bytes(32)) as address:
+        with pytest.raises(BadCertificate) as caught:
+            check_server(address, tls, 0.0)
+        assert_one_line(caught.value)
+        with open_channel(address, tls) as channel, pytest.raises(NetworkError):
+            Link(channel, address, NAMES[0], read_identity(keys, NAMES[0]))
 
 
 @pytest.mark.parametrize("server", ["localhost", "localhost:port", "localhost:70000", ":1"])

@@ -68,6 +68,54 @@ def test_half_open_challenges_hold_no_thread(keys):
         call.cancel()
 
 
+@contextmanager
+def own_channel(keys, address):
+    """A channel of a client that keeps to none of our limits."""
+    options = [("grpc.ssl_target_name_override", role_name(SERVER)), ("grpc.max_send_message_length", -1)]
+    with grpc.secure_channel(address, Tls.of_client(keys, NAMES[0]).calling(), options) as channel:
+        yield channel
+
+
+def proof(keys, channel):
+    nonce, identity = channel.unary_unary(messages.CHALLENGE)(b"", timeout=10), read_identity(keys, NAMES[0])
+    return (
+        (messages.CLIENT_HEADER, NAMES[0]),
+        (messages.NONCE_HEADER, nonce),
+        (messages.SIGNATURE_HEADER, identity.sign(messages.proof_bytes(nonce, NAMES[0]))),
+    )
+
+
+def test_a_message_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(keys):
+    """A kilobyte that would be a megabyte, sixteen times what the server takes: it would see so too late."""
+    with listening(keys) as (_, address), own_channel(keys, address) as channel:
+        call = channel.stream_stream(messages.JOIN)(
+            iter([bytes(1 << 20)]), timeout=10, metadata=proof(keys, channel), compression=grpc.Compression.Gzip
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call)
+        assert "'gzip' is disabled" in refused.value.details()
+        assert joins(keys, address)
+
+
+def test_what_nobody_asked_for_waits_at_the_client(keys):
+    """100 MiB of it: the server takes in no more than its window, as long as it has other things to do."""
+    taken = []
+
+    def flood():
+        for _ in range(400):
+            taken.append(1 << 18)
+            yield bytes(1 << 18)
+
+    with listening(keys) as (_, address), own_channel(keys, address) as channel:
+        call = channel.stream_stream(messages.JOIN)(flood(), metadata=proof(keys, channel))
+        assert next(call) == b"setup"
+        for _ in range(300):
+            channel.unary_unary(messages.CHALLENGE)(b"", timeout=10)
+        assert sum(taken) <= 2 << 20
+        call.cancel()
+        assert joins(keys, address)
+
+
 def half_open(channel, method):
     """A call that never sends what it asks; it ends with whoever holds it."""
     return channel.stream_unary(method).future(iter(queue.Queue().get, None))
