@@ -46,7 +46,30 @@ CONFIG = read_config(
 SIZE = model_size(CONFIG.model, WORDS.size)
 SETUP = setup_message(CONFIG, WORDS)
 NUM_TOKENS, NUM_EXAMPLES = 7, 3
-VALUES = (0, 1, 5, 7.5, -1, 10**6, 2**31 - 1, 2**31, 2**64, 1e-320, 1e308, "", "x", "median", "plain", None, True, [])
+VALUES = (
+    0,
+    1,
+    5,
+    7.5,
+    10,
+    14,
+    20,
+    1000,
+    -1,
+    10**6,
+    2**31 - 1,
+    2**31,
+    2**64,
+    1e-320,
+    1e308,
+    "",
+    "x",
+    "median",
+    "plain",
+    None,
+    True,
+    [],
+)
 FEDERATED = ("data", "model", "client", "rounds", "aggregation")  # what a client reads of a run
 
 

@@ -150,6 +150,22 @@ test("settings that are no sections, and a configuration that is no object", asy
   await refused(() => client.answer(SETUP.encode({ config: latin, words })), "WireError", /not one of this fedkeys/);
 });
 
+test("a run that the exported model does not train, and one with noise or a clip that moves", async () => {
+  const { config, words } = SETUP.decode(setup, 1 << 20);
+  const text = new TextDecoder().decode(config);
+  for (const [from, to, why] of [
+    ['"dropout":0.0', '"dropout":0.1', /without dropout and FedProx$/],
+    ['"proximal":0.0', '"proximal":0.1', /without dropout and FedProx$/],
+    ['"mechanism":"none"', '"mechanism":"central"', /one clip norm and no noise$/],
+    ['"adaptive_clip":false', '"adaptive_clip":true', /one clip norm and no noise$/],
+  ] as const) {
+    assert.ok(text.includes(from));
+    const client = await participant();
+    const sent = SETUP.encode({ config: new TextEncoder().encode(text.replace(from, to)) as Bytes, words });
+    await refused(() => client.answer(sent), "DemandRefused", why);
+  }
+});
+
 test("a model beyond what fedkeys trains is refused, whatever the client allows", async () => {
   const { config, words } = SETUP.decode(setup, 1 << 20);
   const text = new TextDecoder().decode(config).replace(/"num_cells":5/, '"num_cells":20000000');
