@@ -157,16 +157,18 @@ def _model(path: Path, place: _Place) -> RunFolder:
 
 
 def _bundle(model: RunFolder, place: _Place) -> Path:
-    """The bundle of a run: the one beside its folder, or one that is made."""
-    beside, own = model.path.with_name(f"{model.path.name}-bundle"), place.path / "bundle"
-    for bundle in (beside, own):
-        if bundle.exists():
-            return bundle
+    """The bundle of a run: the one beside its folder, or one that is made, if that is none for browsers."""
+    from edge.errors import BundleError
+    from orchestrator.network.web_site import Bundle
     from orchestrator.release.export import ExportOptions, export_run
     from orchestrator.run.saved import read_run
 
+    own = place.path / "bundle"
+    for bundle in (model.path.with_name(f"{model.path.name}-bundle"), own):
+        with contextlib.suppress(BundleError):
+            return Bundle.read(bundle).folder
     note(f"exporting {model.path} for the phone into {own}")
-    export_run(read_run(model), own, ExportOptions(parity=False), note)
+    export_run(read_run(model), own, ExportOptions(parity=False, force=True), note)
     return own
 
 

@@ -103,7 +103,7 @@ def serve(
     text, vocabulary = _words_of(folder, config, note)
     size = model_size(config.model, vocabulary.size)
     if web is not None and web.site.bundle is not None:
-        web.site.bundle.require_fit(vocabulary, size)
+        web.site.bundle.require_fit(config, vocabulary)
     if lobby is not None:
         roster = _complete_roster(keys, lobby, note)
     max_bytes = max_client_bytes(config, size)

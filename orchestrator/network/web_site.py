@@ -12,9 +12,12 @@ from edge.bundle.folder import open_bundle
 from edge.bundle.manifest import MANIFEST_FILE, Manifest
 from edge.bundle.signing import SIGNATURE_FILE
 from edge.clients.web_page import NO_PAGE
+from edge.errors import BundleError
+from edge.export.tflite import FIXED_SIGNATURE, TRAIN_FILE
 from models.vocabulary import Vocabulary
-from models.weights import ModelSize
 from orchestrator.errors import ConfigError
+from orchestrator.rounds.build import model_size
+from orchestrator.settings.run_config import RunConfig
 
 # No other host's script, style or picture; no script in the page itself; the page stands in nobody's frame.
 _POLICY = (
@@ -47,23 +50,32 @@ class Bundle:
         """Returns the bundle of a folder.
 
         Raises:
-          BundleError: see open_bundle.
+          BundleError: see open_bundle; or it is from before browsers could train.
         """
-        return Bundle(folder, open_bundle(folder)[0])
+        manifest, _ = open_bundle(folder)
+        if FIXED_SIGNATURE not in manifest.signatures.get(TRAIN_FILE, {}):
+            raise BundleError(f"{folder} was exported before browsers could train: export the run again")
+        return Bundle(folder, manifest)
 
-    def require_fit(self, vocabulary: Vocabulary, size: ModelSize) -> None:
-        """Passes if phones can train a run of these words and this model with it.
+    def require_fit(self, config: RunConfig, vocabulary: Vocabulary) -> None:
+        """Passes if browsers can train a run with it. They refuse it themselves if not.
 
         Raises:
-          ConfigError: it holds another model.
+          ConfigError: it was exported from a run of other words or settings.
         """
-        model = self.manifest.model
-        mine = (model.vocabulary_size, model.embedding_size, model.num_cells)
-        if self.manifest.run.vocabulary_sha256 != vocabulary.digest or ModelSize(*mine) != size:
-            raise ConfigError(
-                f"{self.folder} holds a model of other words or another size than the run's: name a bundle of a run "
-                "with the same words and model by --bundle, or take its words by data.vocabulary"
-            )
+        size, plan = self.manifest.model.size, self.manifest.phase[0].plan
+        for name, own, wanted in (
+            ("size of the model", size, model_size(config.model, vocabulary.size)),
+            ("data.max_words", plan.max_words, config.data.max_words),
+            ("client.batch_size", plan.batch_size, config.client.batch_size),
+            ("client.clip_norm", plan.clip_norm, config.client.clip_norm),
+            ("word list", self.manifest.run.vocabulary_sha256, vocabulary.digest),
+        ):
+            if own != wanted:
+                raise ConfigError(
+                    f"{self.folder} was exported from a run of another {name}: name a bundle that fits by --bundle, or "
+                    "take words and settings of its run by --config"
+                )
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 
 import aiohttp
+import msgspec
 import pytest
-from loopback import NAMES
+from loopback import NAMES, WORDS
+from stand_in_bundle import FILES, TIME, manifest_of
 from web_peer import a_door, ask
 
+from edge.bundle.folder import write_bundle
+from edge.bundle.manifest import RunEntry
+from edge.errors import BundleError
+from models.vocabulary import Vocabulary
+from orchestrator.errors import ConfigError
 from orchestrator.network.certificates import SERVER
 from orchestrator.network.errors import KeysError, PortInUse
 from orchestrator.network.tls import Tls, web_context
 from orchestrator.network.web_door import WebDoor
-from orchestrator.network.web_site import Site
+from orchestrator.network.web_site import Bundle, Site
+from orchestrator.settings.files import read_config
 
 
 @pytest.fixture
@@ -121,3 +130,59 @@ def test_localhost_is_reached_by_either_family():
 
     with WebDoor(Site(None, None)) as door:
         assert asyncio.run(families(door.listen("localhost:0", None)))
+
+
+def config_that_fits(**changes):
+    settings = {
+        "model.vocabulary_size": 9, "model.embedding_size": 2, "model.num_cells": 3, "data.max_words": TIME,
+        "client.batch_size": 16, "client.clip_norm": 1.0, "rounds.cohort_size": 5,
+    }  # fmt: skip
+    return read_config(overrides={**settings, **changes})
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    run = RunEntry(3, "w", "c", "people", "t", WORDS.digest)
+    write_bundle(tmp_path / "bundle", FILES, msgspec.structs.replace(manifest_of(FILES), run=run))
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_s_files_are_handed_out_by_the_names_in_its_manifest(bundle):
+    with a_door(site=Site(None, Bundle.read(bundle))) as (_, url):
+        for name in (*FILES, "manifest.json"):
+            status, _, body = ask("GET", f"{url}/bundle/{name}")
+            assert (status, body) == (200, (bundle / name).read_bytes()), name
+        assert json.loads(ask("GET", f"{url}/status")[2])["bundle"] is True
+        (bundle / "added").write_text("outside")
+        for name in ("added", "SIGNATURE", "golden", "..%2fbundle%2fadded"):
+            assert ask("GET", f"{url}/bundle/{name}")[0] == 404, name
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"model.num_cells": 4}, "size of the model"),
+        ({"data.max_words": TIME + 1}, "data.max_words"),
+        ({"client.batch_size": 8}, "client.batch_size"),
+        ({"client.clip_norm": 2.0}, "client.clip_norm"),
+    ],
+)
+def test_a_bundle_of_another_run_is_refused_by_what_differs(bundle, changes, what):
+    found = Bundle.read(bundle)
+    found.require_fit(config_that_fits(), WORDS)
+    with pytest.raises(ConfigError, match=f"a run of another {what}: "):
+        found.require_fit(config_that_fits(**changes), WORDS)
+
+
+def test_a_bundle_of_other_words_is_refused(bundle):
+    other = Vocabulary((*WORDS.words[:-1], "other"))
+    with pytest.raises(ConfigError, match="a run of another word list: "):
+        Bundle.read(bundle).require_fit(config_that_fits(), other)
+
+
+def test_a_bundle_from_before_browsers_could_train_is_refused(bundle, tmp_path):
+    manifest = Bundle.read(bundle).manifest
+    signatures = {**manifest.signatures, "train.tflite": {"train": manifest.signatures["train.tflite"]["train"]}}
+    write_bundle(tmp_path / "old", FILES, msgspec.structs.replace(manifest, signatures=signatures))
+    with pytest.raises(BundleError, match="export the run again"):
+        Bundle.read(tmp_path / "old")
