@@ -119,6 +119,7 @@ def test_it_fits_a_phone_and_can_be_used_without_seeing(visit):
     ("fault", "words"),
     [
         ("insecure", "needs a secure connection"),
+        ("oldBrowser", "too old for the rules"),
         ("noSimd", "lacks WebAssembly SIMD"),
         ("noCurves", "lacks Ed25519 or X25519"),
         ("storageRefused", "refuses storage"),

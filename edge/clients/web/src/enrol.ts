@@ -65,5 +65,6 @@ export async function enrol(code: string, clientId: string): Promise<Identity> {
   if (!answer.ok) throw new EnrolError("enrolRefused", said.error ?? String(answer.status));
   const enrolled = { ...identity, isEnrolled: true };
   await put("identity", enrolled);
+  await navigator.storage?.persist?.(); // else the browser may delete the key when space is short
   return enrolled;
 }

@@ -119,7 +119,7 @@ export async function takePartHere(
     observer: {
       stage: (round, stage) => tell({ kind: "stage", round, stage }),
       left: ({ round, stage, bytes, head }) => tell({ kind: "left", round, stage, bytes, head }),
-      refused: (why) => tell({ kind: "refused", why }),
+      refused: () => undefined, // takePart throws what was refused, and the page says it
     },
   });
   const rounds = new URL("rounds", base);

@@ -72,8 +72,7 @@ export type Progress =
   | { kind: "recall"; when: "before" | "after" }
   | { kind: "benchmark"; done: number; of: number }
   | { kind: "stage"; round: number; stage: string }
-  | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array }
-  | { kind: "refused"; why: string };
+  | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array };
 
 export interface Request {
   id: number;

@@ -40,7 +40,13 @@ const INNER = "['\\u00b7\\u05f3\\u05f4\\u2027]";
 const NOT_AFTER_WORD = "(?<![\\p{L}\\p{Nd}])";
 const NOT_BEFORE_WORD = "(?![\\p{L}\\p{Nd}])";
 
-const pattern = (source: string, flags = ""): RegExp => new RegExp(source, `gv${flags}`);
+type Pattern = () => RegExp;
+
+/** Returns a pattern that is made when it is first used: in a browser that is too old for it, the page can still say so. */
+function pattern(source: string, flags = ""): Pattern {
+  let made: RegExp | undefined;
+  return () => (made ??= new RegExp(source, `gv${flags}`));
+}
 
 const ENTITY = pattern("&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});");
 const INVISIBLE = pattern(
@@ -48,7 +54,7 @@ const INVISIBLE = pattern(
 );
 const KEYCAP = pattern("[0-9#*]\\u20e3");
 
-const SCRUB: readonly RegExp[] = [
+const SCRUB: readonly Pattern[] = [
   // mail addresses
   pattern(`[${NAME}._%+'\\-]{1,64}@(?:${LABEL}\\.){1,8}${NAME}{2,24}`),
   // URLs; hosts of a well-known ending, or of two letters with a path, or with another dot before them
@@ -87,7 +93,7 @@ const SENTENCE_END = pattern(
 
 const WORD = pattern(`${LETTERS}(?:${INNER}${LETTERS})*|${D}+(?:[.,:\\u066b\\u066c]${D}+)*`);
 const APOSTROPHE = /[\u2018\u2019\u02bc\u0060\u00b4\uff07]/g;
-const LAUGHS: readonly (readonly [string, RegExp])[] = [
+const LAUGHS: readonly (readonly [string, Pattern])[] = [
   ["hahaha", pattern(`${NOT_AFTER_WORD}[ha]{0,40}(?:ha){3,}h{0,40}a{0,40}${NOT_BEFORE_WORD}`)],
   ["хахаха", pattern(`${NOT_AFTER_WORD}[ха]{0,40}(?:ха){3,}х{0,40}а{0,40}${NOT_BEFORE_WORD}`)],
 ];
@@ -118,9 +124,9 @@ function unescaped(entity: string): string {
 
 /** Returns the message without mail addresses, handles, URLs, mark-up, account, phone and other long numbers. */
 export function scrub(message: string): string {
-  let text = message.replace(ENTITY, unescaped).replace(INVISIBLE, "").replace(KEYCAP, " ").normalize("NFC");
-  for (const each of SCRUB) text = text.replace(each, " ");
-  return text.replace(DIGITS, (...found: unknown[]) => {
+  let text = message.replace(ENTITY(), unescaped).replace(INVISIBLE(), "").replace(KEYCAP(), " ").normalize("NFC");
+  for (const each of SCRUB) text = text.replace(each(), " ");
+  return text.replace(DIGITS(), (...found: unknown[]) => {
     const groups = found[found.length - 1] as { keep?: string };
     return groups.keep ?? " ";
   });
@@ -129,9 +135,9 @@ export function scrub(message: string): string {
 /** Returns the words of one sentence. */
 export function wordsOf(sentence: string): string[] {
   const lower = sentence.replaceAll("\u0130", "i").toLowerCase().normalize("NFC").replace(APOSTROPHE, "'");
-  let words = (lower.match(WORD) ?? []).join(" ");
-  for (const [laugh, each] of LAUGHS) words = words.replace(each, laugh);
-  words = words.replace(RUN, "$1$1$1");
+  let words = (lower.match(WORD()) ?? []).join(" ");
+  for (const [laugh, each] of LAUGHS) words = words.replace(each(), laugh);
+  words = words.replace(RUN(), "$1$1$1");
   return words === "" ? [] : words.split(" ");
 }
 
@@ -139,7 +145,7 @@ export function wordsOf(sentence: string): string[] {
 function pieces(text: string): string[] {
   const found: string[] = [];
   let from = 0;
-  for (const end of text.matchAll(SENTENCE_END)) {
+  for (const end of text.matchAll(SENTENCE_END())) {
     found.push(text.slice(from, end.index));
     from = end.index + end[0].length;
   }
@@ -159,11 +165,11 @@ export function openWords(message: string): string[] {
   return wordsOf(pieces(scrub(message)).at(-1) ?? "");
 }
 
-const ENDS_IN_WORD = new RegExp(`(?:${LETTERS}|${D})['\\u2019]?$`, "v");
+const ENDS_IN_WORD = pattern(`(?:${LETTER}|[\\p{Mn}\\p{Mc}]|${D})['\\u2019]?$`);
 
 /** Returns the words before the one that is being typed, and that one as typed ("" after a space or a mark). */
 export function typing(message: string): { before: string[]; half: string } {
   const words = openWords(message);
-  const half = ENDS_IN_WORD.test(message) ? words.at(-1) : undefined;
+  const half = message.search(ENDS_IN_WORD()) >= 0 ? words.at(-1) : undefined;
   return half === undefined ? { before: words, half: "" } : { before: words.slice(0, -1), half };
 }

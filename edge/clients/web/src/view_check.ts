@@ -75,8 +75,8 @@ export class CheckView implements View {
       const values = { steps, largest: strings.scientific(largest, 1), tolerance: strings.scientific(tolerance, 0) };
       return [ok, strings.say(ok ? "check.goldenOk" : "check.goldenBad", values)];
     });
-    byId("check-page").textContent = await pageDigest().catch((error: Error) =>
-      strings.say("check.pageDiffers", { name: error.message }),
+    byId("check-page").textContent = await pageDigest().catch((error: unknown) =>
+      error instanceof Differs ? strings.say("check.pageDiffers", { name: error.message }) : strings.say("check.pageUnread"),
     );
     button.disabled = false;
   }
@@ -91,9 +91,12 @@ export class CheckView implements View {
   }
 }
 
+/** A file of the page is not the one that its list names; the message is its name. */
+class Differs extends Error {}
+
 /**
  * Returns the SHA-256 of the lines "SHA-256, two spaces, name" of this page's files in the order of their names, each
- * file read again: what `sha256sum` over the same lines gives. Raises an Error with a file's name if it is not as listed.
+ * file read again: what `sha256sum` over the same lines gives. Throws Differs if a file is not as listed.
  */
 async function pageDigest(): Promise<string> {
   const listed = (await (await fetch("files.json")).json()) as Record<string, string>;
@@ -101,7 +104,7 @@ async function pageDigest(): Promise<string> {
   for (const name of Object.keys(listed).sort()) {
     const content = new Uint8Array(await (await fetch(name)).arrayBuffer());
     const digest = await sha256(content);
-    if (digest !== listed[name]) throw new Error(name);
+    if (digest !== listed[name]) throw new Differs(name);
     lines.push(`${digest}  ${name}\n`);
   }
   return sha256(new TextEncoder().encode(lines.join("")));

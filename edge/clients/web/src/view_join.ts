@@ -51,7 +51,7 @@ export class JoinView implements View {
   private async poll(): Promise<void> {
     if (byId("part-join").hidden || document.hidden) return;
     this.status = await serverStatus();
-    await this.refresh();
+    await this.refresh().catch((error: unknown) => this.app.fault(this.app.sentence(error)));
   }
 
   async refresh(): Promise<void> {

@@ -6,6 +6,7 @@ import { CAPS, enforce, forget, forgetAll, type Kept, keep, kept, put, settings 
 import { sentences } from "./tokeniser.ts";
 
 const PAGE = 50;
+const MOST_LINES = 20_000; // of an imported file, its last ones: more than the largest cap keeps
 
 export class WordsView implements View {
   private shown = PAGE;
@@ -98,7 +99,7 @@ export class WordsView implements View {
     } finally {
       input.value = "";
     }
-    const found = text.split(/\r?\n/).flatMap((line) => sentences(line).map((words) => words.join(" ")));
+    const found = text.trimEnd().split(/\r?\n/).slice(-MOST_LINES).flatMap((line) => sentences(line).map((words) => words.join(" ")));
     const { keep: isKept } = await settings();
     const number = await keep(found);
     await this.app.refresh();

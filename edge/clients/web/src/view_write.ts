@@ -49,6 +49,8 @@ export class WriteView implements View {
         this.isAgain = false;
         await this.ask();
       } while (this.isAgain);
+    } catch (error) {
+      this.app.fault(this.app.sentence(error));
     } finally {
       this.isAsking = false;
     }
@@ -112,7 +114,9 @@ export class WriteView implements View {
   }
 }
 
+const LONGEST_WORD = 100; // in characters; what is longer has no suggestion that it begins
+
 /** Returns the characters of the word that is being typed, as typed. */
 function halfTyped(text: string): string {
-  return typing(text).half === "" ? "" : (/[\p{L}\p{M}\p{Nd}'\u2019]+$/u.exec(text)?.[0] ?? "");
+  return typing(text).half === "" ? "" : (/[\p{L}\p{M}\p{Nd}'\u2019]+$/u.exec(text.slice(-LONGEST_WORD))?.[0] ?? "");
 }

@@ -194,6 +194,14 @@ const otherKey = () =>
 
 const FAULTS = {
   insecure: () => Object.defineProperty(window, "isSecureContext", { value: false }),
+  oldBrowser: () => {
+    globalThis.RegExp = new Proxy(RegExp, {
+      construct(known, [source, flags]) {
+        if (flags?.includes("v")) throw new SyntaxError("Invalid flags");
+        return new known(source, flags);
+      },
+    });
+  },
   noSimd: () => (WebAssembly.validate = () => false),
   noCurves: () => (SubtleCrypto.prototype.generateKey = () => Promise.reject(new DOMException("", "NotSupportedError"))),
   storageRefused: () => {
