@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/participant.json";
 import { demandsFor } from "../src/demands.ts";
-import { agreedDigest, SETUP, STEP } from "../src/messages.ts";
+import { agreedDigest, PLAN, SETUP, STEP } from "../src/messages.ts";
 import { Participant, type Journal, type Observer, type ParticipantOptions, type Train } from "../src/participant.ts";
 import { fromHex, hex, random, type Bytes } from "../src/primitives.ts";
 import { roundingOf } from "./pcg64.ts";
@@ -186,6 +186,16 @@ test("a client lowers its limits", async () => {
     const client = await participant({ demands: { ...DEMANDS, ...limits } });
     await refused(() => client.answer(setup), "DemandRefused", text);
   }
+});
+
+test("a client does as much as it allows", async () => {
+  const limits = { maxCohort: 5, maxEpochs: 1, maxSentences: 200, maxBatchTokens: 40, maxWeights: 176, maxMinutes: 1, maxMemoryMib: 1 };
+  const client = await participant({ demands: { ...DEMANDS, ...limits } });
+  assert.equal(await client.answer(setup), null);
+  const { weights, terms } = PLAN.decode(fromHex(vectors.conversation[1]!.message), 1 << 20);
+  const largest = weights.slice();
+  new Float32Array(largest.buffer)[0] = -1000;
+  assert.ok(await client.answer(PLAN.encode({ roundNum: 3, learningRate: 10, weights: largest, terms })));
 });
 
 test("no answer tells whether training diverged: it is zeros with weight 0", async () => {
