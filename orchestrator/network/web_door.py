@@ -163,7 +163,10 @@ class WebDoor:
 
     async def _enrol(self, request: web.Request) -> web.StreamResponse:
         require_same_origin(request)
-        body = await request.read()
+        try:
+            body = await asyncio.wait_for(request.read(), self._limits.join_s)
+        except asyncio.TimeoutError:
+            raise web.HTTPRequestTimeout(text="the request did not come to its end\n") from None
         try:
             if self.lobby is None or self._is_done:
                 raise EnrolmentRefused("nobody can enrol here now: ask the operator when the lobby opens")

@@ -37,7 +37,7 @@ class DoorLimits:
     """What the web door allows; times are in seconds.
 
     Attributes:
-      join_s: from the nonce to the Join, and for TLS before that.
+      join_s: from the nonce to the Join; also for TLS before that, and for a request to enrol.
       most_waiting: callers of one address that have not proved who they are yet; one more ends the oldest of them.
       most_waiting_in_all: likewise, of all addresses; one more ends the oldest of the address that has most.
       close_s: for the other side to agree that a connection ends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 
@@ -13,6 +14,7 @@ from orchestrator.network.certificates import read_roster, write_roster
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, codes_of_file, enrolment_bytes, make_codes
+from orchestrator.network.web_rounds import DoorLimits
 
 CODES = ["AAAA-BBBB-CCCC", "DDDD-EEEE-FFFF"]
 ANN, BOB, OPERATOR = (Ed25519PrivateKey.generate() for _ in range(3))
@@ -144,3 +146,12 @@ def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last(folder):
     with a_door() as (_, url):  # a run that is resumed has no lobby
         status, _, body = ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "ann", ANN))
         assert (status, b"nobody can enrol here now" in body) == (403, True)
+
+
+def test_a_request_that_never_ends_is_given_up(folder):
+    async def dribble():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    with a_door(Lobby(folder, CODES), limits=DoorLimits(join_s=0.2)) as (_, url):
+        assert ask("POST", f"{url}/enrol", data=dribble())[0] == 408
