@@ -80,7 +80,7 @@ class Lobby:
         """
         try:
             asked = msgspec.json.decode(request, type=_Request)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise EnrolmentRefused("this is no request to enrol: load the page again") from None
         code, client_id, public_key = (
             self._known(asked.code),

@@ -83,8 +83,12 @@ class WebRounds:
             heartbeat=2 * pong_s,  # aiohttp waits half as long for the pong
             timeout=self._limits.close_s,
         )
-        await socket.prepare(request)
-        assert request.transport is not None  # the answer was just sent
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return web.Response()  # to nobody: aiohttp can't end a socket that is half made
+        if request.transport is None:
+            return socket
         caller = _Caller(socket, request.transport, self._limits.close_s)
         self._callers.add(caller)
         try:

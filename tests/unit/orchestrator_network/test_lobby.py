@@ -100,7 +100,7 @@ def test_a_signature_for_one_code_or_name_is_none_for_another(folder):
             lobby.enrol(request(code, name, ANN, signature=signature))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b"[" * 4000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b"[" * 4000, b'{"x":' + b"[" * 4000])
 def test_what_is_no_request_is_refused_in_one_sentence(folder, body):
     with pytest.raises(EnrolmentRefused, match="no request to enrol"):
         Lobby(folder, CODES).enrol(body)

@@ -291,3 +291,24 @@ def test_without_the_subprotocol_there_is_no_round_and_no_line_in_the_log(keys, 
         asyncio.run(speak(url, "fedkeys.v2", PROTOCOL))
         assert ask("GET", f"{url}/rounds", headers={"Sec-WebSocket-Protocol": PROTOCOL})[0] == 400
     assert caplog.messages == []
+
+
+def test_callers_who_hang_up_at_once_leave_no_line_in_the_log(keys, caplog):
+    """At each point up to the Join, without a goodbye."""
+    place = "GET /rounds HTTP/1.1\r\nHost: localhost\r\n"
+    upgrade = (
+        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
+    )
+
+    async def hang_up(url, sent):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        writer.transport.abort()
+
+    with rounds(keys) as (_, url):
+        for sent in (b"", place.encode(), (place + upgrade).encode(), (place + upgrade).encode() + b"\x82"):
+            for _ in range(5):
+                asyncio.run(hang_up(url, sent))
+        assert joins(keys, url)
+    assert caplog.messages == []
