@@ -23,6 +23,10 @@ export interface Recall {
   hits3: number;
 }
 
+/** Whether a model is better: more words are first, or as many are and more are among the first three. */
+export const isBetter = (after: Recall, before: Recall): boolean =>
+  after.hits1 > before.hits1 || (after.hits1 === before.hits1 && after.hits3 > before.hits3);
+
 interface Stroke {
   id: number;
   ids: number[];

@@ -12,7 +12,7 @@ import { OtherTab, takePartHere } from "./join.ts";
 import type { JoinOptions, Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
 import * as store from "./store.ts";
 import { checkVectors } from "./vectors.ts";
-import { breathe, encoded, golden, NoFixedBatch, openPredictor, type Predictor, type Recall, Trainer } from "./trainer.ts";
+import { breathe, encoded, golden, isBetter, NoFixedBatch, openPredictor, type Predictor, Trainer } from "./trainer.ts";
 
 const NUM_SUGGESTIONS = 3;
 const LEARNING_RATE = 0.3; // as fedkeys evaluate --personalise tries first with three epochs
@@ -242,11 +242,6 @@ class Phone {
       }
     });
   }
-}
-
-/** More held-out words first; as many first, and more among the first three. */
-function isBetter(after: Recall, before: Recall): boolean {
-  return after.hits1 > before.hits1 || (after.hits1 === before.hits1 && after.hits3 > before.hits3);
 }
 
 let opening: Promise<Phone> | null = null;
