@@ -24,6 +24,7 @@ _PRIME = 2**255 - 19
 OTHER_WRITINGS = tuple(
     number.to_bytes(32, "little") for number in (_PRIME, _PRIME + 9, 2**255 - 1, 2**255 + 9, 2**256 - 1)
 )
+LARGEST = ((_PRIME - 2).to_bytes(32, "little"), bytes([255, 0, *[255] * 29, 127]))  # below the prime, by little
 POLICIES = {
     "default": Policy(),
     "drop-outs 0.1": Policy(dropout_share=0.1),
@@ -54,6 +55,7 @@ def primitives() -> dict[str, object]:
         "x25519": {
             "private": private.private_bytes_raw().hex(), "public": public.hex(), "other": others.hex(),
             "shared": shared.hex(), "small_order": [key.hex() for key in SMALL_ORDER],
+            "largest": [{"key": key.hex(), "shared": keys.exchange(private, key).hex()} for key in LARGEST],
             "other_writings": [key.hex() for key in OTHER_WRITINGS],
         },
         "ed25519": {

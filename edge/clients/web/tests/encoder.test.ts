@@ -42,6 +42,12 @@ test("what is not finite, too heavy or of another shape is the caller's error", 
   }
 });
 
+test("a clip norm, and a cohort, that a grid can be made for", () => {
+  assert.ok(new Encoder(2 ** -96, 2 ** 30, 1, [[1]]));
+  for (const clipNorm of [2 ** -97, 0, -1, NaN, Infinity]) assert.throws(() => new Encoder(clipNorm, 5, 1, [[1]]), RangeError);
+  assert.throws(() => new Encoder(1, 2 ** 30 + 1, 1, [[1]]), RangeError);
+});
+
 test("the browser's draws lie in 0..1, on the grids of float32 and float64, and spread", () => {
   const drawn = secureUniform.float32s(20_000);
   assert.ok(drawn.every((value) => value >= 0 && value < 1 && Number.isInteger(value * 2 ** 24)));

@@ -23,10 +23,11 @@ test("SHA-256, HKDF and the bytes that bind a value", async () => {
 });
 
 test("X25519 agrees, and refuses every key of small order or of another writing", async () => {
-  const { private: raw, public: publicKey, other, shared, small_order, other_writings } = vectors.x25519;
+  const { private: raw, public: publicKey, other, shared, small_order, largest, other_writings } = vectors.x25519;
   const pair = await primitives.x25519Pair(fromHex(raw));
   assert.equal(hex(pair.publicKey), publicKey);
   assert.equal(hex(await primitives.exchange(pair.privateKey, fromHex(other))), shared);
+  for (const each of largest) assert.equal(hex(await primitives.exchange(pair.privateKey, fromHex(each.key))), each.shared);
   assert.ok(small_order.length >= 3 && other_writings.length >= 3);
   for (const key of [...small_order, ...other_writings]) {
     await assert.rejects(primitives.exchange(pair.privateKey, fromHex(key)), primitives.UnsoundKey);
