@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from web_browser import WEB, require_browser
 
-_WEB = Path(__file__).resolve().parents[3] / "edge" / "clients" / "web"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _LEAST = 90  # tests, of which the table of lies has some 70
 
 
 @pytest.mark.timeout(120)
 def test_the_vectors_and_the_table_of_lies():
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None or shutil.which("node") is None:
-        pytest.skip("there is no Chromium, or no Node to drive it")
-    if not (_WEB / "build" / "in_browser.js").is_file():
+    browser = require_browser()
+    if not (WEB / "build" / "in_browser.js").is_file():
         pytest.skip("the browser's client is not built: make web, which needs Node 20")
-    command = ["node", _WEB / "tests" / "in_browser" / "run.mjs", browser]
+    command = ["node", WEB / "tests" / "in_browser" / "run.mjs", browser]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)

@@ -5,34 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from web_browser import WEB, built_page_and_browser
 from web_bundle import BATCH, build_web_bundle, serving
 
-from edge.clients.web_page import NO_PAGE, page_folder
+from edge.clients.web_page import page_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-_WEB = Path(__file__).resolve().parents[3] / "edge" / "clients" / "web"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory):
     """What a visit saw, and what the server was asked for."""
-    page, browser = page_folder(), next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if page is None:
-        pytest.skip(NO_PAGE)
-    if browser is None or shutil.which("node") is None:
-        pytest.skip("there is no Chromium, or no Node to drive it")
-    if not (_WEB / "node_modules" / "playwright-core").is_dir():
-        pytest.skip("playwright-core is not installed: run make web")
+    page, browser = built_page_and_browser()
     folder = tmp_path_factory.mktemp("web")
     bundle = build_web_bundle(folder / "bundle", folder / "key")
     with serving(page, bundle) as (url, asked):
-        command = ["node", _WEB / "tests" / "visit.mjs", url, browser]
+        command = ["node", WEB / "tests" / "visit.mjs", url, browser]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), asked
