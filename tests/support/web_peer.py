@@ -9,15 +9,18 @@ from contextlib import contextmanager
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from loopback import participant, stage_of
+from loopback import NAMES, participant, stage_of
 
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_identity
+from orchestrator.network.certificates import read_identity, read_roster
+from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import enrolment_bytes
 from orchestrator.network.web_door import WebDoor
 from orchestrator.network.web_rounds import PROTOCOL, DoorLimits
 from orchestrator.network.web_site import Site
 from orchestrator.wire import encode
+
+MAX_BYTES = 1 << 16  # of a client's message, in `rounds`
 
 
 @contextmanager
@@ -97,3 +100,37 @@ class WebPeer:
                 if answer is not None:
                     await socket.send_bytes(answer)
             self.close_code = socket.close_code
+
+
+@contextmanager
+def rounds(keys, limits=None):
+    """A hub behind a web door alone, and the door's address."""
+    roster = read_roster(keys)
+    hub = Hub(roster, b"setup", MAX_BYTES)
+    with a_door(limits=limits) as (door, url):
+        door.begin(hub, MAX_BYTES, roster)
+        yield hub, url
+
+
+async def ending(socket):
+    """How the server ends a connection: its close code and reason."""
+    async for _ in socket:
+        pass
+    return socket.close_code
+
+
+async def enter(keys, socket, nonce, name=NAMES[0]):
+    """Joins as that client."""
+    await socket.send_bytes(join_message(nonce, name, read_identity(keys, name)))
+    assert await socket.receive_bytes() == b"setup"
+
+
+def joins(keys, url, name=NAMES[0]) -> bool:
+    """Whether the client gets in."""
+
+    async def once():
+        async with knock(url) as (socket, nonce):
+            await enter(keys, socket, nonce, name)
+            return True
+
+    return asyncio.run(once())

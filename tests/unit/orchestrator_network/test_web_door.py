@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 
 import aiohttp
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import NAMES, wait_until
-from web_peer import a_door, ask, join_message, knock
+from web_peer import MAX_BYTES, a_door, ask, ending, enter, join_message, joins, knock, rounds
 
 from orchestrator.network import messages
 from orchestrator.network.certificates import read_identity, read_roster
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, make_codes
-from orchestrator.network.web_rounds import NOT_LET_IN, PROTOCOL, REPLACED, DoorLimits, _Doorstep
+from orchestrator.network.web_rounds import NOT_LET_IN, REPLACED, DoorLimits
 from orchestrator.wire import encode
 
 pytestmark = pytest.mark.timeout(60)
-MAX_BYTES = 1 << 16
 POLICY_VIOLATION = 1008
-
-
-@contextlib.contextmanager
-def rounds(keys, limits=None):
-    """A hub behind a web door alone, and the door's address."""
-    roster = read_roster(keys)
-    hub = Hub(roster, b"setup", MAX_BYTES)
-    with a_door(limits=limits) as (door, url):
-        door.begin(hub, MAX_BYTES, roster)
-        yield hub, url
-
-
-async def ending(socket):
-    """How the server ends a connection: its close code and reason."""
-    async for _ in socket:
-        pass
-    return socket.close_code
-
-
-async def enter(keys, socket, nonce, name=NAMES[0]):
-    await socket.send_bytes(join_message(nonce, name, read_identity(keys, name)))
-    assert await socket.receive_bytes() == b"setup"
-
-
-def joins(keys, url, name=NAMES[0]) -> bool:
-    async def once():
-        async with knock(url) as (socket, nonce):
-            await enter(keys, socket, nonce, name)
-            return True
-
-    return asyncio.run(once())
 
 
 def test_an_enrolled_client_is_let_in_and_its_leaving_is_seen(keys):
@@ -189,50 +156,6 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused():
         assert ask("GET", f"{url}/status", headers={"Host": url.partition("//")[2]})[0] == 200
 
 
-def test_strangers_who_wait_keep_no_client_out(keys):
-    """As many as the door has places for, and more: the oldest of them go, the client gets in, none holds a thread."""
-    limits = DoorLimits(most_waiting=4)
-
-    async def flood(url):
-        async with contextlib.AsyncExitStack() as stack:
-            idle = [(await stack.enter_async_context(knock(url)))[0] for _ in range(12)]
-            async with knock(url) as (socket, nonce):
-                await enter(keys, socket, nonce)
-            gone = [await ending(own) for own in idle[:9]]
-            assert not any(own.closed for own in idle[9:])
-            return gone
-
-    with rounds(keys, limits) as (_, url):
-        assert len(asyncio.run(flood(url))) == 9  # of 12 the last 4 stayed, and one of them went for the client
-
-
-def test_who_says_nothing_is_let_go(keys):
-    async def wait(url):
-        async with knock(url) as (socket, _):
-            return await ending(socket)
-
-    with rounds(keys, DoorLimits(join_s=0.2)) as (_, url):
-        assert asyncio.run(wait(url)) == NOT_LET_IN
-
-
-def test_a_flood_of_one_network_ends_the_callers_of_that_network_only():
-    class Caller:
-        is_there = True
-
-        def drop(self):
-            self.is_there = False
-
-    doorstep, callers = _Doorstep(DoorLimits(most_waiting=3, most_waiting_in_all=5)), {}
-    with contextlib.ExitStack() as stack:
-        for place, remote in enumerate(["192.0.2.9", *["2001:db8::1", "2001:db8::2"] * 3, *["192.0.2.1"] * 3]):
-            callers[place] = Caller()
-            stack.enter_context(doorstep.waiting(remote, callers[place]))
-        # six of one /64, of which three stay; then all are one too many, and the largest network gives way
-        assert [place for place, caller in callers.items() if not caller.is_there] == [1, 2, 3, 4, 5]
-        assert callers[0].is_there
-    assert doorstep._waiting == {}
-
-
 def test_a_client_that_reads_nothing_does_not_hold_up_the_end(keys):
     """The question is larger than what the sockets between hold, so that its sending never ends."""
 
@@ -276,39 +199,3 @@ def test_the_end_of_the_server_is_told(keys):
         assert asyncio.run(stay(url, door)) == (1001, "all rounds are done")
         assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "done"
         assert ask("GET", f"{url}/rounds")[0] == 410
-
-
-def test_without_the_subprotocol_there_is_no_round_and_no_line_in_the_log(keys, caplog):
-    async def speak(url, *protocols):
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/rounds", protocols=protocols):
-            pass
-
-    with rounds(keys) as (_, url):
-        for protocols in ((), ("fedkeys.v2", "chat")):
-            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                asyncio.run(speak(url, *protocols))
-            assert refused.value.status == 400
-        asyncio.run(speak(url, "fedkeys.v2", PROTOCOL))
-        assert ask("GET", f"{url}/rounds", headers={"Sec-WebSocket-Protocol": PROTOCOL})[0] == 400
-    assert caplog.messages == []
-
-
-def test_callers_who_hang_up_at_once_leave_no_line_in_the_log(keys, caplog):
-    """At each point up to the Join, without a goodbye."""
-    place = "GET /rounds HTTP/1.1\r\nHost: localhost\r\n"
-    upgrade = (
-        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
-    )
-
-    async def hang_up(url, sent):
-        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(sent)
-        writer.transport.abort()
-
-    with rounds(keys) as (_, url):
-        for sent in (b"", place.encode(), (place + upgrade).encode(), (place + upgrade).encode() + b"\x82"):
-            for _ in range(5):
-                asyncio.run(hang_up(url, sent))
-        assert joins(keys, url)
-    assert caplog.messages == []

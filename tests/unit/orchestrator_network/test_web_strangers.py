@@ -1,0 +1,94 @@
+"""Strangers at the web door: however many come and whatever they leave, clients get in and the log stays clean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import aiohttp
+import pytest
+from web_peer import ask, ending, enter, joins, knock, rounds
+
+from orchestrator.network.web_rounds import NOT_LET_IN, PROTOCOL, DoorLimits, _Doorstep
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_strangers_who_wait_keep_no_client_out(keys):
+    """As many as the door has places for, and more: the oldest of them go, the client gets in, none holds a thread."""
+    limits = DoorLimits(most_waiting=4)
+
+    async def flood(url):
+        async with contextlib.AsyncExitStack() as stack:
+            idle = [(await stack.enter_async_context(knock(url)))[0] for _ in range(12)]
+            async with knock(url) as (socket, nonce):
+                await enter(keys, socket, nonce)
+            gone = [await ending(own) for own in idle[:9]]
+            assert not any(own.closed for own in idle[9:])
+            return gone
+
+    with rounds(keys, limits) as (_, url):
+        assert len(asyncio.run(flood(url))) == 9  # of 12 the last 4 stayed, and one of them went for the client
+
+
+def test_who_says_nothing_is_let_go(keys):
+    async def wait(url):
+        async with knock(url) as (socket, _):
+            return await ending(socket)
+
+    with rounds(keys, DoorLimits(join_s=0.2)) as (_, url):
+        assert asyncio.run(wait(url)) == NOT_LET_IN
+
+
+def test_a_flood_of_one_network_ends_the_callers_of_that_network_only():
+    class Caller:
+        is_there = True
+
+        def drop(self):
+            self.is_there = False
+
+    doorstep, callers = _Doorstep(DoorLimits(most_waiting=3, most_waiting_in_all=5)), {}
+    with contextlib.ExitStack() as stack:
+        for place, remote in enumerate(["192.0.2.9", *["2001:db8::1", "2001:db8::2"] * 3, *["192.0.2.1"] * 3]):
+            callers[place] = Caller()
+            stack.enter_context(doorstep.waiting(remote, callers[place]))
+        # six of one /64, of which three stay; then all are one too many, and the largest network gives way
+        assert [place for place, caller in callers.items() if not caller.is_there] == [1, 2, 3, 4, 5]
+        assert callers[0].is_there
+    assert doorstep._waiting == {}
+
+
+def test_without_the_subprotocol_there_is_no_round_and_no_line_in_the_log(keys, caplog):
+    async def speak(url, *protocols):
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/rounds", protocols=protocols):
+            pass
+
+    with rounds(keys) as (_, url):
+        for protocols in ((), ("fedkeys.v2", "chat")):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                asyncio.run(speak(url, *protocols))
+            assert refused.value.status == 400
+        asyncio.run(speak(url, "fedkeys.v2", PROTOCOL))
+        assert ask("GET", f"{url}/rounds", headers={"Sec-WebSocket-Protocol": PROTOCOL})[0] == 400
+    assert caplog.messages == []
+
+
+def test_callers_who_hang_up_at_once_leave_no_line_in_the_log(keys, caplog):
+    """At each point up to the Join, without a goodbye."""
+    place = "GET /rounds HTTP/1.1\r\nHost: localhost\r\n"
+    upgrade = (
+        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
+    )
+
+    async def hang_up(url, sent):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        writer.transport.abort()
+
+    with rounds(keys) as (_, url):
+        for sent in (b"", place.encode(), (place + upgrade).encode(), (place + upgrade).encode() + b"\x82"):
+            for _ in range(5):
+                asyncio.run(hang_up(url, sent))
+        assert joins(keys, url)
+    assert caplog.messages == []
