@@ -1,20 +1,25 @@
-"""What secure aggregation costs a browser's client, beside Python's client on the same messages.
+"""What secure aggregation costs a browser's client beside Python's on the same messages, and idle tabs a server.
 
-    python benchmarks/web.py [--json] [--clients 10 --clients 100] [--slots N] [--repeats 3]
+    python benchmarks/web.py [--json] [--clients 10 --clients 100] [--slots N] [--repeats 3] [--tabs 200]
 
 One client of a cohort answers the same session in Python and, as TypeScript with WebCrypto, in Node; a tenth of the
 cohort vanishes. Both draw the same, so each answer is compared byte by byte. CPU seconds of all threads, the median of
-the repeats; a vector is as long as the small model's. Needs `make web`. Run it on an idle machine.
+the repeats; a vector is as long as the small model's. Needs `make web`. Run it on an idle machine. The idle tabs are
+WebSockets of this process, which have joined and wait: its memory is that of the server and of all of them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import platform
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -85,23 +90,61 @@ def measure(num_clients: int, slots: int, repeats: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def resident_mib() -> int:
+    """Returns this process's memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() >> 20
+
+
+def measure_tabs(count: int) -> dict[str, int]:
+    """Returns the memory of a server before and while so many clients are connected and wait."""
+    from web_peer import a_door, enter, knock
+
+    from models.corpus import ClientId
+    from orchestrator.network.authority import make_keys
+    from orchestrator.network.certificates import read_roster
+    from orchestrator.network.hub import Hub
+
+    async def connect(keys: Path, url: str, hub: Hub) -> int:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in names:
+                await enter(keys, *await stack.enter_async_context(knock(url)), name)
+            assert len(hub.wait_for_clients(count, count, 10.0)) == count
+            return resident_mib()
+
+    names = [ClientId(f"tab{number}") for number in range(count)]
+    with tempfile.TemporaryDirectory() as folder, a_door() as (door, url):
+        keys = Path(folder)
+        make_keys(keys, names)
+        roster = read_roster(keys)
+        hub = Hub(roster, b"setup", 1 << 23)
+        before = resident_mib()
+        door.begin(hub, 1 << 23, roster)
+        return {"tabs": count, "before_mib": before, "with_tabs_mib": asyncio.run(connect(keys, url, hub))}
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--clients", "sizes", type=int, multiple=True, default=(10, 100), help="Clients of a cohort.")
 @click.option("--slots", type=int, help="Length of a vector.  [default: the small model's]")
 @click.option("--repeats", default=3, help="Repeats of each measurement.")
-def main(as_json: bool, sizes: tuple[int, ...], slots: Optional[int], repeats: int) -> None:
-    """Measure one client of secure aggregation in Python and in TypeScript."""
+@click.option("--tabs", default=200, show_default=True, help="Idle tabs.")
+def main(as_json: bool, sizes: tuple[int, ...], slots: Optional[int], repeats: int, tabs: int) -> None:
+    """Measure one client of secure aggregation in Python and in TypeScript, and a server with idle tabs."""
+    sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "support")]
+    memory = measure_tabs(tabs)
+    if not as_json:
+        figures = f"{memory['before_mib']} MiB before and {memory['with_tabs_mib']} MiB with them"
+        click.echo(f"{tabs} idle tabs: server and tabs in one process had {figures}")
     if not COST.is_file():
         click.echo(
             "the browser's client is not built, so nothing is measured: run make web, which needs Node 20", err=True
         )
         return
-    sys.path.insert(0, str(ROOT / "scripts"))
     rows = [measure(num_clients, slots or small_model_slots(), repeats) for num_clients in sizes]
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if as_json:
-        click.echo(json.dumps({"node": node, "python": platform.python_version(), "rows": rows}))
+        click.echo(json.dumps({"node": node, "python": platform.python_version(), "rows": rows, "idle": memory}))
     else:
         click.echo("".join(f"{name:>15}" for name in rows[0]))
         for row in rows:
