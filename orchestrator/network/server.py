@@ -13,6 +13,7 @@ import msgspec
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_to_bytes
 from orchestrator.aggregator import Cohort, CostLedger
+from orchestrator.errors import RunFolderError
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection
 from orchestrator.network.network_sum import NetworkSum
@@ -129,8 +130,16 @@ def void_unfinished(folder: RunFolder, config: RunConfig, state: ServerState, no
       config: the run's configuration.
       state: of the newest checkpoint.
       note: called with a line for each void round.
+
+    Raises:
+      RunFolderError: the folder says that a round was begun which the run has not.
     """
     begun, last = folder.last_begun(), state.round_num
+    if begun > config.rounds.count:
+        raise RunFolderError(
+            f"{folder.path / 'begun.txt'} names round {begun} of a run of {config.rounds.count}: restore it, or write "
+            "into it the last round that was begun"
+        )
     folder.forget_rounds_after(last)
     why = "the server stopped before it had kept the round: its updates are void"
     for round_num in range(last + 1, begun + 1):

@@ -30,6 +30,7 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.network.certificates import read_identity, read_roster, write_roster
 from orchestrator.network.lobby import Lobby
 from orchestrator.network.serve import hidden_in_a_crowd, serve
+from orchestrator.network.server import void_unfinished
 from orchestrator.rounds.build import (
     model_size,
 )
@@ -111,6 +112,18 @@ def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(ke
     ]  # fmt: skip
     assert rounds[1].reason == "round 2: the server stopped before it had kept the round: its updates are void"
     assert rounds[1].weights_sha256 == rounds[0].weights_sha256
+
+
+@pytest.mark.parametrize("begun", ["3", "9" * 20, "-5", "1\n2", ""])
+def test_a_note_of_a_round_that_the_run_has_not_is_damage(tmp_path, begun):
+    """It would be a line for each round up to that one, and none of the run's own."""
+    config, folder = config_of(num_rounds=2), RunFolder(tmp_path / "run")
+    num_weights = model_size(config.model, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    (folder.path / "begun.txt").write_text(begun)
+    with pytest.raises(RunFolderError, match=r"begun\.txt .* write into it the last round that was begun$"):
+        void_unfinished(folder, config, first_state(config), print)
+    assert folder.rounds() == ()
 
 
 @pytest.mark.parametrize(
