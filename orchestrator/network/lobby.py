@@ -19,7 +19,13 @@ import msgspec
 
 from models.corpus import ClientId
 from models.files import write_atomically
-from orchestrator.network.certificates import read_key_file, read_roster, require_client_name, write_roster
+from orchestrator.network.certificates import (
+    read_key_file,
+    read_roster,
+    require_client_name,
+    require_new_name,
+    write_roster,
+)
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.signatures import is_signed
 
@@ -126,7 +132,12 @@ class Lobby:
         return found[0]
 
     def _require_free(self, client_id: ClientId, public_key: bytes) -> None:
+        self._roster = read_roster(self._keys)  # the operator may have signed others in meanwhile
         taken = self._whole()
+        try:
+            require_new_name(client_id, taken)
+        except KeysError as error:
+            raise EnrolmentRefused(str(error)) from None
         if client_id in taken:
             raise EnrolmentRefused(f"the name {client_id} is taken: choose another one")
         if public_key in taken.values():

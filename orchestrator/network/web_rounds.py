@@ -115,7 +115,7 @@ class WebRounds:
         nonce = self._hub.challenge()
         try:
             await socket.send_bytes(nonce)
-            received = await socket.receive(self._limits.join_s)
+            received = await asyncio.wait_for(socket.receive(), self._limits.join_s)  # pings don't begin it again
             if received.type is not WSMsgType.BINARY:
                 return None
             join = messages.decode(received.data, messages.JOINING)

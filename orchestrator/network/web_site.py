@@ -25,8 +25,8 @@ _POLICY = (
     "style-src 'self'; img-src 'self'; font-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_INERT = "sandbox; default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
     # The three that give the page memory which its threads share, and nobody else a window on it.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -101,12 +101,15 @@ class Site:
         name, bundle = request.match_info["name"], self.bundle
         if bundle is None or name not in {*bundle.manifest.files, MANIFEST_FILE, SIGNATURE_FILE}:
             raise web.HTTPNotFound()
-        return web.FileResponse(bundle.folder / name)
+        # A bundle may list any names: whatever it holds, a browser that opens it runs nothing on the page's origin.
+        inert = {"Content-Type": "application/octet-stream", "Content-Security-Policy": _INERT}
+        return web.FileResponse(bundle.folder / name, headers=inert)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Adds to each response what the browser must hold the page to."""
     response.headers.update(_HEADERS)
+    response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("Cache-Control", "no-cache")  # asked again, and answered by 304 if nothing changed
     if request.secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"

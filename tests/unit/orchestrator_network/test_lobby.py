@@ -155,3 +155,22 @@ def test_a_request_that_never_ends_is_given_up(folder):
 
     with a_door(Lobby(folder, CODES), limits=DoorLimits(join_s=0.2)) as (_, url):
         assert ask("POST", f"{url}/enrol", data=dribble())[0] == 408
+
+
+def test_names_that_differ_in_upper_and_lower_case_only_are_not_two(folder):
+    lobby = Lobby(folder, CODES)
+    for name in ("Desk", "DESK"):
+        with pytest.raises(EnrolmentRefused, match="differs from client desk in upper and lower case only"):
+            lobby.enrol(request(CODES[0], name, ANN))
+    assert lobby.enrolled == 0
+
+
+def test_whom_the_operator_signs_while_the_lobby_is_open_stays_on_the_roster(folder):
+    lobby = Lobby(folder, CODES)
+    lobby.enrol(request(CODES[0], "ann", ANN))
+    later = public(Ed25519PrivateKey.generate())
+    write_roster(folder, {**read_roster(folder), "eve": later})
+    with pytest.raises(EnrolmentRefused, match="the name eve is taken"):
+        lobby.enrol(request(CODES[1], "eve", BOB))
+    lobby.enrol(request(CODES[1], "bob", BOB))
+    assert set(lobby.wait()) == set(read_roster(folder)) == {"desk", "eve", "ann", "bob"}

@@ -150,8 +150,10 @@ def bundle(tmp_path):
 def test_a_bundle_s_files_are_handed_out_by_the_names_in_its_manifest(bundle):
     with a_door(site=Site(None, Bundle.read(bundle))) as (_, url):
         for name in (*FILES, "manifest.json"):
-            status, _, body = ask("GET", f"{url}/bundle/{name}")
+            status, headers, body = ask("GET", f"{url}/bundle/{name}")
             assert (status, body) == (200, (bundle / name).read_bytes()), name
+            assert headers["Content-Type"] == "application/octet-stream"  # whatever its name says it is
+            assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
         assert json.loads(ask("GET", f"{url}/status")[2])["bundle"] is True
         (bundle / "added").write_text("outside")
         for name in ("added", "SIGNATURE", "golden", "..%2fbundle%2fadded"):

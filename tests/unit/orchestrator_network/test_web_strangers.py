@@ -40,6 +40,20 @@ def test_who_says_nothing_is_let_go(keys):
         assert asyncio.run(wait(url)) == NOT_LET_IN
 
 
+def test_who_says_nothing_and_pings_is_let_go(keys):
+    async def wait(url):
+        async with knock(url) as (socket, _):
+            ended = asyncio.ensure_future(ending(socket))
+            while not ended.done():
+                with contextlib.suppress(ConnectionError):
+                    await socket.ping()
+                await asyncio.wait([ended], timeout=0.05)
+            return ended.result()
+
+    with rounds(keys, DoorLimits(join_s=0.4)) as (_, url):
+        assert asyncio.run(wait(url)) == NOT_LET_IN
+
+
 def test_a_flood_of_one_network_ends_the_callers_of_that_network_only():
     class Caller:
         is_there = True
