@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import masks
+from orchestrator import masks, signatures
 from orchestrator.masks import Mask
 from orchestrator.secagg import keys, shamir
 
@@ -236,3 +236,25 @@ def test_a_share_alone_is_uniform():
 def test_splits_that_would_not_hide_the_secret_are_refused(secret, threshold, points, text):
     with pytest.raises(ValueError, match=text):
         shamir.split(secret, threshold, points)
+
+
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize(
+    "y",
+    [
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    ],
+)
+def test_nobody_signs_for_a_key_of_small_order(y, sign):
+    key = bytes.fromhex(y)
+    key = key[:31] + bytes([key[31] | sign])
+    assert signatures.has_small_order(key)
+    # R = the point 1, S = 0: where the hash is a multiple of the key's order this holds, at 1 in 8 messages and more.
+    forged = b"\x01" + bytes(63)
+    assert not any(signatures.is_signed(forged, key, bytes([message])) for message in range(100))

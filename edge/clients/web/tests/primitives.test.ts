@@ -114,3 +114,18 @@ test("randomness of any length is not zero", () => {
   const drawn = primitives.random(200_000);
   for (const at of [0, 65_536, 131_072, 199_900]) assert.ok(drawn.subarray(at, at + 100).some((octet) => octet !== 0));
 });
+
+test("nobody signs for a public key of small order, however it is written", async () => {
+  const ys = ["00".repeat(32), "01" + "00".repeat(31), "ec" + "ff".repeat(30) + "7f", "ed" + "ff".repeat(30) + "7f", "ee" + "ff".repeat(30) + "7f"];
+  ys.push("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05");
+  ys.push("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a");
+  for (const y of ys) {
+    const key = fromHex(y);
+    for (const sign of [0, 0x80]) {
+      key[31] = (key[31]! & 0x7f) | sign;
+      assert.ok(primitives.hasSmallOrder(key));
+    }
+  }
+  const one = fromHex("01" + "00".repeat(31)); // R = the key, S = 0: holds for any message, by the equation alone
+  assert.equal(await primitives.isSigned(fromHex("01" + "00".repeat(63)), one, fromHex("07")), false);
+});
