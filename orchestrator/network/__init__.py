@@ -11,6 +11,7 @@ come over WebSocket.
     web_rounds.py    rounds over WebSocket
     web_site.py      the files that the web door hands out, and the headers around them
     lobby.py         enrols phones by code before the first round
+    places.py        how many connections a port has, in all and of one network
     listening.py     builds gRPC servers and opens ports
     challenges.py    the nonces by which clients prove who they are
     session.py       one round's conversations, with deadlines and costs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Optional
@@ -87,3 +88,9 @@ def allow_many_connections() -> None:
     """Lets this process open as many files as it may: a stranger's idle connections would use the usual 1024 up."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_files() -> int:
+    """Returns how many files this process may have open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit

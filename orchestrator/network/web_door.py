@@ -24,8 +24,9 @@ from models.corpus import ClientId
 from orchestrator.network.certificates import LOOPBACK
 from orchestrator.network.errors import EnrolmentRefused, PortInUse
 from orchestrator.network.hub import Hub
-from orchestrator.network.listening import allow_many_connections, in_use, port_of
+from orchestrator.network.listening import allow_many_connections, in_use, most_files, port_of
 from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
+from orchestrator.network.places import Places
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
 from orchestrator.network.web_site import Site, require_same_origin, set_headers
 
@@ -127,9 +128,10 @@ class WebDoor:
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=1.0)
         await self._runner.setup()
         assert self._runner.server is not None  # it is set up
+        places = Places(self._runner.server, min(self._limits.most_connections, most_files() // 4))
         for own in sockets:
             listening = await self._loop.create_server(
-                self._runner.server, sock=own, ssl=tls, ssl_handshake_timeout=self._limits.join_s if tls else None
+                places, sock=own, ssl=tls, ssl_handshake_timeout=self._limits.join_s if tls else None
             )
             self._listening.append(listening)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import queue
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from models.corpus import ClientId
 from orchestrator.network import messages
 from orchestrator.network.errors import WireError
 from orchestrator.network.hub import Connection, Hub
+from orchestrator.network.places import network_of
 
 PROTOCOL = "fedkeys.v1"
 NOT_LET_IN, REPLACED = 4401, 4409  # close codes of ours
@@ -42,6 +42,8 @@ class DoorLimits:
       most_waiting_in_all: likewise, of all addresses; one more ends the oldest of the address that has most.
       close_s: for the other side to agree that a connection ends.
       pong_s: for the answer to a ping, when no message is on its way.
+      most_connections: of any kind, in all; half as many of one network. A quarter of the files that the process may
+        open is the most, whatever stands here: each connection takes two at times.
     """
 
     join_s: float = 10.0
@@ -49,6 +51,7 @@ class DoorLimits:
     most_waiting_in_all: int = 64
     close_s: float = 2.0
     pong_s: float = 20.0
+    most_connections: int = 4096
 
 
 class WebRounds:
@@ -183,7 +186,7 @@ class _Doorstep:
     @contextlib.contextmanager
     def waiting(self, remote: str, caller: _Caller) -> Iterator[None]:
         """Keeps a caller here while the block lasts."""
-        address = _network_of(remote)
+        address = network_of(remote)
         if len(self._waiting[address]) >= self._limits.most_waiting:
             self._end_oldest(address)
         elif sum(map(len, self._waiting.values())) >= self._limits.most_waiting_in_all:
@@ -200,19 +203,6 @@ class _Doorstep:
         oldest = next(iter(self._waiting[address]))
         del self._waiting[address][oldest]
         oldest.drop()
-
-
-def _network_of(remote: str) -> str:
-    """What one household or machine has: an IPv4 address, or the /64 of an IPv6 address.
-
-    >>> _network_of("192.0.2.1"), _network_of("2001:db8::1"), _network_of("2001:db8::2")
-    ('192.0.2.1', '2001:db8::/64', '2001:db8::/64')
-    """
-    try:
-        address = ipaddress.ip_address(remote.partition("%")[0])
-    except ValueError:
-        return remote
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else remote
 
 
 def _talk(

@@ -7,8 +7,10 @@ import contextlib
 
 import aiohttp
 import pytest
+from loopback import wait_until
 from web_peer import ask, ending, enter, joins, knock, rounds
 
+from orchestrator.network.places import Places
 from orchestrator.network.web_rounds import NOT_LET_IN, PROTOCOL, DoorLimits, _Doorstep
 
 pytestmark = pytest.mark.timeout(60)
@@ -52,6 +54,38 @@ def test_who_says_nothing_and_pings_is_let_go(keys):
 
     with rounds(keys, DoorLimits(join_s=0.4)) as (_, url):
         assert asyncio.run(wait(url)) == NOT_LET_IN
+
+
+def test_connections_beyond_the_places_are_closed_at_once_and_leave_room_again(keys):
+    """Of one address half of the places: the other half stays free."""
+
+    async def flood(url):
+        port, open_ones = int(url.rpartition(":")[2]), []
+        for _ in range(5):
+            open_ones.append(await asyncio.open_connection("127.0.0.1", port))
+        reader, writer = open_ones[-1]
+        writer.write(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read(1) == b""  # closed
+        reader, writer = open_ones[0]
+        writer.write(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        for _, writer in open_ones:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    with rounds(keys, DoorLimits(most_connections=8)) as (_, url):
+        for _ in range(3):
+            asyncio.run(flood(url))
+            wait_until(lambda: joins(keys, url))
+
+
+def test_one_network_has_half_of_the_places():
+    places = Places(asyncio.Protocol, 4)
+    assert [places.take(network) for network in "aaabbb"] == [True, True, False, True, True, False]
+    places.leave("a")
+    assert [places.take(network) for network in "bca"] == [False, True, False]
 
 
 def test_a_flood_of_one_network_ends_the_callers_of_that_network_only():
