@@ -9,6 +9,7 @@ import { sign, type Bytes } from "./primitives.ts";
 const SUBPROTOCOL = "fedkeys.v1";
 const LOCAL_HOSTS = new Set(["localhost", "127.0.0.1", "[::1]"]);
 const NORMAL_CLOSURE = 1000;
+const MOST_WAITING = 8; // messages
 const WHY_CLOSED: Record<number, string> = {
   1001: "the server has stopped: come back when it runs again",
   1009: "the server takes no message of this length: is it of another version?",
@@ -120,7 +121,10 @@ class Connection {
   };
 
   private take(data: unknown): void {
-    if (!(data instanceof ArrayBuffer) || data.byteLength > MAX_BYTES) {
+    // An honest server waits for each answer; what nobody asked for must not fill the browser's memory.
+    const bytes = this.waiting.reduce((sum, message) => sum + message.length, 0);
+    const isTooMuch = this.waiting.length >= MOST_WAITING || bytes + (data as ArrayBuffer).byteLength > MAX_BYTES;
+    if (!(data instanceof ArrayBuffer) || isTooMuch) {
       this.end("the server sent something else than a message of fedkeys");
       this.socket.close(NORMAL_CLOSURE);
       return;

@@ -130,6 +130,19 @@ test("a server that begins with something else, or sends text, is left", async (
   assert.equal(text.socket.closed, 1000);
 });
 
+test("a server that does not wait for answers is left before it fills the memory", async () => {
+  const { end, socket } = await begun(() => new Promise<never>(() => undefined));
+  socket.says(NONCE);
+  await turn();
+  socket.says(Uint8Array.of(1)); // is being answered
+  await turn();
+  for (let count = 0; count < 8; count++) socket.says(Uint8Array.of(1));
+  assert.equal(socket.closed, null);
+  socket.says(Uint8Array.of(1));
+  assert.equal(socket.closed, 1000);
+  end.catch(() => undefined);
+});
+
 test("rounds travel over TLS, but on this machine", async () => {
   const { end } = await begun(echo, "ws://phones.example/rounds");
   await refused(() => end, "DoorError", /TLS only/);
