@@ -38,7 +38,6 @@ NOT_RUN = {
     "nft ": "changes the machine's firewall",
     "unshare ": "needs rights that a container lacks",
     "fedkeys serve --run runs/phones": "waits for phones",
-    "fedkeys phone-demo": "waits for a phone",
     "fedkeys benchmark": "tests/system/edge_bundle/test_benchmark.py runs it, for half a minute",
     "fedkeys train --run DIR": "a pattern for several commands, not one",
     "fedkeys train --run runs/words2": "finds nothing in the text of 24 people at epsilon 8",
