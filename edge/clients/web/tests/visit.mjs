@@ -169,6 +169,8 @@ async function access(page) {
       .map((element) => element.outerHTML.slice(0, 80)),
   );
   await page.tap('.tabs a[href="#train"]');
+  // The move is heard of a moment later; the test looks at where the focus ended.
+  await page.waitForFunction(() => document.activeElement?.closest("section")?.id === "part-train", null, { timeout: 5000 }).catch(() => undefined);
   const focused = await page.evaluate(() => document.activeElement?.tagName + (document.activeElement?.closest("section")?.id ?? ""));
   return { nameless, focused };
 }
