@@ -55,13 +55,15 @@ dist: setup-lint ## build a wheel and an sdist into dist/
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-lint/bin/python -m build --no-isolation --outdir dist .
 
-# Beside the installed wheel stands all of the project but its packages, so that nothing can import the checkout's.
+# Beside the installed wheel stands all of the project but its packages, so that nothing can import the checkout's; the
+# sources of the page for browsers, which are no Python, stand in their place.
 check-dist: dist ## check the wheel's files, and run the fast tests on it with the floor of `make coverage`
 	.venv/bin/python scripts/check_wheel.py dist/*.whl
 	rm -rf $(WHEEL)
 	mkdir -p $(WHEEL)
 	git ls-files -z | grep -zvE '^(($(subst $() ,|,$(PACKAGES)))/|fedkeys\.py$$)' | xargs -0 cp --parents -t $(WHEEL)
 	.venv/bin/python -m pip install -q --no-deps --no-index --no-compile --target $(WHEEL) dist/*.whl
+	git ls-files -z $(WEB) | xargs -0 cp --parents -t $(WHEEL)
 	cd $(WHEEL) && ../../$(PYTEST) $(PARALLEL) -m "not slow" $(COVERAGE) $(TESTS) $(ARGS) < /dev/null
 
 bench: setup ## run every benchmark (on a quiet machine)
