@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 import threading
@@ -18,6 +19,7 @@ from typing import Optional
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from models.corpus import ClientId
@@ -31,6 +33,17 @@ from orchestrator.network.web_rounds import DoorLimits, WebRounds
 from orchestrator.network.web_site import Site, require_same_origin, set_headers
 
 _KEEPALIVE_S = 15.0  # for the next request of a connection, and for its first
+
+
+class _OwnFaults(logging.Filter):
+    """Keeps out of the log what strangers send that is no HTTP: they would fill it, a dozen lines a request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_LOG = logging.getLogger(__name__)
+_LOG.addFilter(_OwnFaults())
 
 
 class _Status(msgspec.Struct):
@@ -125,7 +138,9 @@ class WebDoor:
         app.router.add_get("/roster.json", self._roster)
         app.router.add_post("/enrol", self._enrol)
         self.site.add_routes(app.router)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_LOG, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=1.0
+        )
         await self._runner.setup()
         assert self._runner.server is not None  # it is set up
         places = Places(self._runner.server, min(self._limits.most_connections, most_files() // 4))

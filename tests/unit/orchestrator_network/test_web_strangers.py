@@ -140,3 +140,21 @@ def test_callers_who_hang_up_at_once_leave_no_line_in_the_log(keys, caplog):
                 asyncio.run(hang_up(url, sent))
         assert joins(keys, url)
     assert caplog.messages == []
+
+
+def test_what_is_no_http_is_refused_and_leaves_no_line_in_the_log(keys, caplog):
+    async def first_line(url, sent):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        line = await reader.readline()
+        writer.close()
+        return line
+
+    with rounds(keys) as (_, url):
+        for sent in (
+            b"GARBAGE\r\n\r\n",
+            b"GET / HTTP/1.1\r\nX: \0\r\n\r\n",
+            b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        ):
+            assert b" 400 " in asyncio.run(first_line(url, sent))
+    assert caplog.messages == []

@@ -2,7 +2,7 @@
 // challenge.
 
 import { DoorError, FedkeysError } from "./errors.ts";
-import { JOIN, MAX_BYTES, NONCE_BYTES, proofBytes } from "./messages.ts";
+import { JOIN, MAX_BYTES, NONCE_BYTES, asOneLine, proofBytes } from "./messages.ts";
 import type { Participant } from "./participant.ts";
 import { sign, type Bytes } from "./primitives.ts";
 
@@ -80,7 +80,10 @@ class Connection {
     this.stopped.catch(() => undefined); // nobody may be waiting
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: MessageEvent<unknown>) => this.take(data);
-    socket.onclose = ({ code, reason }) => this.end(WHY_CLOSED[code] ?? `the connection was lost (${reason || code}): try again`);
+    socket.onclose = ({ code, reason }) => {
+      this.end(WHY_CLOSED[code] ?? `the connection was lost (${asOneLine(reason) || code}): try again`);
+      if (this.ended && this.waiting.length === 0) this.stop(this.ended); // nobody takes what is still computed
+    };
     signal.addEventListener("abort", this.onAbort);
     if (signal.aborted) this.onAbort();
   }

@@ -120,6 +120,16 @@ test("whoever stops hangs up at once, and no answer leaves that was still on its
   assert.equal(socket.sent.length, 1, "the join alone");
 });
 
+test("a server that closes while the client still trains ends the taking part at once, in one line", async () => {
+  const { end, socket } = await begun(() => new Promise<never>(() => undefined));
+  socket.says(NONCE);
+  await turn();
+  socket.says(Uint8Array.of(1));
+  await turn();
+  socket.onclose({ code: 1006, reason: "gone\nfor\u202egood" });
+  await refused(() => end, "DoorError", "the connection was lost (gone\\nfor\\u202egood): try again");
+});
+
 test("a server that begins with something else, or sends text, is left", async () => {
   const short = await begun(echo);
   short.socket.says(NONCE.slice(1));
