@@ -63,7 +63,12 @@ def purpose(source: Path) -> str:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if not docstring:
         raise SystemExit(f"{relative(path)} needs a docstring: its first line says what the room is for")
-    return docstring.splitlines()[0]
+    line = docstring.splitlines()[0]
+    if not line.endswith("."):
+        raise SystemExit(
+            f"{relative(path)}: the first line of the docstring must be a whole sentence, and ends in {line[-20:]!r}"
+        )
+    return line
 
 
 def imported(source: str) -> Iterator[str]:

@@ -93,7 +93,7 @@ class NewFile(click.Path):
 
 FOLDER = Folder(path_type=Path)
 FILE = click.Path(path_type=Path)
-NEW_FILE = NewFile(path_type=Path)
+NEW_FILE = NewFile()
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
 
 RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")

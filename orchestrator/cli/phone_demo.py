@@ -98,6 +98,10 @@ def phone_demo(
       fedkeys phone-demo                       # open the address in a browser of this machine
       fedkeys phone-demo --web 0.0.0.0:8443 --web-certificate chain.pem --web-key key.pem
     """
+    import portpicker
+
+    from orchestrator.network.certificates import read_roster
+
     silence_grpc()
     pair = pair_of(web_certificate, web_key)
     place = _Place(out)
@@ -106,10 +110,10 @@ def phone_demo(
     bundle = _bundle(model, place)
     names = _enrolled_here(place.keys)
     config = _config(model, place, rounds, len(names) + 1)
-    has_phone = _num_enrolled(place.keys) > len(names)
+    if config.rounds.count != rounds:
+        note(f"{place.path} goes on with the {count_text(config.rounds.count, 'round')} that it began with")
+    has_phone = len(read_roster(place.keys)) > len(names)
     flags = WebFlags(address, *pair, bundle, 0 if has_phone else 1, None, False)
-    import portpicker
-
     from orchestrator.network.serve import serve
     from orchestrator.network.session import Deadlines
 
@@ -181,12 +185,6 @@ def _enrolled_here(keys: Path) -> list[str]:
         note("making the keys of the server and of four clients")
         make_keys(keys, training_people(_NUM_CLIENTS, set()))
     return sorted(path.stem for path in (keys / "clients").glob("*.key"))
-
-
-def _num_enrolled(keys: Path) -> int:
-    from orchestrator.network.certificates import read_roster
-
-    return len(read_roster(keys))
 
 
 def _config(model: RunFolder, place: _Place, rounds: int, num_clients: int) -> RunConfig:

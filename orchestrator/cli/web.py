@@ -20,7 +20,7 @@ from orchestrator.cli.output import log
 if TYPE_CHECKING:
     from orchestrator.network.web_door import WebDoor
 
-_ANYWHERE = ("0.0.0.0", "[::]", "")
+_ANYWHERE = ("0.0.0.0", "[::]")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""Rounds over real connections: `fedkeys serve` and `fedkeys client`, gRPC over TLS, one process for each party. Phones
-come over WebSocket.
+"""Rounds over real connections, one process for each party: clients over gRPC with TLS, phones over WebSocket.
 
     certificates.py  the files of keys, and the roster
     authority.py     makes the keys of a run, and signs certificates

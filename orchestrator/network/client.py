@@ -34,6 +34,7 @@ from orchestrator.network.own_text import read_own_sentences
 from orchestrator.network.pace import Pace, load_warm_trainer
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, model_size
+from orchestrator.run.identity import run_digest
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
@@ -136,7 +137,7 @@ class Participant:
         except (ConfigError, ValueError) as error:
             raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
         self._vocabulary, self._sentences = vocabulary, None
-        self._config, self._setup, self._run = config, message, messages.run_digest(config, vocabulary)
+        self._config, self._setup, self._run = config, message, run_digest(config, vocabulary)
 
     def _train(self, plan: messages.Plan) -> bytes:
         """Trains, encodes the update and resets the protocol; in the split sum the upload is the answer."""

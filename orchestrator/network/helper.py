@@ -122,7 +122,7 @@ def reach_helpers(addresses: Sequence[str], keys: Path, run: str, wait_s: float)
     Args:
       addresses: HOST:PORT of each, in the order of helpers.pub.
       keys: a folder with ca.pem, helpers.pub, server.key and server.pem.
-      run: the run's name, from orchestrator.network.messages.run_digest.
+      run: the run's name, from orchestrator.run.identity.run_digest.
       wait_s: how long a list waits for a helper that is away, in seconds.
 
     Raises:

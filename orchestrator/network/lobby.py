@@ -88,17 +88,14 @@ class Lobby:
             asked = msgspec.json.decode(request, type=_Request)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise EnrolmentRefused("this is no request to enrol: load the page again") from None
-        code, client_id, public_key = (
-            self._known(asked.code),
-            ClientId(asked.client_id),
-            bytes.fromhex(asked.public_key),
-        )
+        client_id, public_key = ClientId(asked.client_id), bytes.fromhex(asked.public_key)
         try:
             require_client_name(client_id)
         except KeysError as error:
             raise EnrolmentRefused(str(error)) from None
         if not is_signed(bytes.fromhex(asked.signature), public_key, enrolment_bytes(asked.code, client_id)):
             raise EnrolmentRefused("the request is not signed with the key that it names: load the page again")
+        code = self._known(asked.code)  # last, so that nothing but a whole request tells a used code from none
         with self._changed:
             before = self._by_code.get(code)
             if before is None:

@@ -17,11 +17,8 @@ from typing import Annotated, TypeVar, Union
 
 import msgspec
 
-from models.vocabulary import Vocabulary
 from orchestrator import wire
 from orchestrator.network.errors import WireError
-from orchestrator.run.identity import digest_of_what_matters
-from orchestrator.settings.run_config import RunConfig
 from orchestrator.wire import Wire, exactly
 
 VERSION = 2
@@ -176,14 +173,6 @@ def agreed_digest(setup: bytes, plan: bytes) -> bytes:
     """
     digests = hashlib.sha256(setup).digest() + hashlib.sha256(plan).digest()
     return hashlib.sha256(b"fedkeys network 1 agreed\0" + digests).digest()
-
-
-def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:
-    """Returns the name of a run in the split sum: a digest of its settings, seed included, and its words.
-
-    Where the server's text and word list lie, and its workers, are no part of it: they may change with a resume.
-    """
-    return hashlib.sha256(f"{digest_of_what_matters(config)} {vocabulary.digest}".encode()).hexdigest()
 
 
 def proof_bytes(nonce: bytes, client_id: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import msgspec
 
@@ -16,20 +16,17 @@ from orchestrator.network.certificates import SERVER, read_helpers, read_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
-from orchestrator.network.lobby import Lobby
-from orchestrator.network.messages import run_digest
 from orchestrator.network.network_sum import PROTOCOLS
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.network.tls import Tls
-from orchestrator.network.web_door import WebDoor
 from orchestrator.rounds.build import first_weights, model_size, require_summable
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.identity import build_identity
+from orchestrator.run.identity import build_identity, run_digest
 from orchestrator.run.loop import require_completed
 from orchestrator.secagg.graph import fewest_survivors
 from orchestrator.settings.audit import AuditConfig
@@ -38,6 +35,10 @@ from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ServerConfig
 from orchestrator.units import count_text
+
+if TYPE_CHECKING:  # a server without the web door loads no aiohttp
+    from orchestrator.network.lobby import Lobby
+    from orchestrator.network.web_door import WebDoor
 
 
 def hidden_in_a_crowd(config: RunConfig, num_enrolled: int) -> RunConfig:

@@ -60,7 +60,7 @@ class Helpers:
     """The other parties of the split sum.
 
     Attributes:
-      run: 32 bytes that name the run to them and to the clients, from orchestrator.network.messages.run_digest.
+      run: 32 bytes that name the run to them and to the clients, from orchestrator.run.identity.run_digest.
       public: their public keys, in their order.
       remotes: themselves, likewise.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Optional
 
@@ -61,3 +62,11 @@ def digest_of_what_matters(config: RunConfig) -> str:
     """
     data = msgspec.structs.replace(config.data, source="-", vocabulary=POOLED)
     return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
+
+
+def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:
+    """Returns the name of a run in the split sum: a digest of its settings, seed included, and its words.
+
+    Where the server's text and word list lie, and its workers, are no part of it: they may change with a resume.
+    """
+    return hashlib.sha256(f"{digest_of_what_matters(config)} {vocabulary.digest}".encode()).hexdigest()

@@ -28,7 +28,6 @@ from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
 from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
-from orchestrator.network.messages import run_digest
 from orchestrator.network.network_sum import PROTOCOLS, NetworkSum
 from orchestrator.network.pace import Pace
 from orchestrator.network.server import setup_message
@@ -37,6 +36,7 @@ from orchestrator.network.suspects import Suspects
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS, secagg_policy
+from orchestrator.run.identity import run_digest
 from orchestrator.settings.files import read_config
 from orchestrator.settings.sections import AggregationConfig
 

@@ -35,6 +35,7 @@ from orchestrator.network.server import setup_message
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.folder import RunFolder
+from orchestrator.run.identity import run_digest
 from orchestrator.split import messages as split_messages
 from orchestrator.split.errors import MalformedMessage
 from orchestrator.split.hpke import seal
@@ -47,7 +48,7 @@ SPLIT = {"aggregation.aggregator": "split"}
 
 
 def run_of(config):
-    return messages.run_digest(config, WORDS)
+    return run_digest(config, WORDS)
 
 
 @pytest.mark.parametrize("trouble", [None, "hang up", "wrong body"])

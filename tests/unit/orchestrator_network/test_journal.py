@@ -12,8 +12,8 @@ from models.vocabulary import Vocabulary
 from orchestrator.network import messages
 from orchestrator.network.errors import KeysError, WireError
 from orchestrator.network.journal import Journal
-from orchestrator.network.messages import run_digest
 from orchestrator.network.server import setup_message
+from orchestrator.run.identity import run_digest
 from orchestrator.secagg.errors import SessionReplayed
 from orchestrator.wire import encode
 

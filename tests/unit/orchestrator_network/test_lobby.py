@@ -68,6 +68,18 @@ def test_a_used_code_and_one_that_never_was_get_the_same_answer(folder):
     assert len(answers) == 1
 
 
+def test_nor_does_a_request_with_another_mistake_tell_them_apart(folder):
+    lobby = Lobby(folder, CODES)
+    lobby.enrol(request(CODES[0], "ann", ANN))
+    for changes in ({"signature": "00" * 64}, {"client_id": "../bob"}, {"public_key": public(ANN).hex()}):
+        answers = set()
+        for code in (CODES[0], CODES[1], "GGGG-HHHH-JJJJ"):
+            with pytest.raises(EnrolmentRefused) as refused:
+                lobby.enrol(request(code, "bob", BOB, **changes))
+            answers.add(str(refused.value))
+        assert len(answers) == 1, changes
+
+
 def test_a_code_may_be_typed_as_people_type(folder):
     assert Lobby(folder, CODES).enrol(request("aaaa bbbb-cccc", "ann", ANN)) == "ann"
 

@@ -8,8 +8,8 @@ import pytest
 from loopback import NAMES, WORDS, Peer, config_of, helping, serving
 from split_round import changed
 
-from orchestrator.network import messages
 from orchestrator.network.helper import RemoteHelper
+from orchestrator.run.identity import run_digest
 from orchestrator.split import messages as split_messages
 
 pytestmark = pytest.mark.timeout(60)
@@ -30,7 +30,7 @@ class LyingHelper:
 
 def test_a_helper_s_false_answer_ends_its_round_and_not_the_run(keys, tmp_path):
     config = config_of(num_rounds=2, **{"aggregation.aggregator": "split"})
-    with helping(keys, tmp_path, messages.run_digest(config, WORDS)) as (helpers, _):
+    with helping(keys, tmp_path, run_digest(config, WORDS)) as (helpers, _):
         helpers = dataclasses.replace(helpers, remotes=[LyingHelper(own) for own in helpers.remotes])
         with serving(keys, tmp_path, config, helpers=helpers) as served:
             peers = [Peer(keys, served, name, aggregator="split") for name in NAMES]
