@@ -21,6 +21,7 @@ from edge.export.tflite import build_files
 from models.tokeniser import LATEST
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
+from orchestrator.network import web_site
 
 TIME, RATE, BATCH = 8, 0.1, 4
 WORDS = "i you like my the a dog cat house friend how are see at do know good morning to zebrafish"
@@ -35,18 +36,7 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
     ".svg": "image/svg+xml",
 }
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
-        "style-src 'self'; img-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+_HEADERS = {**web_site._HEADERS, "Content-Security-Policy": web_site._POLICY}  # those of the door
 
 
 def build_web_bundle(folder: Path, key: Path) -> Path:

@@ -72,7 +72,7 @@ export class App {
   /** Everything was deleted in another tab: this one's model goes as well. */
   private async forgotten(): Promise<void> {
     if (this.opened !== null) {
-      await this.client.call("stop");
+      await this.client.call("stopAndWait");
       await this.client.call("unlearn").catch(() => location.reload());
       this.opened = { ...this.opened, isPersonal: false };
     }

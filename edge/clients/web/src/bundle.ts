@@ -3,7 +3,7 @@
  * and kept in the browser's cache under those digests, so that the page works offline.
  */
 
-import { hasSmallOrder } from "./primitives.ts";
+import { isSigned } from "./primitives.ts";
 import { get, put } from "./store.ts";
 import { VERSION as TOKENISER } from "./tokeniser.ts";
 
@@ -109,10 +109,7 @@ export async function signerOf(manifest: Uint8Array<ArrayBuffer>, signature: Uin
     throw new BundleError("bundleDamaged", "SIGNATURE");
   }
   const raw = fromHex(file["public_key"], 32);
-  if (hasSmallOrder(raw)) throw new BundleError("bundleDamaged", "SIGNATURE");
-  const key = await crypto.subtle.importKey("raw", raw, { name: "Ed25519" }, false, ["verify"]);
-  const isValid = await crypto.subtle.verify({ name: "Ed25519" }, key, fromHex(file["signature"], 64), manifest);
-  if (!isValid) throw new BundleError("bundleDamaged", "SIGNATURE");
+  if (!(await isSigned(fromHex(file["signature"], 64), raw, manifest))) throw new BundleError("bundleDamaged", "SIGNATURE");
   return hex(raw);
 }
 

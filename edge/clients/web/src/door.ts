@@ -128,7 +128,9 @@ class Connection {
     const bytes = this.waiting.reduce((sum, message) => sum + message.length, 0);
     const isTooMuch = this.waiting.length >= MOST_WAITING || bytes + (data as ArrayBuffer).byteLength > MAX_BYTES;
     if (!(data instanceof ArrayBuffer) || isTooMuch) {
+      this.waiting.length = 0;
       this.end("the server sent something else than a message of fedkeys");
+      this.stop(this.ended as unknown as DoorError);
       this.socket.close(NORMAL_CLOSURE);
       return;
     }

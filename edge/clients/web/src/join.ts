@@ -103,6 +103,10 @@ export async function takePartHere(
   const roster = await fetchRoster(base);
   const demands = demandsFor(roster.size);
   const minSurvivors = Math.max(options.minSurvivors, demands.policy.minSurvivors);
+  const over = new AbortController(); // ends a training, also when the server is gone
+  const stop = (): void => over.abort(signal.reason);
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
   let training: Promise<unknown> = Promise.resolve();
   const participant = new Participant({
     clientId: identity.clientId,
@@ -112,7 +116,7 @@ export async function takePartHere(
     journal,
     train: (weights, round, run) => {
       requireFit(run, bundle, trainer.rows, words);
-      const trained = trainRound(trainer, weights, round.learningRate, run.settings, sentences.map(runIds(run)), signal);
+      const trained = trainRound(trainer, weights, round.learningRate, run.settings, sentences.map(runIds(run)), over.signal);
       training = trained;
       return trained;
     },
@@ -130,6 +134,8 @@ export async function takePartHere(
       return takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId });
     });
   } finally {
+    signal.removeEventListener("abort", stop);
+    over.abort();
     await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
   }
 }

@@ -127,9 +127,11 @@ class Phone {
   }
 
   async unlearn(): Promise<void> {
-    await store.remove("personal");
-    this.isPersonal = false;
-    await this.alone((trainer, first) => trainer.setWeights(first));
+    await this.alone(async (trainer, first) => {
+      await store.remove("personal");
+      this.isPersonal = false;
+      await trainer.setWeights(first);
+    });
   }
 
   golden(): Promise<Operations["golden"][1]> {

@@ -150,7 +150,7 @@ test("a server that does not wait for answers is left before it fills the memory
   assert.equal(socket.closed, null);
   socket.says(Uint8Array.of(1));
   assert.equal(socket.closed, 1000);
-  end.catch(() => undefined);
+  await refused(() => end, "DoorError", "the server sent something else than a message of fedkeys");
 });
 
 test("rounds travel over TLS, but on this machine", async () => {

@@ -49,7 +49,7 @@ for (const [name, [type, wire]] of Object.entries(TYPES)) {
   });
 }
 
-test(`${TRIES} garbled bytes of each message around the protocol`, () => {
+test(`${TRIES / 10} garbled bytes of each message around the protocol`, () => {
   for (const { message } of participant.conversation) {
     const honest = fromHex(message);
     for (let i = 0; i < TRIES / 10; i += 1) {
