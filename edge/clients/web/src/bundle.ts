@@ -3,7 +3,7 @@
  * and kept in the browser's cache under those digests, so that the page works offline.
  */
 
-import { isSigned } from "./primitives.ts";
+import { fromHex, hex, isSigned, sha256 } from "./primitives.ts";
 import { get, put } from "./store.ts";
 import { VERSION as TOKENISER } from "./tokeniser.ts";
 
@@ -68,17 +68,15 @@ export interface Bundle {
   read(name: string): Promise<Uint8Array>;
 }
 
-export const hex = (bytes: ArrayBuffer | Uint8Array): string =>
-  Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Returns the SHA-256 of a file, in hex. */
+export const digestOf = async (content: Uint8Array): Promise<string> => hex(await sha256(content));
 
-export const sha256 = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
-  hex(await crypto.subtle.digest("SHA-256", bytes));
-
-function fromHex(text: unknown, length: number): Uint8Array<ArrayBuffer> {
+/** Returns so many bytes that SIGNATURE holds in hex. */
+function ofHex(text: unknown, length: number): Uint8Array<ArrayBuffer> {
   if (typeof text !== "string" || !new RegExp(`^[0-9a-f]{${2 * length}}$`).test(text)) {
     throw new BundleError("bundleDamaged", "SIGNATURE");
   }
-  return Uint8Array.from({ length }, (_, index) => Number.parseInt(text.slice(2 * index, 2 * index + 2), 16));
+  return fromHex(text);
 }
 
 /** Fetches a file that may change: from the network, or as it was kept last where there is none. Null: there is none. */
@@ -108,8 +106,8 @@ export async function signerOf(manifest: Uint8Array<ArrayBuffer>, signature: Uin
   if (file["algorithm"] !== "Ed25519" || file["signs"] !== "manifest.json") {
     throw new BundleError("bundleDamaged", "SIGNATURE");
   }
-  const raw = fromHex(file["public_key"], 32);
-  if (!(await isSigned(fromHex(file["signature"], 64), raw, manifest))) throw new BundleError("bundleDamaged", "SIGNATURE");
+  const raw = ofHex(file["public_key"], 32);
+  if (!(await isSigned(ofHex(file["signature"], 64), raw, manifest))) throw new BundleError("bundleDamaged", "SIGNATURE");
   return hex(raw);
 }
 
@@ -163,7 +161,7 @@ export async function openBundle(base: URL): Promise<Bundle> {
     const answer = known ?? (await fetch(new URL(name, base), { credentials: "omit" }).catch(() => undefined));
     if (!answer?.ok) throw new BundleError("bundleMissing", name);
     const content = new Uint8Array(await answer.arrayBuffer());
-    if (content.length !== entry.bytes || (await sha256(content)) !== entry.sha256) {
+    if (content.length !== entry.bytes || (await digestOf(content)) !== entry.sha256) {
       await cache.delete(url);
       throw new BundleError("bundleDamaged", name);
     }
@@ -171,5 +169,5 @@ export async function openBundle(base: URL): Promise<Bundle> {
     return content;
   };
   const plan = (manifest.phase[0] as { plan: Plan }).plan;
-  return { manifest, digest: await sha256(raw), signer, isOffline, plan, read };
+  return { manifest, digest: await digestOf(raw), signer, isOffline, plan, read };
 }

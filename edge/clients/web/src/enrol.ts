@@ -1,6 +1,6 @@
 /** Enrolment: a key that the browser makes and no script can read, and a code from the operator that puts it on the roster. */
 
-import { ascii, concat, hex } from "./primitives.ts";
+import { ascii, concat, hex, sign } from "./primitives.ts";
 import { get, put, type Values } from "./store.ts";
 
 export type Identity = Values["identity"];
@@ -51,7 +51,7 @@ export async function enrol(code: string, clientId: string): Promise<Identity> {
   if (!CLIENT_NAME.test(clientId)) throw new EnrolError("enrolName");
   const identity = await ownKeys(clientId);
   const claim = concat(ascii("fedkeys web 1 enrol\0"), ascii(code), Uint8Array.of(0), ascii(clientId));
-  const signature = new Uint8Array(await crypto.subtle.sign({ name: "Ed25519" }, identity.keys.privateKey, claim));
+  const signature = await sign(identity.keys.privateKey, claim);
   const request = { code, client_id: clientId, public_key: identity.publicKey, signature: hex(signature) };
   let answer: Response;
   let said: { error?: string };

@@ -1,7 +1,7 @@
 /** Check: the bundle's signature, files and words, this device's arithmetic, and the page's own digest. */
 
 import type { App, View } from "./app.ts";
-import { sha256 } from "./bundle.ts";
+import { digestOf } from "./bundle.ts";
 import { byId, make } from "./dom.ts";
 import type { Opened } from "./rpc.ts";
 import type { Key } from "./strings.ts";
@@ -103,9 +103,9 @@ async function pageDigest(): Promise<string> {
   const lines: string[] = [];
   for (const name of Object.keys(listed).sort()) {
     const content = new Uint8Array(await (await fetch(name)).arrayBuffer());
-    const digest = await sha256(content);
+    const digest = await digestOf(content);
     if (digest !== listed[name]) throw new Differs(name);
     lines.push(`${digest}  ${name}\n`);
   }
-  return sha256(new TextEncoder().encode(lines.join("")));
+  return digestOf(new TextEncoder().encode(lines.join("")));
 }

@@ -161,13 +161,13 @@ class Phone {
       const tests = encoded(heldOut, this.vocabulary);
       const old = await trainer.weights();
       tell({ kind: "recall", when: "before" });
-      const before = await trainer.recall(tests, () => false);
+      const before = await trainer.recall(tests);
       const course = await this.epochs(trainer, encoded(train, this.vocabulary), seconds, signal).catch(async (error: unknown) => {
         await trainer.setWeights(old);
         throw error;
       });
       tell({ kind: "recall", when: "after" });
-      const after = await trainer.recall(tests, () => false);
+      const after = await trainer.recall(tests);
       const isKept = isBetter(after, before);
       if (isKept) await this.keepPersonal(trainer, train.length);
       else await trainer.setWeights(old);

@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BundleError, hex, signerOf } from "../src/bundle.ts";
+import { BundleError, signerOf } from "../src/bundle.ts";
+import { hex, sign } from "../src/primitives.ts";
 import { distribution } from "../src/quantiles.ts";
 
 const MANIFEST = new TextEncoder().encode('{"schema": 1}\n');
 
 async function signed(over: Uint8Array<ArrayBuffer>): Promise<{ key: string; file: Record<string, string> }> {
   const pair = (await crypto.subtle.generateKey({ name: "Ed25519" }, true, ["sign", "verify"])) as CryptoKeyPair;
-  const key = hex(await crypto.subtle.exportKey("raw", pair.publicKey));
-  const signature = hex(await crypto.subtle.sign({ name: "Ed25519" }, pair.privateKey, over));
+  const key = hex(new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey)));
+  const signature = hex(await sign(pair.privateKey, over));
   return { key, file: { algorithm: "Ed25519", signs: "manifest.json", public_key: key, signature } };
 }
 
