@@ -60,13 +60,13 @@ def decryptor(
     """
     silence_grpc()
     from orchestrator.homomorphic.parameters import BfvParameters
-    from orchestrator.network.decryptor import DecryptorService
+    from orchestrator.network.decryptor import decryptor_service
 
     try:
         parameters = BfvParameters(poly_degree, coeff_modulus_bits)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    service = DecryptorService(keys, parameters, min_contributions or fewest_of_roster(keys), log)
+    service = decryptor_service(keys, parameters, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()
@@ -109,10 +109,10 @@ def helper(keys: Path, number: int, address: str, min_contributions: Optional[in
     """
     silence_grpc()
     from orchestrator.network.certificates import helper_role
-    from orchestrator.network.helper import HelperService
+    from orchestrator.network.helper import helper_service
 
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
-    service = HelperService(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
+    service = helper_service(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()

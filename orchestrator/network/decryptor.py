@@ -22,15 +22,17 @@ from orchestrator.network import messages
 from orchestrator.network.certificates import DECRYPTOR, SERVER, read_decryptor, read_roster, read_signing_key
 from orchestrator.network.channel import check_server, explained, open_channel
 from orchestrator.network.errors import KeysError, WireError
-from orchestrator.network.service import Service
+from orchestrator.network.service import Service, in_one_line
 from orchestrator.network.tls import Tls
 from orchestrator.wire import as_one_line, encode
 
 _WAIT_S, _CALL_S = 10.0, 600.0
 
 
-class DecryptorService(Service):
-    """The decryptor as a process of its own.
+def decryptor_service(
+    keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]
+) -> Service:
+    """Returns the decryptor as a process of its own serves it.
 
     Args:
       keys: a folder with ca.pem, decryptor.key, decryptor.pem, decryptor_identity.key and roster.json.
@@ -38,24 +40,23 @@ class DecryptorService(Service):
       min_contributions: the fewest vectors in a sum that it opens.
       note: called with a line for each sum that it opened or refused.
     """
+    identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
+    decryptor, say = SumDecryptor(parameters, identity, roster, min_contributions), in_one_line(note)
 
-    def __init__(self, keys: Path, parameters: BfvParameters, min_contributions: int, note: Callable[[str], None]):
-        identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
-        self._decryptor = SumDecryptor(parameters, identity, roster, min_contributions)
-        calls = {messages.OPEN: self._open, messages.DECRYPT: self._decrypt}
-        super().__init__(Tls.of_role(keys, DECRYPTOR), calls, note, {SpoiledSum: grpc.StatusCode.DATA_LOSS})
-
-    def _open(self, request: bytes) -> bytes:
+    def open_round(request: bytes) -> bytes:
         found = messages.decode(request, messages.ROUND_TO_OPEN)
-        terms = self._decryptor.open_round(found.round_num, found.num_slots)
-        self._note(f"round {found.round_num}: a fresh key for one sum")
+        terms = decryptor.open_round(found.round_num, found.num_slots)
+        say(f"round {found.round_num}: a fresh key for one sum")
         return terms
 
-    def _decrypt(self, request: bytes) -> bytes:
+    def decrypt(request: bytes) -> bytes:
         found = messages.decode(request, messages.SUM_TO_OPEN)
-        total = self._decryptor.decrypt(bytes(found.total), found.transcript)
-        self._note("opened the sum; its key is forgotten")
+        total = decryptor.decrypt(bytes(found.total), found.transcript)
+        say("opened the sum; its key is forgotten")
         return total.astype("<u4").tobytes()
+
+    calls = {messages.OPEN: open_round, messages.DECRYPT: decrypt}
+    return Service(Tls.of_role(keys, DECRYPTOR), calls, say, {SpoiledSum: grpc.StatusCode.DATA_LOSS})
 
 
 class RemoteDecryptor:

@@ -18,7 +18,7 @@ from orchestrator.errors import BelowThreshold
 from orchestrator.network import messages
 from orchestrator.network.certificates import SERVER, helper_role, read_helpers, read_roster, read_sealing_key
 from orchestrator.network.channel import check_server, explained, open_channel
-from orchestrator.network.service import Service
+from orchestrator.network.service import Service, in_one_line
 from orchestrator.network.session import Helpers
 from orchestrator.network.tls import Tls
 from orchestrator.split.errors import SeedRefused
@@ -31,8 +31,10 @@ _WAIT_S, _PAUSE_S = 10.0, 0.2
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # it is gone, and may come back
 
 
-class HelperService(Service):
-    """A helper as a process of its own.
+def helper_service(
+    keys: Path, number: int, opened: Path, min_contributions: int, note: Callable[[str], None]
+) -> Service:
+    """Returns a helper as a process of its own serves it.
 
     Args:
       keys: a folder with the helper's files, ca.pem, helpers.pub and roster.json.
@@ -41,31 +43,24 @@ class HelperService(Service):
       min_contributions: the fewest vectors of which it opens the masks.
       note: called with a line for what the file holds, and for each list that it opened or refused.
     """
+    role, say = helper_role(number), in_one_line(note)
+    private, helpers = read_sealing_key(keys / f"{role}_seal.key"), read_helpers(keys)
+    rounds = OpenedRounds(opened)
+    helper = MaskHelper(private, helpers, read_roster(keys), min_contributions, rounds, os.cpu_count() or 1)
 
-    def __init__(self, keys: Path, number: int, opened: Path, min_contributions: int, note: Callable[[str], None]):
-        role = helper_role(number)
-        private, helpers = read_sealing_key(keys / f"{role}_seal.key"), read_helpers(keys)
-        self._opened = OpenedRounds(opened)
-        self._helper = MaskHelper(
-            private, helpers, read_roster(keys), min_contributions, self._opened, os.cpu_count() or 1
-        )
-        super().__init__(Tls.of_role(keys, role), {messages.OPEN_MASKS: self._open}, note, {})
-        before = self._opened.count()
-        self._note(f"{opened}: {count_text(before, 'list')} opened before" if before else f"{opened} is new")
-
-    def stop(self) -> None:
-        """Closes the port and the file of opened rounds."""
-        super().stop()
-        self._opened.close()
-
-    def _open(self, request: bytes) -> bytes:
+    def open_masks(request: bytes) -> bytes:
         try:
-            answer = self._helper.open(request)
+            answer = helper.open(request)
         except SeedRefused as error:
-            self._note(f"refused: {error}")
+            say(f"refused: {error}")
             return encode(messages.SeedsRefused(list(error.client_ids)))
-        self._note(f"opened the masks of a list: {len(answer):,} bytes")
+        say(f"opened the masks of a list: {len(answer):,} bytes")
         return encode(messages.MasksOpened(memoryview(answer)))
+
+    service = Service(Tls.of_role(keys, role), {messages.OPEN_MASKS: open_masks}, say, {}, rounds.close)
+    before = rounds.count()
+    say(f"{opened}: {count_text(before, 'list')} opened before" if before else f"{opened} is new")
+    return service
 
 
 class RemoteHelper:

@@ -26,6 +26,7 @@ class Service:
       calls: what answers each method of gRPC.
       note: called with a line for each call that was refused.
       codes: the status that a refusal ends a call with, where it is another than FAILED_PRECONDITION.
+      on_stop: called once the port is closed.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Service:
         calls: Mapping[str, Answer],
         note: Callable[[str], None],
         codes: Mapping[type[OrchestratorError], grpc.StatusCode],
+        on_stop: Callable[[], object] = lambda: None,
     ):
-        self._tls, self._codes, self._lock = tls, codes, threading.Lock()
-        self._note: Callable[[str], None] = lambda line: note(as_one_line(line))
+        self._tls, self._codes, self._on_stop, self._lock = tls, codes, on_stop, threading.Lock()
+        self._note = in_one_line(note)
         self._server = build_server(4, messages.MAX_BYTES)
         add_handlers(self._server, {method: self._handler(answer) for method, answer in calls.items()})
 
@@ -49,8 +51,9 @@ class Service:
         self._server.wait_for_termination()
 
     def stop(self) -> None:
-        """Closes the port."""
+        """Closes the port, and what the party holds."""
         self._server.stop(1.0).wait()
+        self._on_stop()
 
     def _handler(self, answer: Answer) -> grpc.RpcMethodHandler:
         def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -72,3 +75,8 @@ class Service:
             except OrchestratorError as error:
                 self._note(f"refused: {error}")
                 context.abort(self._codes.get(type(error), grpc.StatusCode.FAILED_PRECONDITION), str(error))
+
+
+def in_one_line(note: Callable[[str], None]) -> Callable[[str], None]:
+    """Returns `note` for lines that may hold what another machine sent."""
+    return lambda line: note(as_one_line(line))

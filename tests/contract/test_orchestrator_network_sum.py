@@ -24,7 +24,7 @@ from orchestrator.network.authority import make_keys
 from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
-from orchestrator.network.decryptor import DecryptorService, RemoteDecryptor
+from orchestrator.network.decryptor import RemoteDecryptor, decryptor_service
 from orchestrator.network.demands import Demands
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
@@ -115,7 +115,7 @@ class OverLoopback:
     def _decryptor(self, stack, cohort):
         if not SUMS[self.name].needs_decryptor:
             return None
-        service = DecryptorService(self._keys, DEFAULT_PARAMETERS, cohort.min_survivors, lambda note: None)
+        service = decryptor_service(self._keys, DEFAULT_PARAMETERS, cohort.min_survivors, lambda note: None)
         address = f"localhost:{service.listen('localhost:0')}"
         stack.callback(service.stop)
         return RemoteDecryptor(address, self._keys)

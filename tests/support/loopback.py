@@ -22,10 +22,10 @@ from orchestrator.network import messages
 from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
-from orchestrator.network.decryptor import DecryptorService
+from orchestrator.network.decryptor import decryptor_service
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import NetworkError
-from orchestrator.network.helper import HelperService, reach_helpers
+from orchestrator.network.helper import helper_service, reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
 from orchestrator.network.pace import Pace
@@ -271,7 +271,7 @@ class Peer:
 @contextmanager
 def decrypting(keys, min_contributions=2):
     notes = []
-    service = DecryptorService(keys, BfvParameters(), min_contributions, notes.append)
+    service = decryptor_service(keys, BfvParameters(), min_contributions, notes.append)
     address = f"localhost:{service.listen('localhost:0')}"
     yield address, notes
     service.stop()
@@ -282,7 +282,7 @@ def helping(keys, folder, run, min_contributions=2, num_helpers=1):
     """The helpers of a run, as the server reaches them; and their notes."""
     services, addresses, notes = [], [], []
     for number in range(1, num_helpers + 1):
-        service = HelperService(keys, number, folder / f"opened-{number}.sqlite", min_contributions, notes.append)
+        service = helper_service(keys, number, folder / f"opened-{number}.sqlite", min_contributions, notes.append)
         services.append(service)
         addresses.append(f"localhost:{service.listen('localhost:0')}")
     yield reach_helpers(addresses, keys, run, wait_s=20.0), notes

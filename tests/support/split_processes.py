@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from loopback import config_of, plain_step
 
-from orchestrator.network.helper import HelperService, RemoteHelper
+from orchestrator.network.helper import RemoteHelper, helper_service
 from orchestrator.network.serve import serve
 from orchestrator.network.session import Deadlines
 from orchestrator.run.folder import RunFolder
@@ -46,7 +46,7 @@ def helper(keys: str, address: str, opened: str, doom: str) -> None:
             die()
 
     OpenedRounds.add = add
-    service = HelperService(Path(keys), 1, Path(opened), 2, say)
+    service = helper_service(Path(keys), 1, Path(opened), 2, say)
     service.listen(address)
     service.wait()
 

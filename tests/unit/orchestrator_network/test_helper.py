@@ -29,7 +29,7 @@ from orchestrator.network.certificates import read_helpers
 from orchestrator.network.channel import open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.errors import BadCertificate, DemandRefused, KeysError, WireError
-from orchestrator.network.helper import HelperService, RemoteHelper
+from orchestrator.network.helper import RemoteHelper, helper_service
 from orchestrator.network.serve import serve
 from orchestrator.network.server import setup_message
 from orchestrator.network.tls import Tls
@@ -194,7 +194,7 @@ def test_a_round_that_a_helper_has_opened_before_is_lost_and_the_next_goes_on(ke
 def test_a_helper_answers_the_server_only(keys, tmp_path):
     """Neither another role's certificate, nor a client's, gets a word of it."""
     notes = []
-    service = HelperService(keys, 1, tmp_path / "opened.sqlite", 2, notes.append)
+    service = helper_service(keys, 1, tmp_path / "opened.sqlite", 2, notes.append)
     address = f"localhost:{service.listen('localhost:0')}"
     try:
         with (
@@ -214,7 +214,7 @@ def test_a_helper_answers_the_server_only(keys, tmp_path):
 
 
 def test_a_helper_that_stays_away_ends_the_round_and_not_the_run(keys, tmp_path):
-    service = HelperService(keys, 1, tmp_path / "opened.sqlite", 2, lambda note: None)
+    service = helper_service(keys, 1, tmp_path / "opened.sqlite", 2, lambda note: None)
     remote = RemoteHelper(f"localhost:{service.listen('localhost:0')}", keys, 1, wait_s=0.5)
     service.stop()
     with pytest.raises(BelowThreshold, match=r"helper 1 at localhost:\d+ has not answered in 0.5 s"):
@@ -260,7 +260,7 @@ def test_the_helpers_keys_are_read_as_they_were_made(tmp_path):
         read_helpers(tmp_path)
     (tmp_path / "helper-1_seal.key").write_text("no key")
     with pytest.raises(KeysError):
-        HelperService(tmp_path, 1, tmp_path / "opened.sqlite", 2, print)
+        helper_service(tmp_path, 1, tmp_path / "opened.sqlite", 2, print)
 
 
 def test_a_helper_keeps_the_key_that_it_made(tmp_path):
@@ -273,7 +273,7 @@ def test_a_helper_keeps_the_key_that_it_made(tmp_path):
     assert not list(folder.glob("*_seal.key"))
     for name in ("ca.pem", "roster.json", "helpers.pub", "helper-2.pem", "helper-2.key"):
         (tmp_path / "helper2" / name).write_bytes((folder / name).read_bytes())
-    service = HelperService(tmp_path / "helper2", 2, tmp_path / "opened.sqlite", 2, print)
+    service = helper_service(tmp_path / "helper2", 2, tmp_path / "opened.sqlite", 2, print)
     remote = RemoteHelper(f"localhost:{service.listen('localhost:0')}", folder, 2, 10.0)
     with pytest.raises(BelowThreshold, match="opens nothing"):
         remote.open(b"no list")
