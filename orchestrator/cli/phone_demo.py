@@ -162,15 +162,16 @@ def _model(path: Path, place: _Place) -> RunFolder:
 
 def _bundle(model: RunFolder, place: _Place) -> Path:
     """The bundle of a run: the one beside its folder, or one that is made, if that is none for browsers."""
-    from edge.errors import BundleError
-    from orchestrator.network.web_site import Bundle
+    from edge.bundle.folder import open_bundle
+    from edge.export.tflite import FIXED_SIGNATURE, TRAIN_FILE
     from orchestrator.release.export import ExportOptions, export_run
     from orchestrator.run.saved import read_run
 
     own = place.path / "bundle"
     for bundle in (model.path.with_name(f"{model.path.name}-bundle"), own):
-        with contextlib.suppress(BundleError):
-            return Bundle.read(bundle).folder
+        # A damaged one is told, not replaced in silence; one of before browsers could train is passed over.
+        if bundle.exists() and FIXED_SIGNATURE in open_bundle(bundle)[0].signatures.get(TRAIN_FILE, {}):
+            return bundle
     note(f"exporting {model.path} for the phone into {own}")
     export_run(read_run(model), own, ExportOptions(parity=False, force=True), note)
     return own

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from loopback import wait_until
+from stand_in_bundle import FILES, manifest_of
 from web_peer import enrolment
 
 import edge.clients.web_page
-from edge.errors import EdgeError
-from orchestrator.cli.phone_demo import _config, _Place, _require_ready, clients_beside
+from edge.bundle.folder import write_bundle
+from edge.errors import BundleError, EdgeError
+from orchestrator.cli.phone_demo import _bundle, _config, _Place, _require_ready, clients_beside
 from orchestrator.network.certificates import write_roster
 from orchestrator.network.errors import PortInUse
 from orchestrator.network.lobby import Lobby
@@ -116,3 +118,12 @@ def test_the_rounds_have_the_words_of_the_model_and_everybody_in_each(tmp_path):
     assert config.client.max_sentences == 100  # of the model's run
     assert config.model == ModelConfig(start_from_word_counts=False)
     assert config.seed != _config(model, _Place(tmp_path / "phone"), 3, 5).seed  # a phone answers a seed once
+
+
+def test_the_bundle_beside_the_run_is_taken_and_a_damaged_one_is_told(tmp_path):
+    model, beside = RunFolder(tmp_path / "model"), tmp_path / "model-bundle"
+    write_bundle(beside, FILES, manifest_of(FILES))
+    assert _bundle(model, _Place(tmp_path / "phone")) == beside
+    (beside / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        _bundle(model, _Place(tmp_path / "phone"))
