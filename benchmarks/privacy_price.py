@@ -42,8 +42,11 @@ class Try:
 
 
 TRIES = (
-    *(Try(epochs, rate) for epochs, rate in ((1, 1.0), (1, 2.0), (1, 3.0), (3, 2.0), (3, 3.0))),
+    Try(1, 3.0),
+    Try(3, 2.0),
+    Try(3, 3.0),
     Try(1, 1.0, momentum=0.9),
+    Try(3, 1.0, momentum=0.9),
 )
 
 
