@@ -148,7 +148,7 @@ set_up_fedkeys() {
   install .venv .fedkeys-stamp "$(digest setup.cfg pyproject.toml requirements/*.in)" "fedkeys itself" \
     --no-index --no-build-isolation --config-settings editable_mode=compat -e .
   # Where there is no C compiler everything but the C client works.
-  make -s -C edge/clients/c PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
+  make -s -C edge/clients/c client PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
     echo "setup: the C client was not built, all else works: it takes a C compiler and Python 3.10 or newer" >&2
 }
 

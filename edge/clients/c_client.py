@@ -64,7 +64,7 @@ def c_client_path(sanitized: bool = False) -> Optional[Path]:
 @functools.cache
 def _build(sanitized: bool) -> Path:
     folder = build_folder()
-    command = ["make", "-s", "-C", str(SOURCE), f"BUILD={folder}", f"LITERT={litert_library()}"]
+    command = ["make", "-s", "-C", str(SOURCE), "client", f"BUILD={folder}", f"LITERT={litert_library()}"]
     if sanitized:
         command.append("SANITIZE=address,undefined")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
