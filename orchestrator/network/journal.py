@@ -105,7 +105,7 @@ class Journal:
 def _read(path: Path) -> dict[int, int]:
     try:
         page = msgspec.json.decode(path.read_bytes(), type=_Page)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         page = _Page(0, {})
     if page.schema != 1:
         raise KeysError(

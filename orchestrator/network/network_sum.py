@@ -198,7 +198,7 @@ class NetworkSum:
             self._strike(client_id, round_num, "spoils every sum that it is in")
 
     def _strike(self, client_id: ClientId, round_num: int, reason: str) -> None:
-        self._suspects.struck.add(client_id)
+        self._suspects.strike(client_id)
         self._party.note(f"round {round_num}: {client_id} {reason}: struck off from here on")
 
 

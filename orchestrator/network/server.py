@@ -72,7 +72,10 @@ class _Rounds:
         self, folder: RunFolder, config: RunConfig, state: ServerState, update_server: UpdateServer, party: Party
     ):
         self._folder, self._config, self._party, self._update_server = folder, config, party, update_server
-        self._encoder, self._suspects = build_encoder(config, ModelSize.of(state.weights)), Suspects()
+        self._encoder = build_encoder(config, ModelSize.of(state.weights))
+        self._suspects = Suspects(folder.suspects_path)
+        if self._suspects.struck:
+            party.note(f"{folder.suspects_path} has struck off {', '.join(sorted(self._suspects.struck))}")
         self._expected = config.rounds.cohort_size  # how many clients the next round waits for
 
     def run_one(self, state: ServerState) -> tuple[ServerState, RoundReport]:

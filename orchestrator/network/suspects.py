@@ -17,23 +17,46 @@ that waits for whole cohorts spoils fewer and fewer rounds.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Optional
+
+import msgspec
 
 from models.corpus import ClientId
+from models.files import write_atomically
+from orchestrator.errors import RunFolderError
+
+_SCHEMA = 1
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass
-class _Case:
+class _Case(msgspec.Struct, forbid_unknown_fields=True):
     """Clients of whom one spoiled sums, in the order in which they are tried."""
 
-    suspects: list[ClientId]
-    good_sums: int = 0  # with some of them, since the last that was spoiled
+    suspects: Annotated[list[ClientId], msgspec.Meta(min_length=2)]
+    good_sums: _Count = 0  # with some of them, since the last that was spoiled
+
+
+class _Page(msgspec.Struct, forbid_unknown_fields=True):
+    """The file in which a server keeps what it knows; each field is an attribute of Suspects."""
+
+    schema: int
+    struck: list[ClientId] = []
+    good: list[ClientId] = []
+    cases: list[_Case] = []
+    patience: Annotated[int, msgspec.Meta(ge=1)] = 1
+    was_trial: bool = False
+    num_vain: _Count = 0
 
 
 class Suspects:
-    """What a server knows about who spoils its sums; it ends with the server's process.
+    """What a server knows about who spoils its sums.
 
-    Callers may add to `struck` the clients that another proof names.
+    Args:
+      path: of the file that keeps it, for the server's next process; None keeps it in memory.
+
+    Raises:
+      RunFolderError: the file is damaged or can't be read.
 
     >>> suspects = Suspects()
     >>> suspects.spoiled(["ann", "bob", "dan", "eve"])  # a sum of these could not be opened
@@ -50,13 +73,14 @@ class Suspects:
     {'dan'}
     """
 
-    def __init__(self) -> None:
-        self.struck: set[ClientId] = set()
-        self._good: set[ClientId] = set()  # who was in a sum that could be opened
-        self._cases: list[_Case] = []
-        self._patience = 1  # good sums for each suspect, until a case ends without a culprit
-        self._was_trial = False  # whether the last sum had suspects
-        self._num_vain = 0  # spoiled sums that told nothing
+    def __init__(self, path: Optional[Path] = None):
+        self._path = path
+        page = _Page(_SCHEMA) if path is None else _read(path)
+        self.struck, self._good = set(page.struck), set(page.good)  # good: who was in a sum that could be opened
+        self._cases = page.cases
+        self._patience = page.patience  # good sums for each suspect, until a case ends without a culprit
+        self._was_trial = page.was_trial  # whether the last sum had suspects
+        self._num_vain = page.num_vain  # spoiled sums that told nothing
 
     def candidates(self, present: Sequence[ClientId], least: int) -> list[ClientId]:
         """Returns the clients present that the next round may take: at least `least`, if that many are allowed.
@@ -118,9 +142,19 @@ class Suspects:
         if ended:
             self._cases = [case for case in self._cases if case not in ended]
             self._patience *= 2
+        self._keep()
+
+    def strike(self, client_id: ClientId) -> None:
+        """Records that another proof names a client."""
+        self.struck.add(client_id)
+        self._keep()
 
     def spoiled(self, members: Sequence[ClientId]) -> None:
         """Records that a sum of these clients could not be opened, or is none that honest clients can give."""
+        self._search(members)
+        self._keep()
+
+    def _search(self, members: Sequence[ClientId]) -> None:
         known = [case for case in self._cases if not set(members).isdisjoint(case.suspects)]
         self._was_trial = bool(known)
         if not known:
@@ -136,3 +170,24 @@ class Suspects:
         if len(case.suspects) == 1:
             self.struck.update(case.suspects)
             self._cases.remove(case)
+
+    def _keep(self) -> None:
+        """Writes what is known, at once: a kill of the server must wash nobody. Only its owner may read it."""
+        if self._path is not None:
+            struck, good = sorted(self.struck), sorted(self._good)
+            page = _Page(_SCHEMA, struck, good, self._cases, self._patience, self._was_trial, self._num_vain)
+            write_atomically(self._path, msgspec.json.format(msgspec.json.encode(page)) + b"\n", private=True)
+
+
+def _read(path: Path) -> _Page:
+    try:
+        page = msgspec.json.decode(path.read_bytes(), type=_Page)
+    except FileNotFoundError:
+        return _Page(_SCHEMA)
+    except OSError as error:
+        raise RunFolderError(f"{path}: {error.strerror}: it says who is struck off; let it be read") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        page = _Page(0)
+    if page.schema != _SCHEMA:
+        raise RunFolderError(f"{path} is damaged: restore it, or remove it and so admit everybody again")
+    return page

@@ -5,6 +5,7 @@
     vocabulary.txt       the words, in id order
     rounds.jsonl         a RoundReport a line
     begun.txt            a network run's: the last round that clients heard of
+    suspects.json        a network run's: who spoiled sums, see orchestrator.network.suspects
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
     checkpoints/         round_000050.npz: weights, optimiser state, average
     tensorboard/         scalars
@@ -59,6 +60,11 @@ class RunFolder:
     def tensorboard_path(self) -> Path:
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
+
+    @property
+    def suspects_path(self) -> Path:
+        """The file of who spoiled a network run's sums."""
+        return self.path / "suspects.json"
 
     def exists(self) -> bool:
         """True if a run was begun here."""

@@ -158,8 +158,12 @@ def test_a_seed_that_no_run_has_leaves_no_line(keys, tmp_path, seed):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b'{"schema": 2, "last_rounds": {}}', b'{"schema": 1, "last_rounds": 5}']
-)
+    "content",
+    [
+        b"", b"{}", b'{"schema": 2, "last_rounds": {}}', b'{"schema": 1, "last_rounds": 5}',
+        b'{"schema": 1, "last_rounds": {"\xff": 1}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_journal_is_not_taken_for_an_empty_one(tmp_path, content):
     (tmp_path / "ann.json").write_bytes(content)
     with pytest.raises(KeysError, match=r"ann\.json is damaged"):

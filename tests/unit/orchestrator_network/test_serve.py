@@ -114,6 +114,51 @@ def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(ke
     assert rounds[1].weights_sha256 == rounds[0].weights_sha256
 
 
+def test_a_restart_washes_nobody_who_spoiled_sums(keys, tmp_path):
+    """The first life ends while one of six is searched for, the second once it is struck off."""
+    config, path, liar = config_of(num_rounds=8, **{"client.weighting": "equal"}), tmp_path / "run", NAMES[4]
+    folder = RunFolder(path)
+    num_weights = model_size(config.model, WORDS.size).num_weights
+    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
+    folder.save_checkpoint(first_state(config), keep=2)
+    address, folder = f"localhost:{portpicker.pick_unused_port()}", None  # and its lock
+
+    def life(is_over):
+        """One life of the server's process, which a signal ends after the first note that `is_over`; its notes."""
+
+        def note(line):
+            notes.append(line)
+            if is_over(line):
+                raise KeyboardInterrupt
+
+        def run():
+            with contextlib.suppress(KeyboardInterrupt):
+                serve(RunFolder(path), config, keys, address, DEADLINES, note, None, lambda *_: (None, plain_step))
+
+        notes = []
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        wait_until(lambda: any("listening" in line for line in notes))
+        served, journals = Served(RunFolder(path), address), {name: tmp_path / f"{name}.json" for name in NAMES}
+        lies = {liar: {"upload": "random words"}}
+        peers = [Peer(keys, served, name, lies.get(name), journal=journals[name]) for name in NAMES]
+        assert [peer.join().error for peer in peers] == [None] * len(NAMES)
+        thread.join(20)
+        assert not thread.is_alive()
+        return notes
+
+    assert not any("struck" in line for line in life(lambda line: line.startswith("round 1 of 8 abandoned")))
+    second = life(lambda line: "struck off" in line)
+    (struck,) = [line for line in second if "struck off" in line]
+    assert struck.endswith(f": {liar} spoils every sum that it is in: struck off from here on")
+    num_lost = RunFolder(path).last_begun()
+    assert f"{path / 'suspects.json'} has struck off {liar}" in life(lambda line: False)
+    rounds = RunFolder(path).rounds()[num_lost:]
+    assert [(line.outcome, list(line.survivors)) for line in rounds] == [
+        ("completed", [name for name in NAMES if name != liar])
+    ] * (8 - num_lost)
+
+
 @pytest.mark.parametrize("begun", ["3", "9" * 20, "-5", "1\n2", ""])
 def test_a_note_of_a_round_that_the_run_has_not_is_damage(tmp_path, begun):
     """It would be a line for each round up to that one, and none of the run's own."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import RunFolderError
 from orchestrator.network.suspects import Suspects
 
 NAMES = [f"client {i}" for i in range(12)]
@@ -121,3 +122,39 @@ def test_one_who_was_good_and_begins_to_spoil_is_found():
     suspects.summed(NAMES)
     assert play(suspects, {NAMES[7]}, NAMES, 2, 60) <= 5
     assert suspects.struck == {NAMES[7]}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_server_that_restarts_after_each_round_searches_on_as_if_it_had_not(tmp_path, seed):
+    """Two liars, of whom one sends junk now and then: cases, patience, vain rounds and good ones all matter."""
+    rng, path = random.Random(seed), tmp_path / "suspects.json"
+    whole, restarted = Suspects(), Suspects(path)
+    for _ in range(40):
+        present = [name for name in NAMES if rng.random() < 0.8]
+        cohort = whole.candidates(present, 3)
+        assert restarted.candidates(present, 3) == cohort
+        is_good = NAMES[2] not in cohort and (NAMES[7] not in cohort or rng.random() < 0.5)
+        for suspects in (whole, restarted):
+            (suspects.summed if is_good else suspects.spoiled)(cohort)
+        restarted = Suspects(path)
+    assert restarted.struck == whole.struck != set()
+
+
+def test_only_the_server_s_owner_reads_who_is_suspected(tmp_path):
+    Suspects(tmp_path / "suspects.json").spoiled(NAMES[:3])
+    assert (tmp_path / "suspects.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["suspects.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"null", b"{}", b"{\"schema\":1,\"struck\":[\"\xff\"]}", b"\xff", b"[" * 100_000,
+        b'{"schema":2}', b'{"schema":1,"patience":0}', b'{"schema":1,"num_vain":-1}',
+        b'{"schema":1,"cases":[{"suspects":["ann"]}]}', b'{"schema":1,"strucked":["ann"]}',
+    ],
+)  # fmt: skip
+def test_a_damaged_file_admits_nobody_in_silence(tmp_path, content):
+    (tmp_path / "suspects.json").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"suspects\.json is damaged: restore it, or remove it"):
+        Suspects(tmp_path / "suspects.json")
