@@ -79,9 +79,13 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+    from edge.signatures import has_small_order
+
     key = _load(path, "public", serialization.load_pem_public_key)
     if not isinstance(key, Ed25519PublicKey):
         raise BundleError(f"{path} holds a public key that is not Ed25519: make one with `fedkeys keygen`")
+    if has_small_order(raw_public(key)):
+        raise BundleError(f"{path} holds a key of small order, for which anybody can sign: do not use it")
     return key
 
 
@@ -118,10 +122,9 @@ def check_signature(bundle: Path, manifest: bytes) -> Optional[bytes]:
     """Returns the 32 bytes of the public key that signs a bundle's manifest; None if the bundle is not signed.
 
     Raises:
-      BundleError: SIGNATURE is damaged, or signs other bytes.
+      BundleError: SIGNATURE is damaged, or signs other bytes, or its key is of small order: anybody can sign for that.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from edge.signatures import has_small_order, is_signed
 
     path = bundle / SIGNATURE_FILE
     if not (path.exists() or path.is_symlink()):
@@ -132,15 +135,14 @@ def check_signature(bundle: Path, manifest: bytes) -> Optional[bytes]:
         key, value = bytes.fromhex(signature.public_key), bytes.fromhex(signature.signature)
         if (signature.algorithm, signature.signs) != ("Ed25519", MANIFEST_FILE):
             raise ValueError(f"{signature.algorithm} over {signature.signs}")
-        public = Ed25519PublicKey.from_public_bytes(key)
+        if len(key) != 32:
+            raise ValueError(f"a public key of {len(key)} bytes")
     except ValueError as error:
         raise BundleError(f"{path} is damaged ({error}): copy the bundle again") from None
-    try:
-        public.verify(value, manifest)
-    except InvalidSignature:
-        raise BundleError(
-            f"{path} does not sign this {MANIFEST_FILE}: one of them was changed; do not use it"
-        ) from None
+    if has_small_order(key):
+        raise BundleError(f"{path} is of a key of small order, for which anybody can sign: do not use it")
+    if not is_signed(value, key, manifest):
+        raise BundleError(f"{path} does not sign this {MANIFEST_FILE}: one of them was changed; do not use it")
     return key
 
 

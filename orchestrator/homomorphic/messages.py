@@ -22,10 +22,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from edge.signatures import is_signed
 from orchestrator import wire
 from orchestrator.homomorphic.errors import BadSignature, MalformedMessage
 from orchestrator.homomorphic.parameters import BfvParameters
-from orchestrator.signatures import is_signed
 from orchestrator.wire import Wire, exactly
 
 VERSION = 1

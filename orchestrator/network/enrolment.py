@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from edge.signatures import is_signed
 from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.authority import certify, read_authority
@@ -36,7 +37,6 @@ from orchestrator.network.certificates import (
     write_roster,
 )
 from orchestrator.network.errors import KeysError
-from orchestrator.signatures import is_signed
 
 _SCHEMA = 1
 _MAX_BYTES = 1 << 14

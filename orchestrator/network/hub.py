@@ -15,6 +15,7 @@ from typing import Callable, Optional, Union
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.signatures import is_signed
 from models.corpus import ClientId
 from orchestrator.network import messages
 from orchestrator.network.certificates import CLIENT
@@ -22,7 +23,6 @@ from orchestrator.network.challenges import Challenges
 from orchestrator.network.errors import WireError
 from orchestrator.network.listening import add_handlers, build_server, listen
 from orchestrator.network.tls import Tls, is_caller
-from orchestrator.signatures import is_signed
 from orchestrator.wire import encode
 
 Ticket = tuple[int, str]  # (round, stage) that a question belongs to

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge.signatures import is_signed
 from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.certificates import (
@@ -27,7 +28,6 @@ from orchestrator.network.certificates import (
     write_roster,
 )
 from orchestrator.network.errors import EnrolmentRefused, KeysError
-from orchestrator.signatures import is_signed
 
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no two of them look alike
 _GROUPS, _GROUP = 3, 4  # 59 bits: guessing one takes longer than a lobby is open

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from orchestrator import signatures
+from edge import signatures
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edge.signatures import is_signed
 from models.corpus import ClientId
 from orchestrator.aggregator import Vector
 from orchestrator.errors import BelowThreshold
-from orchestrator.signatures import is_signed
 from orchestrator.split import messages
 from orchestrator.split.errors import (
     BadSignature,

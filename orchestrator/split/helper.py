@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from edge.signatures import is_signed
 from models.corpus import ClientId
 from orchestrator.errors import BelowThreshold
 from orchestrator.masks import Mask, add_masks
-from orchestrator.signatures import is_signed
 from orchestrator.split import messages
 from orchestrator.split.errors import (
     BadSignature,

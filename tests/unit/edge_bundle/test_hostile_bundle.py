@@ -6,7 +6,10 @@ import json
 import os
 import tracemalloc
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from stand_in_bundle import FILES, SIZE, TIME, checks_before_loading, manifest_of, refusal
 
 from edge.bundle import manifest as schema
@@ -22,7 +25,7 @@ from edge.bundle.golden import (
 from edge.bundle.manifest import read_manifest
 from edge.bundle.parity import read_certificate
 from edge.bundle.reading import read_regular
-from edge.bundle.signing import check_signature
+from edge.bundle.signing import SignatureFile, check_signature, read_public_key
 from edge.clients.files import batches_to_bytes
 from edge.on_device.round import train_on_device
 
@@ -204,3 +207,18 @@ def test_a_word_list_that_is_none_is_refused(bundle):
 
 def test_a_signature_can_be_demanded(bundle):
     assert "is not signed" in refusal(lambda: checks_before_loading(bundle, require_signature=True))
+
+
+def test_a_signature_that_anybody_can_make(bundle, tmp_path):
+    """The key is the neutral point: R is that point and S is 0, which Ed25519 accepts for any bytes."""
+    neutral, forged = b"\x01" + bytes(31), b"\x01" + bytes(63)
+    public = Ed25519PublicKey.from_public_bytes(neutral)
+    manifest = (bundle / "manifest.json").read_bytes()
+    public.verify(forged, manifest)  # raises nothing: the library alone takes it
+    signature = SignatureFile(public_key=neutral.hex(), signature=forged.hex())
+    (bundle / "SIGNATURE").write_bytes(json.dumps(msgspec.to_builtins(signature)).encode())
+    for reader in READERS.values():
+        assert "SIGNATURE is of a key of small order" in refusal(lambda reader=reader: reader(bundle))
+    pem = tmp_path / "neutral.pub"
+    pem.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert "holds a key of small order" in refusal(lambda: read_public_key(pem))

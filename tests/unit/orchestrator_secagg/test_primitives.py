@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import masks, signatures
+from edge import signatures
+from orchestrator import masks
 from orchestrator.masks import Mask
 from orchestrator.secagg import keys, shamir
 

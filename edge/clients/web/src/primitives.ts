@@ -9,7 +9,7 @@ export type Random = (count: number) => Bytes;
 const subtle = globalThis.crypto.subtle;
 const utf8 = new TextEncoder();
 const X25519_PKCS8 = fromHex("302e020100300506032b656e04220420"); // RFC 8410: what stands before a private key's 32 bytes
-// The y of each point of order 1, 2, 4 or 8, little-endian, also where it is written as y + p, as orchestrator/signatures.py.
+// The y of each point of order 1, 2, 4 or 8, little-endian, also where it is written as y + p, as edge/signatures.py.
 const SMALL_ORDER = new Set([
   "00".repeat(32),
   "01" + "00".repeat(31),

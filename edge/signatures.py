@@ -1,4 +1,4 @@
-"""Checks Ed25519 signatures, for every protocol."""
+"""Checks Ed25519 signatures, of bundles and of every protocol."""
 
 from __future__ import annotations
 
