@@ -11,6 +11,7 @@ from models.tokeniser import LATEST
 from models.weights import ModelSize, Weights
 from orchestrator.errors import ConfigError
 from orchestrator.network.errors import DemandRefused
+from orchestrator.secagg import messages
 from orchestrator.secagg.graph import Policy
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.run_config import RunConfig
@@ -18,7 +19,7 @@ from orchestrator.settings.sections import AggregationConfig
 
 # The stages of each kind of sum that clients on other machines can take part in.
 STAGES = {
-    "secagg": ("advertise", "shares", "upload", "consistency", "unmask"),
+    "secagg": messages.STAGES,
     "encrypted": ("encrypt",),
     "split": (),  # the answer to the plan is all
 }

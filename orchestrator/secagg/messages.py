@@ -34,7 +34,7 @@ from orchestrator.wire import Wire, exactly
 
 VERSION = 1
 MAX_CLIENTS = 1 << 20
-
+STAGES = ("advertise", "shares", "upload", "consistency", "unmask")  # in the order above
 
 Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_CLIENTS)]
 Key = Annotated[bytes, exactly(KEY_BYTES)]

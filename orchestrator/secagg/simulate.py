@@ -33,12 +33,12 @@ from orchestrator.secagg import keys
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import TooFewPeers
 from orchestrator.secagg.graph import Policy
+from orchestrator.secagg.messages import STAGES
 from orchestrator.secagg.server import Outbox, Server
 
 Observer = Callable[[str, ClientId, bytes], None]  # (stage, client, message that the server received)
 Answer = Callable[[Client, bytes], bytes]
 R = TypeVar("R")
-STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 
 
 class SecAgg:

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from conformance.secagg import Session
 
 Lie = Callable[["Session"], "dict[str, bytes]"]  # {stage: the message in place of the honest one}
-TYPES = {
-    "advertise": messages.Invitation,
-    "shares": messages.Roster,
-    "upload": messages.Delivery,
-    "consistency": messages.Survivors,
-    "unmask": messages.UnmaskRequest,
-}
+SENT = (messages.Invitation, messages.Roster, messages.Delivery, messages.Survivors, messages.UnmaskRequest)
+TYPES = dict(zip(messages.STAGES, SENT))  # of what the server sends at each stage
 SMALL_ORDER = bytes(32)
 NUM_CLIENTS = 10  # of which 2 never shares and 7 never uploads
 ALIVE = frozenset({0, 1, 3, 4, 5, 6, 8, 9})
@@ -141,7 +136,7 @@ def _everywhere() -> Iterator[tuple[str, str, Lie]]:
     for stage in TYPES:
         yield "cut off", stage, cut(stage)
         yield "bytes after the end", stage, lambda session, s=stage: {s: session.wires[s][0] + b"\0"}
-    for stage in ("shares", "upload", "consistency", "unmask"):
+    for stage in messages.STAGES[1:]:
         yield "another client's", stage, another_s(stage)
         yield "another session's", stage, changed(stage, session=bytes(32))
 

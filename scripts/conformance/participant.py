@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 NAMES = tuple(ClientId(f"client {i}") for i in range(5))
 WORDS = Vocabulary((*SPECIAL_WORDS, "see", "you", "at", "the", "house", "of", "my", "friend", "in", "class"))
-STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 CONFIG = read_config(
     overrides={
         "seed": 2**63 - 5, "rounds.count": 3, "rounds.cohort_size": len(NAMES), "model.vocabulary_size": 14,
@@ -152,7 +151,7 @@ def _conversation(draws: Draws) -> Iterator[tuple[bytes, Optional[bytes]]]:
             if client is clients[0]:
                 yield plan(round_num), answer
         opened = (server.invitations, server.rosters, server.deliveries, server.survivors, server.requests)
-        for stage, open_stage in zip(STAGES, opened):
+        for stage, open_stage in zip(secagg.STAGES, opened):
             for index, body in list(open_stage()):
                 if stage == "upload" and index == 4:
                     continue
@@ -216,7 +215,7 @@ def _lies() -> Iterator[tuple[str, list[bytes]]]:
     yield "a step of another round", [SETUP, plan(2), step(1, "advertise")]
     for stage in ("encrypt", "nonsense"):
         yield f"the stage {stage}", [SETUP, plan(), step(1, stage)]
-    for stage in STAGES[1:]:
+    for stage in secagg.STAGES[1:]:
         yield f"{stage} before the invitation", [SETUP, plan(), step(1, stage)]
     yield "an empty invitation", [SETUP, plan(), step(1, "advertise")]
     larger = secagg.Invitation(bytes(32), 1, 0, 1 << 20, 602, 344, 2, 10)

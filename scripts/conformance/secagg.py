@@ -14,9 +14,9 @@ from conformance.primitives import policy_fields
 from orchestrator.errors import OrchestratorError
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.graph import Policy
+from orchestrator.secagg.messages import STAGES
 from orchestrator.secagg.server import Server
 
-STAGES = ("advertise", "shares", "upload", "consistency", "unmask")
 ROUND = 3
 
 

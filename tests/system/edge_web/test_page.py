@@ -77,6 +77,12 @@ def test_after_the_first_visit_it_works_offline_with_the_trained_model(visit):
     assert visit[0]["offline"]["after"] != visit[0]["write"]["after"]
 
 
+def test_the_cache_holds_the_files_of_one_bundle(visit):
+    names = [re.search(r"/bundle/([^?]+)", url)[1] for url in visit[0]["offline"]["cached"]]
+    assert {"manifest.json", "SIGNATURE", "infer.tflite", "train.tflite"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 def test_deleting_and_keeping_nothing_leave_no_sentence(visit):
     forget = visit[0]["forget"]
     assert forget["status"] == "Ready"  # without the model that was trained on them

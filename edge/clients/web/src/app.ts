@@ -1,10 +1,10 @@
 /** The page: it starts the worker, shows one part at a time and tells faults in one sentence each. */
 
 import { missing } from "./capabilities.ts";
-import { Client, WorkerFault } from "./client.ts";
+import { Client } from "./client.ts";
 import { byId, show } from "./dom.ts";
+import { asFault } from "./faults.ts";
 import type { Opened } from "./rpc.ts";
-import { StorageRefused } from "./store.ts";
 import { fill, type Key, type Language, LANGUAGES, load, preferred, type Strings } from "./strings.ts";
 import { CheckView } from "./view_check.ts";
 import { JoinView } from "./view_join.ts";
@@ -42,10 +42,8 @@ export class App {
 
   /** Returns a fault as one sentence. */
   sentence(error: unknown): string {
-    if (error instanceof StorageRefused) return this.strings.say("error.storageRefused");
-    const code = error instanceof WorkerFault ? `error.${error.code}` : "error.other";
-    const detail = error instanceof WorkerFault ? error.detail : error instanceof Error ? error.message : String(error);
-    return this.strings.say(this.strings.has(code) ? code : "error.other", { detail });
+    const { code, detail } = asFault(error);
+    return this.strings.say(`error.${code}`, { detail });
   }
 
   /** Shows an outcome in its place, where a screen reader reads it out. */

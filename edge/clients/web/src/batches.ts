@@ -1,7 +1,7 @@
 /** Sentences of word ids as the padded batches that the exported model trains on. The counterpart of models/batches.py. */
 
 export const BOS = 1;
-export const EOS = 2;
+const EOS = 2;
 export const UNK = 3;
 export const NUM_SPECIAL = 4;
 
@@ -58,7 +58,7 @@ export function shuffled<T>(values: readonly T[], random: () => number): T[] {
 }
 
 /** What a run says of a client's batches. */
-export interface Drawing {
+interface Drawing {
   readonly epochs: number;
   readonly max_sentences: number;
   readonly length_buckets: number;

@@ -3,6 +3,7 @@
  * and kept in the browser's cache under those digests, so that the page works offline.
  */
 
+import { Fault } from "./faults.ts";
 import { fromHex, hex, isSigned, sha256 } from "./primitives.ts";
 import { get, put } from "./store.ts";
 import { VERSION as TOKENISER } from "./tokeniser.ts";
@@ -35,22 +36,11 @@ export interface Manifest {
     embedding_size: number;
     num_cells: number;
     max_words: number;
-    weights: { name: string; shape: number[]; offset_bytes: number }[];
+    weights: { name: string; shape: number[] }[];
   };
   words?: { source: string; from_text?: number | null; fewest_people?: number | null; from_public: number } | null;
   phase: { plan: Plan }[];
   files: Record<string, { bytes: number; sha256: string }>;
-}
-
-/** Why a bundle can't be used; `code` names the sentence in strings/*.json. */
-export class BundleError extends Error {
-  override name = "BundleError";
-  constructor(
-    readonly code: "bundleMissing" | "bundleDamaged" | "bundleNewer" | "bundleTokeniser" | "bundleKey" | "bundleUnsigned",
-    readonly detail = "",
-  ) {
-    super(`${code} ${detail}`);
-  }
 }
 
 /** Who signed: nobody, or a key, and since when this browser knows it. */
@@ -74,7 +64,7 @@ export const digestOf = async (content: Uint8Array): Promise<string> => hex(awai
 /** Returns so many bytes that SIGNATURE holds in hex. */
 function ofHex(text: unknown, length: number): Uint8Array<ArrayBuffer> {
   if (typeof text !== "string" || !new RegExp(`^[0-9a-f]{${2 * length}}$`).test(text)) {
-    throw new BundleError("bundleDamaged", "SIGNATURE");
+    throw new Fault("bundleDamaged", "SIGNATURE");
   }
   return fromHex(text);
 }
@@ -101,13 +91,13 @@ export async function signerOf(manifest: Uint8Array<ArrayBuffer>, signature: Uin
   try {
     file = JSON.parse(new TextDecoder().decode(signature)) as Record<string, unknown>;
   } catch {
-    throw new BundleError("bundleDamaged", "SIGNATURE");
+    throw new Fault("bundleDamaged", "SIGNATURE");
   }
   if (file["algorithm"] !== "Ed25519" || file["signs"] !== "manifest.json") {
-    throw new BundleError("bundleDamaged", "SIGNATURE");
+    throw new Fault("bundleDamaged", "SIGNATURE");
   }
   const raw = ofHex(file["public_key"], 32);
-  if (!(await isSigned(ofHex(file["signature"], 64), raw, manifest))) throw new BundleError("bundleDamaged", "SIGNATURE");
+  if (!(await isSigned(ofHex(file["signature"], 64), raw, manifest))) throw new Fault("bundleDamaged", "SIGNATURE");
   return hex(raw);
 }
 
@@ -120,8 +110,8 @@ async function pinned(key: string | null): Promise<Signer> {
     await put("pin", { key, since });
     return { key, since };
   }
-  if (key === null) throw new BundleError("bundleUnsigned", pin.key.slice(0, 16));
-  if (key !== pin.key) throw new BundleError("bundleKey", key.slice(0, 16));
+  if (key === null) throw new Fault("bundleUnsigned", pin.key.slice(0, 16));
+  if (key !== pin.key) throw new Fault("bundleKey", key.slice(0, 16));
   return { key, since: pin.since };
 }
 
@@ -130,40 +120,56 @@ function parseManifest(raw: Uint8Array): Manifest {
   try {
     manifest = JSON.parse(new TextDecoder().decode(raw)) as Manifest;
   } catch {
-    throw new BundleError("bundleDamaged", "manifest.json");
+    throw new Fault("bundleDamaged", "manifest.json");
   }
-  if (manifest.schema !== SCHEMA) throw new BundleError("bundleNewer", String(manifest.schema));
-  if (manifest.tokeniser !== TOKENISER) throw new BundleError("bundleTokeniser", String(manifest.tokeniser ?? 1));
+  if (manifest.schema !== SCHEMA) throw new Fault("bundleNewer", String(manifest.schema));
+  if (manifest.tokeniser !== TOKENISER) throw new Fault("bundleTokeniser", String(manifest.tokeniser ?? 1));
   if (!manifest.model || !manifest.files || !manifest.phase?.[0]?.plan) {
-    throw new BundleError("bundleDamaged", "manifest.json");
+    throw new Fault("bundleDamaged", "manifest.json");
   }
   return manifest;
 }
 
-/** Opens the bundle below `base` (a URL that ends in a slash). */
+/** Returns under which address the cache holds a file of a digest. */
+function keptAt(base: URL, name: string, digest: string): URL {
+  const url = new URL(name, base);
+  url.searchParams.set("sha256", digest);
+  return url;
+}
+
+/** Deletes the kept files of other bundles: else each new one would stay for good. */
+async function forgetOthers(cache: Cache, base: URL, { files }: Manifest): Promise<void> {
+  const ours = new Set(Object.entries(files).map(([name, { sha256 }]) => keptAt(base, name, sha256).href));
+  for (const { url } of await cache.keys()) {
+    if (new URL(url).searchParams.has("sha256") && !ours.has(url)) await cache.delete(url);
+  }
+}
+
+/** Opens the bundle below `base` (a URL that ends in a slash). Throws Fault if it can't be used. */
 export async function openBundle(base: URL): Promise<Bundle> {
   const found = await newest(base, "manifest.json");
-  if (found === null) throw new BundleError("bundleMissing");
+  if (found === null) throw new Fault("bundleMissing");
   const { content: raw, isOffline } = found;
   const signature = (await newest(base, "SIGNATURE"))?.content ?? null;
   const signer = await pinned(await signerOf(raw, signature));
   const manifest = parseManifest(raw);
   const cache = await caches.open(CACHE);
   await cache.put(new URL("manifest.json", base), new Response(raw));
-  if (signature !== null) await cache.put(new URL("SIGNATURE", base), new Response(signature));
+  if (signature === null) await cache.delete(new URL("SIGNATURE", base));
+  else await cache.put(new URL("SIGNATURE", base), new Response(signature));
+  await forgetOthers(cache, base, manifest);
 
   const read = async (name: string): Promise<Uint8Array> => {
     const entry = manifest.files[name];
-    if (entry === undefined) throw new BundleError("bundleDamaged", name);
-    const url = new URL(name, base);
-    url.searchParams.set("sha256", entry.sha256);
+    if (entry === undefined) throw new Fault("bundleDamaged", name);
+    const url = keptAt(base, name, entry.sha256);
     const known = await cache.match(url);
     const answer = known ?? (await fetch(new URL(name, base), { credentials: "omit" }).catch(() => undefined));
-    if (!answer?.ok) throw new BundleError("bundleMissing", name);
+    if (!answer?.ok) throw new Fault("bundleMissing", name);
     const content = new Uint8Array(await answer.arrayBuffer());
     if (content.length !== entry.bytes || (await digestOf(content)) !== entry.sha256) {
       await cache.delete(url);
-      throw new BundleError("bundleDamaged", name);
+      throw new Fault("bundleDamaged", name);
     }
     if (known === undefined) await cache.put(url, new Response(content));
     return content;

@@ -1,21 +1,11 @@
 /** The page's end of the worker. */
 
+import { Fault } from "./faults.ts";
 import type { Operations, Progress, Reply, Request } from "./rpc.ts";
-
-/** A fault of the worker; `code` names the sentence in strings/*.json. */
-export class WorkerFault extends Error {
-  override name = "WorkerFault";
-  constructor(
-    readonly code: string,
-    readonly detail: string,
-  ) {
-    super(detail || code);
-  }
-}
 
 interface Waiting {
   resolve(value: unknown): void;
-  reject(why: WorkerFault): void;
+  reject(why: Fault): void;
 }
 
 export class Client {
@@ -27,7 +17,7 @@ export class Client {
   constructor() {
     this.worker.onmessage = ({ data }: MessageEvent<Reply>) => this.hear(data);
     this.worker.onerror = (event) => {
-      for (const { reject } of this.waiting.values()) reject(new WorkerFault("other", event.message));
+      for (const { reject } of this.waiting.values()) reject(new Fault("other", event.message));
       this.waiting.clear();
     };
   }
@@ -51,7 +41,7 @@ export class Client {
     }
     const waiting = this.waiting.get(reply.id);
     this.waiting.delete(reply.id);
-    if ("error" in reply) waiting?.reject(new WorkerFault(reply.error.code, reply.error.detail));
+    if ("error" in reply) waiting?.reject(new Fault(reply.error.code, reply.error.detail));
     else waiting?.resolve(reply.ok);
   }
 }

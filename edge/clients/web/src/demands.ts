@@ -8,7 +8,7 @@ import { general } from "./numbers.ts";
 import { numWeights, type ModelSize, type RunSettings, type Settings } from "./settings.ts";
 
 export const STAGES = ["advertise", "shares", "upload", "consistency", "unmask"] as const;
-export type Stage = (typeof STAGES)[number];
+type Stage = (typeof STAGES)[number];
 const AGGREGATOR = "secagg";
 
 const OPERATIONS_PER_S = 1e9; // multiplications and additions in float32; one core of a slow phone
@@ -50,13 +50,13 @@ export function demandsFor(numEnrolled: number): Demands {
 }
 
 /** Returns the minutes that a round's training takes at most, at a billion operations a second. */
-export function trainingMinutes(settings: Settings, size: ModelSize): number {
+function trainingMinutes(settings: Settings, size: ModelSize): number {
   const numWords = numSentences(settings) * settings.data.max_words;
   return (6 * numWeights(size) * numWords) / OPERATIONS_PER_S / 60;
 }
 
 /** Returns the bytes of memory that a round's training takes at most. */
-export function trainingBytes(settings: Settings, size: ModelSize): number {
+function trainingBytes(settings: Settings, size: ModelSize): number {
   const batchWords = settings.client.batch_size * settings.data.max_words;
   const weights = COPIES_OF_WEIGHTS * (numWeights(size) + size.numCells * batchWords);
   const logits = COPIES_OF_LOGITS * batchWords * size.vocabularySize;

@@ -17,7 +17,7 @@ const WHY_CLOSED: Record<number, string> = {
   4409: "another connection took this one's place: close the other tab",
 };
 
-export interface DoorOptions {
+interface DoorOptions {
   readonly signal: AbortSignal;
   readonly key: CryptoKey;
   readonly clientId: string;

@@ -5,6 +5,7 @@
 import { general } from "./numbers.ts";
 import { random } from "./primitives.ts";
 import { shapesOf, type ModelSize, type Settings } from "./settings.ts";
+import { joined, sizeOf, totalSize } from "./tensors.ts";
 
 const MODULUS_BITS = 32;
 const ROUNDING_SLACK = 1 - 2 ** -20;
@@ -46,7 +47,7 @@ export class Encoder {
     if (!(clipNorm >= LEAST_CLIP_NORM && Number.isFinite(clipNorm))) {
       throw new RangeError(`clip_norm must be at least ${general(LEAST_CLIP_NORM)}, got clip_norm=${clipNorm}`);
     }
-    this.dim = shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+    this.dim = totalSize(shapes);
     this.numSlots = this.dim + 1;
     this.bits = MODULUS_BITS - (32 - Math.clz32(numClients - 1)); // of a coordinate: 32 - ceil(log2(numClients))
     if (this.bits < 2) throw new RangeError(`the sums of ${numClients} clients leave ${this.bits} bits for a coordinate`);
@@ -93,12 +94,7 @@ export function l2Norm(tensors: readonly Float32Array[]): number {
 
 /** Writes factor * delta to `out`, rounded up with the probability of the fraction, else down. */
 function roundStochastically(delta: readonly Float32Array[], factor: number, uniform: Uniform, out: Int32Array): void {
-  const flat = new Float32Array(out.length);
-  let at = 0;
-  for (const tensor of delta) {
-    flat.set(tensor, at);
-    at += tensor.length;
-  }
+  const flat = joined(delta);
   for (let start = 0; start < flat.length; start += BLOCK) {
     const count = Math.min(BLOCK, flat.length - start);
     const draws = uniform.float32s(count);
@@ -109,8 +105,6 @@ function roundStochastically(delta: readonly Float32Array[], factor: number, uni
     }
   }
 }
-
-const sizeOf = (shape: readonly number[]): number => shape.reduce((product, length) => product * length, 1);
 
 /** Returns floor(log2(x)) of a normal number, exactly: the exponent that its bits hold. */
 function exponentOf(x: number): number {

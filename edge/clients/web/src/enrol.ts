@@ -1,22 +1,12 @@
 /** Enrolment: a key that the browser makes and no script can read, and a code from the operator that puts it on the roster. */
 
+import { Fault } from "./faults.ts";
 import { ascii, concat, hex, sign } from "./primitives.ts";
 import { get, put, type Values } from "./store.ts";
 
 export type Identity = Values["identity"];
 
 const CLIENT_NAME = /^[A-Za-z0-9._-]{1,64}$/;
-
-/** Why a browser is not enrolled; `code` names the sentence in strings/*.json, `detail` is the server's sentence. */
-export class EnrolError extends Error {
-  override name = "EnrolError";
-  constructor(
-    readonly code: "enrolName" | "enrolRefused" | "enrolUnreached",
-    readonly detail = "",
-  ) {
-    super(detail || code);
-  }
-}
 
 /** What the server says of its rounds. */
 export interface ServerStatus {
@@ -46,9 +36,9 @@ async function ownKeys(clientId: string): Promise<Identity> {
   return identity;
 }
 
-/** Enrols this browser under a name. Throws EnrolError. */
+/** Enrols this browser under a name. Throws Fault, which holds the server's sentence. */
 export async function enrol(code: string, clientId: string): Promise<Identity> {
-  if (!CLIENT_NAME.test(clientId)) throw new EnrolError("enrolName");
+  if (!CLIENT_NAME.test(clientId)) throw new Fault("enrolName");
   const identity = await ownKeys(clientId);
   const claim = concat(ascii("fedkeys web 1 enrol\0"), ascii(code), Uint8Array.of(0), ascii(clientId));
   const signature = await sign(identity.keys.privateKey, claim);
@@ -60,9 +50,9 @@ export async function enrol(code: string, clientId: string): Promise<Identity> {
     answer = await fetch("enrol", { method: "POST", headers, body: JSON.stringify(request), credentials: "omit" });
     said = (await answer.json()) as { error?: string };
   } catch {
-    throw new EnrolError("enrolUnreached");
+    throw new Fault("enrolUnreached");
   }
-  if (!answer.ok) throw new EnrolError("enrolRefused", said.error ?? String(answer.status));
+  if (!answer.ok) throw new Fault("enrolRefused", said.error ?? String(answer.status));
   const enrolled = { ...identity, isEnrolled: true };
   await put("identity", enrolled);
   await navigator.storage?.persist?.(); // else the browser may delete the key when space is short

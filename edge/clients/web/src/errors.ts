@@ -14,7 +14,7 @@ export class UnexpectedMessage extends FedkeysError {
 }
 
 /** The client stops here: going on could expose its update. */
-export class ServerRefused extends FedkeysError {}
+class ServerRefused extends FedkeysError {}
 
 /** The client has been in this session before, or has answered this round. */
 export class SessionReplayed extends ServerRefused {

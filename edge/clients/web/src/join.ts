@@ -5,19 +5,16 @@ import type { Bundle } from "./bundle.ts";
 import { demandsFor } from "./demands.ts";
 import { takePart } from "./door.ts";
 import { DemandRefused, KeysError } from "./errors.ts";
+import { Fault } from "./faults.ts";
 import { type Journal, Participant, type Trained } from "./participant.ts";
 import { fromHex } from "./primitives.ts";
 import type { JoinOptions, Progress } from "./rpc.ts";
 import type { RunSettings } from "./settings.ts";
 import * as store from "./store.ts";
+import { joined, parted } from "./tensors.ts";
 import { breathe, type Trainer } from "./trainer.ts";
 
 const LOCK = "fedkeys.rounds"; // of two tabs one takes part: both have one journal
-
-/** Another tab takes part already. */
-export class OtherTab extends Error {
-  override name = "OtherTab";
-}
 
 const journal: Journal = {
   lastRound: async (seed) => (await store.get("journal"))?.[seed] ?? 0,
@@ -61,12 +58,7 @@ async function trainRound(
   signal: AbortSignal,
 ): Promise<Trained> {
   const random = seeded(crypto.getRandomValues(new Uint32Array(1))[0] ?? 0);
-  const before = new Float32Array(weights.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of weights) {
-    before.set(part, at);
-    at += part.length;
-  }
+  const before = joined(weights);
   await trainer.setWeights(before);
   const newest = text.slice(-data.max_sentences_train);
   let numTokens = 0;
@@ -78,15 +70,15 @@ async function trainRound(
     numExamples += batch.examples;
     await breathe();
   }
-  const after = trainer.parts(await trainer.weights());
-  const delta = weights.map((part, index) => part.map((value, place) => value - (after[index]?.values[place] ?? Number.NaN)));
-  return { delta, numTokens, numExamples };
+  const after = await trainer.weights();
+  const delta = before.map((value, place) => value - (after[place] ?? Number.NaN));
+  return { delta: parted(delta, weights.map(({ length }) => [length])), numTokens, numExamples };
 }
 
 /**
  * Takes part until the server says goodbye, and returns its reason. The trainer's weights are the last round's afterwards.
  *
- * Throws FedkeysErrors, OtherTab.
+ * Throws FedkeysError, and Fault if another tab takes part already.
  */
 export async function takePartHere(
   options: JoinOptions,
@@ -130,7 +122,7 @@ export async function takePartHere(
   rounds.protocol = rounds.protocol === "https:" ? "wss:" : "ws:";
   try {
     return await navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
-      if (lock === null) throw new OtherTab();
+      if (lock === null) throw new Fault("otherTab");
       return takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId });
     });
   } finally {

@@ -10,6 +10,7 @@ import { DEFAULT_STEP_MS, held } from "./pace.ts";
 import { equal, hex, isSigned, random as secureRandom, sign, type Bytes, type Random } from "./primitives.ts";
 import { SecAggClient } from "./secagg.ts";
 import { checkTrainable, numWeights, readRun, shapesOf, type ModelSize, type RunSettings } from "./settings.ts";
+import { parted } from "./tensors.ts";
 
 /** What training gives: the update in the model's order, and what it was trained on. */
 export interface Trained {
@@ -18,7 +19,7 @@ export interface Trained {
   readonly numExamples: number;
 }
 
-export interface RoundInfo {
+interface RoundInfo {
   readonly roundNum: number;
   readonly learningRate: number;
   readonly seed: string;
@@ -36,7 +37,7 @@ export interface Journal {
 }
 
 /** An answer that leaves the browser, and its first bytes. */
-export interface Left {
+interface Left {
   readonly round: number;
   readonly stage: string;
   readonly bytes: number;
@@ -266,11 +267,5 @@ function weightsOf({ roundNum, weights }: messages.Plan, size: ModelSize): Float
     const of = `ModelSize(vocabulary_size=${size.vocabularySize}, embedding_size=${size.embeddingSize}, num_cells=${size.numCells})`;
     throw new WireError(`round ${roundNum}: raw must hold ${expected} bytes for ${of}, got len(raw)=${weights.length}`);
   }
-  const whole = new Float32Array(weights.slice().buffer);
-  let at = 0;
-  return shapesOf(size).map((shape) => {
-    const start = at;
-    at += shape.reduce((product, length) => product * length, 1);
-    return whole.slice(start, at);
-  });
+  return parted(new Float32Array(weights.slice().buffer), shapesOf(size));
 }

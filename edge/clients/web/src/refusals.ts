@@ -77,7 +77,7 @@ export function checkedSenders(delivery: Delivery, neighbours: Indices): Set<num
 }
 
 /** Who a client knows of when the survivors come: its neighbours, those who shared, and those whose shares opened. */
-export interface Known {
+interface Known {
   readonly neighbours: Indices;
   readonly peers: Indices;
   readonly opened: Indices;
@@ -113,7 +113,7 @@ export function checkedSurvivors(
 }
 
 /** Who is asked for shares: whom this client takes for alive and dead, and what it and its neighbours signed. */
-export interface Signed {
+interface Signed {
   readonly session: Bytes;
   readonly bitmap: Bytes;
   readonly identities: ReadonlyMap<number, Bytes>;

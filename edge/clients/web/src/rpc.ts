@@ -1,6 +1,7 @@
 /** What page and worker say to each other. */
 
 import type { Manifest, Signer } from "./bundle.ts";
+import type { FaultCode } from "./faults.ts";
 import type { Distribution } from "./quantiles.ts";
 import type { Golden, Recall } from "./trainer.ts";
 
@@ -82,5 +83,5 @@ export interface Request {
 
 export type Reply =
   | { id: number; ok: unknown }
-  | { id: number; error: { code: string; detail: string } }
+  | { id: number; error: { code: FaultCode; detail: string } }
   | { progress: Progress };

@@ -23,7 +23,7 @@ const STATES = {
   done: "nothing: it has unmasked",
   closed: "nothing: it has refused",
 } as const;
-export type State = keyof typeof STATES;
+type State = keyof typeof STATES;
 
 export interface Identity {
   readonly key: CryptoKey;

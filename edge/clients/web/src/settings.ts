@@ -4,6 +4,7 @@
 import schema from "../../../conformance/settings.json";
 import { DemandRefused, WireError } from "./errors.ts";
 import { ascii, equal, type Bytes } from "./primitives.ts";
+import { totalSize } from "./tensors.ts";
 
 /** The settings that a client reads, by their names in docs/configuration.md. */
 export interface Settings {
@@ -78,8 +79,7 @@ export function shapesOf({ vocabularySize, embeddingSize, numCells }: ModelSize)
   ];
 }
 
-export const numWeights = (size: ModelSize): number =>
-  shapesOf(size).reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0);
+export const numWeights = (size: ModelSize): number => totalSize(shapesOf(size));
 
 /**
  * Returns the run that a Setup announces.

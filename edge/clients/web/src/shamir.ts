@@ -3,7 +3,7 @@
 
 import { fromHex, hex, type Bytes, type Random } from "./primitives.ts";
 
-export const PRIME = (1n << 256n) + 297n;
+const PRIME = (1n << 256n) + 297n;
 export const SECRET_BYTES = 32;
 export const SHARE_BYTES = 33;
 
@@ -29,7 +29,7 @@ export function evaluate(coefficients: readonly bigint[], points: readonly numbe
   });
 }
 
-export const toInteger = (octets: Bytes): bigint => BigInt(`0x${hex(octets)}`);
+const toInteger = (octets: Bytes): bigint => BigInt(`0x${hex(octets)}`);
 
 /** Draws 257 bits until they are below the prime: once in nearly two draws. */
 function randomBelowPrime(random: Random): bigint {

@@ -4,12 +4,14 @@
  * Page and worker both open it. Nothing here sends anything.
  */
 
+import { Fault } from "./faults.ts";
+
 const NAME = "fedkeys";
 const VERSION = 1;
 const SENTENCES = "sentences";
 const VALUES = "values";
 
-export const DEFAULT_CAP = 1000;
+const DEFAULT_CAP = 1000;
 export const CAPS: readonly number[] = [200, 1000, 5000];
 
 /** A kept sentence: its words joined by spaces, under a number that grows. */
@@ -25,7 +27,7 @@ export interface Settings {
 }
 
 /** The weights that this device trained for itself. */
-export interface Personal {
+interface Personal {
   manifest: string; // sha256 of the bundle's manifest that they began from
   weights: Float32Array;
   sentences: number;
@@ -41,17 +43,13 @@ export interface Values {
   journal: Record<string, number>; // the last round that was spent, by the run's seed
 }
 
-export class StorageRefused extends Error {
-  override name = "StorageRefused";
-}
-
 let opened: Promise<IDBDatabase> | null = null;
 
 function open(): Promise<IDBDatabase> {
   opened ??= new Promise<IDBDatabase>((resolve, reject) => {
     const refuse = (why: unknown) => {
       opened = null;
-      reject(new StorageRefused(String(why)));
+      reject(new Fault("storageRefused", String(why)));
     };
     try {
       const request = indexedDB.open(NAME, VERSION);
@@ -82,7 +80,7 @@ async function transact<T>(
     const transaction = database.transaction(store, mode, { durability: "strict" });
     const request = work(transaction.objectStore(store));
     transaction.oncomplete = () => resolve(request?.result);
-    transaction.onabort = () => reject(new StorageRefused(String(transaction.error)));
+    transaction.onabort = () => reject(new Fault("storageRefused", String(transaction.error)));
   });
 }
 
@@ -151,6 +149,11 @@ function cutTo(store: IDBObjectStore, cap: number): void {
   };
 }
 
+/** Returns how many sentences are kept. */
+export async function keptCount(): Promise<number> {
+  return (await transact(SENTENCES, "readonly", (store) => store.count())) ?? 0;
+}
+
 /** Returns all kept sentences, the oldest first. */
 export async function kept(): Promise<Kept[]> {
   const database = await open();
@@ -161,7 +164,7 @@ export async function kept(): Promise<Kept[]> {
     const values = store.getAll() as IDBRequest<string[]>;
     transaction.oncomplete = () =>
       resolve(keys.result.map((id, index) => ({ id, words: values.result[index] ?? "" })));
-    transaction.onabort = () => reject(new StorageRefused(String(transaction.error)));
+    transaction.onabort = () => reject(new Fault("storageRefused", String(transaction.error)));
   });
 }
 

@@ -4,7 +4,7 @@ import type en from "../static/strings/en.json";
 
 export type Key = keyof typeof en;
 type Plural<K> = K extends `${infer Base}.other` ? Base : never;
-export type PluralKey = Plural<Key>;
+type PluralKey = Plural<Key>;
 export type Values = Record<string, string | number>;
 
 export const LANGUAGES = ["en", "de"] as const;

@@ -7,14 +7,11 @@
 import { type CompiledModel, loadAndCompile, Tensor } from "@litertjs/core";
 import { type Batch, BOS, NUM_SPECIAL, readBatches, type Vocabulary } from "./batches.ts";
 import type { Bundle, Manifest } from "./bundle.ts";
+import { Fault } from "./faults.ts";
+import { joined, parted, totalSize } from "./tensors.ts";
 
 type Numbers = Float32Array | Int32Array;
 type Value = readonly [Numbers, readonly number[]];
-
-/** A bundle from before the signature `train_fixed`, which LiteRT.js needs. */
-export class NoFixedBatch extends Error {
-  override name = "NoFixedBatch";
-}
 
 /** What a model says of a set of sentences. Positions whose word is outside the word list are not scored. */
 export interface Recall {
@@ -112,12 +109,13 @@ export class Trainer {
     this.time = size.max_words;
   }
 
+  /** Throws Fault for a bundle from before the signature `train_fixed`. */
   static async open(bundle: Bundle): Promise<Trainer> {
     const model = await loadAndCompile(await bundle.read("train.tflite"), { accelerator: "wasm" });
     const fixed = model.signatures["train_fixed"];
     const rows = fixed?.getInputDetails().find(({ name }) => name === "tokens")?.shape[0];
     const outputs = model.signatures["get_weights"]?.getOutputDetails().map(({ name }) => name);
-    if (rows === undefined || rows < 1 || outputs === undefined) throw new NoFixedBatch();
+    if (rows === undefined || rows < 1 || outputs === undefined) throw new Fault("bundleOld"); // LiteRT.js needs train_fixed
     return new Trainer(model, bundle.manifest.model, outputs, rows);
   }
 
@@ -125,37 +123,26 @@ export class Trainer {
     const found = await this.model.run("get_weights", []);
     try {
       const parts = new Map(this.outputs.map((name, index) => [name, found[index]]));
-      const all = new Float32Array(this.numWeights);
-      for (const { name, offset_bytes } of this.size.weights) {
+      const read: Float32Array[] = [];
+      for (const { name } of this.size.weights) {
         const tensor = parts.get(name);
         if (tensor === undefined) throw new Error(`train.tflite has no weight ${name}`);
-        all.set((await tensor.data()) as Float32Array, offset_bytes / Float32Array.BYTES_PER_ELEMENT);
+        read.push((await tensor.data()).slice() as Float32Array);
       }
-      return all;
+      return joined(read);
     } finally {
       for (const tensor of found) tensor.delete();
     }
   }
 
   async setWeights(all: Float32Array): Promise<void> {
-    if (all.length !== this.numWeights) throw new Error(`the model has ${this.numWeights} weights, not ${all.length}`);
-    const inputs = Object.fromEntries(
-      this.parts(all).map(({ name, shape, values }) => [name, [values, shape] as const]),
-    );
-    await call(this.model, "set_weights", inputs);
+    const shapes = this.size.weights.map(({ shape }) => shape);
+    const numWeights = totalSize(shapes);
+    if (all.length !== numWeights) throw new Error(`the model has ${numWeights} weights, not ${all.length}`);
+    const values = parted(all, shapes);
+    const inputs = this.size.weights.map(({ name, shape }, index) => [name, [values[index] as Float32Array, shape]] as const);
+    await call(this.model, "set_weights", Object.fromEntries(inputs));
     this.predictor.forget();
-  }
-
-  get numWeights(): number {
-    return this.size.weights.reduce((sum, { shape }) => sum + shape.reduce((size, side) => size * side, 1), 0);
-  }
-
-  /** Returns the weights one by one; their values are copies. */
-  parts(all: Float32Array): { name: string; shape: number[]; values: Float32Array }[] {
-    return this.size.weights.map(({ name, shape, offset_bytes }) => {
-      const start = offset_bytes / Float32Array.BYTES_PER_ELEMENT;
-      return { name, shape, values: all.slice(start, start + shape.reduce((size, side) => size * side, 1)) };
-    });
   }
 
   /** Trains one step and returns the mean loss before it, in nats per word. */

@@ -5,10 +5,10 @@ import { MIN_SENTENCES } from "./batches.ts";
 import { type Eligibility, eligibility } from "./capabilities.ts";
 import { demandsFor, STAGES } from "./demands.ts";
 import { byId, make, show } from "./dom.ts";
-import { enrol, EnrolError, type ServerStatus, serverStatus } from "./enrol.ts";
+import { enrol, type ServerStatus, serverStatus } from "./enrol.ts";
 import { firstNumbers } from "./left.ts";
 import type { Progress } from "./rpc.ts";
-import { get, kept, remove } from "./store.ts";
+import { get, keptCount, remove } from "./store.ts";
 import type { Key } from "./strings.ts";
 
 const POLL_MS = 3000;
@@ -66,7 +66,7 @@ export class JoinView implements View {
       byId("join-key").textContent = `${identity.publicKey.slice(0, SHOWN_DIGITS)}…`;
     }
     byId("join-allow-hint").textContent = this.allowHint(await eligibility());
-    const have = (await kept()).length;
+    const have = await keptCount();
     let why = "";
     if (have < MIN_SENTENCES) why = strings.say("join.whyFew", { n: MIN_SENTENCES, have });
     else if (this.status?.phase === "lobby") why = strings.say("join.whyLobby");
@@ -124,8 +124,7 @@ export class JoinView implements View {
       await this.refresh();
       this.app.outcome("join-outcome", strings.say("join.enrolled", { name: clientId }));
     } catch (error) {
-      const said = error instanceof EnrolError ? strings.say(`error.${error.code}`, { detail: error.detail }) : this.app.sentence(error);
-      this.app.outcome("join-outcome", said, false);
+      this.app.outcome("join-outcome", this.app.sentence(error), false);
     } finally {
       button.disabled = false;
     }

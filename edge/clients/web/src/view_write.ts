@@ -61,11 +61,12 @@ export class WriteView implements View {
     const start = performance.now();
     const text = this.beforeCaret();
     const { before, half } = typing(text);
+    const typed = asTyped(text, half);
     const { words, isPersonal } = await this.app.client.call("suggest", before, half);
     const ms = performance.now() - start;
     this.words = words;
     this.buttons.forEach((button, index) => {
-      const word = this.cased(words[index] ?? "");
+      const word = this.cased(words[index] ?? "", typed);
       button.textContent = word;
       button.disabled = word === "";
       button.setAttribute("aria-label", word === "" ? "" : this.app.strings.say("write.suggest", { word }));
@@ -79,17 +80,17 @@ export class WriteView implements View {
     return this.message.value.slice(0, this.message.selectionStart);
   }
 
-  /** Writes a suggestion with a capital if the half-typed word has one. */
-  private cased(word: string): string {
-    const half = halfTyped(this.beforeCaret());
-    return /^\p{Lu}/u.test(half) ? word.charAt(0).toLocaleUpperCase(this.app.strings.language) + word.slice(1) : word;
+  /** Writes a suggestion with a capital if the word as it is typed has one. */
+  private cased(word: string, typed: string): string {
+    return /^\p{Lu}/u.test(typed) ? word.charAt(0).toLocaleUpperCase(this.app.strings.language) + word.slice(1) : word;
   }
 
   private insert(index: number): void {
-    const word = this.cased(this.words[index] ?? "");
-    if (word === "") return;
     const before = this.beforeCaret();
-    const start = before.length - halfTyped(before).length;
+    const typed = asTyped(before, typing(before).half);
+    const word = this.cased(this.words[index] ?? "", typed);
+    if (word === "") return;
+    const start = before.length - typed.length;
     const space = start > 0 && !/\s$/u.test(before.slice(0, start)) ? " " : "";
     this.message.setRangeText(`${space}${word} `, start, before.length, "end");
     this.message.focus();
@@ -116,7 +117,7 @@ export class WriteView implements View {
 
 const LONGEST_WORD = 100; // in characters; what is longer has no suggestion that it begins
 
-/** Returns the characters of the word that is being typed, as typed. */
-function halfTyped(text: string): string {
-  return typing(text).half === "" ? "" : (/[\p{L}\p{M}\p{Nd}'\u2019]+$/u.exec(text.slice(-LONGEST_WORD))?.[0] ?? "");
+/** Returns the characters of the word that is being typed, `half` as the model reads it. */
+function asTyped(text: string, half: string): string {
+  return half === "" ? "" : (/[\p{L}\p{M}\p{Nd}'\u2019]+$/u.exec(text.slice(-LONGEST_WORD))?.[0] ?? "");
 }

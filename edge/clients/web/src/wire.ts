@@ -6,7 +6,7 @@ import { Malformed, Reader, Writer } from "./msgpack.ts";
 import type { Bytes } from "./primitives.ts";
 
 /** Reads and writes a value of one kind; a field with a fallback may be left out at the end of a message. */
-export interface Codec<T> {
+interface Codec<T> {
   read(reader: Reader): T;
   write(writer: Writer, value: T): void;
   readonly fallback?: T;

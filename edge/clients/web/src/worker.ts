@@ -6,28 +6,20 @@
 import { loadLiteRt, supportsFeature } from "@litertjs/core";
 import { draw, MIN_SENTENCES, seeded, split, Vocabulary } from "./batches.ts";
 import { measure } from "./benchmark.ts";
-import { type Bundle, BundleError, openBundle } from "./bundle.ts";
+import { type Bundle, openBundle } from "./bundle.ts";
 import { FedkeysError } from "./errors.ts";
-import { OtherTab, takePartHere } from "./join.ts";
+import { asFault, Fault } from "./faults.ts";
+import { takePartHere } from "./join.ts";
 import type { JoinOptions, Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
 import * as store from "./store.ts";
+import { totalSize } from "./tensors.ts";
 import { checkVectors } from "./vectors.ts";
-import { breathe, encoded, golden, isBetter, NoFixedBatch, openPredictor, type Predictor, Trainer } from "./trainer.ts";
+import { breathe, encoded, golden, isBetter, openPredictor, type Predictor, Trainer } from "./trainer.ts";
 
 const NUM_SUGGESTIONS = 3;
 const LEARNING_RATE = 0.3; // as fedkeys evaluate --personalise tries first with three epochs
 const EPOCHS = 3;
 const base = new URL("./", self.location.href);
-
-/** A fault with a sentence in strings/*.json. */
-class Fault extends Error {
-  constructor(
-    readonly code: string,
-    readonly detail = "",
-  ) {
-    super(code);
-  }
-}
 
 class Phone {
   private trainer: Trainer | null = null;
@@ -84,7 +76,7 @@ class Phone {
       digest: this.bundle.digest,
       signer: this.bundle.signer,
       isOffline: this.bundle.isOffline,
-      numWeights: this.bundle.manifest.model.weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      numWeights: totalSize(this.bundle.manifest.model.weights.map(({ shape }) => shape)),
       loadMs: this.loadMs.library + this.loadMs.infer,
       isPersonal: this.isPersonal,
       assets: [`litert/${file}.js`, `litert/${file}.wasm`],
@@ -278,20 +270,12 @@ function tell(progress: Progress): void {
   answer({ progress });
 }
 
-function faultOf(error: unknown): { code: string; detail: string } {
-  if (error instanceof Fault || error instanceof BundleError) return { code: error.code, detail: error.detail };
-  if (error instanceof store.StorageRefused) return { code: "storageRefused", detail: error.message };
-  if (error instanceof OtherTab) return { code: "otherTab", detail: "" };
-  if (error instanceof FedkeysError) return { code: "round", detail: error.message };
-  if (error instanceof NoFixedBatch) return { code: "bundleOld", detail: "" };
-  return { code: "other", detail: error instanceof Error ? error.message : String(error) };
-}
-
 self.onmessage = async ({ data }: MessageEvent<Request>) => {
   const run = operations[data.name] as (...args: unknown[]) => Promise<unknown>;
   try {
     answer({ id: data.id, ok: await run(...data.args) });
   } catch (error) {
-    answer({ id: data.id, error: faultOf(error) });
+    const { code, detail } = error instanceof FedkeysError ? new Fault("round", error.message) : asFault(error);
+    answer({ id: data.id, error: { code, detail } });
   }
 };

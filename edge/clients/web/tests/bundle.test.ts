@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BundleError, signerOf } from "../src/bundle.ts";
+import { signerOf } from "../src/bundle.ts";
+import { Fault } from "../src/faults.ts";
 import { hex, sign } from "../src/primitives.ts";
 import { distribution } from "../src/quantiles.ts";
 
@@ -31,9 +32,9 @@ test("a signature over other bytes, of another kind or cut off is refused", asyn
     { ...file, public_key: "zz".repeat(32) },
     {},
   ];
-  await assert.rejects(signerOf(other, bytes(file)), BundleError);
-  for (const each of bad) await assert.rejects(signerOf(MANIFEST, bytes(each)), BundleError);
-  await assert.rejects(signerOf(MANIFEST, new TextEncoder().encode("{")), BundleError);
+  await assert.rejects(signerOf(other, bytes(file)), Fault);
+  for (const each of bad) await assert.rejects(signerOf(MANIFEST, bytes(each)), Fault);
+  await assert.rejects(signerOf(MANIFEST, new TextEncoder().encode("{")), Fault);
 });
 
 test("quantiles are by nearest rank", () => {

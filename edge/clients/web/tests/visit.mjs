@@ -112,9 +112,11 @@ async function offline(page, context) {
   await part(page, "write");
   const after = await type(page, "how are ");
   await context.setOffline(false);
+  await page.evaluate(async () => (await caches.open("fedkeys-bundle")).put("bundle/infer.tflite?sha256=00", new Response("a bundle of before")));
   await page.reload();
   await opened(page);
-  return { status, after };
+  const cached = await page.evaluate(async () => (await (await caches.open("fedkeys-bundle")).keys()).map(({ url }) => url));
+  return { status, after, cached };
 }
 
 async function forget(page) {
