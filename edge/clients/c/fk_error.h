@@ -18,10 +18,23 @@ typedef enum {
   FK_DAMAGED,      /* bytes are not what their format says */
   FK_UNSUPPORTED,  /* a version, a size or a kind that this library does not read */
   FK_UNTRUSTED,    /* a digest or a signature is not the expected one */
-  FK_REFUSED,      /* a message is well-formed, and breaks the protocol's rules or what this client insists on */
   FK_CRYPTO,       /* libcrypto failed */
   FK_RUNTIME,      /* LiteRT failed, or is not there */
   FK_DIFFERS,      /* the self-test came to other numbers than TensorFlow did */
+  /* What a participant of rounds refuses; see fk_protocol.h. Whoever hears one of them hangs up. */
+  FK_WIRE_ERROR,         /* the bytes are no message of this protocol and version, or come out of turn */
+  FK_UNEXPECTED_MESSAGE, /* a message of secure aggregation that is not the next one, or is for someone else */
+  FK_SESSION_REPLAYED,   /* the client was in this session before, or has answered this round */
+  FK_WEAK_PARAMETERS,    /* the cohort, degree, threshold or minimum is not what the client's own policy asks for */
+  FK_ROSTER_REFUSED,     /* a neighbour's keys are forged, repeated or unknown */
+  FK_SHARES_REFUSED,     /* shares from someone who is not a neighbour */
+  FK_SURVIVORS_REFUSED,  /* survivors without the client itself, or with peers that never shared */
+  FK_SPLIT_VIEW,         /* peers did not sign the survivors that this client received */
+  FK_ALIVE_AND_DEAD,     /* the server asks for both secrets of one peer, or for the wrong one */
+  FK_TOO_FEW_PEERS,      /* fewer peers than the threshold: the participant declines the round by itself */
+  FK_RUN_CHANGED,        /* the server goes on with other settings or words than it began with */
+  FK_DEMAND_REFUSED,     /* the server asks for another sum, or for more work, than the client takes part in */
+  FK_KEYS_ERROR,         /* the client's own key does not fit the roster */
 } fk_status;
 
 /* What went wrong, for a log: one line, in UTF-8, that names the file or the value. It is empty after FK_OK. */

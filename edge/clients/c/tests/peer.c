@@ -1,0 +1,48 @@
+/* libfedkeys' client of the protocol as a process, for tests: frames in and out. It answers until its input ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "peer.h"
+
+recorded record(fk_bytes draws) {
+  recorded found = {malloc(draws.size + 1), draws.size, 0};
+  if (!found.left) give_up("out of memory");
+  memcpy(found.left, draws.data, draws.size);
+  return found;
+}
+
+fk_status replay(void *context, void *out, size_t size, fk_error *error) {
+  recorded *draws = context;
+  if (!draws->left) return fk_random_bytes(NULL, out, size, error);
+  if (size > draws->size - draws->at) return fk_fail(error, FK_CRYPTO, "more draws than recorded");
+  memcpy(out, draws->left + draws->at, size);
+  draws->at += size;
+  return FK_OK;
+}
+
+fk_policy policy_field(const frame *asked, size_t place) {
+  return (fk_policy){
+      .corrupt_share = number_field(asked, place),
+      .dropout_share = number_field(asked, place + 1),
+      .security_bits = uint_field(asked, place + 2),
+      .correctness_bits = uint_field(asked, place + 3),
+      .semi_malicious = uint_field(asked, place + 4) != 0,
+      .complete_up_to = uint_field(asked, place + 5),
+      .min_survivors = uint_field(asked, place + 6),
+      .max_clients = uint_field(asked, place + 7),
+  };
+}
+
+int main(void) {
+  frame asked;
+  while (frame_read(&asked)) {
+    char *name = text_field(&asked, 0);
+    reply_begin("ok");
+    if (!primitives_part(name, &asked) && !secagg_part(name, &asked)) give_up("a question that nobody knows");
+    reply_send();
+    free(name);
+    frame_free(&asked);
+  }
+  secagg_end();
+  return 0;
+}
