@@ -13,6 +13,10 @@ from orchestrator.cli.output import Output, prints, say
 from orchestrator.units import count_text
 
 _MIN_SENTENCES = 50  # of a person whom keygen enrols
+_FOR_A_TRIAL = (
+    "{} holds the private keys of {}: for a trial only, since the server's operator can read with them what "
+    "clients send under encrypted and split; `fedkeys enrol` makes them where they stay"
+)
 
 
 @click.command()
@@ -24,7 +28,8 @@ _MIN_SENTENCES = 50  # of a person whom keygen enrols
     type=options.FILE,
     multiple=True,
     metavar="REQUEST",
-    help="Enrol the client that asks by this file of `fedkeys enrol`; may be given several times.",
+    help="Enrol who asks by this file of `fedkeys enrol`; may be given several times. The decryptor and the helpers "
+    "are enrolled by the command that makes DIR.",
 )
 @click.option(
     "--client",
@@ -71,9 +76,10 @@ def keygen(
     """Make keys: FILE and FILE.pub to sign phone bundles, or with --out all that a network run needs.
 
     FILE signs bundles: keep it secret. FILE.pub verifies them: give it to the app. With --out, DIR gets a certificate
-    authority, certificates for TLS and the roster. --sign enrols clients that made their keys by `fedkeys enrol`, whose
-    private keys nobody else holds; --client and --people make private keys here, for a trial. Called again for the same
-    DIR, the command enrols more clients. docs/network.md says which file belongs on which machine.
+    authority, certificates for TLS and the roster. --sign enrols clients, decryptor and helpers that made their keys by
+    `fedkeys enrol`, and that alone hold them. --client and --people make private keys here, for a trial, and so does a
+    new DIR for a decryptor and helpers that did not ask. Called again for the same DIR, the command enrols
+    more clients. docs/network.md says which file belongs on which machine.
 
     \b
     Examples:
@@ -110,21 +116,31 @@ def _network_keys(
     helper_files: tuple[Path, ...],
 ) -> Output:
     from orchestrator.network.authority import make_keys
-    from orchestrator.network.certificates import read_helper_keys, read_roster
-    from orchestrator.network.enrolment import sign_request
+    from orchestrator.network.certificates import DECRYPTOR, read_helper_keys, read_roster
+    from orchestrator.network.enrolment import parties_of, sign_request
 
+    asking = parties_of(requests)
+    if (num_helpers is not None or helper_files) and asking.keys() - {DECRYPTOR}:
+        raise click.UsageError("helpers ask by their requests: leave --helpers and --helper-key out")
+    is_new = not (out / "roster.json").exists()
     if people is None and not clients and not requests:
         people = 10
-    enrolled = read_roster(out) if (out / "roster.json").exists() else {}
+    enrolled = {} if is_new else read_roster(out)
     clients += training_people(people or 0, {*enrolled, *clients})
     helper_keys = [key for path in helper_files for key in read_helper_keys(path)]
-    make_keys(out, clients, hosts, num_helpers, helper_keys)
-    signed = dict(sign_request(out, path) for path in requests)
-    roster = read_roster(out)
-    figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *signed], "fingerprints": signed}
-    lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint in signed.items()]
-    newly = count_text(len(clients) + len(signed), "client")
-    lines += [f"{out}: {newly} enrolled, {len(roster)} in all: {', '.join(roster)}"]
+    make_keys(out, clients, hosts, num_helpers, helper_keys, asking)
+    signed = [sign_request(out, path) for path in requests]
+    parties = {name: fingerprint for name, fingerprint, is_party in signed if is_party}
+    newly = {name: fingerprint for name, fingerprint, is_party in signed if not is_party}
+    roster, held = read_roster(out), sorted(path.stem.partition("_")[0] for path in out.glob("*_*.key"))
+    figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *newly], "fingerprints": newly}
+    figures.update({"party_fingerprints": parties, "party_keys": held})
+    lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint, _ in signed]
+    if is_new and held:
+        lines += [_FOR_A_TRIAL.format(out, ", ".join(held))]
+    lines += [
+        f"{out}: {count_text(len(clients) + len(newly), 'client')} enrolled, {len(roster)} in all: {', '.join(roster)}"
+    ]
     return Output(figures, partial(say, "\n".join(lines)))
 
 
@@ -141,45 +157,40 @@ def training_people(number: int, taken: set[str]) -> tuple[str, ...]:
 
 
 @click.command()
-@click.option("--client-id", metavar="ID", help="The name to enrol under.")
-@click.option("--helper", "number", type=click.IntRange(1, 5), metavar="N", help="Make the key of helper N instead.")
+@click.option("--client-id", metavar="ID", help="The name of the client to enrol.")
+@click.option("--decryptor", "is_decryptor", is_flag=True, help="Make the keys of the decryptor instead.")
+@click.option("--helper", "number", type=click.IntRange(1, 5), metavar="N", help="Make the keys of helper N instead.")
 @options.KEYS
 @prints
-def enrol(client_id: Optional[str], number: Optional[int], keys: Path) -> Output:
-    """Make a client's keys and a request to enrol it, which the operator signs by `fedkeys keygen --sign`.
+def enrol(client_id: Optional[str], is_decryptor: bool, number: Optional[int], keys: Path) -> Output:
+    """Make the keys of a client, the decryptor or a helper, and a request to enrol it.
 
-    The private keys stay in DIR. The request holds none: send it to the operator, and tell the fingerprint by another
-    way, since who exchanges the file on its way takes part in your place. Called again, it asks for the same keys.
-    With --helper it makes the key that seeds of the split sum are sealed for: the operator passes the public half, a
-    file, to `fedkeys keygen --helper-key`.
+    The private keys stay in DIR. The request holds none: send it to the operator, who signs it by `fedkeys keygen
+    --sign`, and tell the fingerprint by another way, since who exchanges the file on its way takes part in your place.
+    Called again, it asks for the same keys.
 
     \b
     Examples:
       fedkeys enrol --client-id ann --keys keys
+      fedkeys enrol --decryptor --keys keys
       fedkeys enrol --helper 1 --keys keys
     """
-    if (client_id is None) == (number is None):
-        raise click.UsageError("give --client-id for a client, or --helper for a helper of the split sum")
-    if number is not None:
-        return _helper_key(keys, number)
-    assert client_id is not None
-    from orchestrator.network.enrolment import ask_for_enrolment
+    if [client_id is not None, is_decryptor, number is not None].count(True) != 1:
+        raise click.UsageError("give one of --client-id for a client, --decryptor and --helper")
+    from orchestrator.network.enrolment import ask_as_party, ask_for_enrolment
 
-    path, fingerprint = ask_for_enrolment(keys, client_id)
-    lines = (
+    public = None
+    if client_id is None:
+        path, fingerprint, public = ask_as_party(keys, number)
+    else:
+        path, fingerprint = ask_for_enrolment(keys, client_id)
+    figures = {"request": str(path), "fingerprint": fingerprint}
+    lines = [
         f"wrote {path}: send it to the operator; the private keys stay in {keys}",
         f"its fingerprint, to be compared by another way: {fingerprint}",
-    )
-    return Output({"request": str(path), "fingerprint": fingerprint}, partial(say, "\n".join(lines)))
-
-
-def _helper_key(keys: Path, number: int) -> Output:
-    from orchestrator.network.authority import make_helper_key
-
-    key, path = make_helper_key(keys, number).hex(), keys / f"helper-{number}_seal.pub"
-    path.write_text(f"{key}\n")
-    lines = (
-        f"wrote {path}: send it to the operator; the private key stays in {keys}",
-        f"its line in each client's helpers.pub, to be compared by another way: {key}",
-    )
-    return Output({"public_key": str(path), "key": key}, partial(say, "\n".join(lines)))
+    ]
+    if public is not None:
+        key, copy = public.read_text().strip(), "helpers.pub" if number else public.name
+        figures.update({"public_key": str(public), "key": key})
+        lines += [f"its line in each client's {copy}, to be compared by another way: {key}"]
+    return Output(figures, partial(say, "\n".join(lines)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -41,6 +41,7 @@ from orchestrator.network.errors import KeysError
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9])?")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
 _LISTENS, _CALLS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+_NOBODY: Mapping[str, bytes] = {}
 _USES = {SERVER: (_LISTENS, _CALLS), CLIENT: (_CALLS,)}  # the others only listen
 
 
@@ -58,6 +59,7 @@ def make_keys(
     hosts: Sequence[str] = (),
     num_helpers: Optional[int] = None,
     helper_keys: Sequence[bytes] = (),
+    asking: Mapping[str, bytes] = _NOBODY,
 ) -> None:
     """Makes the keys that `folder` lacks, and enrols the clients.
 
@@ -67,6 +69,8 @@ def make_keys(
       hosts: the names and addresses of the server, the decryptor and the helpers, besides the loopback.
       num_helpers: of the split sum, whose keys are all made here, for a trial; None makes one in a new folder.
       helper_keys: the public keys of helpers that keep the private ones; no others are made then.
+      asking: {role: public key} of the parties that ask by requests, which a new folder takes; no key of theirs is
+        made, and orchestrator.network.enrolment.sign_request writes their certificates. Of helpers all ask or none.
 
     Raises:
       KeysError: a client is enrolled already or its id can't be a file's name; the folder holds half of the files, or
@@ -88,8 +92,11 @@ def make_keys(
     if not roster_path.exists():
         if (folder / "ca.key").exists():
             raise KeysError(f"{folder} holds a CA but no roster: name an empty folder")
-        helper_keys = helper_keys or _make_helper_keys(folder, 1 if num_helpers is None else num_helpers)
-        _make_parties(folder, [*LOOPBACK, *hosts], helper_keys)
+        helper_keys = helper_keys or _asking_helpers(asking)
+        if not helper_keys:
+            num_helpers = 1 if num_helpers is None else num_helpers
+            helper_keys = [make_helper_key(folder, number) for number in range(1, num_helpers + 1)]
+        _make_parties(folder, [*LOOPBACK, *hosts], helper_keys, asking)
     elif hosts or num_helpers is not None or helper_keys:
         raise KeysError(f"{folder} has its parties' keys already: name an empty folder for other hosts or helpers")
     authority = read_authority(folder) if clients else None
@@ -146,19 +153,30 @@ def make_helper_key(folder: Path, number: int) -> bytes:
     return read_sealing_key(path).public_key().public_bytes_raw()
 
 
-def _make_helper_keys(folder: Path, num_helpers: int) -> list[bytes]:
-    return [make_helper_key(folder, number) for number in range(1, num_helpers + 1)]
+def _asking_helpers(asking: Mapping[str, bytes]) -> list[bytes]:
+    """The keys of the helpers that ask, in their order."""
+    numbers = range(1, len(asking.keys() - {DECRYPTOR}) + 1)
+    missing = [role for role in map(helper_role, numbers) if role not in asking]
+    if missing:
+        raise KeysError(f"{missing[0]} has no request: sign those of all helpers, numbered from 1 on, in one command")
+    return [asking[helper_role(number)] for number in numbers]
 
 
-def _make_parties(folder: Path, hosts: Sequence[str], helper_keys: Sequence[bytes]) -> None:
-    """Makes the CA, and the keys for TLS of all who listen."""
+def _make_parties(
+    folder: Path, hosts: Sequence[str], helper_keys: Sequence[bytes], asking: Mapping[str, bytes]
+) -> None:
+    """Makes the CA, and the keys for TLS of all who listen and do not ask for a certificate themselves."""
     helpers = [helper_role(number) for number in range(1, len(helper_keys) + 1)]
     authority = _make_authority(folder)
     for role in (SERVER, DECRYPTOR, *helpers):
-        _issue(authority, role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
-    identity = Ed25519PrivateKey.generate()
-    write_private_key(folder / "decryptor_identity.key", identity)
-    _write_lines(folder / "decryptor_identity.pub", [identity.public_key().public_bytes_raw()])
+        if role not in asking:
+            _issue(authority, role, f"fedkeys {role}", hosts, folder / f"{role}.pem", folder / f"{role}.key")
+    decryptor = asking.get(DECRYPTOR)
+    if decryptor is None:
+        identity = Ed25519PrivateKey.generate()
+        write_private_key(folder / "decryptor_identity.key", identity)
+        decryptor = identity.public_key().public_bytes_raw()
+    _write_lines(folder / "decryptor_identity.pub", [decryptor])
     if helpers:
         _write_lines(folder / "helpers.pub", helper_keys)
 

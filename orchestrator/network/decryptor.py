@@ -39,8 +39,16 @@ def decryptor_service(
       parameters: the cipher's parameters.
       min_contributions: the fewest vectors in a sum that it opens.
       note: called with a line for each sum that it opened or refused.
+
+    Raises:
+      KeysError: a file is missing or damaged, or the decryptor's public key there is another's.
     """
     identity, roster = read_signing_key(keys / "decryptor_identity.key"), read_roster(keys)
+    if read_decryptor(keys) not in (None, identity.public_key().public_bytes_raw()):
+        raise KeysError(
+            f"{keys / 'decryptor_identity.pub'} is of another decryptor: clients that have this copy encrypt for that "
+            "one; ask the operator, or make new keys"
+        )
     decryptor, say = SumDecryptor(parameters, identity, roster, min_contributions), in_one_line(note)
 
     def open_round(request: bytes) -> bytes:

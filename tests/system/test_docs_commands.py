@@ -194,7 +194,7 @@ class Reader:
         rows = re.findall(r"^\| (`.*?) \| .* \| (all|owner) \|$", page, re.MULTILINE)
         readers = {name: who for names, who in rows for name in re.findall(r"`(.+?)`", names)}
         assert len(readers) > 40
-        folders = [self.place / name for name in ("keys", "team", "ann", "trial", "helper", "operator")]
+        folders = [self.place / name for name in ("keys", "team", "ann", "dora", "hal")]
         paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         paths += self.place.glob("runs/*/*")
         left = {}

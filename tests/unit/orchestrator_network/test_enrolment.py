@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,8 +16,9 @@ from loopback import NAMES, Peer, config_of, serving
 
 from orchestrator.network.authority import make_keys
 from orchestrator.network.certificates import read_identity, read_roster
-from orchestrator.network.enrolment import _Request, ask_for_enrolment, sign_request
+from orchestrator.network.enrolment import ask_for_enrolment, sign_request
 from orchestrator.network.errors import KeysError
+from orchestrator.network.requests import Request
 
 pytestmark = pytest.mark.timeout(60)
 HANDED_OUT = ("ca.pem", "roster.json", "decryptor_identity.pub")  # and tls/ID.pem
@@ -51,7 +53,7 @@ def test_no_private_key_leaves_the_client(operator, tmp_path):
     private = [tmp_path / "ann" / kind / "ann.key" for kind in ("clients", "tls")]
     assert {key.stat().st_mode & 0o777 for key in private} == {0o600}
     assert "PRIVATE" not in path.read_text()
-    assert sign_request(operator, path) == ("ann", fingerprint)
+    assert sign_request(operator, path) == ("ann", fingerprint, False)
     assert re.fullmatch(r"[0-9a-f]{4}( [0-9a-f]{4}){7}", fingerprint)
     assert not list(operator.rglob("ann.key"))
     public = read_identity(tmp_path / "ann", "ann").public_key().public_bytes_raw()
@@ -98,7 +100,7 @@ def test_an_old_request_does_not_bring_an_old_key_back(operator, tmp_path):
 
 def test_a_request_that_is_signed_twice_enrols_once(operator, tmp_path):
     path, fingerprint = ask_for_enrolment(tmp_path / "ann", "ann")
-    assert sign_request(operator, path) == sign_request(operator, path) == ("ann", fingerprint)
+    assert sign_request(operator, path) == sign_request(operator, path) == ("ann", fingerprint, False)
     assert list(read_roster(operator)) == ["ann"]
 
 
@@ -171,10 +173,11 @@ def test_a_certificate_for_another_name_or_a_key_of_another_kind(operator, tmp_p
     ask_for_enrolment(tmp_path / "ann", "ann")
     identity = read_identity(tmp_path / "ann", "ann")
     for csr in (other_csr("bob"), other_csr("ann", ec.generate_private_key(ec.SECP384R1()))):
-        request = _Request(1, "ann", identity.public_key().public_bytes_raw().hex(), csr)
-        signed = {"signature": identity.sign(request.signed_bytes).hex()}
+        public = identity.public_key().public_bytes_raw().hex()
+        request = Request(schema=1, client_id="ann", identity=public, certificate_request=csr)
+        request = msgspec.structs.replace(request, signature=identity.sign(request.signed_bytes).hex())
         path = tmp_path / "request.json"
-        path.write_text(json.dumps({name: getattr(request, name) for name in request.__struct_fields__} | signed))
+        path.write_bytes(msgspec.json.encode(request))
         with pytest.raises(KeysError, match="is no request to enrol, or was changed"):
             sign_request(operator, path)
 
