@@ -149,7 +149,8 @@ set_up_fedkeys() {
     --no-index --no-build-isolation --config-settings editable_mode=compat -e .
   # Where there is no C compiler everything but the C client works.
   make -s -C edge/clients/c client PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
-    echo "setup: the C client was not built, all else works: it takes a C compiler and Python 3.10 or newer" >&2
+    echo "setup: the C client was not built, all else works: it takes a C compiler, libcrypto (on Debian:" \
+      "build-essential pkg-config libssl-dev) and Python 3.10 or newer" >&2
 }
 
 only_one_at_a_time() {

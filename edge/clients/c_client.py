@@ -30,12 +30,21 @@ def why_not() -> str:
     missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
     if missing:
         return f"{' and '.join(missing)} not found: install a C compiler and make (on Debian: build-essential)"
+    if not has_library("libcrypto"):
+        return "libcrypto not found by pkg-config: install OpenSSL's headers (on Debian: pkg-config and libssl-dev)"
     if litert_library() is None:
         return "libLiteRt.so not found: install ai-edge-litert"
     version = metadata.version("ai-edge-litert")
     if version != LITERT_VERSION:
         return f"it is made for ai-edge-litert {LITERT_VERSION} and {version} is installed: see edge/clients/c/litert.h"
     return ""
+
+
+def has_library(name: str) -> bool:
+    """Whether a C program can be built with a library, as pkg-config names it."""
+    if shutil.which("pkg-config") is None:
+        return False
+    return subprocess.run(["pkg-config", "--exists", name], capture_output=True, check=False).returncode == 0
 
 
 def litert_library() -> Optional[Path]:

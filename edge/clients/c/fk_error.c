@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "fk_fail.h"
 
@@ -8,9 +9,25 @@ fk_status fk_fail(fk_error *error, fk_status status, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   error->status = status;
-  vsnprintf(error->message, sizeof error->message, format, arguments);
+  int length = vsnprintf(error->message, sizeof error->message, format, arguments);
   va_end(arguments);
+  if (length >= (int)sizeof error->message) { /* cut before a character, not inside it */
+    size_t end = sizeof error->message - 1;
+    while (end > 0 && (error->message[end - 1] & 0xC0) == 0x80) end--;
+    if (end > 0 && (error->message[end - 1] & 0x80)) end--;
+    error->message[end] = 0;
+  }
+  for (char *at = error->message; *at; at++) /* a path may hold anything, and this is one line */
+    if ((unsigned char)*at < ' ') *at = '?';
   return status;
+}
+
+const char *fk_tail(const char *path) {
+  enum { LONGEST = 150 };
+  size_t length = strlen(path);
+  if (length <= LONGEST) return path;
+  for (path += length - LONGEST; (*path & 0xC0) == 0x80;) path++;
+  return path;
 }
 
 fk_status fk_ok(fk_error *error) {

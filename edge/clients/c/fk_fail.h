@@ -9,6 +9,9 @@ __attribute__((format(printf, 3, 4))) fk_status fk_fail(fk_error *error, fk_stat
 /* Returns FK_OK, after it has emptied `error` if that is not NULL. */
 fk_status fk_ok(fk_error *error);
 
+/* The end of a path that is too long for a line beside what is said of it; else the whole. */
+const char *fk_tail(const char *path);
+
 /* Returns from the calling function if `call`, an fk_status, is not FK_OK. */
 #define FK_TRY(call)                          \
   do {                                        \

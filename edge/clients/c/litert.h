@@ -1,4 +1,4 @@
-/* The calls of LiteRT's C library that the client makes, declared by hand: the Python package ai-edge-litert 2.3.0
+/* The calls of LiteRT's C library that libfedkeys makes, declared by hand: the Python package ai-edge-litert 2.3.0
  * holds the library, libLiteRt.so, and no headers. Source of the declarations: google-ai-edge/LiteRT, litert/c/.
  * Before another version of the library, compare them with its headers: the compiler can't. */
 #ifndef FEDKEYS_LITERT_H
@@ -91,7 +91,11 @@ enum { kLiteRtCpu = 1, kLiteRtHostMemory = 1, kLiteRtRead = 0, kLiteRtWrite = 1 
   CALL(void, LiteRtDestroyModel, (LiteRtModel model))                                                                  \
   CALL(void, LiteRtDestroyEnvironment, (LiteRtEnvironment environment))
 
-#define LITERT_DECLARE(result, name, parameters) extern result(*name) parameters;
-LITERT_CALLS(LITERT_DECLARE)
+/* The library, loaded: a pointer for each call. */
+typedef struct {
+#define LITERT_MEMBER(result, name, parameters) result(*name) parameters;
+  LITERT_CALLS(LITERT_MEMBER)
+#undef LITERT_MEMBER
+} LiteRt;
 
 #endif

@@ -101,16 +101,17 @@ def test_predicts_as_litert_in_python_does(client, model, bundle, typed):
     np.testing.assert_allclose([float(p) for p in lines[1::2]], got["probabilities"][0], rtol=1e-5)
 
 
-def test_digests(compiler, tmp_path):
+def test_digests(client, tmp_path):
     """SHA-256 and CRC-32 of every length around the ends of SHA-256's blocks of 64 bytes."""
     (tmp_path / "main.c").write_text(
-        '#include "bundle.h"\n#include <stdio.h>\nint main(void) {\n'
-        "  char data[300], hex[65];\n  for (int i = 0; i < 300; i++) data[i] = (char)(i * 7);\n"
-        '  for (size_t n = 0; n < 300; n++) sha256(data, n, hex), printf("%s %u\\n", hex, crc32(data, n));\n}\n'
+        '#include "fk_digest.h"\n#include "fk_protocol_parts.h"\n#include <stdio.h>\nint main(void) {\n'
+        "  uint8_t data[300], digest[32];\n  for (int i = 0; i < 300; i++) data[i] = (uint8_t)(i * 7);\n"
+        "  for (size_t n = 0; n < 300; n++) {\n    if (fk_sha256(&(fk_bytes){data, n}, 1, digest, NULL)) return 1;\n"
+        '    for (int i = 0; i < 32; i++) printf("%02x", digest[i]);\n    printf(" %u\\n", fk_crc32(data, n));\n  }\n}'
     )
-    sources = [tmp_path / "main.c", c_client.SOURCE / "bundle.c"]
-    command = [*COMPILER, "-std=c11", "-I", c_client.SOURCE, *sources, "-o", tmp_path / "digests"]
-    subprocess.run(command, check=True)
+    parts = [c_client.SOURCE / f"fk_{name}.c" for name in ("digest", "crypto", "buffer", "error")]
+    command = [*COMPILER, "-std=c11", "-I", c_client.SOURCE, tmp_path / "main.c", *parts, "-lcrypto"]
+    subprocess.run([*command, "-o", tmp_path / "digests"], check=True)
     printed = subprocess.run([tmp_path / "digests"], check=True, capture_output=True, text=True).stdout
     data = bytes(i * 7 % 256 for i in range(300))
     expected = [f"{hashlib.sha256(data[:n]).hexdigest()} {zlib.crc32(data[:n])}" for n in range(300)]
@@ -138,7 +139,7 @@ def test_error_reaches_python(client, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def full_model(compiler):
+def full_model(client):
     return build(FULL_SIZE, FULL_TIME)
 
 

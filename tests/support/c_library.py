@@ -1,0 +1,117 @@
+"""libfedkeys from Python, by ctypes: what a binding of another language does."""
+
+from __future__ import annotations
+
+import ctypes
+import shlex
+import shutil
+import subprocess
+from ctypes import POINTER, Structure, byref, c_bool, c_char, c_char_p, c_double, c_int, c_int32, c_uint8, c_void_p
+from functools import cache
+from os import environ
+
+import pytest
+
+from edge.clients import c_client
+
+CODES = ("OK", "BAD_ARGUMENT", "NO_MEMORY", "IO", "DAMAGED", "UNSUPPORTED", "UNTRUSTED", "CRYPTO", "RUNTIME", "DIFFERS")
+
+
+class Error(Structure):
+    _fields_ = (("status", c_int), ("message", c_char * 256))
+
+
+class Trust(Structure):
+    _fields_ = (("public_key", c_char_p), ("require_signature", c_bool))
+
+
+class BundleInfo(Structure):
+    _fields_ = (
+        ("tokeniser", c_int32),
+        ("vocabulary_size", c_int32),
+        ("embedding_size", c_int32),
+        ("num_cells", c_int32),
+        ("max_words", c_int32),
+        ("num_weights", ctypes.c_size_t),
+        ("epochs", c_int32),
+        ("batch_size", c_int32),
+        ("max_sentences", c_int32),
+        ("learning_rate", c_double),
+        ("clip_norm", c_double),
+        ("is_signed", c_bool),
+        ("public_key", c_uint8 * 32),
+        ("manifest_sha256", c_uint8 * 32),
+    )
+
+
+class Failed(Exception):
+    """A call that did not end well.
+
+    Attributes:
+      status: "DAMAGED", for instance.
+    """
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+@cache
+def library(*needed):
+    """Builds and loads the library; skips the test where a compiler or one of the libraries is missing."""
+    compiler = shlex.split(environ.get("CC") or "cc")[0]
+    missing = [tool for tool in ("make", compiler, "pkg-config") if shutil.which(tool) is None]
+    missing += [name for name in ("libcrypto", *needed) if not c_client.has_library(name)]
+    if missing:
+        pytest.skip(f"libfedkeys can't be built: {' and '.join(missing)} not found")
+    folder = c_client.build_folder()
+    done = subprocess.run(
+        ["make", "-s", "-C", str(c_client.SOURCE), "lib", f"BUILD={folder}", "LITERT=none"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / "libfedkeys.so"))
+
+
+def call(name, *args, needed=()):
+    """Calls a function that takes an fk_error last; raises Failed."""
+    error = Error()
+    status = getattr(library(*needed), name)(*args, byref(error))
+    assert error.status == status
+    if status:
+        raise Failed(CODES[status], error.message.decode())
+    assert error.message == b""
+
+
+class Bundle:
+    """An open bundle; a context."""
+
+    def __init__(self, folder, public_key=None, require_signature=False):
+        self.handle, trust = c_void_p(), Trust(public_key, require_signature)
+        call("fk_bundle_open", str(folder).encode(), byref(trust), byref(self.handle))
+        get_info = library().fk_bundle_get_info
+        get_info.restype = POINTER(BundleInfo)
+        self.info = get_info(self.handle).contents
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        library().fk_bundle_close(self.handle)
+
+    def read(self, name):
+        content, size = c_void_p(), ctypes.c_size_t()
+        call("fk_bundle_read", self.handle, name.encode(), byref(content), byref(size))
+        copy = ctypes.string_at(content, size.value)
+        library().fk_free(content)
+        return copy
+
+    def verify(self):
+        call("fk_bundle_verify", self.handle)
+
+
+def public_key_from_pem(pem):
+    key = ctypes.create_string_buffer(32)
+    call("fk_public_key_from_pem", pem, ctypes.c_size_t(len(pem)), key)
+    return key.raw
