@@ -61,11 +61,13 @@ def decryptor(
     silence_grpc()
     from orchestrator.homomorphic.parameters import BfvParameters
     from orchestrator.network.decryptor import decryptor_service
+    from orchestrator.network.listening import require_free
 
     try:
         parameters = BfvParameters(poly_degree, coeff_modulus_bits)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    require_free([(address, "--listen")])
     service = decryptor_service(keys, parameters, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
@@ -110,7 +112,9 @@ def helper(keys: Path, number: int, address: str, min_contributions: Optional[in
     silence_grpc()
     from orchestrator.network.certificates import helper_role
     from orchestrator.network.helper import helper_service
+    from orchestrator.network.listening import require_free
 
+    require_free([(address, "--listen")])  # before its file of opened rounds is made
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
     service = helper_service(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")

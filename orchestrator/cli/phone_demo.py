@@ -131,11 +131,11 @@ def _require_ready(place: _Place, address: str) -> None:
     from edge.clients.web_page import NO_PAGE, page_folder
     from edge.errors import EdgeError
     from orchestrator.errors import RunFolderError
-    from orchestrator.network.web_door import require_free
+    from orchestrator.network.listening import require_free
 
     if page_folder() is None:
         raise EdgeError(NO_PAGE)
-    require_free(address)
+    require_free([(address, "--web")])
     if place.run.exists():
         from orchestrator.run.saved import read_run
 

@@ -121,13 +121,16 @@ def serve(
     else:
         folder.require_free()
         config = _read_config(config_path, preset, overrides, keys, web.phones if web is not None else 0)
+    from orchestrator.network.listening import require_free
     from orchestrator.network.serve import serve as serve_run
     from orchestrator.network.session import Deadlines
     from orchestrator.rounds.round import weights_digest
 
     deadlines = Deadlines(clients_s, train_s, stage_s)
+    grpc_address = None if web is not None and web.is_alone else address
+    places = [] if grpc_address is None else [(grpc_address, "--listen")]
+    require_free(places if web is None else [*places, (web.address, "--web")])  # before phones are waited for
     with contextlib.nullcontext() if web is None else open_door(web, keys) as door:
-        grpc_address = None if web is not None and web.is_alone else address
         state = serve_run(
             folder,
             config,

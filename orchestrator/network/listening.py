@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import resource
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from typing import Optional
 
@@ -77,6 +80,58 @@ def port_of(address: str) -> int:
     if not (":" in address and text.isascii() and text.isdigit() and int(text) <= _MOST_PORT):
         raise PortInUse(f"can't listen on {address}: write HOST:PORT with a port of 0 to {_MOST_PORT}")
     return int(text)
+
+
+def require_free(places: Iterable[tuple[str, str]]) -> None:
+    """Passes if this process could listen now at all of these places at the same time.
+
+    Args:
+      places: HOST:PORT of each, and the option that names it.
+
+    Raises:
+      PortInUse: it can't listen at one of them.
+    """
+    with contextlib.ExitStack() as held:
+        for address, option in places:
+            for own in bind(address, option):
+                held.enter_context(own)
+
+
+def host_of(address: str) -> str:
+    """Returns the host of HOST:PORT or of HOST.
+
+    >>> [host_of(address) for address in ("localhost", "localhost:80", "[::1]:80", "[::1]")]
+    ['localhost', 'localhost', '::1', '::1']
+    """
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]
+
+
+def bind(address: str, option: str) -> list[socket.socket]:
+    """Returns sockets that listen at all addresses of a name, on one port.
+
+    Raises:
+      PortInUse: it can't listen there; `option` named the address.
+    """
+    host, port = host_of(address), port_of(address)
+    found: list[socket.socket] = []
+    try:
+        for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                found.append(socket.create_server((place[0], port), family=family))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as of ::1 where there is no IPv6
+                    raise
+            else:
+                port = found[0].getsockname()[1]
+        if not found:
+            raise OSError
+    except OSError:
+        for own in found:
+            own.close()
+        raise in_use(address, option) from None
+    return found
 
 
 def in_use(address: str, option: str) -> PortInUse:

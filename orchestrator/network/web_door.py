@@ -8,7 +8,6 @@ certificate. On this machine alone HTTP is enough, and browsers take it for secu
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
@@ -26,7 +25,7 @@ from models.corpus import ClientId
 from orchestrator.network.certificates import LOOPBACK
 from orchestrator.network.errors import EnrolmentRefused, PortInUse
 from orchestrator.network.hub import Hub
-from orchestrator.network.listening import allow_many_connections, in_use, most_files, port_of
+from orchestrator.network.listening import allow_many_connections, bind, host_of, most_files
 from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
 from orchestrator.network.places import Places
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
@@ -107,7 +106,7 @@ class WebDoor:
         """
         if tls is None and not is_loopback(address):
             raise PortInUse(f"--web {address}: for other machines it listens with TLS only")
-        sockets = _bind(address)
+        sockets = bind(address, "--web")
         allow_many_connections()
         asyncio.run_coroutine_threadsafe(self._open(sockets, tls), self._loop).result()
         return int(sockets[0].getsockname()[1])
@@ -211,46 +210,7 @@ def is_loopback(address: str) -> bool:
     >>> is_loopback("localhost:8080"), is_loopback("[::1]"), is_loopback("localhost.example:8080")
     (True, True, False)
     """
-    return _host_of(address) in LOOPBACK
-
-
-def require_free(address: str) -> None:
-    """Passes if a door could listen there now; raises PortInUse if not."""
-    for own in _bind(address):
-        own.close()
-
-
-def _host_of(address: str) -> str:
-    """The host of HOST:PORT or of HOST.
-
-    >>> [_host_of(address) for address in ("localhost", "localhost:80", "[::1]:80", "[::1]")]
-    ['localhost', 'localhost', '::1', '::1']
-    """
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0]
-
-
-def _bind(address: str) -> list[socket.socket]:
-    """Sockets that listen at all addresses of a name, on one port."""
-    host, port = _host_of(address), port_of(address)
-    found: list[socket.socket] = []
-    try:
-        for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            try:
-                found.append(socket.create_server((place[0], port), family=family))
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as of ::1 where there is no IPv6
-                    raise
-            else:
-                port = found[0].getsockname()[1]
-        if not found:
-            raise OSError
-    except OSError:
-        for own in found:
-            own.close()
-        raise in_use(address, "--web") from None
-    return found
+    return host_of(address) in LOOPBACK
 
 
 def _as_json(found: object, status: int = 200) -> web.Response:

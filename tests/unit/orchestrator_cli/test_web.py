@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import portpicker
 import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli.commands import cli
 from orchestrator.cli.web import WebFlags, open_door
+from orchestrator.errors import ConfigError
 from orchestrator.network.authority import make_keys
 from orchestrator.network.certificates import host_names
-from orchestrator.network.errors import KeysError
+from orchestrator.network.errors import KeysError, PortInUse
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,59 @@ def test_a_pair_that_is_none_opens_nothing(keys, tmp_path):
     pair = {"certificate": Path(keys / "ca.pem"), "key": Path(keys / "server.key")}
     with pytest.raises(KeysError, match="no certificate and its private key"), open_door(flags(**pair), keys):
         pass
+
+
+@pytest.fixture
+def taken():
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        yield f"127.0.0.1:{own.getsockname()[1]}"
+
+
+def run(*words):
+    """The error that a command ends with, and what it said before."""
+    done = CliRunner().invoke(cli, [*map(str, words)])
+    return done.exception, done.output
+
+
+@pytest.mark.parametrize("places", ["--listen", "--web", "one for both"])
+def test_a_port_that_is_taken_is_found_before_phones_are_waited_for(keys, tmp_path, taken, places):
+    free = f"127.0.0.1:{portpicker.pick_unused_port()}"
+    listen, web = {"--listen": (taken, free), "--web": (free, taken), "one for both": (free, free)}[places]
+    error, said = run(
+        "serve", "--run", tmp_path / "run", "--keys", keys, "--listen", listen, "--web", web, "--phones", "2",
+        "--codes", tmp_path / "codes.txt",
+    )  # fmt: skip
+    assert isinstance(error, PortInUse), error
+    assert error.exit_code == 2
+    option = "--listen" if places == "--listen" else "--web"
+    assert str(error) == (
+        f"can't listen on {taken if taken in (listen, web) else free}: "
+        f"it is in use or not this machine's; choose another {option}"
+    )
+    assert said == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_for_browsers_alone_needs_no_other_port(keys, tmp_path, taken):
+    words = (
+        "serve",
+        "--run",
+        tmp_path / "run",
+        "--keys",
+        keys,
+        "--listen",
+        taken,
+        "--web",
+        "localhost:0",
+        "--web-only",
+    )
+    error, _ = run(*words, "--cohort", "20")
+    assert isinstance(error, ConfigError), "it went on to what comes after the ports"
+
+
+def test_a_party_whose_port_is_taken_makes_no_file(keys, tmp_path, taken):
+    error, _ = run("helper", "--keys", keys, "--listen", taken, "--opened", tmp_path / "opened.sqlite")
+    assert isinstance(error, PortInUse), error
+    assert not list(tmp_path.iterdir())
+    error, _ = run("decryptor", "--keys", keys, "--listen", taken)
+    assert isinstance(error, PortInUse), error
