@@ -153,6 +153,10 @@ def train_configured(
             from orchestrator.privacy.bands import bands_text
 
             observer.stage(bands_text(config))
+        if config.privacy.traits.has_buffers:
+            from orchestrator.privacy.buffers import buffers_text
+
+            observer.stage(buffers_text(config))
         observer.stage("epsilon covers the model; losses, norms and counts of the rounds are yours alone")
     observer.stage("loading TensorFlow Federated")
     from orchestrator.run.training import Parts

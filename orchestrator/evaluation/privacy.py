@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.vocabulary import POOLED, PUBLIC
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.bands import Bands, bands_of, compare_bands
-from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared
+from orchestrator.privacy.calibration import default_delta, noise_of_budget, planned_squared, shape_of
 from orchestrator.privacy.correlated import prefix_variances
 from orchestrator.privacy.ledger import LEDGER_FILE, history_of, read_ledger
 from orchestrator.privacy.mechanism import noise_sequence
@@ -20,6 +20,7 @@ from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
 from orchestrator.run.spent import Guarantee, spent_on_words, spent_with_words
+from orchestrator.settings.noise_shape import buffers_setting
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 
@@ -127,7 +128,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
     history, word_list = history_of(head, charges), spent_on_words(run.path)
     cost = head.cost_of(history)
     planned = Cost(
-        planned_squared(head.mechanism, config.rounds.count, head.separation, head.bands)
+        planned_squared(head.mechanism, config.rounds.count, head.separation, head.shape)
         / (2 * head.noise_multiplier**2),
         head.is_gaussian,
     )
@@ -150,7 +151,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         total=spent_with_words(run.path),
         assumptions=(*_claims(run, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
-        costs=_costs(config, head.separation, bands, head.delta, target, head.noise_multiplier),
+        costs=_costs(config, head.separation, head.delta, target, head.noise_multiplier),
         bands=bands,
         band_choices=compare_bands(config, head.separation, bands),
     )
@@ -186,7 +187,7 @@ def _without(run: Run, num_people: int, word_list: Optional[Guarantee]) -> RunPr
             run.words.statement,
         ),
         target=_EPSILON_WITHOUT,
-        costs=_costs(config, separation, bands, delta, _EPSILON_WITHOUT, None),
+        costs=_costs(config, separation, delta, _EPSILON_WITHOUT, None),
         bands=bands,
         band_choices=compare_bands(config, separation, bands),
     )
@@ -226,18 +227,20 @@ def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
 
 
 def _costs(
-    config: RunConfig, separation: int, bands: int, delta: float, target: float, noise_multiplier: Optional[float]
+    config: RunConfig, separation: int, delta: float, target: float, noise_multiplier: Optional[float]
 ) -> tuple[MechanismCost, ...]:
     num_rounds, separation = config.rounds.count, max(1, separation)
     costs = []
     for name, kind in MECHANISMS.items():
-        own_bands = bands if kind.traits.has_bands else 1
+        shape = shape_of(config, name, separation)
         epsilon = None
         if noise_multiplier:
-            zcdp = planned_squared(name, num_rounds, separation, own_bands) / (2 * noise_multiplier**2)
+            zcdp = planned_squared(name, num_rounds, separation, shape) / (2 * noise_multiplier**2)
             epsilon = Cost(zcdp, kind.traits.is_gaussian).epsilon(delta)
-        needed = noise_of_budget(name, target, delta, num_rounds, separation, own_bands)
-        privacy = msgspec.structs.replace(config.privacy, mechanism=name, bands=own_bands)
+        needed = noise_of_budget(name, target, delta, num_rounds, separation, shape)
+        privacy = msgspec.structs.replace(
+            config.privacy, mechanism=name, bands=shape.bands, buffers=buffers_setting(shape.buffers)
+        )
         by_round = running_noise(config, privacy) * needed
         rms = float(np.sqrt(np.square(by_round).mean()))
         costs.append(MechanismCost(name, epsilon, needed, rms, by_round))

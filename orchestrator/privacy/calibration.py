@@ -1,4 +1,4 @@
-"""What the settings of privacy leave open, filled in: delta, separation, bands, and the noise that a budget allows."""
+"""What the settings of privacy leave open, filled in: delta, separation, bands or buffers, and a budget's noise."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import msgspec
 from orchestrator.errors import ConfigError
 from orchestrator.privacy.accounting import noise_for
 from orchestrator.privacy.bands import bands_of
+from orchestrator.privacy.buffers import choose_buffers
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation, require_separation
 from orchestrator.settings.kinds import kind_of
+from orchestrator.settings.noise_shape import INDEPENDENT, NoiseShape, buffers_setting
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
@@ -46,18 +48,23 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     delta = privacy.delta or default_delta(num_people)
     separation = privacy.separation or largest_separation(num_people, rounds.cohort_size)
     require_separation(separation, num_people, rounds.cohort_size)
-    bands = 1
-    if privacy.traits.has_bands:
-        bands = privacy.bands or bands_of(config, separation)
-        if bands > separation:
-            raise ConfigError(
-                f"privacy.bands = {bands}, privacy.separation = {separation}: a person's participations would share "
-                "rows of the matrix; lower the first"
-            )
+    shape = shape_of(config, privacy.mechanism, separation)
+    if shape.bands > separation:
+        raise ConfigError(
+            f"privacy.bands = {shape.bands}, privacy.separation = {separation}: a person's participations would share "
+            "rows of the matrix; lower the first"
+        )
     noise = privacy.noise_multiplier or noise_of_budget(
-        privacy.mechanism, privacy.epsilon, delta, rounds.count, separation, bands
+        privacy.mechanism, privacy.epsilon, delta, rounds.count, separation, shape
     )
-    resolved = msgspec.structs.replace(privacy, delta=delta, separation=separation, bands=bands, noise_multiplier=noise)
+    resolved = msgspec.structs.replace(
+        privacy,
+        delta=delta,
+        separation=separation,
+        bands=shape.bands,
+        buffers=buffers_setting(shape.buffers),
+        noise_multiplier=noise,
+    )
     if privacy.adaptive_clip:
         count_noise = privacy.count_noise or max(rounds.cohort_size / 20, 1.6 * noise)
         update_noise(noise, count_noise)
@@ -65,20 +72,34 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     return msgspec.structs.replace(config, privacy=resolved)
 
 
-def planned_squared(mechanism: str, num_rounds: int, separation: int, bands: int) -> float:
+def shape_of(config: RunConfig, mechanism: str, separation: int) -> NoiseShape:
+    """Returns what shapes the noise of a mechanism in a run: what the run has, else what leaves the least noise.
+
+    Raises:
+      ConfigError: no row has this name.
+    """
+    traits, privacy = kind_of(MECHANISMS, "privacy.mechanism", mechanism).traits, config.privacy
+    if traits.has_buffers:
+        return NoiseShape(buffers=privacy.shape.buffers or choose_buffers(config.rounds.count, separation))
+    if traits.has_bands:  # a run without bands has 1 in its settings
+        return NoiseShape(bands=(privacy.bands if privacy.traits.has_bands else 0) or bands_of(config, separation))
+    return INDEPENDENT
+
+
+def planned_squared(mechanism: str, num_rounds: int, separation: int, shape: NoiseShape = INDEPENDENT) -> float:
     """Returns the squared sensitivity of all rounds together, for a person who takes part at each of their turns.
 
-    >>> planned_squared("central", 100, 25, 1)
+    >>> planned_squared("central", 100, 25)
     4.0
     """
-    return kind_of(MECHANISMS, "privacy.mechanism", mechanism).planned_squared(num_rounds, separation, bands)
+    return kind_of(MECHANISMS, "privacy.mechanism", mechanism).planned_squared(num_rounds, separation, shape)
 
 
 def noise_of_budget(
-    mechanism: str, epsilon: float, delta: float, num_rounds: int, separation: int, bands: int = 1
+    mechanism: str, epsilon: float, delta: float, num_rounds: int, separation: int, shape: NoiseShape = INDEPENDENT
 ) -> float:
     """Returns the noise multiplier with which all rounds together cost epsilon at delta."""
-    squared = planned_squared(mechanism, num_rounds, separation, bands)
+    squared = planned_squared(mechanism, num_rounds, separation, shape)
     return math.sqrt(squared) * noise_for(epsilon, delta, is_gaussian=MECHANISMS[mechanism].traits.is_gaussian)
 
 

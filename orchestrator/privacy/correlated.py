@@ -1,17 +1,20 @@
 """Noise that rounds share (DP-FTRL): what a round's sum gets is partly taken back in later rounds.
 
 Each function yields the noise of round 1, 2, ..., in units of the noise's standard deviation. It is made anew from the
-sealed seed after a resume, so no checkpoint holds it; it keeps log2(rounds) vectors (tree) or bands + 7 (matrix).
+sealed seed after a resume, so no checkpoint holds it; it keeps log2(rounds) vectors (tree), bands + 7 (matrix) or one
+a buffer (BLT).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestrator.settings.noise_shape import Buffer
 
 ROUNDS_AHEAD = 8
 
@@ -85,6 +88,26 @@ def _taken_back(coefficients: NDArray[np.float64], place: int) -> NDArray[np.flo
         own = coefficients[back : back + ROUNDS_AHEAD]
         weights[: len(own), (place - back) % kept] = own
     return weights
+
+
+def buffered_noise(draw: Draw, buffers: Sequence[Buffer]) -> Iterator[NDArray[np.float64]]:
+    """Yields each round's noise under a BLT: C^-1 z, row by row, from a vector for each buffer.
+
+    A buffer keeps a decaying sum of the noise that was yielded, and each round takes a share of it back.
+
+    Source: McMahan, Xu, Zhang 2024, https://arxiv.org/abs/2408.08868, algorithm 2, solved for the noise of a round.
+    """
+    kept: list[NDArray[np.float64]] = []
+    for round_num in count(1):
+        noise = draw(f"row {round_num}")
+        if not kept:
+            kept = [np.zeros(len(noise)) for _ in buffers]
+        for own, buffer in zip(kept, buffers):
+            noise -= buffer.scale * own
+        for own, buffer in zip(kept, buffers):
+            own *= buffer.decay
+            own += noise
+        yield noise
 
 
 def prefix_variances(noise: Callable[[Draw], Iterator[NDArray[np.float64]]], num_rounds: int) -> NDArray[np.float64]:

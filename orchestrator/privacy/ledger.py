@@ -22,11 +22,12 @@ from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.privacy.accounting import Cost, cost_of, event_from_json, event_to_json
 from orchestrator.privacy.participation import History
 from orchestrator.settings.kinds import MECHANISM_TRAITS, kind_of
+from orchestrator.settings.noise_shape import NoiseShape, read_buffers
 
 LEDGER_FILE = "privacy_ledger.jsonl"
 
 
-class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a ledger charges for."""
 
     mechanism: str
@@ -38,15 +39,21 @@ class LedgerHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     separation: int
     bands: int
     noise_commitment: str
+    buffers: str = ""  # as the setting; of a blt
 
     @property
     def is_gaussian(self) -> bool:
         """False for the discrete Gaussian's sums, of which only zCDP is known."""
         return kind_of(MECHANISM_TRAITS, "privacy.mechanism", self.mechanism).is_gaussian
 
+    @property
+    def shape(self) -> NoiseShape:
+        """What shapes the noise that rounds share."""
+        return NoiseShape(self.bands, read_buffers(self.buffers))
+
     def new_history(self) -> History:
         """Returns a history without participations."""
-        return History(self.mechanism, self.noise_multiplier, self.separation, self.bands)
+        return History(self.mechanism, self.noise_multiplier, self.separation, self.shape)
 
     def cost_of(self, history: History) -> Cost:
         """Returns what a history has cost the person whom it has cost most."""

@@ -136,7 +136,7 @@ def noise_sequence(privacy: PrivacyConfig, draw: Draw) -> Iterator[NDArray[np.fl
     sequence = kind_of(MECHANISMS, "privacy.mechanism", privacy.mechanism).sequence
     if sequence is None:
         raise ValueError(f"mechanism must have correlated noise, got mechanism={privacy.mechanism!r}")
-    return sequence(privacy.bands, draw)
+    return sequence(privacy.shape, draw)
 
 
 def server_stddev(privacy: PrivacyConfig, encoder: Encoder) -> float:
@@ -187,6 +187,7 @@ def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mech
         budget=privacy.epsilon,
         separation=privacy.separation,
         bands=privacy.bands,
+        buffers=privacy.buffers,
         noise_commitment=noise.commitment(seed),
     )
     return Mechanism(config, seed, Ledger(directory, head))

@@ -17,6 +17,7 @@ from orchestrator.aggregator import Cohort
 from orchestrator.errors import PrivacyStop
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.settings.kinds import kind_of
+from orchestrator.settings.noise_shape import INDEPENDENT, NoiseShape
 
 
 class History:
@@ -24,15 +25,15 @@ class History:
 
     Args:
       mechanism: a name in MECHANISMS.
-      noise_multiplier: standard deviation of the noise over the clip norm; tree: of a node; matrix: of a row.
+      noise_multiplier: standard deviation of the noise over the clip norm; tree: of a node; matrix, blt: of a row.
       separation: rounds from one participation of a person to the next, at least; 1 = any.
-      bands: of the matrix.
+      shape: of the noise that rounds share.
     """
 
-    def __init__(self, mechanism: str, noise_multiplier: float, separation: int = 1, bands: int = 1):
+    def __init__(self, mechanism: str, noise_multiplier: float, separation: int = 1, shape: NoiseShape = INDEPENDENT):
         kind = kind_of(MECHANISMS, "privacy.mechanism", mechanism)
         self._mechanism, self._noise, self._separation = mechanism, noise_multiplier, separation
-        self._is_correlated, self._tally = kind.traits.is_correlated, kind.new_tally(bands)
+        self._is_correlated, self._tally = kind.traits.is_correlated, kind.new_tally(shape)
         self._last: dict[ClientId, int] = {}
         self._times: Counter[ClientId] = Counter()
         self.last_round = 0  # that was added

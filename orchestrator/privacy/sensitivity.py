@@ -1,14 +1,17 @@
-"""How far one person can move what DP-FTRL hides under noise: the tree's nodes, or the rows of a banded matrix.
+"""How far one person can move what DP-FTRL hides under noise: the tree's nodes, or the rows of a matrix.
 
 Squared L2 sensitivities are in units of the clip norm: a person adds at most 1 to each round it takes part in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from orchestrator.settings.noise_shape import Buffer
 
 
 def tree_squared(rounds: Iterable[int], num_rounds: int) -> int:
@@ -62,3 +65,38 @@ def banded_squared(coefficients: NDArray[np.float64], participations: int) -> fl
     3.75
     """
     return participations * float(np.square(coefficients).sum())
+
+
+def buffered_coefficients(buffers: Sequence[Buffer], num_rounds: int) -> NDArray[np.float64]:
+    """Returns the first column [num_rounds] of the lower-triangular Toeplitz matrix of a BLT.
+
+    Source: Dvijotham, McMahan, Pillutla, Steinke, Thakurta 2024, https://arxiv.org/abs/2404.16706, definition 1.
+
+    >>> buffered_coefficients([Buffer(0.5, 0.4)], 4).tolist()
+    [1.0, 0.4, 0.2, 0.1]
+    """
+    column = np.zeros(num_rounds)
+    column[:1] = 1.0
+    for one in buffers:
+        impulse = np.zeros(max(0, num_rounds - 1))
+        impulse[:1] = one.scale
+        column[1:] += lfilter([1.0], [1.0, -one.decay], impulse)
+    return column
+
+
+def buffered_squared(buffers: Sequence[Buffer], num_rounds: int, separation: int) -> float:
+    """Returns the squared sensitivity of a BLT for whoever takes part in every separation-th round.
+
+    The columns are not negative and fall, so nobody whose participations lie as far apart or farther moves the rows
+    more than the person who takes part in the first round and every separation-th one after it.
+
+    Source: McMahan, Xu, Zhang 2024, https://arxiv.org/abs/2408.08868, equation 8; Kalinin and Lampert 2024,
+    https://arxiv.org/abs/2405.13763, theorem 2.
+
+    >>> round(buffered_squared([Buffer(0.5, 0.4)], 3, 2), 4)  # rows 1, 0.4 and 0.2 + 1
+    2.6
+    """
+    column, rows = buffered_coefficients(buffers, num_rounds), np.zeros(num_rounds)
+    for first in range(0, num_rounds, separation):
+        rows[first:] += column[: num_rounds - first]
+    return float(np.square(rows).sum())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.privacy.sensitivity import banded_squared
+from orchestrator.settings.noise_shape import Buffer
 
 
 class Tally(Protocol):
@@ -67,6 +68,57 @@ class BandedTally:
         """See Tally.event."""
         squared = banded_squared(self._coefficients, most_participations)
         return GaussianDpEvent(noise_multiplier / math.sqrt(squared))
+
+
+class BufferedTally:
+    """Of noise under a BLT: what a person moved each row by up to the last round, whatever its rounds were.
+
+    All entries of the matrix are at least 0. So a person moves the rows most if all its updates point the same way, and
+    a row then holds what it adds in this round and what the buffers keep of its rounds before.
+
+    Args:
+      buffers: of the BLT.
+    """
+
+    def __init__(self, buffers: Sequence[Buffer]):
+        self._buffers = buffers
+        self._places: dict[ClientId, int] = {}  # of the people, in the arrays below
+        self._kept = np.zeros((len(buffers), 0))  # in each buffer, of each person's participations
+        self._squares = np.zeros(0)  # of what each person moved the rows by
+        self._num_rounds = 0  # rows
+
+    def add(self, round_num: int, members: Sequence[ClientId]) -> None:
+        """See Tally.add."""
+        while self._num_rounds < round_num - 1:  # abandoned rounds: rows in which nobody takes part
+            self._add_row(())
+        self._add_row(members)
+
+    def copy(self) -> BufferedTally:
+        """See Tally.copy."""
+        other = BufferedTally(self._buffers)
+        other._places, other._kept, other._squares = self._places.copy(), self._kept, self._squares  # none is changed
+        other._num_rounds = self._num_rounds
+        return other
+
+    def event(self, noise_multiplier: float, most_participations: int) -> DpEvent:
+        """See Tally.event."""
+        return GaussianDpEvent(noise_multiplier / math.sqrt(float(self._squares.max())))
+
+    def _add_row(self, members: Sequence[ClientId]) -> None:
+        for member in members:
+            self._places.setdefault(member, len(self._places))
+        num_new = len(self._places) - len(self._squares)
+        kept, squares = np.pad(self._kept, ((0, 0), (0, num_new))), np.pad(self._squares, (0, num_new))
+        row = np.zeros(len(squares))
+        for member in members:
+            row[self._places[member]] += 1.0
+        takes_part = row.copy()
+        for own, buffer in zip(kept, self._buffers):
+            row += buffer.scale * own
+            own *= buffer.decay
+            own += takes_part
+        self._kept, self._squares = kept, squares + np.square(row)
+        self._num_rounds += 1
 
 
 class TreeTally:

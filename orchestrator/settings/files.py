@@ -38,6 +38,7 @@ else:
 # and are left out of the digest, so that those runs can go on. The digests of kept runs include "audit": never add it.
 _LATER = (
     "privacy.noise_memory_mib",
+    "privacy.buffers",
     "fleet",
     "privacy",
     "aggregation.groups",

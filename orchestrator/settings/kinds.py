@@ -108,6 +108,7 @@ class MechanismTraits:
       is_gaussian: the cost is exactly that of a Gaussian release; otherwise only zCDP is known.
       allows_adaptive_clip: the noise may follow a clip norm that changes from round to round.
       has_bands: the setting privacy.bands shapes the noise.
+      has_buffers: the setting privacy.buffers does.
     """
 
     label: str
@@ -119,6 +120,7 @@ class MechanismTraits:
     is_gaussian: bool = True
     allows_adaptive_clip: bool = False
     has_bands: bool = False
+    has_buffers: bool = False
 
     @property
     def adds_noise(self) -> bool:
@@ -151,6 +153,14 @@ MECHANISM_TRAITS: dict[str, MechanismTraits] = {
         _CORRELATED_TRUST,
         is_correlated=True,
         has_bands=True,
+    ),
+    "blt": MechanismTraits(
+        "central, buffers (BLT-DP-FTRL)",
+        "#e69f00",
+        NoiseFrom.SERVER,
+        _CORRELATED_TRUST,
+        is_correlated=True,
+        has_buffers=True,
     ),
     "distributed": MechanismTraits(
         "by the clients, in the secure sum",

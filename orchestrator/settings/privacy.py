@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.settings.kinds import MECHANISM_TRAITS, MechanismTraits, kind_of
+from orchestrator.settings.noise_shape import NoiseShape, read_buffers
 from orchestrator.settings.types import Count, CountOrNone, NotNegative, Share, one_of, says
 
 
@@ -17,8 +18,9 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mechanism: Annotated[
         Annotated[str, one_of(MECHANISM_TRAITS)],
         says(
-            "central: the server adds independent noise to each sum. tree, matrix: noise that later rounds partly take "
-            "back (DP-FTRL). distributed: the clients add it, inside the secure sum. local: each client adds all of it."
+            "central: the server adds independent noise to each sum. tree, matrix, blt: noise that later rounds partly "
+            "take back (DP-FTRL). distributed: the clients add it, inside the secure sum. local: each client adds all "
+            "of it."
         ),
     ] = "none"
     clip_norm: Annotated[
@@ -50,6 +52,13 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "noise within privacy.noise_memory_mib."
         ),
     ] = 0
+    buffers: Annotated[
+        str,
+        says(
+            "blt: decay:scale of each buffer, as '0.993:0.144 0.781:0.325'; empty = at most three, those that leave "
+            "the least noise for the rounds and the separation."
+        ),
+    ] = ""
     noise_memory_mib: Annotated[
         Count, says("matrix: MiB of memory that the noise may take, where fedkeys chooses the bands.")
     ] = 2048
@@ -73,3 +82,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def traits(self) -> MechanismTraits:
         """What the mechanism promises."""
         return kind_of(MECHANISM_TRAITS, "privacy.mechanism", self.mechanism)
+
+    @property
+    def shape(self) -> NoiseShape:
+        """What shapes the noise that rounds share."""
+        return NoiseShape(self.bands or 1, read_buffers(self.buffers))

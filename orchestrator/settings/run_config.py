@@ -19,6 +19,7 @@ from orchestrator.settings.audit import MIN_CANARIES, AuditConfig
 from orchestrator.settings.fleet import FleetConfig
 from orchestrator.settings.group_rules import group_rules
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, WEIGHTINGS, kind_of
+from orchestrator.settings.noise_shape import read_buffers
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.sections import (
     AggregationConfig,
@@ -80,7 +81,7 @@ KINDS = _kinds()  # {setting that names a kind: the rows that it may name}
 
 
 def check_rules(config: RunConfig) -> None:
-    """Checks that every kind is known, every rule that joins two settings, and the form of runtime.workers.
+    """Checks that every kind is known, every rule that joins two settings, and the settings with a form of their own.
 
     Raises:
         ConfigError: names the settings, their values and what to change.
@@ -93,6 +94,7 @@ def check_rules(config: RunConfig) -> None:
             values = ", ".join(f"{name} = {attrgetter(name)(config)}" for name in names)
             raise ConfigError(f"{values}: {advice}")
     check_workers(config.runtime.workers)
+    read_buffers(config.privacy.buffers)
 
 
 def data_rules(config: RunConfig) -> Iterator[Rule]:

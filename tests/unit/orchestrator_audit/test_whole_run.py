@@ -63,7 +63,7 @@ def simulated(mechanism, seed, num_canaries=2000, noise_factor=1.0, left_out=())
         responses = unit_responses(lambda draw: noise_sequence(privacy, draw), NUM_ROUNDS)
     draws = np.random.default_rng([seed, 2]).normal(size=(responses.shape[1], num_canaries))
     noise = noise_factor * privacy.noise_multiplier * responses @ draws
-    history = History(mechanism, privacy.noise_multiplier, privacy.separation, privacy.bands)
+    history = History(mechanism, privacy.noise_multiplier, privacy.separation, privacy.shape)
     reports = []
     for round_num in range(1, NUM_ROUNDS + 1):
         members = plan(round_num).cohort.members

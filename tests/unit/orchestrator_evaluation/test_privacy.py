@@ -88,6 +88,7 @@ def test_the_command_prints_what_another_accountant_finds(tmp_path):
         "central",
         "tree",
         "matrix",
+        "blt",
         "distributed",
         "local",
     ]

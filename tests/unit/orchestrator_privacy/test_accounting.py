@@ -31,6 +31,7 @@ from orchestrator.privacy.sensitivity import (
     tree_squared,
     tree_squared_of_rotation,
 )
+from orchestrator.settings.noise_shape import INDEPENDENT, Buffer, NoiseShape
 
 
 def _tree_squared_at_separation(num_rounds, max_participations, separation):
@@ -214,16 +215,19 @@ def test_tree_keeps_a_logarithmic_number_of_vectors():
         assert len(sequence.gi_frame.f_locals["complete"]) == bin(round_num).count("1") <= 9
 
 
-@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed", "local"])
+SHAPES = {"matrix": NoiseShape(bands=3), "blt": NoiseShape(buffers=(Buffer(0.9, 0.2), Buffer(0.4, 0.3)))}
+
+
+@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "blt", "distributed", "local"])
 def test_history_charges_what_was_planned_when_everybody_takes_every_turn(mechanism):
-    num_rounds, separation, bands = 23, 4, 3 if mechanism == "matrix" else 1
-    history = History(mechanism, 2.0, separation, bands)
+    num_rounds, separation, shape = 23, 4, SHAPES.get(mechanism, INDEPENDENT)
+    history = History(mechanism, 2.0, separation, shape)
     for round_num in range(1, num_rounds + 1):
         members = [f"turn {round_num % separation}"]
         after = history.after(round_num, members)
         history.add(round_num, members)
         assert after.event() == history.event()
-    planned = planned_squared(mechanism, num_rounds, separation, bands)
+    planned = planned_squared(mechanism, num_rounds, separation, shape)
     assert cost_of(history.event()).zcdp == pytest.approx(planned / (2 * 2.0**2))
 
 
@@ -235,11 +239,11 @@ def test_history_counts_rounds_that_were_left_out():
     assert cost_of(history.event()).zcdp == pytest.approx(tree_squared([1, 5], 8) / 2)
 
 
-@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed", "local"])
+@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "blt", "distributed", "local"])
 def test_a_budget_is_kept_by_its_noise(mechanism):
-    bands = 8 if mechanism == "matrix" else 1
-    noise = noise_of_budget(mechanism, 4.0, 1e-5, 100, 20, bands)
-    zcdp = planned_squared(mechanism, 100, 20, bands) / (2 * noise**2)
+    shape = SHAPES.get(mechanism, INDEPENDENT)
+    noise = noise_of_budget(mechanism, 4.0, 1e-5, 100, 20, shape)
+    zcdp = planned_squared(mechanism, 100, 20, shape) / (2 * noise**2)
     assert 3.999 < Cost(zcdp, mechanism != "distributed").epsilon(1e-5) <= 4.0
 
 

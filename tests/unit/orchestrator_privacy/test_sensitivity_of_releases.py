@@ -11,11 +11,12 @@ import pytest
 from orchestrator.encoding import Encoder
 from orchestrator.privacy.accounting import cost_of
 from orchestrator.privacy.calibration import update_noise
-from orchestrator.privacy.correlated import matrix_noise, tree_noise, unit_responses
+from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import client_stddev
+from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.privacy.participation import History
-from orchestrator.privacy.sensitivity import square_root_coefficients
 from orchestrator.settings.files import read_config
+from orchestrator.settings.noise_shape import INDEPENDENT, Buffer, NoiseShape
 from orchestrator.vocabulary.prefix_tree import Level, choose_nodes
 
 DIM = 4
@@ -84,18 +85,28 @@ def _patterns(num_rounds, separation):
             yield rounds
 
 
+BUFFERS = NoiseShape(buffers=(Buffer(0.95, 0.15), Buffer(0.6, 0.3)))
+
+
 @pytest.mark.parametrize(
-    ("mechanism", "num_rounds", "separation", "bands"),
-    [("matrix", 8, 3, 3), ("matrix", 9, 4, 2), ("matrix", 7, 1, 1), ("tree", 8, 3, 1), ("tree", 7, 1, 1)],
+    ("mechanism", "num_rounds", "separation", "shape"),
+    [
+        ("matrix", 8, 3, NoiseShape(3)),
+        ("matrix", 9, 4, NoiseShape(2)),
+        ("matrix", 7, 1, NoiseShape(1)),
+        ("blt", 8, 3, BUFFERS),
+        ("blt", 7, 1, BUFFERS),
+        ("tree", 8, 3, INDEPENDENT),
+        ("tree", 7, 1, INDEPENDENT),
+    ],
 )
-def test_what_all_rounds_together_tell_is_what_was_charged(mechanism, num_rounds, separation, bands):
+def test_what_all_rounds_together_tell_is_what_was_charged(mechanism, num_rounds, separation, shape):
     """The releases are normal, with the covariance of the noise that is really drawn; the shift is the person's.
 
     So what they tell is the shift's squared length in that covariance, for each pattern of participation and each sign.
     """
-    coefficients = square_root_coefficients(bands)
-    draw = tree_noise if mechanism == "tree" else lambda own: matrix_noise(own, coefficients)
-    responses = unit_responses(draw, num_rounds)
+    sequence = MECHANISMS[mechanism].sequence
+    responses = unit_responses(lambda draw: sequence(shape, draw), num_rounds)
     precision = np.linalg.inv(responses @ responses.T)
     reached = 0.0
     for rounds in _patterns(num_rounds, separation):
@@ -104,7 +115,7 @@ def test_what_all_rounds_together_tell_is_what_was_charged(mechanism, num_rounds
             shift = np.zeros(num_rounds)
             shift[np.array(rounds) - 1] = signs
             told = max(told, float(shift @ precision @ shift))
-        history = History(mechanism, 1.0, separation, bands)
+        history = History(mechanism, 1.0, separation, shape)
         for round_num in range(1, num_rounds + 1):
             history.add(round_num, ["p"] if round_num in rounds else [])
         charged = 2 * cost_of(history.event()).zcdp
