@@ -1,9 +1,10 @@
-"""Bounds the connections of a port, so that strangers can't take all the files that the process may open."""
+"""Bounds the connections of a port and what each may send, so that strangers take neither all files nor all memory."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 from collections import Counter
 from typing import Callable, Optional
 
@@ -23,7 +24,7 @@ class Places:
         self._taken: Counter[str] = Counter()
 
     def __call__(self) -> asyncio.Protocol:
-        return _Guest(self._factory(), self)
+        return Guest(self._factory(), self)
 
     def take(self, network: str) -> bool:
         """Takes a place; False if there is none."""
@@ -39,20 +40,33 @@ class Places:
             del self._taken[network]
 
 
-class _Guest(asyncio.Protocol):
+class Guest(asyncio.Protocol):
     """Hands everything to the protocol within, once it has a place."""
 
     def __init__(self, within: asyncio.Protocol, places: Places):
         self._within, self._places = within, places
         self._network: Optional[str] = None  # whose place it has
+        self._transport: Optional[asyncio.Transport] = None
+        self._bytes_left = math.inf
+
+    @staticmethod
+    def of(transport: asyncio.Transport) -> Guest:
+        """Returns the guest whose connection this is."""
+        guest = transport.get_protocol()
+        assert isinstance(guest, Guest)
+        return guest
+
+    def allow(self, num_bytes: float) -> None:
+        """Ends the connection without a word once it has received more than this from here on."""
+        self._bytes_left = num_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         network = network_of(transport.get_extra_info("peername", ("",))[0])
         if self._places.take(network):
-            self._network = network
+            self._network, self._transport = network, transport
             self._within.connection_made(transport)
         else:
-            assert isinstance(transport, asyncio.Transport)
             transport.abort()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
@@ -61,7 +75,12 @@ class _Guest(asyncio.Protocol):
             self._within.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._network is not None:
+        if self._transport is None:
+            return
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            self._transport.abort()
+        else:
             self._within.data_received(data)
 
     def eof_received(self) -> Optional[bool]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ from models.corpus import ClientId
 from orchestrator.network import messages
 from orchestrator.network.errors import WireError
 from orchestrator.network.hub import Connection, Hub
-from orchestrator.network.places import network_of
+from orchestrator.network.places import Guest, network_of
 
 PROTOCOL = "fedkeys.v1"
 NOT_LET_IN, REPLACED = 4401, 4409  # close codes of ours
+_JOIN_BYTES = 1024  # a Join has a name of 128 letters at most; what frames and pings add is less than the rest
 _SLOWEST_BITS_PER_S = 1e6  # of a connection that is not taken for dead while it loads a model
 
 
@@ -86,8 +88,15 @@ class WebRounds:
             heartbeat=2 * pong_s,  # aiohttp waits half as long for the pong
             timeout=self._limits.close_s,
         )
+        if request.transport is None:
+            return web.Response()  # to nobody
+        guest = Guest.of(request.transport)
+        guest.allow(_JOIN_BYTES)
         try:
             await socket.prepare(request)
+        except web.HTTPException:  # it asks for no WebSocket, and may go on to ask for files
+            guest.allow(math.inf)
+            raise
         except ConnectionError:
             return web.Response()  # to nobody: aiohttp can't end a socket that is half made
         if request.transport is None:
@@ -97,6 +106,7 @@ class WebRounds:
         try:
             with self._doorstep.waiting(request.remote or "", caller):
                 client_id = await self._proved(socket)
+            guest.allow(math.inf)
             if client_id is None:
                 await caller.end(NOT_LET_IN, "this client is not enrolled with this key")
             else:

@@ -10,6 +10,7 @@ import pytest
 from loopback import wait_until
 from web_peer import ask, ending, enter, joins, knock, rounds
 
+from orchestrator.network import messages
 from orchestrator.network.places import Places
 from orchestrator.network.web_rounds import NOT_LET_IN, PROTOCOL, DoorLimits, _Doorstep
 
@@ -54,6 +55,54 @@ def test_who_says_nothing_and_pings_is_let_go(keys):
 
     with rounds(keys, DoorLimits(join_s=0.4)) as (_, url):
         assert asyncio.run(wait(url)) == NOT_LET_IN
+
+
+def test_no_more_than_a_join_is_taken_in_before_the_proof(keys):
+    """A frame that is as long as an answer may be fills memory, while the server waits for its end."""
+    handshake = (
+        f"GET /rounds HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
+    )
+    long_frame = b"\x82\xfe" + (60_000).to_bytes(2, "big") + bytes(4)  # a binary one, masked by zeros
+
+    async def send(url, frame, num_bytes):
+        """Whether the server ends the connection when so many bytes of the frame have come, and no more."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(handshake.encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(2 + messages.NONCE_BYTES)
+        writer.write(frame + bytes(num_bytes))
+        try:
+            await asyncio.wait_for(reader.read(), 2.0)
+        except asyncio.TimeoutError:
+            return False
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+        return True
+
+    with rounds(keys, DoorLimits(join_s=30.0)) as (_, url):
+        assert asyncio.run(send(url, long_frame, 2_000))
+        assert asyncio.run(send(url, b"\x89\x80" + bytes(4), 6 * 200))  # no frame is long, and there is no end of them
+        assert not asyncio.run(send(url, long_frame, 500))  # it waits for the rest
+        assert joins(keys, url)
+
+
+def test_who_asks_for_no_websocket_after_all_may_ask_for_files(keys):
+    async def ask_on(url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(f"GET /rounds HTTP/1.1\r\nHost: localhost\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n".encode())
+        lines = [await reader.readline()]
+        writer.write(f"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: {'a' * 2000}\r\n\r\n".encode())
+        while b"HTTP/1.1 200" not in lines[-1]:  # a body ends without a line feed
+            lines.append(await asyncio.wait_for(reader.readline(), 5.0))
+            assert lines[-1], lines
+        writer.transport.abort()
+        return lines[0]
+
+    with rounds(keys) as (_, url):
+        assert asyncio.run(ask_on(url)).startswith(b"HTTP/1.1 400")
 
 
 def test_connections_beyond_the_places_are_closed_at_once_and_leave_room_again(keys):
