@@ -3,7 +3,7 @@
 EdgeError                     exit code 2: bad input
 ├── ExportError               a model that can't be exported, or an export that must not be written
 ├── BundleError               a phone bundle that is missing, damaged, unsigned or of another schema
-├── DeviceDataError           a file of token batches, or of an update, that can't be used
+├── DeviceDataError           a file of token batches, of an update, or of a phone's figures, that can't be used
 ├── ClientError               the C client can't be built or refuses what it is given
 └── FleetError                a fleet of phones that can't be: its settings, or a trace that can't be used
 
@@ -28,7 +28,7 @@ class BundleError(EdgeError):
 
 
 class DeviceDataError(EdgeError):
-    """A file of token batches, or of an update, that can't be used."""
+    """A file of token batches, of an update, or of a phone's figures, that can't be used."""
 
 
 class ClientError(EdgeError):

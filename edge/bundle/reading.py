@@ -1,6 +1,6 @@
 """Reads the files of a folder that anybody may have made: regular files only, of a bounded size, and JSON of any depth.
 
-Everything that reads a bundle reads it by these functions.
+Everything that reads a bundle, or a file that somebody's phone wrote, reads it by these functions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from edge.errors import BundleError
 T = TypeVar("T")
 
 
-def read_regular(folder: Path, name: str, max_bytes: int) -> bytes:
+def read_regular(folder: Path, name: str, max_bytes: int, advice: str = "copy the bundle again") -> bytes:
     """Returns the content of a file in a folder, without following a link or waiting for a pipe.
 
     Args:
       folder: may itself be a link: whoever calls names it.
       name: the path inside, with slashes; it has no part "..".
       max_bytes: the most that is read.
+      advice: what to do about a file that is refused.
 
     Raises:
       BundleError: the file is missing, is no regular file, is reached by a link, or is larger.
@@ -33,14 +34,14 @@ def read_regular(folder: Path, name: str, max_bytes: int) -> bytes:
         with open(_open_inside(Path(folder), PurePosixPath(name)), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{path} is not a regular file, and a bundle holds nothing else: copy it again")
+                raise BundleError(f"{path} is not a regular file, and nothing else is read: {advice}")
             content = file.read(max_bytes + 1) if status.st_size <= max_bytes else b""
     except OSError as error:
         if path.is_symlink() or path.parent.is_symlink():
-            raise BundleError(f"{path} is a link, and a bundle holds files only: copy the bundle again") from None
+            raise BundleError(f"{path} is a link, and links are not followed: {advice}") from None
         raise BundleError(f"{path}: can't be read: {error.strerror}") from None
     if status.st_size > max_bytes or len(content) > max_bytes:
-        raise BundleError(f"{path} has {status.st_size} bytes, {max_bytes} are allowed: copy the bundle again")
+        raise BundleError(f"{path} has {status.st_size} bytes, {max_bytes} are allowed: {advice}")
     return content
 
 

@@ -164,8 +164,9 @@ def costs(run_path: Path) -> Output:
 def report(run_path: Path, words: bool) -> None:
     """Write DIR/report.html: one self-contained page with the curves, the baselines, examples and the settings.
 
-    What evaluate, fairness, transcript, attack and audit found is on the page, if they were run before. Words that
-    people typed are masked without --words.
+    What evaluate, fairness, transcript, attack and audit found is on the page, if they were run before. So is what
+    phones measured, if the files that their pages saved lie in DIR/phones. Words that people typed are masked without
+    --words.
 
     \b
     Examples:

@@ -22,6 +22,7 @@ from orchestrator.report.headline import headline, summary
 from orchestrator.report.learning import learning
 from orchestrator.report.page import render_page, words_warning
 from orchestrator.report.parts import Section
+from orchestrator.report.phones import phones
 from orchestrator.report.privacy import privacy
 from orchestrator.report.reproduction import configuration, limits, versions
 from orchestrator.report.rounds import outcomes, phone_bill, times
@@ -51,6 +52,7 @@ SECTIONS = (
     SectionRow("fleet", fleet),
     SectionRow("times", times),
     SectionRow("phone-bill", phone_bill),
+    SectionRow("phones", phones),
     SectionRow("transcript", as_the_server_saw),
     SectionRow("outcomes", outcomes),
     SectionRow("limits", limits),
@@ -60,9 +62,9 @@ SECTIONS = (
 
 _FOOTER = (
     "Drawn from `rounds.jsonl`, `run.json`, `config.toml` and, where there are any, `evaluation.json`, "
-    "`fairness.json`, `transcript.json`, `attack.json` and `audit.json` of the run's folder. Recall: the share of "
-    "typed words that were among the suggestions. Nats: the mean of minus the logarithm of the probability that the "
-    "model gave to the typed word."
+    "`fairness.json`, `transcript.json`, `attack.json`, `audit.json` and `phones/` of the run's folder. Recall: the "
+    "share of typed words that were among the suggestions. Nats: the mean of minus the logarithm of the probability "
+    "that the model gave to the typed word."
 )
 
 
@@ -75,6 +77,7 @@ def write_report(run: Run, words: bool = False) -> Path:
 
     Raises:
       RunFolderError: the run has no round yet, or a file is damaged.
+      DeviceDataError: so is a file that a phone saved.
     """
     view = view_run(run, words)
     sections = list(_sections(view))
