@@ -1,8 +1,8 @@
 """Whether the exported files train as TFF does: the same batches through both, and the certificate of it.
 
 The TFF side comes in as a Reference: edge does not know tff_pipelines. Each runtime that is installed runs the same
-steps from the same weights: LiteRT and TensorFlow's interpreter on train.tflite, LiteRT on train_stateless.tflite, and
-the C client.
+steps from the same weights: LiteRT and TensorFlow's interpreter on train.tflite, LiteRT on train_stateless.tflite, the
+C client, and LiteRT.js in Node as the page for browsers has it.
 
 Two right programs differ by float32 rounding, which training then amplifies: at a high learning rate, without bound
 (TFF differs from itself when a batch's sentences come in another order). So the comparison takes RATE at most, and the
@@ -12,7 +12,8 @@ certificate says by how much TFF differs from itself there.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,13 @@ import numpy as np
 
 from edge.bundle.manifest import MANIFEST_FILE
 from edge.bundle.reading import decode_json
-from edge.clients.c_client import run_c_client, why_not
+from edge.clients import c_client, litert_js
 from edge.clients.files import batches_to_bytes, read_update
 from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
-from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE, build_infer_file
+from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, STATELESS_FILE, TRAIN_FILE, build_infer_file
 from models.batches import Batches
 from models.vocabulary import BOS, NUM_SPECIAL
-from models.weights import WEIGHT_NAMES, ModelSize, Weights, weights_to_bytes
+from models.weights import WEIGHT_NAMES, ModelSize, Weights, weights_from_bytes, weights_to_bytes
 
 PARITY_FILE = "parity.json"
 STEPS = 50
@@ -129,7 +130,7 @@ def certify(
     """
     runtimes, skipped = {}, {}
     for name, runtime in RUNTIMES.items():
-        missing = runtime.why_not()
+        missing = runtime.why_not(files)
         if missing:
             skipped[name] = missing
             continue
@@ -154,11 +155,11 @@ Steps = tuple[Weights, list[float]]  # delta, losses
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run the exported files. why_not: what is missing here, or ""."""
+    """A way to run the exported files. why_not: what is missing here or in the files, or ""."""
 
     version: Callable[[], str]
     train: Callable[[Mapping[str, bytes], Weights, Batches, float], Steps]
-    why_not: Callable[[], str]
+    why_not: Callable[[Mapping[str, bytes]], str]
 
 
 def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rate: float) -> Steps:
@@ -168,19 +169,39 @@ def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rat
 
 
 def _run_c_client(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in (MANIFEST_FILE, TRAIN_FILE):  # as much of a bundle as training takes
-            (folder / name).write_bytes(files[name])
-        (folder / "weights").write_bytes(weights_to_bytes(weights))
-        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+    with _written(files, weights, batches) as folder:
         options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
-        printed = run_c_client(["train", folder, folder / "batches", folder / "update", *options]).stdout
+        printed = c_client.run_c_client(["train", folder, folder / "batches", folder / "update", *options]).stdout
         losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]
         return tuple(read_update(folder / "update", weights)["delta"]), losses
 
 
-def _present() -> str:
+def _run_litert_js(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+    with _written(files, weights, batches) as folder:
+        losses = litert_js.train_in_node(folder, learning_rate)
+        after = weights_from_bytes((folder / "weights_after").read_bytes(), ModelSize.of(weights))
+        return tuple(start - end for start, end in zip(weights, after)), losses
+
+
+@contextmanager
+def _written(files: Mapping[str, bytes], weights: Weights, batches: Batches) -> Iterator[Path]:
+    """A folder that holds as much of a bundle as training takes, and what to train with."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in (MANIFEST_FILE, TRAIN_FILE):
+            (folder / name).write_bytes(files[name])
+        (folder / "weights").write_bytes(weights_to_bytes(weights))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+        yield folder
+
+
+def _js_why_not(files: Mapping[str, bytes]) -> str:
+    if FIXED_SIGNATURE in build_interpreter(files[TRAIN_FILE]).get_signature_list():
+        return litert_js.why_not()
+    return f"{TRAIN_FILE} has no {FIXED_SIGNATURE}, which LiteRT.js needs: export the run again"
+
+
+def _present(files: Mapping[str, bytes]) -> str:
     return ""
 
 
@@ -200,7 +221,8 @@ RUNTIMES: dict[str, Runtime] = {
         lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], "tensorflow"), *steps),
         _present,
     ),
-    "c-client": Runtime(lambda: runtime_version("litert"), _run_c_client, why_not),
+    "c-client": Runtime(lambda: runtime_version("litert"), _run_c_client, lambda files: c_client.why_not()),
+    "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not),
 }
 
 

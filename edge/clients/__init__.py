@@ -1,1 +1,1 @@
-"""Clients that train with the exported files: LiteRT in Python, the C program, and the files that both exchange."""
+"""Clients that train with the exported files, in Python, C and LiteRT.js, and the files that they exchange."""

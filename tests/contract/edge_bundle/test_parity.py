@@ -9,7 +9,7 @@ from small_manifest import small_manifest
 from edge.bundle import parity
 from edge.bundle.manifest import MANIFEST_FILE, to_json
 from edge.clients.litert import TrainableModel, build_interpreter
-from edge.export.tflite import FIXED_SIGNATURE, TRAIN_FILE, build_files
+from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE, build_files
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
 from models.weights import WEIGHT_NAMES, ModelSize
@@ -17,6 +17,7 @@ from models.weights import WEIGHT_NAMES, ModelSize
 pytestmark = pytest.mark.slow
 
 SIZE, TIME, RATE, CLIP = ModelSize(vocabulary_size=120, embedding_size=16, num_cells=24), 8, 0.1, 0.5
+FIXED = 16  # sentences of train_fixed, at most so many of which LiteRT.js trains on
 assert parity.RUNTIMES, "no runtime to hold to the contract"
 
 
@@ -29,8 +30,8 @@ def weights():
 
 @pytest.fixture(scope="module")
 def files(weights):
-    """The three files, and as much of a manifest as the C client reads."""
-    content = build_files(weights, TIME, CLIP, 4)
+    """The three files, and as much of a manifest as the C client and the page's worker read."""
+    content = build_files(weights, TIME, CLIP, FIXED)
     manifest = small_manifest(content, SIZE, TIME, RATE, CLIP)
     return {**content, MANIFEST_FILE: to_json(manifest)}
 
@@ -55,10 +56,11 @@ def in_tensorflow(weights, batches):
 
 
 @pytest.fixture(params=parity.RUNTIMES)
-def runtime(request):
+def runtime(request, files):
     runtime = parity.RUNTIMES[request.param]
-    if runtime.why_not():
-        pytest.skip(runtime.why_not())
+    missing = runtime.why_not(files)
+    if missing:
+        pytest.skip(missing)
     return runtime
 
 
@@ -87,8 +89,8 @@ def test_any_batch_size(runtime, files, weights, batch_size):
 def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
     """LiteRT.js refuses what has a free batch size."""
     details = build_interpreter(files[TRAIN_FILE]).get_signature_runner(FIXED_SIGNATURE).get_input_details()
-    assert list(details["tokens"]["shape_signature"]) == [4, TIME]
-    batches = build_batches(sentences(7, 3), batch_size=4, time=TIME)  # the last row is filling
+    assert list(details["tokens"]["shape_signature"]) == [FIXED, TIME]
+    batches = build_batches(sentences(2 * FIXED - 1, 3), batch_size=FIXED, time=TIME)  # the last row is filling
     free, fixed = TrainableModel(files[TRAIN_FILE]), build_interpreter(files[TRAIN_FILE])
     train = fixed.get_signature_runner(FIXED_SIGNATURE)
     for tokens, targets, mask in zip(*batches):
@@ -99,10 +101,17 @@ def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
         np.testing.assert_array_equal(after[name], expected)
 
 
+def test_litert_js_is_left_out_of_a_bundle_from_before_train_fixed(files):
+    old = {**files, TRAIN_FILE: files[STATELESS_FILE]}  # which has no such signature either
+    why = "train.tflite has no train_fixed, which LiteRT.js needs: export the run again"
+    assert parity.RUNTIMES["litert-js"].why_not(old) == why
+
+
 def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):
     batches = build_batches(sentences(32, 1), batch_size=16, time=TIME)
     delta, losses = runtime.train(files, weights, batches, RATE)
-    for _ in range(20):
+    is_own_process = runtime in (parity.RUNTIMES["c-client"], parity.RUNTIMES["litert-js"])
+    for _ in range(2 if is_own_process else 20):
         parity.RUNTIMES["litert"].train(files, weights, batches, RATE)
         again, losses_again = runtime.train(files, weights, batches, RATE)
         assert losses_again == losses

@@ -3,7 +3,7 @@
 import type { Manifest, Signer } from "./bundle.ts";
 import type { FaultCode } from "./faults.ts";
 import type { Distribution } from "./quantiles.ts";
-import type { Golden, Recall } from "./trainer.ts";
+import type { Golden, Recall, Steps } from "./trainer.ts";
 
 /** How to take part: the fewest people whose updates may be summed with this one. */
 export interface JoinOptions {
@@ -52,6 +52,15 @@ export interface BenchmarkResult {
   load_ms: { library: number; infer: number; train: number };
 }
 
+/** What `fedkeys parity` trains in Node, beside the other runtimes: 50 steps, without a bundle's server. */
+export interface StepsRequest {
+  train: Uint8Array; // train.tflite
+  model: Manifest["model"];
+  weights: Float32Array; // that training starts from
+  batches: Uint8Array; // as golden/batches.bin
+  learningRate: number;
+}
+
 /** The operations of the worker: name -> [arguments, result]. */
 export interface Operations {
   open: [[], Opened];
@@ -64,6 +73,8 @@ export interface Operations {
   vectors: [[], VectorCheck];
   files: [[], number];
   benchmark: [[], BenchmarkResult];
+  litert: [[], string]; // its version
+  steps: [[StepsRequest], Steps];
   join: [[JoinOptions], string]; // why the server let the client go; empty if the person left
 }
 

@@ -2,6 +2,7 @@
 
 import type { App, View } from "./app.ts";
 import { byId, make, save, show } from "./dom.ts";
+import { LITERT_VERSION } from "./litert_version.ts";
 import type { Distribution } from "./quantiles.ts";
 import type { BenchmarkResult } from "./rpc.ts";
 
@@ -87,7 +88,7 @@ export class SpeedView implements View {
     if (opened === null || this.result === null) return;
     const content = {
       format: "fedkeys web benchmark 1",
-      runtime: "litertjs 2.5.3, 1 thread",
+      runtime: `litertjs ${LITERT_VERSION}, 1 thread`,
       manifest_sha256: opened.digest,
       weights: opened.numWeights,
       device: await device(),

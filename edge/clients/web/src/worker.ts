@@ -10,11 +10,12 @@ import { type Bundle, openBundle } from "./bundle.ts";
 import { FedkeysError } from "./errors.ts";
 import { asFault, Fault } from "./faults.ts";
 import { takePartHere } from "./join.ts";
-import type { JoinOptions, Operations, Opened, Progress, Reply, Request, Suggested, TrainingResult } from "./rpc.ts";
+import { LITERT_VERSION } from "./litert_version.ts";
+import type { JoinOptions, Operations, Opened, Progress, Reply, Request, StepsRequest, Suggested, TrainingResult } from "./rpc.ts";
 import * as store from "./store.ts";
 import { totalSize } from "./tensors.ts";
 import { checkVectors } from "./vectors.ts";
-import { breathe, encoded, golden, isBetter, openPredictor, type Predictor, Trainer } from "./trainer.ts";
+import { breathe, encoded, golden, isBetter, openPredictor, type Predictor, type Steps, steps, Trainer } from "./trainer.ts";
 
 const NUM_SUGGESTIONS = 3;
 const LEARNING_RATE = 0.3; // as fedkeys evaluate --personalise tries first with three epochs
@@ -38,9 +39,7 @@ class Phone {
   static async open(): Promise<Phone> {
     const bundle = await openBundle(new URL("bundle/", base));
     const start = performance.now();
-    // LiteRT's loader looks for its .wasm beside the worker unless it is told.
-    Object.assign(self, { Module: { locateFile: (file: string) => new URL(`litert/${file}`, base).href } });
-    await loadLiteRt(new URL("litert/", base).href);
+    await loadLibrary();
     const loaded = performance.now();
     const vocabulary = new Vocabulary(new TextDecoder().decode(await bundle.read("vocabulary.txt")));
     const predictor = await openPredictor(bundle);
@@ -63,7 +62,7 @@ class Phone {
 
   private async training(): Promise<Trainer> {
     if (this.trainer === null) {
-      this.trainer = await Trainer.open(this.bundle);
+      this.trainer = await Trainer.open(await this.bundle.read("train.tflite"), this.bundle.manifest.model);
       this.first = await this.trainer.weights();
     }
     return this.trainer;
@@ -238,6 +237,18 @@ class Phone {
   }
 }
 
+async function loadLibrary(): Promise<void> {
+  // LiteRT's loader looks for its .wasm beside the worker unless it is told.
+  Object.assign(self, { Module: { locateFile: (file: string) => new URL(`litert/${file}`, base).href } });
+  await loadLiteRt(new URL("litert/", base).href);
+}
+
+/** Trains without a phone's bundle and storage, in a worker of its own. */
+async function trainSteps({ train, model, weights, batches, learningRate }: StepsRequest): Promise<Steps> {
+  await loadLibrary();
+  return steps(await Trainer.open(train, model), weights, batches, learningRate);
+}
+
 let opening: Promise<Phone> | null = null;
 
 function phone(): Promise<Phone> {
@@ -259,6 +270,8 @@ const operations: { [Name in keyof Operations]: (...args: Operations[Name][0]) =
   vectors: async () => (await phone()).vectors(),
   files: async () => (await phone()).files(),
   benchmark: async () => (await phone()).benchmark(),
+  litert: async () => LITERT_VERSION,
+  steps: trainSteps,
   join: async (options) => (await phone()).join(options),
 };
 
