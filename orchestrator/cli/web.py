@@ -151,7 +151,7 @@ def _tls(flags: WebFlags, keys: Path) -> tuple[Optional[ssl.SSLContext], Optiona
     """What the door listens with, and the certificate in it."""
     from orchestrator.network.certificates import SERVER
     from orchestrator.network.tls import Tls, web_context
-    from orchestrator.network.web_door import is_loopback
+    from orchestrator.network.web_listener import is_loopback
 
     if flags.certificate is not None and flags.key is not None:
         return web_context(flags.certificate, flags.key), flags.certificate

@@ -8,41 +8,21 @@ certificate. On this machine alone HTTP is enough, and browsers take it for secu
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import ssl
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
 import msgspec
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler, Middleware
 
 from models.corpus import ClientId
-from orchestrator.network.certificates import LOOPBACK
-from orchestrator.network.errors import EnrolmentRefused, PortInUse
+from orchestrator.network.errors import EnrolmentRefused
 from orchestrator.network.hub import Hub
-from orchestrator.network.listening import allow_many_connections, bind, host_of, most_files
 from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
-from orchestrator.network.places import Places
+from orchestrator.network.web_listener import WebListener
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
 from orchestrator.network.web_site import Site, require_same_origin, set_headers
-
-_KEEPALIVE_S = 15.0  # for the next request of a connection, and for its first
-
-
-class _OwnFaults(logging.Filter):
-    """Keeps out of the log what strangers send that is no HTTP: they would fill it, a dozen lines a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
-
-
-_LOG = logging.getLogger(__name__)
-_LOG.addFilter(_OwnFaults())
 
 
 class _Status(msgspec.Struct):
@@ -75,24 +55,22 @@ class WebDoor:
 
     def __init__(self, site: Site, lobby: Optional[Lobby] = None, limits: DoorLimits = DoorLimits()):  # noqa: B008
         self.site, self.lobby, self._limits = site, lobby, limits
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="web door", daemon=True)
+        self._listener = WebListener("web door")
         self._rounds: Optional[_Rounds] = None
         self._is_done = False
-        self._runner: Optional[web.AppRunner] = None
-        self._listening: list[asyncio.Server] = []
 
     def __enter__(self) -> WebDoor:
-        self._thread.start()
+        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._listener.stop_listening()
+        if self._rounds is not None:
+            self._listener.run(self._rounds.sockets.end_all("the server was stopped"))
+        self._listener.end_connections()
         if self._rounds is not None:
             self._rounds.sockets.wait()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._listener.close()
 
     def listen(self, address: str, tls: Optional[ssl.SSLContext]) -> int:
         """Begins to listen and returns the port.
@@ -104,12 +82,15 @@ class WebDoor:
         Raises:
           PortInUse: it can't listen there, or would with plain HTTP for other machines.
         """
-        if tls is None and not is_loopback(address):
-            raise PortInUse(f"--web {address}: for other machines it listens with TLS only")
-        sockets = bind(address, "--web")
-        allow_many_connections()
-        asyncio.run_coroutine_threadsafe(self._open(sockets, tls), self._loop).result()
-        return int(sockets[0].getsockname()[1])
+        app = web.Application(client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(set_headers)
+        app.router.add_get("/rounds", self._take_in)
+        app.router.add_get("/status", self._status)
+        app.router.add_get("/roster.json", self._roster)
+        app.router.add_post("/enrol", self._enrol)
+        self.site.add_routes(app.router)
+        limits = self._limits
+        return self._listener.listen(app, address, "--web", tls, limits.most_connections, limits.join_s)
 
     def begin(self, hub: Hub, max_bytes: int, roster: Mapping[ClientId, bytes]) -> None:
         """Lets clients in from here on.
@@ -126,36 +107,8 @@ class WebDoor:
         self._is_done = True
         rounds = self._rounds
         if rounds is not None:
-            asyncio.run_coroutine_threadsafe(rounds.sockets.end_all(reason), self._loop).result()
+            self._listener.run(rounds.sockets.end_all(reason))
             rounds.sockets.wait()
-
-    async def _open(self, sockets: Sequence[socket.socket], tls: Optional[ssl.SSLContext]) -> None:
-        app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_for_this_host(tls is not None)])
-        app.on_response_prepare.append(set_headers)
-        app.router.add_get("/rounds", self._take_in)
-        app.router.add_get("/status", self._status)
-        app.router.add_get("/roster.json", self._roster)
-        app.router.add_post("/enrol", self._enrol)
-        self.site.add_routes(app.router)
-        self._runner = web.AppRunner(
-            app, access_log=None, logger=_LOG, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=1.0
-        )
-        await self._runner.setup()
-        assert self._runner.server is not None  # it is set up
-        places = Places(self._runner.server, min(self._limits.most_connections, most_files() // 4))
-        for own in sockets:
-            listening = await self._loop.create_server(
-                places, sock=own, ssl=tls, ssl_handshake_timeout=self._limits.join_s if tls else None
-            )
-            self._listening.append(listening)
-
-    async def _close(self) -> None:
-        for listening in self._listening:
-            listening.close()
-        if self._rounds is not None:
-            await self._rounds.sockets.end_all("the server was stopped")
-        if self._runner is not None:
-            await self._runner.cleanup()
 
     async def _take_in(self, request: web.Request) -> web.StreamResponse:
         require_same_origin(request)
@@ -190,27 +143,6 @@ class WebDoor:
         except EnrolmentRefused as error:
             return _as_json({"error": str(error)}, 403)
         return _as_json({"client_id": client_id})
-
-
-def _for_this_host(has_tls: bool) -> Middleware:
-    """Refuses, without TLS, what was sent to another name: some site's whose name was made to mean this machine."""
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not has_tls and not is_loopback(request.host):
-            raise web.HTTPMisdirectedRequest(text="this server answers as localhost only\n")
-        return await handler(request)
-
-    return check
-
-
-def is_loopback(address: str) -> bool:
-    """Returns whether the host of HOST:PORT or of HOST is this machine, by a name that browsers know as that.
-
-    >>> is_loopback("localhost:8080"), is_loopback("[::1]"), is_loopback("localhost.example:8080")
-    (True, True, False)
-    """
-    return host_of(address) in LOOPBACK
 
 
 def _as_json(found: object, status: int = 200) -> web.Response:
