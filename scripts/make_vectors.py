@@ -28,10 +28,12 @@ FILES = {
 def main(folder: Path) -> int:
     """Writes all files into a folder, and returns the exit code: 0."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in FILES.items():
-        text = json.dumps(content(), indent=1, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        print(f"{name}.json: {len(text.encode()) / 1000:.1f} kB")
+    texts = {
+        f"{name}.json": json.dumps(content(), indent=1, ensure_ascii=False) + "\n" for name, content in FILES.items()
+    }
+    for name, text in {**texts, "settings.h": settings.c_header()}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        print(f"{name}: {len(text.encode()) / 1000:.1f} kB")
     return 0
 
 

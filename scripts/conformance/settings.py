@@ -38,3 +38,56 @@ def _described(field: msgspec.structs.FieldInfo, kinds: object) -> dict[str, obj
     described = {"type": _TYPES[type(bare)], "default": field.default}
     described.update((limit, value) for limit, value in limits.items() if value is not None)
     return {**described, "one_of": sorted(kinds)} if kinds else described
+
+
+_KINDS = {"int": "FK_INT", "float": "FK_FLOAT", "bool": "FK_BOOL", "text": "FK_TEXT"}
+
+
+def c_header() -> str:
+    """Returns the same for C: a table of the settings, and their places in it."""
+    found = settings()
+    rows = [(section, name, described) for section, own in found["sections"].items() for name, described in own.items()]
+    places = [_place(section, name) for section, name, _ in rows]
+    lists = [f"static const char *const {_place(s, n)}_KINDS[] = {_c_list(d)};" for s, n, d in rows if "one_of" in d]
+    return "\n".join(
+        [
+            "/* What edge/conformance/settings.json says, for C; `make vectors` writes both. */",
+            "#ifndef FK_SETTINGS_H",
+            "#define FK_SETTINGS_H",
+            "",
+            f'#define FK_NETWORK_VERSION "{found["network_version"]}"',
+            f"#define FK_TOKENISER {found['tokeniser']}",
+            "",
+            "enum {",
+            *(f"  {place}," for place in places),
+            "  FK_NUM_SETTINGS",
+            "};",
+            "",
+            "#ifdef FK_SETTINGS_TABLE",
+            *lists,
+            "static const fk_setting FK_SETTINGS[FK_NUM_SETTINGS] = {",
+            *(f"  {_row(*row)}," for row in rows),
+            "};",
+            "#endif",
+            "",
+            "#endif",
+            "",
+        ]
+    )
+
+
+def _place(section: str, name: str) -> str:
+    return f"FK_{section}_{name}".upper()
+
+
+def _c_list(described: dict[str, object]) -> str:
+    return "{" + "".join(f'"{kind}", ' for kind in described["one_of"]) + "NULL}"
+
+
+def _row(section: str, name: str, described: dict[str, object]) -> str:
+    least = described.get("gt", described.get("ge", "-INFINITY"))
+    most = described.get("lt", described.get("le", "INFINITY"))
+    usual = 0 if described["type"] == "text" else float(described["default"])
+    kinds = f"{_place(section, name)}_KINDS" if "one_of" in described else "NULL"
+    limits = f"{least}, {most}, {int('gt' in described)}, {int('lt' in described)}, {described.get('min_length', 0)}"
+    return f'{{"{section}", "{name}", {_KINDS[described["type"]]}, {limits}, {kinds}, {usual!r}}}'

@@ -17,7 +17,7 @@ def test_making_the_vectors_again_gives_the_same_bytes(tmp_path, monkeypatch, ca
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     assert importlib.import_module("make_vectors").main(tmp_path) == 0
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_bytes() for path in VECTORS.glob("*.json")}
+    kept = {path.name: path.read_bytes() for path in VECTORS.iterdir()}
     assert made.keys() == kept.keys()
     changed = [name for name in made if made[name] != kept[name]]
     assert not changed, "a message or a rule has changed, which old clients do not know; else run make vectors"

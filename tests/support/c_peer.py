@@ -87,3 +87,56 @@ class CPeer:
             fields.append(whole[4 : 4 + size])
             whole = whole[4 + size :]
         return fields
+
+
+class CParticipant:
+    """The C library's participant in a process of its own; its training and its journal are the caller's.
+
+    Args:
+      client_id, identity, roster: as the server's operator enrolled it; keys as bytes.
+      train: (round number, learning rate, weights as bytes) -> (update as bytes, tokens, examples, draws of rounding,
+        of which the last is of float64).
+      spent: {seed: the last round}, which it changes.
+      draws: what it draws, in order; empty takes the operating system's randomness and its own rounding.
+      demands: policy and limits, as numbers in the order of fk_protocol.h; the usual ones if there are none.
+    """
+
+    def __init__(self, peer, client_id, identity, roster, train, spent, draws=b"", demands=(), step_ms=0):
+        self._peer, self._trainer, self._spent = peer, train, spent
+        self.goodbye = None
+        names = [(name.encode(), key) for name, key in roster.items()]
+        blob = b"".join(bytes([len(name)]) + name + key for name, key in names)
+        self._peer.ask("participant", client_id, identity, blob, step_ms, draws, *map(repr, demands))
+
+    def answer(self, message):
+        """The answer's bytes, or None."""
+        self._peer.send("answer", message)
+        while True:
+            first, *rest = self._peer.receive()
+            if first == b"error":
+                raise Refused(rest[0].decode(), rest[1].decode())
+            if first == b"ok":
+                self.goodbye = rest[2].decode() or None
+                return rest[1] if rest[0] == b"1" else None
+            self._peer.send(*getattr(self, f"_{first.decode()}")(*rest))
+
+    def _last_round(self, seed):
+        return "ok", self._spent.get(int(seed), 0)
+
+    def _spend(self, seed, round_num):
+        try:
+            self._spent[int(seed)] = int(round_num)
+        except OSError as error:
+            return (str(error),)
+        return ("ok",)
+
+    def _train(self, round_num, rate, weights):
+        try:
+            delta, num_tokens, num_examples, draws, last = self._trainer(int(round_num), float(rate), weights)
+        except OSError as error:
+            return (str(error),)
+        return "ok", delta, num_tokens, num_examples, draws, repr(last)
+
+    def join(self, nonce):
+        """The first message over a WebSocket, and the signature in it."""
+        return self._peer.ask("join", nonce)

@@ -165,10 +165,11 @@ typedef struct {
 } fk_setting;
 
 /* What the client reads of a run; numbers of any size until they were checked. */
+#define FK_MOST_SETTINGS 160
 typedef struct {
   uint64_t seed;
-  double values[64];       /* by the enum of edge/conformance/settings.h; of a text the place in one_of */
-  double vocabulary_size;  /* rows of the model */
+  double values[FK_MOST_SETTINGS]; /* by the enum of edge/conformance/settings.h; of a text the place in one_of */
+  double vocabulary_size;          /* rows of the model */
   const fk_word *words;
   size_t num_words;
 } fk_settings;
@@ -177,12 +178,14 @@ typedef struct {
  * other, or ask for what this client does not do. */
 fk_status fk_read_settings(fk_bytes config, const fk_word *words, size_t num_words, fk_settings *settings, fk_error *error);
 double fk_setting_default(size_t place);
+const char *fk_setting_text(const fk_settings *settings, size_t place); /* of one that is one of several */
 double fk_num_weights(const fk_settings *settings);
+double fk_most_sentences(const fk_settings *settings); /* that a round trains on; one that comes twice counts twice */
 /* FK_DEMAND_REFUSED: the model is larger than what fedkeys itself trains. */
 fk_status fk_check_trainable(const fk_settings *settings, fk_error *error);
 /* Writes what the app and the client go on with; after all checks. */
 void fk_run_of(const fk_settings *settings, fk_run *run);
-double fk_max_client_weight(const fk_run *run);
+double fk_max_client_weight(const fk_settings *settings);
 double fk_client_weight(fk_weighting weighting, double num_tokens, double num_examples);
 
 /* fk_demands.c */

@@ -53,6 +53,12 @@ void reply_add_number(double number) {
   reply_add_text(text);
 }
 
+void reply_add_uint64(uint64_t number) {
+  char text[32];
+  snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+  reply_add_text(text);
+}
+
 void reply_send(void) {
   fk_buffer head = {0};
   fk_buffer_add_uint32(&head, (uint32_t)reply.size);

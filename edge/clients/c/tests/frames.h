@@ -22,6 +22,7 @@ void reply_begin(const char *first);
 void reply_add(const void *data, size_t size);
 void reply_add_text(const char *text);
 void reply_add_number(double number);
+void reply_add_uint64(uint64_t number);
 void reply_send(void);
 /* Replies with a refusal: its name and its line. */
 void reply_error(fk_status status, const fk_error *error);

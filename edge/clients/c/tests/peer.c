@@ -20,6 +20,23 @@ fk_status replay(void *context, void *out, size_t size, fk_error *error) {
   return FK_OK;
 }
 
+static fk_status rounding_float32s(void *context, float *out, size_t count, fk_error *error) {
+  rounding *draws = context;
+  size_t size = count * sizeof *out;
+  if (size > draws->size - draws->at) return fk_fail(error, FK_BAD_ARGUMENT, "more draws than recorded");
+  memcpy(out, draws->float32s + draws->at, size);
+  draws->at += size;
+  return FK_OK;
+}
+
+static fk_status rounding_float64(void *context, double *out, fk_error *error) {
+  (void)error;
+  *out = ((rounding *)context)->float64;
+  return FK_OK;
+}
+
+fk_uniform rounding_of(rounding *draws) { return (fk_uniform){rounding_float32s, rounding_float64, draws}; }
+
 fk_policy policy_field(const frame *asked, size_t place) {
   return (fk_policy){
       .corrupt_share = number_field(asked, place),
@@ -38,11 +55,14 @@ int main(void) {
   while (frame_read(&asked)) {
     char *name = text_field(&asked, 0);
     reply_begin("ok");
-    if (!primitives_part(name, &asked) && !secagg_part(name, &asked)) give_up("a question that nobody knows");
+    bool is_known = primitives_part(name, &asked) || secagg_part(name, &asked) || participant_part(name, &asked) ||
+                    parsers_part(name, &asked);
+    if (!is_known) give_up("a question that nobody knows");
     reply_send();
     free(name);
     frame_free(&asked);
   }
   secagg_end();
+  participant_end();
   return 0;
 }

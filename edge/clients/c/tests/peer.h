@@ -7,7 +7,10 @@
 /* Answers what it is asked; false if the question is none of this part's. */
 bool primitives_part(const char *name, const frame *asked);
 bool secagg_part(const char *name, const frame *asked);
+bool participant_part(const char *name, const frame *asked);
+bool parsers_part(const char *name, const frame *asked);
 void secagg_end(void);
+void participant_end(void);
 
 /* Recorded draws, in the place of the operating system's. */
 typedef struct {
@@ -15,6 +18,14 @@ typedef struct {
   size_t size, at;
 } recorded;
 
+/* Draws of rounding that were handed in: float32 numbers, then one of float64. */
+typedef struct {
+  uint8_t *float32s;
+  size_t size, at;
+  double float64;
+} rounding;
+
+fk_uniform rounding_of(rounding *draws);
 recorded record(fk_bytes draws);
 fk_status replay(void *context, void *out, size_t size, fk_error *error); /* context: a recorded */
 fk_policy policy_field(const frame *asked, size_t place);                /* eight numbers from there on */

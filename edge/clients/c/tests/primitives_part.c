@@ -66,44 +66,23 @@ static fk_status bound(const frame *asked, fk_error *error) {
   return FK_OK;
 }
 
-/* Draws that were handed in: float32 numbers, then one of float64. */
-typedef struct {
-  const uint8_t *float32s;
-  size_t size, at;
-  double float64;
-} rounding;
-
-static fk_status rounding_float32s(void *context, float *out, size_t count, fk_error *error) {
-  rounding *draws = context;
-  size_t size = count * sizeof *out;
-  if (size > draws->size - draws->at) return fk_fail(error, FK_BAD_ARGUMENT, "more draws than recorded");
-  memcpy(out, draws->float32s + draws->at, size);
-  draws->at += size;
-  return FK_OK;
-}
-
-static fk_status rounding_float64(void *context, double *out, fk_error *error) {
-  (void)error;
-  *out = ((rounding *)context)->float64;
-  return FK_OK;
-}
-
 static fk_status encode(const frame *asked, fk_error *error) {
   fk_encoder encoder;
   fk_bytes delta = field(asked, 4), draws = field(asked, 6);
   size_t dim = delta.size / 4;
   FK_TRY(fk_encoder_init(&encoder, number_field(asked, 1), uint_field(asked, 2), number_field(asked, 3), dim, error));
-  rounding handed = {draws.data, draws.size, 0, draws.size ? number_field(asked, 7) : 0};
-  fk_uniform uniform = {rounding_float32s, rounding_float64, &handed};
+  recorded handed = record(draws);
+  rounding own = {handed.left, draws.size, 0, draws.size ? number_field(asked, 7) : 0};
   float *aligned = fk_array(dim, sizeof *aligned);
   uint32_t *vector = fk_array(dim + 1, sizeof *vector);
   if (!aligned || !vector) give_up("out of memory");
   memcpy(aligned, delta.data, delta.size);
-  fk_status status = fk_encode(&encoder, aligned, number_field(asked, 5), draws.size ? uniform : fk_secure_uniform(), vector, error);
+  fk_status status = fk_encode(&encoder, aligned, number_field(asked, 5), draws.size ? rounding_of(&own) : fk_secure_uniform(), vector, error);
   reply_add_number(encoder.bits);
   reply_add(vector, 4 * (dim + 1));
   free(vector);
   free(aligned);
+  free(handed.left);
   return status;
 }
 
