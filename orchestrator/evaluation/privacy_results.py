@@ -10,6 +10,7 @@ from typing import Optional
 import msgspec
 
 from orchestrator.evaluation.privacy import RunPrivacy
+from orchestrator.evaluation.projection import Projection
 from orchestrator.privacy.ledger import epsilon_by_round, epsilon_spent
 from orchestrator.run.saved import Run
 from orchestrator.run.spent import Guarantee
@@ -30,6 +31,19 @@ class BandFigures(msgspec.Struct, frozen=True):
     bands: int
     rms_error_times_sensitivity: float
     memory_bytes: int
+
+
+class PopulationFigures(msgspec.Struct, frozen=True):
+    """What the run's noise would come to with other people: see orchestrator.evaluation.projection.Projection."""
+
+    people: int
+    cohort_size: int
+    separation: int
+    participations: int
+    delta: float
+    epsilon: Optional[float]
+    running_sum_noise: float
+    noise_multiplier_here: float
 
 
 class LastPoint(msgspec.Struct, frozen=True):
@@ -63,10 +77,13 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
     bands: int  # of the matrix; of another mechanism's run those that a matrix would get
     band_choices: tuple[BandFigures, ...]
     measured: tuple[LastPoint, ...]
+    populations: tuple[PopulationFigures, ...] = ()  # a projection; the run itself comes first
 
 
-def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyFigures:
-    """Returns the figures of a run's privacy, beside the accuracy of some runs."""
+def privacy_figures(
+    result: RunPrivacy, runs: Sequence[MeasuredRun], projections: Sequence[Projection] = ()
+) -> PrivacyFigures:
+    """Returns the figures of a run's privacy, beside the accuracy of some runs and the projections to more people."""
 
     def finite(value: Optional[float]) -> Optional[float]:
         return value if value is not None and math.isfinite(value) else None
@@ -88,6 +105,19 @@ def privacy_figures(result: RunPrivacy, runs: Sequence[MeasuredRun]) -> PrivacyF
         measured=tuple(
             LastPoint(run.name, run.mechanism, finite(run.epsilon), run.points[-1][2]) for run in runs if run.points
         ),
+        populations=tuple(
+            PopulationFigures(
+                one.people,
+                one.cohort_size,
+                one.separation,
+                one.participations,
+                one.delta,
+                finite(one.epsilon),
+                one.running_noise,
+                one.multiplier_here,
+            )
+            for one in projections
+        ),  # fmt: skip
     )
 
 

@@ -51,7 +51,7 @@ def build_run(path, mechanism="central", **changes):
     if mechanism != "none":
         head = LedgerHead(
             mechanism, privacy.noise_multiplier, 1.0, len(PEOPLE), privacy.delta, privacy.epsilon,
-            privacy.separation, privacy.bands, "-",
+            privacy.separation, privacy.bands, "-", privacy.buffers,
         )  # fmt: skip
         ledger = Ledger(path, head)
     plan = everybody(config, PEOPLE)
@@ -106,7 +106,7 @@ def test_a_run_without_noise_has_no_epsilon_but_prices(tmp_path):
     assert all(cost["noise_multiplier"] > 0 for cost in printed["mechanisms"])
 
 
-@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "distributed", "local"])
+@pytest.mark.parametrize("mechanism", ["central", "tree", "matrix", "blt", "distributed", "local"])
 def test_the_runs_own_row_is_what_its_ledger_will_say_in_the_end(tmp_path, mechanism):
     folder = build_run(tmp_path / "run", mechanism, **{"aggregation.aggregator": "secagg"})
     result = run_privacy(read_run(folder))
