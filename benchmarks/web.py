@@ -102,7 +102,7 @@ def measure_tabs(count: int) -> dict[str, int]:
 
     from models.corpus import ClientId
     from orchestrator.network.authority import make_keys
-    from orchestrator.network.certificates import read_roster
+    from orchestrator.network.certificates import read_signed_roster
     from orchestrator.network.hub import Hub
 
     async def connect(keys: Path, url: str, hub: Hub) -> int:
@@ -116,8 +116,8 @@ def measure_tabs(count: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder, a_door() as (door, url):
         keys = Path(folder)
         make_keys(keys, names)
-        roster = read_roster(keys)
-        hub = Hub(roster, b"setup", 1 << 23)
+        roster = read_signed_roster(keys)
+        hub = Hub(roster.clients, b"setup", 1 << 23)
         before = resident_mib()
         door.begin(hub, 1 << 23, roster)
         return {"tabs": count, "before_mib": before, "with_tabs_mib": asyncio.run(connect(keys, url, hub))}

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import encoder, participant, primitives, secagg, settings, tokeniser
+from conformance import encoder, participant, primitives, roster, secagg, settings, tokeniser
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -21,6 +21,7 @@ FILES = {
     "encoder": encoder.encoder,
     "secagg": secagg.secagg,
     "participant": participant.participant_vectors,
+    "roster": roster.roster,
     "tokeniser": tokeniser.tokeniser,
 }
 

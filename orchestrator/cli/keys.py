@@ -116,8 +116,15 @@ def _network_keys(
     helper_files: tuple[Path, ...],
 ) -> Output:
     from orchestrator.network.authority import make_keys
-    from orchestrator.network.certificates import DECRYPTOR, read_helper_keys, read_roster
+    from orchestrator.network.certificates import (
+        DECRYPTOR,
+        read_helper_keys,
+        read_operator,
+        read_roster,
+        read_signed_roster,
+    )
     from orchestrator.network.enrolment import parties_of, sign_request
+    from orchestrator.network.roster import provenance
 
     asking = parties_of(requests)
     if (num_helpers is not None or helper_files) and asking.keys() - {DECRYPTOR}:
@@ -126,21 +133,27 @@ def _network_keys(
     if people is None and not clients and not requests:
         people = 10
     enrolled = {} if is_new else read_roster(out)
+    is_of_before = not is_new and read_operator(out) is None
     clients += training_people(people or 0, {*enrolled, *clients})
     helper_keys = [key for path in helper_files for key in read_helper_keys(path)]
     make_keys(out, clients, hosts, num_helpers, helper_keys, asking)
     signed = [sign_request(out, path) for path in requests]
     parties = {name: fingerprint for name, fingerprint, is_party in signed if is_party}
     newly = {name: fingerprint for name, fingerprint, is_party in signed if not is_party}
-    roster, held = read_roster(out), sorted(path.stem.partition("_")[0] for path in out.glob("*_*.key"))
+    whole, operator = read_signed_roster(out), read_operator(out)
+    roster, held = whole.clients, sorted(path.stem.partition("_")[0] for path in out.glob("*_*.key"))
     figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *newly], "fingerprints": newly}
     figures.update({"party_fingerprints": parties, "party_keys": held})
+    figures["operator"] = operator.fingerprint if operator is not None else None
     lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint, _ in signed]
     if is_new and held:
         lines += [_FOR_A_TRIAL.format(out, ", ".join(held))]
     lines += [
-        f"{out}: {count_text(len(clients) + len(newly), 'client')} enrolled, {len(roster)} in all: {', '.join(roster)}"
+        f"{out}: {count_text(len(clients) + len(newly), 'client')} enrolled, {len(roster)} in all: {', '.join(roster)}",
+        provenance(whole, operator),
     ]
+    if is_of_before:
+        lines += [f"{out / 'operator.key'} is new: the roster is signed from here on; send operator.pub with it"]
     return Output(figures, partial(say, "\n".join(lines)))
 
 

@@ -286,4 +286,4 @@ def client(
         os.environ.setdefault(variable, "1")
     demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)
     pace = Pace(answer_step, log)
-    say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state))
+    say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state, log))

@@ -18,6 +18,7 @@ from orchestrator.cli import options
 from orchestrator.cli.output import log
 
 if TYPE_CHECKING:
+    from orchestrator.network.roster import Operator
     from orchestrator.network.web_door import WebDoor
 
 _ANYWHERE = ("0.0.0.0", "[::]")
@@ -130,6 +131,7 @@ def open_door(flags: WebFlags, keys: Path) -> Iterator[WebDoor]:
       PortInUse: it can't listen there.
     """
     from edge.clients.web_page import NO_PAGE, page_folder
+    from orchestrator.network.certificates import read_operator
     from orchestrator.network.lobby import Lobby, codes_of_file, make_codes
     from orchestrator.network.web_door import WebDoor
     from orchestrator.network.web_site import Bundle, Site
@@ -143,7 +145,7 @@ def open_door(flags: WebFlags, keys: Path) -> Iterator[WebDoor]:
     with WebDoor(site, Lobby(keys, codes) if codes else None) as door:
         port = door.listen(flags.address, tls)
         scheme, host = ("http" if tls is None else "https"), flags.address.rpartition(":")[0]
-        _announce(f"{scheme}://{_host_for_phones(host, certificate)}:{port}/", codes)
+        _announce(f"{scheme}://{_host_for_phones(host, certificate)}:{port}/", codes, read_operator(keys))
         yield door
 
 
@@ -165,14 +167,18 @@ def _host_for_phones(host: str, certificate: Optional[Path]) -> str:
     """The name that a phone calls: where the door listens; if that is everywhere, the certificate's first name."""
     if host not in _ANYWHERE or certificate is None:
         return host
-    from orchestrator.network.certificates import host_names
+    from orchestrator.network.tls import host_names
 
     return next(iter(host_names(certificate)), socket.gethostname())
 
 
-def _announce(url: str, codes: Sequence[str]) -> None:
-    """Says where the page is; on a terminal as a QR code, too. One phone's code is in its address, after the #."""
-    addresses = [f"{url}#code={code}" for code in codes]
+def _announce(url: str, codes: Sequence[str], operator: Optional[Operator]) -> None:
+    """Says where the page is; on a terminal as a QR code, too. One phone's code is in its address, after the #.
+
+    With it goes the operator's fingerprint: whoever answers the enrolment can't name another signer of the roster.
+    """
+    signer = "" if operator is None else f"&operator={operator.fingerprint}"
+    addresses = [f"{url}#code={code}{signer}" for code in codes]
     log(f"phones open {url}" if len(codes) != 1 else f"the phone opens {addresses[0]}")
     if sys.stderr.isatty():
         import segno

@@ -27,6 +27,7 @@ from orchestrator.network.certificates import (
     client_tls_files,
     helper_role,
     read_key_file,
+    read_operator,
     read_roster,
     read_sealing_key,
     read_tls_key,
@@ -37,6 +38,7 @@ from orchestrator.network.certificates import (
     write_roster,
 )
 from orchestrator.network.errors import KeysError
+from orchestrator.network.roster import new_operator
 
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9])?")
 _CA_DAYS, _SERVER_DAYS = 3650, 365
@@ -99,6 +101,8 @@ def make_keys(
         _make_parties(folder, [*LOOPBACK, *hosts], helper_keys, asking)
     elif hosts or num_helpers is not None or helper_keys:
         raise KeysError(f"{folder} has its parties' keys already: name an empty folder for other hosts or helpers")
+    if read_operator(folder) is None:  # also in a folder of before, whose roster is signed from here on
+        _make_operator(folder)
     authority = read_authority(folder) if clients else None
     for client_id in clients:
         assert authority is not None
@@ -179,6 +183,13 @@ def _make_parties(
     _write_lines(folder / "decryptor_identity.pub", [decryptor])
     if helpers:
         _write_lines(folder / "helpers.pub", helper_keys)
+
+
+def _make_operator(folder: Path) -> None:
+    """Makes the key that signs the roster, and nothing else: neither certificates nor bundles."""
+    key = Ed25519PrivateKey.generate()
+    write_private_key(folder / "operator.key", key)
+    write_atomically(folder / "operator.pub", new_operator(key).line)
 
 
 def _write_lines(path: Path, keys: Sequence[bytes]) -> None:

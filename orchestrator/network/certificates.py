@@ -7,23 +7,21 @@
     DIR/helper-1.pem, .key               for TLS of the split sum's first helper, and so on for the others
     DIR/helper-1_seal.key                opens the seeds that clients seal for it
     DIR/helpers.pub                      all helpers' public keys, a line each
-    DIR/roster.json                      who may take part: {client id: Ed25519 public key}
+    DIR/operator.key, .pub               signs the roster; the key only signs rosters, keep it off the server
+    DIR/roster.json                      who may take part: {client id: Ed25519 public key}, signed by the operator
     DIR/clients/ID.key                   a client's identity
 
-A server needs ca.pem, server.* and roster.json, a client ca.pem, roster.json and its own keys; both need helpers.pub
-for the split sum.
+A server needs ca.pem, server.*, operator.pub and roster.json, a client ca.pem, operator.pub, roster.json and its own
+keys; both need helpers.pub for the split sum. Folders of before have no operator's key: their rosters are not signed.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional, Union
 
-import msgspec
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,20 +30,23 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.errors import KeysError
+from orchestrator.network.roster import (
+    CLIENT_NAME,
+    Operator,
+    Roster,
+    decode_operator,
+    decode_roster,
+    require_signed,
+    sign_roster,
+)
 from orchestrator.secagg.keys import is_sound
 from orchestrator.split.messages import helpers_digest
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # the names of this machine, in each server's certificate
 _ROLES_DOMAIN = ".fedkeys.invalid"
-_CLIENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a file's name and a header's value
 # The roles of the parties, besides those of helper_role. Each has a certificate, and so has every client.
 SERVER, DECRYPTOR, CLIENT = "server", "decryptor", "client"
 PrivateKey = Union[ec.EllipticCurvePrivateKey, Ed25519PrivateKey, X25519PrivateKey]
-
-
-class _Roster(msgspec.Struct, forbid_unknown_fields=True):
-    schema: int
-    clients: dict[str, str]
 
 
 def role_name(role: str) -> str:
@@ -70,7 +71,7 @@ def require_client_name(client_id: str) -> None:
     Raises:
       KeysError: it can't, since the name is a file's and a header's value.
     """
-    if not _CLIENT_NAME.fullmatch(client_id):
+    if not CLIENT_NAME.fullmatch(client_id):
         raise KeysError(
             f"client id {client_id!r} can't be enrolled: take up to 64 letters, digits, dots, dashes or underscores"
         )
@@ -88,9 +89,23 @@ def require_new_name(client_id: str, enrolled: Iterable[str]) -> None:
 
 
 def write_roster(folder: Path, enrolled: Mapping[ClientId, bytes]) -> None:
-    """Writes who may take part: {client id: Ed25519 public key of 32 bytes}."""
-    roster = _Roster(1, {client_id: key.hex() for client_id, key in sorted(enrolled.items())})
-    write_atomically(folder / "roster.json", msgspec.json.format(msgspec.json.encode(roster)) + b"\n")
+    """Writes who may take part, {client id: Ed25519 public key of 32 bytes}, with the operator's signature.
+
+    The number of the roster grows with each change. In a folder of before, which has no operator.pub, nobody signs.
+
+    Raises:
+      KeysError: there is operator.pub and not the key to it, or what is there is damaged.
+    """
+    operator, path = read_operator(folder), folder / "roster.json"
+    if operator is None:
+        write_atomically(path, Roster(dict(enrolled)).to_json())
+        return
+    key = read_operator_key(folder, operator)
+    before = _decoded(path) if path.exists() else Roster({})
+    helpers = read_helpers(folder) if (folder / "helpers.pub").exists() else ()
+    roster = Roster(dict(enrolled), helpers, operator.roster_id, before.number + 1)
+    if not before.signature or (before.clients, before.helpers) != (roster.clients, roster.helpers):
+        write_atomically(path, sign_roster(roster, key).to_json())
 
 
 def client_tls_files(folder: Path, client_id: str) -> tuple[Path, Path]:
@@ -98,21 +113,57 @@ def client_tls_files(folder: Path, client_id: str) -> tuple[Path, Path]:
     return folder / "tls" / f"{client_id}.pem", folder / "tls" / f"{client_id}.key"
 
 
-def read_roster(folder: Path) -> dict[ClientId, bytes]:
-    """Returns the clients that may take part, with their Ed25519 public keys of 32 bytes.
+def read_roster(folder: Path) -> Mapping[ClientId, bytes]:
+    """Returns the clients that may take part, with their Ed25519 public keys of 32 bytes; see read_signed_roster."""
+    return read_signed_roster(folder).clients
+
+
+def read_signed_roster(folder: Path) -> Roster:
+    """Returns the roster; if the folder has operator.pub, the operator has signed it.
 
     Raises:
       KeysError: there is no roster, or it is damaged.
+      UntrustedRoster: it is not the operator's.
     """
-    path = folder / "roster.json"
+    roster, operator = _decoded(folder / "roster.json"), read_operator(folder)
+    if operator is not None:
+        require_signed(roster, operator)
+    return roster
+
+
+def _decoded(path: Path) -> Roster:
     try:
-        roster = msgspec.json.decode(read_key_file(path), type=_Roster)
-        keys = {ClientId(client_id): bytes.fromhex(key) for client_id, key in roster.clients.items()}
-    except (msgspec.DecodeError, ValueError):
-        raise KeysError(f"{path} is damaged: restore it, or make new keys with `fedkeys keygen`") from None
-    if roster.schema != 1 or len(set(keys.values())) < len(keys) or any(len(key) != 32 for key in keys.values()):
-        raise KeysError(f"{path} is damaged or of another schema: restore it, or make new keys with `fedkeys keygen`")
-    return keys
+        return decode_roster(read_key_file(path))
+    except ValueError as error:
+        raise KeysError(f"{path} is damaged ({error}): restore it, or make new keys with `fedkeys keygen`") from None
+
+
+def read_operator(folder: Path) -> Optional[Operator]:
+    """Returns whose signature the folder's roster must bear, or None if the folder is one of before.
+
+    Raises:
+      KeysError: the file is damaged, or its key of small order.
+    """
+    path = folder / "operator.pub"
+    if not os.path.lexists(path):
+        return None
+    try:
+        return decode_operator(read_key_file(path))
+    except ValueError:
+        raise KeysError(f"{path} is damaged: get it from the operator again") from None
+
+
+def read_operator_key(folder: Path, operator: Operator) -> Ed25519PrivateKey:
+    """Returns the key that signs the folder's roster.
+
+    Raises:
+      KeysError: the folder has none, or another's.
+    """
+    path = folder / "operator.key"
+    key = read_signing_key(path)
+    if key.public_key().public_bytes_raw() != operator.key:
+        raise KeysError(f"{path} is not the key of {folder / 'operator.pub'}: restore both")
+    return key
 
 
 def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
@@ -121,7 +172,7 @@ def read_identity(folder: Path, client_id: str) -> Ed25519PrivateKey:
     Raises:
       KeysError: the folder has none for this client.
     """
-    if not _CLIENT_NAME.fullmatch(client_id):
+    if not CLIENT_NAME.fullmatch(client_id):
         raise KeysError(f"client id {client_id!r} is none that `fedkeys keygen` makes")
     path = folder / "clients" / f"{client_id}.key"
     if not path.exists():
@@ -218,23 +269,6 @@ def read_key_file(path: Path) -> bytes:
         folder = path.parent.parent if path.parent.name in ("clients", "tls") else path.parent
         advice = f"make it with `fedkeys keygen --out {folder}`, or copy it from where that was done"
         raise KeysError(f"{path}: {error.strerror}: {advice}") from None
-
-
-def host_names(path: Path) -> list[str]:
-    """Returns the names and addresses that a certificate stands for, without those of this machine and of roles.
-
-    Raises:
-      KeysError: the file can't be read, or holds no certificate.
-    """
-    try:
-        certificate = x509.load_pem_x509_certificate(read_key_file(path))
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    except ValueError:
-        raise KeysError(f"{path} holds no certificate: name one as PEM") from None
-    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    return [name for name in found if name not in LOOPBACK and not name.endswith(_ROLES_DOMAIN)]
 
 
 def read_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:

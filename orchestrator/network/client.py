@@ -25,11 +25,12 @@ from orchestrator.encoding import l2_norm, zeros_like
 from orchestrator.errors import ConfigError
 from orchestrator.homomorphic.client import ClientEncryptor
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_decryptor, read_helpers, read_identity, read_roster
+from orchestrator.network.certificates import read_decryptor, read_identity
 from orchestrator.network.channel import DEFAULT_PATIENCE_S, Link, check_server, open_channel
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal
+from orchestrator.network.own_keys import read_own_helpers, read_own_roster
 from orchestrator.network.own_text import read_own_sentences
 from orchestrator.network.pace import Pace, load_warm_trainer
 from orchestrator.network.tls import Tls
@@ -251,12 +252,13 @@ def run_client(
     pace: Pace,
     patience_s: float = DEFAULT_PATIENCE_S,
     state: Optional[Path] = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
     Args:
       server: HOST:PORT.
-      keys: a folder with ca.pem, roster.json, clients/ID.key and tls/ID.*.
+      keys: a folder with ca.pem, operator.pub, roster.json, clients/ID.key and tls/ID.*.
       client_id: the client's name on the roster.
       source: the client's text; see read_own_sentences.
       demands: what the client insists on, whatever the server says.
@@ -264,25 +266,28 @@ def run_client(
       pace: when the answers leave that depend on the text.
       patience_s: how long to wait for a message of the server, in seconds.
       state: the file of the client's journal; None takes state/ID.json in the folder of keys.
+      note: called with a line that says whose roster it is.
 
     Raises:
+      UntrustedRoster: the operator did not sign the roster, has signed a newer one, or this client is not on it.
       NetworkError: a key is missing, or the connection fails or ends.
       CorpusError: the text can't be read.
       SecAggError, HomomorphicError, SplitError: the server asks for something that could expose the client.
     """
-    identity, roster, tls = read_identity(keys, client_id), read_roster(keys), Tls.of_client(keys, client_id)
+    identity, tls = read_identity(keys, client_id), Tls.of_client(keys, client_id)
     sentences = read_own_sentences(source, client_id)
     with closing(Journal(state or keys / "state" / f"{client_id}.json")) as journal:
+        roster = read_own_roster(keys, client_id, identity, journal, note)
         participant = Participant(
             ClientId(client_id),
             identity,
-            frozenset(roster.values()),
+            frozenset(roster.clients.values()),
             demands,
             sentences,
             journal,
             pace,
             read_decryptor(keys),
-            helpers=read_helpers(keys) if demands.aggregator == "split" else (),
+            helpers=read_own_helpers(keys, roster) if demands.aggregator == "split" else (),
         )
         check_server(server, tls, wait_s)
         with open_channel(server, tls) as channel, Link(channel, server, client_id, identity, patience_s) as link:

@@ -3,7 +3,8 @@
 the operator    makes a code for each phone, and hands it over by a way of its own
 the phone       makes its key, which never leaves it, and sends code, name, public key, and a signature over the first
                 two
-the server      takes each code once; when all phones are in it writes the roster, and the lobby is closed
+the server      takes each code once, and answers with the operator's key; when all phones are in it writes the roster,
+                signed with that key, and the lobby is closed
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from models.corpus import ClientId
 from models.files import write_atomically
 from orchestrator.network.certificates import (
     read_key_file,
+    read_operator,
+    read_operator_key,
     read_roster,
     require_client_name,
     require_new_name,
@@ -52,11 +55,17 @@ class Lobby:
       codes: one for each phone, from make_codes or codes_of_file.
 
     Raises:
-      KeysError: there is no roster, or it is damaged.
+      KeysError: there is no roster, or it is damaged, or there is no key to sign it with.
+
+    Attributes:
+      operator: signs the roster; None in a folder of before, where nobody does.
     """
 
     def __init__(self, keys: Path, codes: Sequence[str]):
         self._keys, self._codes = keys, tuple(map(_plain, codes))
+        self.operator = read_operator(keys)
+        if self.operator is not None:
+            read_operator_key(keys, self.operator)  # before anybody comes: it signs the roster when the lobby closes
         self._roster = read_roster(keys)
         self._by_code: dict[str, tuple[ClientId, bytes]] = {}
         self._changed = threading.Condition()

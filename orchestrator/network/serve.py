@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Optional
 
 import msgspec
 
-from models.corpus import ClientId, Corpus
+from models.corpus import Corpus
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.network.certificates import SERVER, read_helpers, read_roster
+from orchestrator.network.certificates import SERVER, read_helpers, read_signed_roster
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.network_sum import PROTOCOLS
+from orchestrator.network.roster import Roster
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.network.tls import Tls
@@ -81,7 +82,7 @@ def serve(
     Args:
       folder: the folder of a run to resume, or a free one.
       config: the run's configuration; to resume a run, the one that its folder holds.
-      keys: a folder with ca.pem, server.key, server.pem and roster.json.
+      keys: a folder with ca.pem, server.key, server.pem, operator.pub and roster.json.
       address: HOST:PORT to listen on for gRPC; None listens at the web door only.
       deadlines: how long it waits for clients.
       note: called with a line for each event.
@@ -97,9 +98,9 @@ def serve(
       NetworkError: a key is missing, the port is in use, or the decryptor or a helper can't be reached.
     """
     _require_network_settings(config.privacy, config.audit)
-    roster = read_roster(keys)
+    roster = read_signed_roster(keys)
     lobby = web.lobby if web is not None else None
-    num_enrolled = len(roster) if lobby is None else lobby.num_clients
+    num_enrolled = len(roster.clients) if lobby is None else lobby.num_clients
     _check(config, num_enrolled, keys, decryptor_address, helper_addresses)
     text, vocabulary = _words_of(folder, config, note)
     size = model_size(config.model, vocabulary.size)
@@ -108,7 +109,7 @@ def serve(
     if lobby is not None:
         roster = _complete_roster(keys, lobby, note)
     max_bytes = max_client_bytes(config, size)
-    hub = Hub(roster, setup_message(config, vocabulary), max_bytes)
+    hub = Hub(roster.clients, setup_message(config, vocabulary), max_bytes)
     where = _listen(hub, address, keys, web)
     reason = "the server was stopped"
     try:
@@ -116,13 +117,13 @@ def serve(
             web.begin(hub, max_bytes, roster)
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
         helpers = reach_helpers(helper_addresses, keys, run_digest(config, vocabulary), deadlines.stage_s)
-        note(f"listening on {where} for {len(roster)} enrolled clients; loading TensorFlow")
+        note(f"listening on {where} for {len(roster.clients)} enrolled clients; loading TensorFlow")
         first_state, update_server = (build_optimizer or tff_optimizer)(config.server, size)
         if text is None:
             state = void_unfinished(folder, config, folder.load_to_go_on(), note)
         else:
             state = _begin(folder, config, text, size, first_state)
-        party = Party(hub, roster, deadlines, note, decryptor, helpers)
+        party = Party(hub, roster.clients, deadlines, note, decryptor, helpers)
         state = serve_rounds(folder, config, state, update_server, party)
         reason = f"all {config.rounds.count} rounds are done"
     finally:
@@ -151,12 +152,12 @@ def _words_of(folder: RunFolder, config: RunConfig, note: Note) -> tuple[Optiona
     return text, text.data.vocabulary
 
 
-def _complete_roster(keys: Path, lobby: Lobby, note: Note) -> dict[ClientId, bytes]:
+def _complete_roster(keys: Path, lobby: Lobby, note: Note) -> Roster:
     """Waits until all phones are enrolled and on the roster, and returns it."""
     note(f"the lobby is open: {count_text(lobby.wanted, 'phone')} can enrol")
-    roster = lobby.wait()
-    note(f"{keys / 'roster.json'} has all {count_text(len(roster), 'client')} now: give Python clients this copy")
-    return roster
+    num_clients = len(lobby.wait())
+    note(f"{keys / 'roster.json'} has all {count_text(num_clients, 'client')} now: give Python clients this copy")
+    return read_signed_roster(keys)
 
 
 def _listen(hub: Hub, address: Optional[str], keys: Path, web: Optional[WebDoor]) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from cryptography import x509
 
-from orchestrator.network.certificates import client_tls_files, read_key_file, role_name
+from orchestrator.network.certificates import LOOPBACK, client_tls_files, read_key_file, role_name
 from orchestrator.network.errors import KeysError
 
 
@@ -91,3 +92,20 @@ def web_context(chain: Path, key: Path) -> ssl.SSLContext:
     except ssl.SSLError:
         raise KeysError(f"{chain} and {key} are no certificate and its private key, as PEM: name a pair") from None
     return context
+
+
+def host_names(path: Path) -> list[str]:
+    """Returns the names and addresses that a certificate stands for, without those of this machine and of roles.
+
+    Raises:
+      KeysError: the file can't be read, or holds no certificate.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(read_key_file(path))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    except ValueError:
+        raise KeysError(f"{path} holds no certificate: name one as PEM") from None
+    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    return [name for name in found if name not in LOOPBACK and not name.endswith(role_name(""))]

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
 import msgspec
 from aiohttp import web
 
-from models.corpus import ClientId
 from orchestrator.network.errors import EnrolmentRefused
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
+from orchestrator.network.roster import Roster
 from orchestrator.network.web_listener import WebListener
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
 from orchestrator.network.web_site import Site, require_same_origin, set_headers
@@ -41,7 +40,7 @@ class _Rounds:
 
     hub: Hub
     sockets: WebRounds
-    roster: Mapping[ClientId, bytes]
+    roster: bytes  # as a file holds it
 
 
 class WebDoor:
@@ -92,15 +91,16 @@ class WebDoor:
         limits = self._limits
         return self._listener.listen(app, address, "--web", tls, limits.most_connections, limits.join_s)
 
-    def begin(self, hub: Hub, max_bytes: int, roster: Mapping[ClientId, bytes]) -> None:
+    def begin(self, hub: Hub, max_bytes: int, roster: Roster) -> None:
         """Lets clients in from here on.
 
         Args:
           hub: keeps their connections.
           max_bytes: the most bytes of a client's message.
-          roster: who may take part.
+          roster: who may take part, with the operator's signature, by which clients know it.
         """
-        self._rounds = _Rounds(hub, WebRounds(hub, max_bytes, len(roster), self._limits), roster)
+        sockets = WebRounds(hub, max_bytes, len(roster.clients), self._limits)
+        self._rounds = _Rounds(hub, sockets, roster.to_json())
 
     def end_rounds(self, reason: str) -> None:
         """Lets nobody in any more and ends the connections that are left; the page stays."""
@@ -128,7 +128,7 @@ class WebDoor:
     async def _roster(self, _: web.Request) -> web.StreamResponse:
         if self._rounds is None:
             return _as_json({"error": "the roster is not complete yet: /status says when it is"}, 409)
-        return _as_json({client_id: key.hex() for client_id, key in self._rounds.roster.items()})
+        return web.Response(body=self._rounds.roster, content_type="application/json")
 
     async def _enrol(self, request: web.Request) -> web.StreamResponse:
         require_same_origin(request)
@@ -142,7 +142,9 @@ class WebDoor:
             client_id = self.lobby.enrol(body)
         except EnrolmentRefused as error:
             return _as_json({"error": str(error)}, 403)
-        return _as_json({"client_id": client_id})
+        operator = self.lobby.operator
+        signer = {} if operator is None else {"operator": operator.key.hex(), "roster_id": operator.roster_id.hex()}
+        return _as_json({"client_id": client_id, **signer})
 
 
 def _as_json(found: object, status: int = 200) -> web.Response:

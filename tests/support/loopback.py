@@ -19,7 +19,7 @@ from models.weights import weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.homomorphic.parameters import BfvParameters
 from orchestrator.network import messages
-from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_roster
+from orchestrator.network.certificates import SERVER, read_decryptor, read_helpers, read_identity, read_signed_roster
 from orchestrator.network.channel import Link, open_channel
 from orchestrator.network.client import Participant
 from orchestrator.network.decryptor import decryptor_service
@@ -139,18 +139,18 @@ class Served:
 @contextmanager
 def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None):
     """Serves all rounds of a new run, beside gRPC at a web door if there is one; when the block ends they are done."""
-    roster, size = read_roster(keys), model_size(config.model, WORDS.size)
+    roster, size = read_signed_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
     digest = digest_of_what_matters(config)
     identity = RunIdentity(SCHEMA, digest, "texts", "1" * 64, WORDS.digest, size.num_weights, {})
     folder.create(config, WORDS, identity)
     most = max_client_bytes(config, size)
-    hub = Hub(roster, setup_message(config, WORDS), most)
+    hub = Hub(roster.clients, setup_message(config, WORDS), most)
     port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     if web is not None:
         web.begin(hub, most, roster)
     served = Served(folder, f"localhost:{port}")
-    party = Party(hub, roster, deadlines, served.notes.append, decryptor, helpers)
+    party = Party(hub, roster.clients, deadlines, served.notes.append, decryptor, helpers)
 
     def run():
         served.state = serve_rounds(folder, config, first_state(config), plain_step, party)
@@ -178,7 +178,7 @@ def participant(
     return kind(
         name,
         read_identity(keys, name),
-        frozenset(read_roster(keys).values()),
+        frozenset(read_signed_roster(keys).clients.values()),
         Demands(policy, aggregator, **limits),
         TEXTS[name],
         Journal(journal),

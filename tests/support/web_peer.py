@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import NAMES, participant, stage_of
 
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_identity, read_roster
+from orchestrator.network.certificates import read_identity, read_signed_roster
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import enrolment_bytes
 from orchestrator.network.web_door import WebDoor
@@ -105,8 +105,8 @@ class WebPeer:
 @contextmanager
 def rounds(keys, limits=None):
     """A hub behind a web door alone, and the door's address."""
-    roster = read_roster(keys)
-    hub = Hub(roster, b"setup", MAX_BYTES)
+    roster = read_signed_roster(keys)
+    hub = Hub(roster.clients, b"setup", MAX_BYTES)
     with a_door(limits=limits) as (door, url):
         door.begin(hub, MAX_BYTES, roster)
         yield hub, url

@@ -32,7 +32,7 @@ def demo(run, out):
         printed = []
         for line in process.stderr:
             printed.append(line)
-            found = re.search(r"#code=(\S+)", line)
+            found = re.search(r"#code=([A-Z0-9-]+)", line)
             if found:
                 yield process, f"http://{address}/", found[1]
                 return

@@ -13,8 +13,9 @@ from orchestrator.cli.commands import cli
 from orchestrator.cli.web import WebFlags, open_door
 from orchestrator.errors import ConfigError
 from orchestrator.network.authority import make_keys
-from orchestrator.network.certificates import host_names
+from orchestrator.network.certificates import read_operator
 from orchestrator.network.errors import KeysError, PortInUse
+from orchestrator.network.tls import host_names
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,8 @@ def test_one_phone_gets_an_address_that_holds_its_code(keys, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if "phone" in line]
     assert len(lines) == 1
     assert lines[0].startswith("the phone opens http://localhost:")
-    assert len(lines[0].partition("/#code=")[2]) == 14
+    code, _, operator = lines[0].partition("/#code=")[2].partition("&operator=")
+    assert (len(code), operator) == (14, read_operator(keys).fingerprint)
 
 
 def test_each_of_several_phones_gets_a_code_of_the_file(keys, tmp_path, capsys):
@@ -61,7 +63,7 @@ def test_each_of_several_phones_gets_a_code_of_the_file(keys, tmp_path, capsys):
         pass
     said = capsys.readouterr().err
     assert "phone 1 enrols once at http://localhost:" in said
-    assert "#code=AAAA-BBBB-CCCC" in said
+    assert "#code=AAAA-BBBB-CCCC&operator=" in said
     assert "#code=DDDD-EEEE-FFFF" in said
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def test_private_keys_are_their_owner_s_alone(keys):
     private = [*keys.rglob("*.key")]
-    assert len(private) == 6 + 2 * len(NAMES)
+    assert len(private) == 7 + 2 * len(NAMES)
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
 

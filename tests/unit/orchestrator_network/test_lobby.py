@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from web_peer import a_door, ask, enrolment
 
-from orchestrator.network.certificates import read_roster, write_roster
+from orchestrator.network.certificates import read_roster, read_signed_roster, write_roster
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, codes_of_file, enrolment_bytes, make_codes
@@ -152,11 +152,9 @@ def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last(folder):
         assert (status, list(json.loads(body))) == (403, ["error"])
         status, _, body = ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "ann", ANN))
         assert (status, json.loads(body)) == (200, {"client_id": "ann"})
-        roster = lobby.wait()
-        door.begin(Hub(roster, b"", 1 << 16), 1 << 16, roster)
-        assert json.loads(ask("GET", f"{url}/roster.json")[2]) == {
-            "desk": public(OPERATOR).hex(), "ann": public(ANN).hex()
-        }  # fmt: skip
+        door.begin(Hub(lobby.wait(), b"", 1 << 16), 1 << 16, read_signed_roster(folder))
+        assert ask("GET", f"{url}/roster.json")[2] == (folder / "roster.json").read_bytes()
+        assert set(read_roster(folder)) == {"desk", "ann"}
         assert ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "bob", BOB))[0] == 403
         assert ask("POST", f"{url}/enrol", data=b"x" * 5000)[0] == 413
     with a_door() as (_, url):  # a run that is resumed has no lobby

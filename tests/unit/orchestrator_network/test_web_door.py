@@ -12,7 +12,7 @@ from loopback import NAMES, wait_until
 from web_peer import MAX_BYTES, a_door, ask, ending, enter, join_message, joins, knock, rounds
 
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_identity, read_roster
+from orchestrator.network.certificates import read_identity, read_signed_roster
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, make_codes
 from orchestrator.network.web_rounds import NOT_LET_IN, REPLACED, DoorLimits
@@ -130,8 +130,9 @@ def test_text_is_no_answer(keys):
 
 def test_another_site_s_page_can_neither_join_nor_enrol(keys):
     with a_door(Lobby(keys, make_codes(1))) as (door, url):
-        hub = Hub(read_roster(keys), b"setup", MAX_BYTES)
-        door.begin(hub, MAX_BYTES, {})
+        roster = read_signed_roster(keys)
+        hub = Hub(roster.clients, b"setup", MAX_BYTES)
+        door.begin(hub, MAX_BYTES, roster)
         foreign = {"Origin": "https://elsewhere.example"}
 
         async def knock_from_there():
@@ -170,8 +171,8 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(keys):
             transport.abort()
             return connection
 
-    roster = read_roster(keys)
-    hub = Hub(roster, b"setup", MAX_BYTES)
+    roster = read_signed_roster(keys)
+    hub = Hub(roster.clients, b"setup", MAX_BYTES)
     with a_door(limits=DoorLimits(close_s=0.1)) as (door, url):
         door.begin(hub, MAX_BYTES, roster)
         connection = asyncio.run(stall(url, door, hub))
@@ -186,11 +187,11 @@ def test_the_end_of_the_server_is_told(keys):
             closed = await socket.receive()
             return closed.data, closed.extra
 
-    roster = read_roster(keys)
+    roster = read_signed_roster(keys)
     with a_door() as (door, url):
         assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "lobby"
         assert ask("GET", f"{url}/rounds")[0] == 503
-        hub = Hub(roster, b"setup", MAX_BYTES)
+        hub = Hub(roster.clients, b"setup", MAX_BYTES)
         door.begin(hub, MAX_BYTES, roster)
         assert json.loads(ask("GET", f"{url}/status")[2])["round"] is None
         assert list(hub.collect([], (3, "train"), 0.0)) == []

@@ -71,6 +71,39 @@ export class KeysError extends FedkeysError {
   override readonly name = "KeysError";
 }
 
+/** Who may take part is not what the operator signed last. */
+export class UntrustedRoster extends FedkeysError {}
+
+/** Nobody signed the roster, and the client knows the operator's key. */
+export class UnsignedRoster extends UntrustedRoster {
+  override readonly name = "UnsignedRoster";
+}
+
+/** The roster is of other keys than those that the client is enrolled with. */
+export class ForeignRoster extends UntrustedRoster {
+  override readonly name = "ForeignRoster";
+}
+
+/** The roster was changed, or another than the operator signed it. */
+export class ForgedRoster extends UntrustedRoster {
+  override readonly name = "ForgedRoster";
+}
+
+/** The client has seen a newer roster. */
+export class OldRoster extends UntrustedRoster {
+  override readonly name = "OldRoster";
+}
+
+/** The client has seen another roster of the same number. */
+export class ForkedRoster extends UntrustedRoster {
+  override readonly name = "ForkedRoster";
+}
+
+/** The client is not on the roster. */
+export class NotOnRoster extends UntrustedRoster {
+  override readonly name = "NotOnRoster";
+}
+
 /** The connection fails, ends, or is not let in. */
 export class DoorError extends FedkeysError {
   override readonly name = "DoorError";

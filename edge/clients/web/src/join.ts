@@ -8,6 +8,7 @@ import { DemandRefused, KeysError } from "./errors.ts";
 import { Fault } from "./faults.ts";
 import { type Journal, Participant, type Trained } from "./participant.ts";
 import { fromHex } from "./primitives.ts";
+import { admit, decodeRoster, type Roster, type SeenRosters } from "./roster.ts";
 import type { JoinOptions, Progress } from "./rpc.ts";
 import type { RunSettings } from "./settings.ts";
 import * as store from "./store.ts";
@@ -21,14 +22,20 @@ const journal: Journal = {
   spend: (seed, round) => store.change("journal", (before) => ({ ...before, [seed]: round })),
 };
 
-async function fetchRoster(base: URL): Promise<Map<string, Uint8Array>> {
+async function fetchRoster(base: URL): Promise<Roster> {
   const answer = await fetch(new URL("roster.json", base), { cache: "no-store", credentials: "omit" });
-  const found: unknown = await answer.json();
-  if (!answer.ok) throw new KeysError(String((found as { error?: string }).error ?? answer.status));
-  const keys = Object.entries(found as Record<string, unknown>);
-  if (!keys.every(([, key]) => typeof key === "string" && /^[0-9a-f]{64}$/.test(key))) throw new KeysError("the server's roster is damaged");
-  return new Map(keys.map(([name, key]) => [name, fromHex(key as string)]));
+  if (!answer.ok) throw new KeysError(`the server has no roster for this browser (${answer.status}): try again when the rounds have begun`);
+  return decodeRoster(await answer.text());
 }
+
+const seenRosters: SeenRosters = {
+  of: async (rosterId) => (await store.get("rosters"))?.[rosterId],
+  see: (rosterId, found) =>
+    store.change("rosters", (before) => {
+      const known = before?.[rosterId]; // another tab may have seen a newer one meanwhile
+      return { ...before, [rosterId]: known !== undefined && known.number > found.number ? known : found };
+    }),
+};
 
 /** Throws DemandRefused if the run trains another model, or by other steps, than the bundle's train_fixed does. */
 export function requireFit(run: RunSettings, bundle: Pick<Bundle, "manifest" | "plan">, rows: number, words: readonly string[]): void {
@@ -93,7 +100,10 @@ export async function takePartHere(
   const base = new URL("./", self.location.href);
   const { train: sentences } = split(await store.kept());
   const roster = await fetchRoster(base);
-  const demands = demandsFor(roster.size);
+  const { operator, publicKey } = identity; // a server of before has named no operator: nothing is checked then
+  if (operator !== undefined) await admit(roster, operator, identity.clientId, fromHex(publicKey), seenRosters);
+  tell({ kind: "roster", number: roster.number, people: roster.clients.size, isSigned: operator !== undefined });
+  const demands = demandsFor(roster.clients.size);
   const minSurvivors = Math.max(options.minSurvivors, demands.policy.minSurvivors);
   const over = new AbortController(); // ends a training, also when the server is gone
   const stop = (): void => over.abort(signal.reason);
@@ -103,7 +113,7 @@ export async function takePartHere(
   const participant = new Participant({
     clientId: identity.clientId,
     key: identity.keys.privateKey,
-    roster,
+    roster: roster.clients,
     demands: { ...demands, policy: { ...demands.policy, minSurvivors } },
     journal,
     train: (weights, round, run) => {

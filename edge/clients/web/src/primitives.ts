@@ -96,6 +96,17 @@ export async function exchange(privateKey: CryptoKey, publicKey: Bytes): Promise
   return new Uint8Array(shared);
 }
 
+/** Returns whether a key can be agreed on with this X25519 public key of 32 bytes. */
+export async function isSound(publicKey: Bytes): Promise<boolean> {
+  try {
+    await exchange((await x25519Pair(random(32))).privateKey, publicKey);
+    return true;
+  } catch (error) {
+    if (error instanceof UnsoundKey) return false;
+    throw error;
+  }
+}
+
 /** Whether a little-endian number of 32 bytes is below 2**255 - 19. */
 function isBelowPrime(octets: Bytes): boolean {
   const isFull = octets.subarray(1, 31).every((octet) => octet === 255);

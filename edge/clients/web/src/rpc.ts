@@ -83,6 +83,7 @@ export type Progress =
   | { kind: "step"; step: number; steps: number; loss: number; seconds: number }
   | { kind: "recall"; when: "before" | "after" }
   | { kind: "benchmark"; done: number; of: number }
+  | { kind: "roster"; number: number; people: number; isSigned: boolean }
   | { kind: "stage"; round: number; stage: string }
   | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array };
 

@@ -5,6 +5,7 @@
  */
 
 import { Fault } from "./faults.ts";
+import type { Operator, Seen } from "./roster.ts";
 
 const NAME = "fedkeys";
 const VERSION = 1;
@@ -39,7 +40,9 @@ export interface Values {
   personal: Personal;
   pin: { key: string; since: string }; // hex of the public key that signed the first bundle
   golden: { manifest: string; ok: boolean };
-  identity: { clientId: string; keys: CryptoKeyPair; publicKey: string; isEnrolled: boolean };
+  // The operator is who signs the roster; there is none where a server of before enrolled this browser.
+  identity: { clientId: string; keys: CryptoKeyPair; publicKey: string; isEnrolled: boolean; operator?: Operator };
+  rosters: Record<string, Seen>; // the newest roster that was seen of each folder of keys
   journal: Record<string, number>; // the last round that was spent, by the run's seed
 }
 

@@ -5,8 +5,9 @@ import { MIN_SENTENCES } from "./batches.ts";
 import { type Eligibility, eligibility } from "./capabilities.ts";
 import { demandsFor, STAGES } from "./demands.ts";
 import { byId, make, show } from "./dom.ts";
-import { enrol, type ServerStatus, serverStatus } from "./enrol.ts";
+import { enrol, type Offer, offerOf, type ServerStatus, serverStatus } from "./enrol.ts";
 import { firstNumbers } from "./left.ts";
+import { fingerprintOf, type Operator } from "./roster.ts";
 import type { Progress } from "./rpc.ts";
 import { get, keptCount, remove } from "./store.ts";
 import type { Key } from "./strings.ts";
@@ -20,6 +21,7 @@ const LEAST_PEOPLE = LIMITS.policy.minSurvivors; // of the smallest roster; the 
 const ROUND = ["train", ...STAGES];
 
 export class JoinView implements View {
+  private offered: Offer = { code: "", fingerprint: "" };
   private isRunning = false;
   private status: ServerStatus | null = null;
   private totalBytes = 0;
@@ -42,9 +44,10 @@ export class JoinView implements View {
     void this.poll();
   }
 
-  /** A code that came with the page's address. */
-  offer(code: string): void {
-    byId<HTMLInputElement>("join-code").value = code;
+  /** A code that came with the page's address, and who signs the roster. */
+  offer(text: string): void {
+    this.offered = offerOf(text);
+    byId<HTMLInputElement>("join-code").value = this.offered.code;
   }
 
   /** The server is asked only while this part is looked at. */
@@ -59,11 +62,12 @@ export class JoinView implements View {
     byId("join-server").textContent = this.serverSentence();
     const identity = await get("identity");
     const isEnrolled = identity?.isEnrolled === true;
-    for (const id of ["join-name-row", "join-key-row", "join-ready", "join-leave-details"]) show(byId(id), isEnrolled);
+    for (const id of ["join-name-row", "join-key-row", "join-operator-row", "join-ready", "join-leave-details"]) show(byId(id), isEnrolled);
     show(byId("join-form"), !isEnrolled);
     if (isEnrolled) {
       byId("join-name-shown").textContent = identity.clientId;
       byId("join-key").textContent = `${identity.publicKey.slice(0, SHOWN_DIGITS)}…`;
+      byId("join-operator").textContent = await this.operatorSentence(identity.operator);
     }
     byId("join-allow-hint").textContent = this.allowHint(await eligibility());
     const have = await keptCount();
@@ -76,6 +80,11 @@ export class JoinView implements View {
     byId<HTMLButtonElement>("join-start").disabled = opened === null || why !== "" || this.isRunning;
     byId<HTMLButtonElement>("join-leave").disabled = this.isRunning;
     this.insist();
+  }
+
+  private async operatorSentence(operator: Operator | undefined): Promise<string> {
+    if (operator === undefined) return this.app.strings.say("join.operatorNone");
+    return (await fingerprintOf(operator)).replace(/(.{4})(?=.)/g, "$1 ");
   }
 
   private serverSentence(): string {
@@ -118,8 +127,9 @@ export class JoinView implements View {
     const button = byId<HTMLButtonElement>("join-enrol");
     button.disabled = true;
     try {
-      const code = byId<HTMLInputElement>("join-code").value.trim().toUpperCase();
-      const { clientId } = await enrol(code, byId<HTMLInputElement>("join-name").value.trim());
+      const typed = offerOf(byId<HTMLInputElement>("join-code").value);
+      const offer = typed.code === this.offered.code && typed.fingerprint === "" ? this.offered : typed;
+      const { clientId } = await enrol(offer, byId<HTMLInputElement>("join-name").value.trim());
       byId<HTMLInputElement>("join-code").value = "";
       await this.refresh();
       this.app.outcome("join-outcome", strings.say("join.enrolled", { name: clientId }));
@@ -163,6 +173,13 @@ export class JoinView implements View {
   private hear(progress: Progress): void {
     if (progress.kind === "stage") this.atStage(progress.round, progress.stage);
     else if (progress.kind === "left") this.left(progress);
+    else if (progress.kind === "roster") this.signedBy(progress);
+  }
+
+  private signedBy({ number, people, isSigned }: Progress & { kind: "roster" }): void {
+    const key = isSigned ? "join.rosterSigned" : "join.rosterUnsigned";
+    byId("join-roster").textContent = this.app.strings.say(key, { number, people });
+    show(byId("join-roster-row"), true);
   }
 
   private stageName(stage: string): string {

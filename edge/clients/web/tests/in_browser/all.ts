@@ -2,5 +2,6 @@
 import "../graph.test.ts";
 import "../msgpack.test.ts";
 import "../primitives.test.ts";
+import "../roster.test.ts";
 import "../secagg.test.ts";
 import "../tokeniser_vectors.test.ts";
