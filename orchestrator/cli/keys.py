@@ -142,9 +142,9 @@ def _network_keys(
     newly = {name: fingerprint for name, fingerprint, is_party in signed if not is_party}
     whole, operator = read_signed_roster(out), read_operator(out)
     roster, held = whole.clients, sorted(path.stem.partition("_")[0] for path in out.glob("*_*.key"))
-    figures = {"keys": str(out), "clients": list(roster), "new": [*clients, *newly], "fingerprints": newly}
-    figures.update({"party_fingerprints": parties, "party_keys": held})
-    figures["operator"] = operator.fingerprint if operator is not None else None
+    figures: dict[str, object] = {"keys": str(out), "clients": list(roster), "new": [*clients, *newly]}
+    signer = None if operator is None else operator.fingerprint
+    figures.update({"fingerprints": newly, "party_fingerprints": parties, "party_keys": held, "operator": signer})
     lines = [f"{name}'s request has the fingerprint {fingerprint}" for name, fingerprint, _ in signed]
     if is_new and held:
         lines += [_FOR_A_TRIAL.format(out, ", ".join(held))]

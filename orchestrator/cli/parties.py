@@ -29,6 +29,13 @@ def fewest_of_roster(keys: Path, corrupt_share: Optional[float] = None) -> int:
     return fewest_survivors(len(read_roster(keys)), share)
 
 
+def _say_whose_roster(keys: Path) -> None:
+    from orchestrator.network.certificates import read_operator, read_signed_roster
+    from orchestrator.network.roster import provenance
+
+    log(provenance(read_signed_roster(keys), read_operator(keys)))
+
+
 @click.command()
 @options.KEYS
 @click.option(
@@ -68,6 +75,7 @@ def decryptor(
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     require_free([(address, "--listen")])
+    _say_whose_roster(keys)
     service = decryptor_service(keys, parameters, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
@@ -116,6 +124,7 @@ def helper(keys: Path, number: int, address: str, min_contributions: Optional[in
 
     require_free([(address, "--listen")])  # before its file of opened rounds is made
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
+    _say_whose_roster(keys)
     service = helper_service(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:

@@ -83,7 +83,7 @@ def make_keys(
     for client_id in clients:
         require_client_name(client_id)
     roster_path = folder / "roster.json"
-    enrolled = read_roster(folder) if roster_path.exists() else {}
+    enrolled = dict(read_roster(folder)) if roster_path.exists() else {}
     twice = sorted(set(clients) & set(enrolled)) or sorted({c for c in clients if list(clients).count(c) > 1})
     if twice:
         raise KeysError(f"{roster_path}: client {twice[0]} is enrolled already: leave it out or name another")

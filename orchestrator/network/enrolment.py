@@ -32,7 +32,6 @@ from orchestrator.network.certificates import (
     SERVER,
     client_tls_files,
     helper_role,
-    host_names,
     read_decryptor,
     read_helpers,
     read_identity,
@@ -47,6 +46,7 @@ from orchestrator.network.certificates import (
 )
 from orchestrator.network.errors import KeysError
 from orchestrator.network.requests import ECDSA, Request, read_request, write_request
+from orchestrator.network.tls import host_names
 
 
 def ask_for_enrolment(folder: Path, client_id: str) -> tuple[Path, str]:

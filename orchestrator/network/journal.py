@@ -4,7 +4,7 @@ The sum of a round with one client more the second time, less the first sum, is 
 draws follows from the seed and the round, so its vector repeats to the last bit.
 
     {"schema": 1, "last_rounds": {seed: the last round of a run with this seed that the client answered},
-     "rosters": {roster_id: the number and the digest of the newest roster that the client has seen}}
+     "rosters": {an operator's fingerprint: the number and the digest of the newest roster that the client has seen}}
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from models.files import write_atomically
 from orchestrator.network.errors import KeysError
-from orchestrator.network.roster import Roster, Seen, require_newest
+from orchestrator.network.roster import Operator, Roster, Seen, require_newest
 from orchestrator.secagg.errors import SessionReplayed
 
 _Round = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -88,8 +88,8 @@ class Journal:
         self._last_rounds[seed] = round_num
         self._write()
 
-    def see(self, roster: Roster) -> None:
-        """Returns once it stands on the disk that the client has seen this signed roster, and takes no older one.
+    def see(self, roster: Roster, operator: Operator) -> None:
+        """Returns once it stands on the disk that the client has seen this operator's roster, and takes no older one.
 
         Raises:
           OldRoster, ForkedRoster: see roster.require_newest.
@@ -97,9 +97,9 @@ class Journal:
         """
         if self._path is not None:
             self._read_again(self._path)
-        name, found = roster.roster_id.hex(), roster.seen
+        name, found = operator.fingerprint, roster.seen
         known = self._rosters.get(name)
-        require_newest(roster, known and Seen(known.number, bytes.fromhex(known.digest)))
+        require_newest(roster, None if known is None else Seen(known.number, bytes.fromhex(known.digest)))
         self._rosters[name] = _Seen(found.number, found.digest.hex())
         self._write()
 

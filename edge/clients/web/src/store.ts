@@ -42,7 +42,7 @@ export interface Values {
   golden: { manifest: string; ok: boolean };
   // The operator is who signs the roster; there is none where a server of before enrolled this browser.
   identity: { clientId: string; keys: CryptoKeyPair; publicKey: string; isEnrolled: boolean; operator?: Operator };
-  rosters: Record<string, Seen>; // the newest roster that was seen of each folder of keys
+  rosters: Record<string, Seen>; // the newest roster that was seen of each operator, by fingerprint
   journal: Record<string, number>; // the last round that was spent, by the run's seed
 }
 

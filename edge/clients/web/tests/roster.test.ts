@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/roster.json";
-import { offerOf } from "../src/enrol.ts";
+import { checkedOperator, offerOf } from "../src/enrol.ts";
 import { KeysError } from "../src/errors.ts";
+import { Fault } from "../src/faults.ts";
 import { fromHex, hex } from "../src/primitives.ts";
 import { admit, decodeRoster, fingerprintOf, operatorOf, seenOf, signedBytes, type Seen, type SeenRosters } from "../src/roster.ts";
 import { refused } from "./vectors.ts";
@@ -13,7 +14,7 @@ const KEY = fromHex(vectors.public_key);
 
 /** Rosters that were seen, in memory. */
 function book(seen: Seen | null): SeenRosters & { readonly kept: Map<string, Seen> } {
-  const kept = new Map<string, Seen>(seen ? [[SIGNER.roster_id, seen]] : []);
+  const kept = new Map<string, Seen>(seen ? [[SIGNER.fingerprint, seen]] : []);
   return { kept, of: async (name) => kept.get(name), see: async (name, found) => void kept.set(name, found) };
 }
 
@@ -37,7 +38,7 @@ test("a roster of the operator is taken, and remembered", async () => {
     const seenRosters = book(seen);
     const roster = await decodeRoster(content);
     await admit(roster, OPERATOR, CLIENT, KEY, seenRosters);
-    assert.deepEqual(seenRosters.kept.get(SIGNER.roster_id), await seenOf(roster));
+    assert.deepEqual(seenRosters.kept.get(SIGNER.fingerprint), await seenOf(roster));
   }
 });
 
@@ -48,8 +49,8 @@ test("the rosters that a client refuses", async (context) => {
       const roster = await decodeRoster(content);
       await refused(() => admit(roster, OPERATOR, CLIENT, KEY, seenRosters), error!, text!);
       // Who was struck off remembers that, and takes no older roster; nothing else is remembered.
-      if (error !== "NotOnRoster") assert.deepEqual(seenRosters.kept.get(SIGNER.roster_id) ?? null, seen);
-      else assert.equal(seenRosters.kept.get(SIGNER.roster_id)?.number, roster.number);
+      if (error !== "NotOnRoster") assert.deepEqual(seenRosters.kept.get(SIGNER.fingerprint) ?? null, seen);
+      else assert.equal(seenRosters.kept.get(SIGNER.fingerprint)?.number, roster.number);
     });
   }
 });
@@ -71,6 +72,23 @@ test("a roster that can't be kept is not taken", async () => {
   const roster = await decodeRoster(vectors.taken[0]!.content);
   const full: SeenRosters = { of: async () => undefined, see: () => Promise.reject(new Error("full")) };
   await assert.rejects(admit(roster, OPERATOR, CLIENT, KEY, full), /full/);
+});
+
+test("a server that answers an enrolment names the operator of the code's address, or the browser is not enrolled", async () => {
+  const { key, roster_id, fingerprint } = SIGNER;
+  const said = { operator: key, roster_id };
+  assert.deepEqual(await checkedOperator(said, fingerprint), OPERATOR);
+  assert.deepEqual(await checkedOperator(said, ""), OPERATOR); // a code that was typed comes without
+  assert.equal(await checkedOperator({}, ""), undefined); // a server of before
+  const other = { operator: vectors.public_key, roster_id };
+  const smallOrder = { operator: "01" + "00".repeat(31), roster_id };
+  for (const lie of [{}, other, { ...said, roster_id: "11".repeat(16) }, { operator: key }, { roster_id }, smallOrder]) {
+    await assert.rejects(checkedOperator(lie, fingerprint), (error: unknown) => error instanceof Fault && error.code === "enrolOperator");
+  }
+  for (const lie of [smallOrder, { operator: key }, { operator: null, roster_id }]) {
+    await assert.rejects(checkedOperator(lie, ""), Fault); // it names one that nobody can be
+  }
+  for (const cut of [fingerprint.slice(0, 31), fingerprint + "0"]) await assert.rejects(checkedOperator(said, cut), Fault);
 });
 
 test("what stands in the operator's address, and what a person types", () => {
