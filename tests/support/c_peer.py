@@ -6,14 +6,25 @@ import shlex
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 from functools import cache
 from os import environ
 
+import numpy as np
 import pytest
+from twin import Twin
 
 from edge.clients import c_client
+from orchestrator.network import messages
 from orchestrator.network.errors import NetworkError
 
+DEMANDS = {  # the usual ones of a roster of ten or fewer, in the order of fk_protocol.h
+    "corrupt_share": 0.05, "dropout_share": 0.3, "security_bits": 40, "correctness_bits": 20, "semi_malicious": 1,
+    "complete_up_to": 200, "min_survivors": 3, "max_clients": 1 << 20,
+    "max_cohort": 10_000, "max_epochs": 100, "max_sentences": 100_000, "max_batch_tokens": 1_000_000,
+    "max_weights": 1 << 26, "max_minutes": 30.0, "max_memory_mib": 4096, "max_magnitude": 1e3,
+    "max_learning_rate": 10.0,
+}  # fmt: skip
 LIBCRYPTO = ["pkg-config", "--exists", "libcrypto"]
 
 
@@ -58,10 +69,16 @@ class CPeer:
         assert kind or code == 0
 
     def close(self):
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it was killed
+            self._process.stdin.close()
         code = self._process.wait(60)
         self._process.stdout.close()
         return code
+
+    def kill(self):
+        """Ends the process as a phone's system does."""
+        self._process.kill()
+        self._process.wait(60)
 
     def ask(self, *fields):
         """The fields of the reply to a question; numbers travel as text."""
@@ -97,7 +114,8 @@ class CParticipant:
       train: (round number, learning rate, weights as bytes) -> (update as bytes, tokens, examples, draws of rounding,
         of which the last is of float64).
       spent: {seed: the last round}, which it changes.
-      draws: what it draws, in order; empty takes the operating system's randomness and its own rounding.
+      draws: what it draws, in order; empty takes the operating system's randomness, and "rounding" too, but rounds by
+        the draws that training gives.
       demands: policy and limits, as numbers in the order of fk_protocol.h; the usual ones if there are none.
     """
 
@@ -140,3 +158,43 @@ class CParticipant:
     def join(self, nonce):
         """The first message over a WebSocket, and the signature in it."""
         return self._peer.ask("join", nonce)
+
+
+class CClient:
+    """Answers as orchestrator.network.client.Participant does, and takes the same arguments; each is a process.
+
+    The training is Python's, of the same text, and the rounding draws what Python's does: the sum must be the same.
+
+    Args:
+      killed_at: the stage at which its process is killed.
+    """
+
+    def __init__(self, client_id, identity, enrolled, *rest, killed_at=None, **others):
+        self._twin = Twin(client_id, identity, enrolled, *rest, **others)
+        self._journal, self.client_id, self._killed_at = self._twin.journal, client_id, killed_at
+        own, self._round_num = identity.public_key().public_bytes_raw(), 0
+        roster = {f"peer {i}": key for i, key in enumerate(sorted(enrolled - {own}))}
+        self.peer = CPeer()
+        demands = {**DEMANDS, "min_survivors": 2}.values()  # the run's, as Python's clients in the test
+        raw = identity.private_bytes_raw()
+        rest = {"draws": b"rounding", "demands": demands}
+        self._client = CParticipant(self.peer, client_id, raw, {**roster, client_id: own}, self._trained, {}, **rest)
+
+    @property
+    def goodbye(self):
+        return self._client.goodbye
+
+    def answer(self, message):
+        found = messages.decode(message, messages.TO_CLIENT)
+        if isinstance(found, messages.Setup):
+            self._twin.hear(message)
+        self._round_num = getattr(found, "round_num", self._round_num)
+        if self._killed_at is not None and getattr(found, "stage", "train") == self._killed_at:
+            self.peer.kill()
+        return self._client.answer(message)
+
+    def _trained(self, round_num, rate, weights):
+        tensors = self._twin.cut(np.frombuffer(weights, "<f4"))
+        delta, weight = self._twin.trained(tensors, round_num, rate)
+        draws, last = self._twin.rounding(round_num, len(weights) // 4)
+        return b"".join(tensor.tobytes() for tensor in delta), weight, weight, draws.tobytes(), last

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from twin import Twin
 
 import edge
 from orchestrator.network import messages
-from orchestrator.network.client import Participant
 from orchestrator.network.errors import NetworkError
 
 PEER = Path(edge.__file__).parent / "clients" / "web" / "build" / "peer.mjs"
@@ -42,9 +42,8 @@ class NodeParticipant:
     """
 
     def __init__(self, client_id, identity, enrolled, *rest, **others):
-        self._twin = Participant(client_id, identity, enrolled, *rest, **others)  # trains
-        self._twin._encoder = None
-        self._journal = self._twin._journal
+        self._twin = Twin(client_id, identity, enrolled, *rest, **others)
+        self._journal = self._twin.journal
         own = identity.public_key().public_bytes_raw()
         roster = {f"peer {i}": key.hex() for i, key in enumerate(sorted(enrolled - {own}))}
         self.client_id, self.goodbye, self._round_num = client_id, None, 0
@@ -60,7 +59,7 @@ class NodeParticipant:
     def answer(self, message):
         found = messages.decode(message, messages.TO_CLIENT)
         if isinstance(found, messages.Setup):
-            self._twin.answer(message)
+            self._twin.hear(message)
         self._round_num = getattr(found, "round_num", self._round_num)
         said = self._ask({"answer": _to_text(message)})
         self.goodbye = said["goodbye"]
@@ -68,7 +67,7 @@ class NodeParticipant:
 
     def take_part(self, url, setup):
         """Takes part in all rounds over a WebSocket, and returns the goodbye's reason."""
-        self._twin.answer(setup)
+        self._twin.hear(setup)
         return self._ask({"takePart": url})["goodbye"]
 
     def close(self):
@@ -88,20 +87,9 @@ class NodeParticipant:
             line = {"trained": self._trained(**said["train"])}
 
     def _trained(self, weights, roundNum, learningRate):
-        twin, size = self._twin, self._twin._size
         tensors = [np.frombuffer(base64.b64decode(raw), "<f4") for raw in weights]
-        shaped = tuple(flat.reshape(shape) for flat, shape in zip(tensors, size.shapes))
-        twin._encoder = update = _Update()
-        twin._trained(twin._config, messages.Plan(roundNum, learningRate, memoryview(b"")), shaped)
-        delta = [_to_text(np.ascontiguousarray(tensor, "<f4").tobytes()) for tensor in update.delta]
-        return {"delta": delta, "numTokens": int(update.weight), "numExamples": int(update.weight)}
-
-
-class _Update:
-    """Takes an update where it would be encoded."""
-
-    def encode(self, delta, weight, rng):
-        self.delta, self.weight = delta, weight
+        delta, weight = self._twin.trained(tensors, roundNum, learningRate)
+        return {"delta": [_to_text(tensor.tobytes()) for tensor in delta], "numTokens": weight, "numExamples": weight}
 
 
 def _to_text(octets):

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from c_peer import CParticipant, CPeer, Refused
+from c_peer import DEMANDS, CParticipant, CPeer, Refused
 
 import edge
 from edge import signatures
@@ -29,13 +29,6 @@ TRIES = int(os.environ.get("FEDKEYS_FUZZ", "3000"))
 # A device trains with the exported model, which has no proximal term and no dropout; that a group of a run is large
 # enough is checked with its invitation.
 STRICTER, LAXER = {"client.proximal", "client.dropout"}, {"aggregation.groups"}
-USUAL = {  # demands, in the order of fk_protocol.h
-    "corrupt_share": 0.05, "dropout_share": 0.3, "security_bits": 40, "correctness_bits": 20, "semi_malicious": 1,
-    "complete_up_to": 200, "min_survivors": 3, "max_clients": 1 << 20,
-    "max_cohort": 10_000, "max_epochs": 100, "max_sentences": 100_000, "max_batch_tokens": 1_000_000,
-    "max_weights": 1 << 26, "max_minutes": 30.0, "max_memory_mib": 4096, "max_magnitude": 1e3,
-    "max_learning_rate": 10.0,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def trained(round_num, delta):
 
 
 def participant(peer, train=quarter, spent=None, draws=b"\0" * 5_000, roster=None, limits=None, **rest):
-    demands = {**USUAL, **limits}.values() if limits is not None else ()
+    demands = {**DEMANDS, **limits}.values() if limits is not None else ()
     identity = bytes.fromhex(VECTORS["identity"])
     spent = {} if spent is None else spent
     return CParticipant(peer, VECTORS["client_id"], identity, roster or ROSTER, train, spent, draws, demands, **rest)

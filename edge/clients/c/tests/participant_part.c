@@ -92,7 +92,8 @@ static size_t read_roster(fk_bytes field, fk_enrolled *roster) {
   return count;
 }
 
-/* Fields: name, identity, roster, step in ms, draws, and then the demands that are not the usual ones. */
+/* Fields: name, identity, roster, step in ms, draws ("rounding": the operating system's, but for those of rounding), and
+ * then the demands that are not the usual ones. */
 static fk_status begin(const frame *asked, fk_error *error) {
   static fk_enrolled roster[MOST_ENROLLED];
   fk_demands demands;
@@ -118,8 +119,10 @@ static fk_status begin(const frame *asked, fk_error *error) {
   fk_status status = fk_participant_open(&options, &participant, error);
   for (size_t i = 0; i < count; i += 1) free((void *)(uintptr_t)roster[i].client_id);
   free(client_id);
-  if (status == FK_OK && field(asked, 5).size) {
-    draws = record(field(asked, 5));
+  fk_bytes recorded_draws = field(asked, 5);
+  bool is_rounding = recorded_draws.size == 8 && memcmp(recorded_draws.data, "rounding", 8) == 0;
+  if (status == FK_OK && recorded_draws.size) {
+    if (!is_rounding) draws = record(recorded_draws);
     fk_participant_insecure_draws(participant, (fk_random){replay, &draws}, rounding_of(&rounded));
   }
   return status;

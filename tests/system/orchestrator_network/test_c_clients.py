@@ -1,0 +1,95 @@
+"""Processes of the C library beside Python's clients: their sum is that of one process, to the last bit."""
+
+from __future__ import annotations
+
+import pytest
+from c_peer import CClient, Refused, peer_path
+from loopback import (
+    CROWD,
+    WORDS,
+    Peer,
+    config_of,
+    first_state,
+    in_one_process,
+    participant,
+    plan_of,
+    serving,
+)
+
+from orchestrator.aggregator import DropStage
+from orchestrator.network.authority import make_keys
+from orchestrator.network.server import setup_message
+from orchestrator.rounds.round import weights_digest
+
+pytestmark = pytest.mark.timeout(120)
+IN_C = CROWD[::2]  # five of nine
+KILLED = {IN_C[1]: ("shares", DropStage.BEFORE_SHARES), IN_C[3]: ("upload", DropStage.BEFORE_UPLOAD)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    peer_path(sanitized=True)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    make_keys(folder, CROWD)
+    return folder
+
+
+def config_of_all(num_rounds, aggregator="secagg"):
+    return config_of(num_rounds, **{"rounds.cohort_size": len(CROWD), "aggregation.aggregator": aggregator})
+
+
+def in_c(killed_at=None):
+    """Builds a client that is a C process."""
+    return lambda *given, **named: CClient(*given, killed_at=killed_at, **named)
+
+
+def run(keys, path, num_rounds, killed_at):
+    """The rounds' reports; every process of C that was not killed must end without a leak or an error of memory."""
+    with serving(keys, path, config_of_all(num_rounds)) as served:
+        kinds = {name: {"kind": in_c(killed_at.get(name))} if name in IN_C else {} for name in CROWD}
+        peers = {name: Peer(keys, served, name, **kinds[name]) for name in CROWD}
+    for name, peer in peers.items():
+        peer.join()
+        if name in killed_at:
+            assert isinstance(peer.error, BrokenPipeError), name
+        else:
+            assert (peer.error, peer.goodbye) == (None, "all done"), name
+        if name in IN_C:
+            assert (peer._participant.peer.close() == 0) == (name not in killed_at)
+    return served.rounds
+
+
+def plain_round(num_rounds, state, report, drops):
+    return in_one_process(config_of_all(num_rounds, "plain"), state, report, drops)
+
+
+def test_rounds_of_both_kinds_of_clients_give_the_plain_sum(keys, tmp_path):
+    state = first_state(config_of_all(2))
+    reports = run(keys, tmp_path, 2, {})
+    assert [list(report.survivors) for report in reports] == [list(CROWD)] * 2
+    for report in reports:
+        state = plain_round(2, state, report, {})
+        assert report.weights_sha256 == weights_digest(state.model)
+
+
+def test_two_processes_are_killed_and_the_sum_is_that_of_the_others(keys, tmp_path):
+    (report,) = run(keys, tmp_path, 1, {name: stage for name, (stage, _) in KILLED.items()})
+    assert report.outcome == "completed", report.reason
+    assert list(report.survivors) == [name for name in CROWD if name not in KILLED]
+    drops = {name: drop for name, (_, drop) in KILLED.items()}
+    state = plain_round(1, first_state(config_of_all(1)), report, drops)
+    assert report.weights_sha256 == weights_digest(state.weights)
+
+
+def test_a_c_client_refuses_what_python_s_client_refuses(keys):
+    client = participant(keys, CROWD[0], kind=in_c())
+    client.answer(setup_message(config_of_all(1), WORDS))
+    client.answer(plan_of(config_of_all(1)))
+    with pytest.raises(Refused, match="^round 1 came before") as caught:
+        client.answer(plan_of(config_of_all(1)))
+    assert caught.value.name == "SessionReplayed"
+    assert client.peer.close() == 0
