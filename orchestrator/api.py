@@ -128,6 +128,7 @@ def train_configured(
     Raises: as train.
     """
     from orchestrator.run.data import load_client_data
+    from orchestrator.run.start import check_start
 
     goes_on = resume and folder.exists()
     if not goes_on:
@@ -158,6 +159,8 @@ def train_configured(
 
             observer.stage(buffers_text(config))
         observer.stage("epsilon covers the model; losses, norms and counts of the rounds are yours alone")
+    if not goes_on and (began_with := check_start(config, text.data.vocabulary)):
+        observer.stage(began_with)
     observer.stage("loading TensorFlow Federated")
     from orchestrator.run.training import Parts
     from orchestrator.run.training import train as train_run

@@ -30,7 +30,8 @@ from orchestrator.run.lines import Round
 from orchestrator.run.planted import REPEATS, Phrase, draw_phrases, planted_phrases
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
-from orchestrator.run.spent import spent_with_words
+from orchestrator.run.spent import spent_in_all
+from orchestrator.run.start import read_first_weights
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
@@ -74,7 +75,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
     stddev = multiplier * clip_norm
     one_shot = one_shot_estimate(release, stddev, clip_norm, NUM_ONE_SHOT, delta, seed)
     one_run = one_run_bound(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
-    whole_run = _audit_whole_run(config, state, run.rounds, delta, note)
+    whole_run = _audit_whole_run(run, state, delta, note)
     exposures = _measure_exposures(config, data, state.model, run.rounds, note)
     result = AuditResult(
         round_num=state.round_num,
@@ -86,7 +87,7 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
         stated=Stated(
             one_round=Cost(0.5 / charged**2).epsilon(delta) if multiplier else None,
             run=epsilon_spent(run.path),
-            run_and_words=spent_with_words(run.path),
+            run_and_words=spent_in_all(run),
         ),
         one_shot=one_shot,
         one_run=one_run,
@@ -116,21 +117,16 @@ def _clipped_sum(
     return total, clip_norm
 
 
-def _audit_whole_run(
-    config: RunConfig,
-    state: ServerState,
-    reports: Sequence[Round],
-    delta: float,
-    note: Callable[[str], None],
-) -> Union[WholeRun, str]:
+def _audit_whole_run(run: Run, state: ServerState, delta: float, note: Callable[[str], None]) -> Union[WholeRun, str]:
     """Returns the audit of the canary clients that took part in the training, or why there is none."""
-    size = ModelSize.of(state.weights)
+    config, size = run.config, ModelSize.of(state.weights)
     canaries = build_canaries(config, size)
     if canaries is None:
         return "no canary client took part; train a run with --set audit.canaries=200"
     note(f"looking for {count_text(len(canaries.members), 'canary client')} in all rounds' sums and in the model")
-    moved = tuple(first - last for first, last in zip(first_weights(config, size, None), state.model))
-    reports = [report for report in reports if report.round_num <= state.round_num]
+    began_with = read_first_weights(run.path, run.start, size) or first_weights(config, size, None)
+    moved = tuple(first - last for first, last in zip(began_with, state.model))
+    reports = [report for report in run.rounds if report.round_num <= state.round_num]
     found = audit_whole_run(
         canaries.members, canaries.included, reports, canaries.inner_products(moved), config.privacy, delta
     )

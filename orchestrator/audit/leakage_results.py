@@ -20,7 +20,7 @@ class Stated(msgspec.Struct, frozen=True):
     one_round: Optional[float]
     run: Optional[float]
     kind: str = "upper bound"
-    run_and_words: Optional[Guarantee] = None  # with the word list that the run found; None also if it found none
+    run_and_words: Optional[Guarantee] = None  # with a found word list, and a start of the same people
 
 
 class OneShot(msgspec.Struct, frozen=True):

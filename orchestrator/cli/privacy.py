@@ -45,6 +45,10 @@ def privacy(run_path: Path, others: tuple[Path, ...], populations: tuple[int, ..
     shown, too. Also shows what each other mechanism and other numbers of bands would cost, and writes a picture: how
     the noise of each mechanism adds up over the rounds, and accuracy against epsilon. With --population it says what
     the same noise would come to among more people.
+    All of it comes from the ledger. If the run found its word list from the same people, or began with a model that was
+    trained on their text, all of it together is shown, too. Also shows what each other mechanism and other numbers of
+    bands would cost, and writes a picture: how the noise of each mechanism adds up over the rounds, and accuracy
+    against epsilon.
 
     \b
     Examples (docs/privacy.md says more):
@@ -92,11 +96,12 @@ def _show(result: RunPrivacy, projections: Sequence[Projection]) -> None:
         for delta, epsilon in result.epsilon.items():
             table.add_row(f"{delta:.3g}", _number(epsilon))
         console.print(table)
-    if result.total is not None and result.word_list is not None:
-        console.print(
-            f"The run also found its word list, for {_guarantee(result.word_list)}. Model and list together: "
-            f"{_guarantee(result.total)}."
-        )
+    if result.word_list is not None:
+        console.print(f"The run also found its word list, for {_guarantee(result.word_list)}.")
+    if result.start is not None:
+        console.print(f"Its start was trained on the same people's text, for {_guarantee(result.start)}.")
+    if result.total is not None:
+        console.print(f"Model, word list and start together: {_guarantee(result.total)}.")
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
     at_this_noise = ("epsilon at this run's multiplier",) if adds_noise else ()
     columns = ("mechanism", "noise multiplier", "noise of the running sum", *at_this_noise)

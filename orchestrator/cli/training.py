@@ -29,6 +29,7 @@ class TrainingFigures:
     Attributes:
       wall_s: the time of this call's rounds.
       word_list: what the run's word list gives away of people's text.
+      start: what it began with, and what epsilon says of that.
       folder: of the run.
       train_loss: nats a token, of the last round that was completed.
       dev_loss, dev_top1, dev_top3: of the dev people, at the last evaluation.
@@ -39,6 +40,7 @@ class TrainingFigures:
     wall_s: float
     client_batches_per_s: float
     word_list: str
+    start: str
     folder: str
     train_loss: Optional[float]
     dev_loss: Optional[float]
@@ -132,6 +134,7 @@ def train_with_progress(
         wall_s=round(result.wall_s, 2),
         client_batches_per_s=round(result.client_batches / result.wall_s, 2) if result.client_batches else 0.0,
         word_list=run.words.statement,
+        start=run.start.statement if run.start else "fresh weights",
         folder=str(folder.path),
         train_loss=last("train_loss"),
         dev_loss=last("dev_loss"),

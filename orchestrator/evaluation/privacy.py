@@ -19,7 +19,8 @@ from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
-from orchestrator.run.spent import Guarantee, spent_on_words, spent_with_words
+from orchestrator.run.spent import Guarantee, spent_in_all, spent_on_start, spent_on_words
+from orchestrator.run.start_origin import Start
 from orchestrator.settings.noise_shape import buffers_setting
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
@@ -79,7 +80,9 @@ class RunPrivacy:
       zcdp: rho.
       epsilon: of the model, by delta.
       word_list: what the run's own word list has cost the same people; None if it did not find one.
-      total: what model and word list have cost together, at the run's delta and the list's; None without one of them.
+      start: what the training of the run's start has cost the same people; None if it was not on their text.
+      total: what model, word list and start have cost together, at the sum of their deltas; None without differential
+        privacy, or if the model alone has cost anything.
       assumptions: what these figures rest on.
       target: the epsilon at which the mechanisms are compared.
       costs: of each mechanism in the run's place.
@@ -99,6 +102,7 @@ class RunPrivacy:
     zcdp: Optional[float]
     epsilon: dict[float, Optional[float]]
     word_list: Optional[Guarantee]
+    start: Optional[Guarantee]
     total: Optional[Guarantee]
     assumptions: tuple[str, ...]
     target: float
@@ -148,7 +152,8 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         zcdp=cost.zcdp,
         epsilon={delta: cost.epsilon(delta) for delta in deltas},
         word_list=word_list,
-        total=spent_with_words(run.path),
+        start=spent_on_start(run),
+        total=spent_in_all(run),
         assumptions=(*_claims(run, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
         costs=_costs(config, head.separation, head.delta, target, head.noise_multiplier),
@@ -181,10 +186,12 @@ def _without(run: Run, num_people: int, word_list: Optional[Guarantee]) -> RunPr
         zcdp=None,
         epsilon={delta: None},
         word_list=word_list,
+        start=spent_on_start(run),
         total=None,
         assumptions=(
             "No noise was added: no epsilon holds. Secure aggregation hides who typed a word, not that it was typed.",
             run.words.statement,
+            *([run.start.statement] if run.start else []),
         ),
         target=_EPSILON_WITHOUT,
         costs=_costs(config, separation, delta, _EPSILON_WITHOUT, None),
@@ -215,6 +222,8 @@ def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
         claims.append("The ledger charges for the model; the word list comes on top, and the total is the sum of both.")
     else:
         claims.append(f"{run.words.statement} What `fedkeys vocabulary` spent on it is not covered and comes on top.")
+    if run.start is not None:
+        claims.append(_about_start(run.start, spent_on_start(run)))
     aggregation = config.aggregation
     claims.append(
         privacy.traits.trust.format(server_sees=aggregation.traits.server_sees, min_survivors=aggregation.min_survivors)
@@ -224,6 +233,14 @@ def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
     if privacy.traits.from_clients:
         claims.append("In this simulation the clients' noise comes from the run's sealed seed; phones draw their own.")
     return claims
+
+
+def _about_start(start: Start, of_the_same: Optional[Guarantee]) -> str:
+    if start.is_public:
+        return start.statement
+    if of_the_same is None:
+        return f"{start.statement} The ledger is of this text's people; who typed in both pays twice."
+    return f"{start.statement} These are people of this run: what that has cost them comes on top, as the total says."
 
 
 def _costs(

@@ -73,7 +73,8 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
     compared_at_epsilon: Optional[float]
     mechanisms: tuple[MechanismFigures, ...]
     word_list: Optional[Guarantee]  # what the run's own word list has cost; None if it did not find one
-    total: Optional[Guarantee]  # what model and word list have cost together; None without one of them
+    start: Optional[Guarantee]  # what training its start has cost the same people; None if not on their text
+    total: Optional[Guarantee]  # what model, word list and start have cost together; None if it was the model alone
     bands: int  # of the matrix; of another mechanism's run those that a matrix would get
     band_choices: tuple[BandFigures, ...]
     measured: tuple[LastPoint, ...]
@@ -92,7 +93,7 @@ def privacy_figures(
     return PrivacyFigures(
         **{
             name: getattr(result, name)
-            for name in (*same, "rounds_charged", "most_participations", "bands", "word_list", "total")
+            for name in (*same, "rounds_charged", "most_participations", "bands", "word_list", "start", "total")
         },
         epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
         zcdp=finite(result.zcdp),

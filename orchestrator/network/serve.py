@@ -29,6 +29,7 @@ from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity, run_digest
 from orchestrator.run.loop import require_completed
+from orchestrator.run.start import build_first_weights, check_start
 from orchestrator.secagg.graph import fewest_survivors
 from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.kinds import one_of_words
@@ -149,6 +150,8 @@ def _words_of(folder: RunFolder, config: RunConfig, note: Note) -> tuple[Optiona
     note("reading the text that the word list comes from")
     text = load_client_data(config)
     note(text.data.origin.statement)
+    if began_with := check_start(config, text.data.vocabulary):
+        note(began_with)
     return text, text.data.vocabulary
 
 
@@ -233,7 +236,9 @@ def _begin(
 ) -> ServerState:
     """Returns the state before the first round. It uses no word counts, since this server knows none."""
     vocabulary, origin = text.data.vocabulary, text.data.origin
-    folder.create(config, vocabulary, build_identity(config, text.corpus, vocabulary, size.num_weights, origin))
-    state = ServerState(0, first_weights(config, size, None), first_state())
+    weights, start = build_first_weights(config, vocabulary) or (None, None)
+    identity = build_identity(config, text.corpus, vocabulary, size.num_weights, origin, start)
+    folder.create(config, vocabulary, identity, weights)
+    state = ServerState(0, weights or first_weights(config, size, None), first_state())
     folder.save_checkpoint(state, config.rounds.keep_checkpoints)
     return state

@@ -161,6 +161,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         date=_date(run),
         identity=run.identity,
         words=run.words.statement,
+        start=run.start.statement if run.start else "",
         config=run.config,
         took_part=len({name for line in lines for name in line.survivors} - set(canary_names(run.config.audit))),
         hidden=what_is_hidden(run.config.audit),

@@ -127,11 +127,13 @@ def _predicate(
     settings = msgspec.to_builtins(config)
     del settings["runtime"]  # where it was computed changes nothing in what comes out
     settings["data"] = {**settings["data"], "source": identity.corpus_name, "vocabulary": identity.vocabulary_sha256}
+    settings["model"] = {**settings["model"], "start": identity.start.weights_sha256 if identity.start else ""}
     sources = {
         "urn:fedkeys:code": made_from.code_sha256,
         "urn:fedkeys:lock": made_from.lock_sha256,
         "urn:fedkeys:text": made_from.corpus_sha256,
         "urn:fedkeys:vocabulary": made_from.vocabulary_sha256,
+        **({"urn:fedkeys:start": identity.start.weights_sha256} if identity.start else {}),
     }
     packages = (f"pkg:pypi/{name}@{v}" for name, v in sorted(identity.versions.items()) if name != "python")
     return Predicate(

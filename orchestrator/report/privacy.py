@@ -30,7 +30,7 @@ def privacy(run: RunView) -> Optional[Section]:
         figures.append(Figure(plots.recall_by_epsilon(points), "Top-1 recall of the dev people as epsilon is spent."))
     return Section(
         "What the model can tell of one person",
-        (_in_short(result), *([_with_words(result.total)] if result.total is not None else [])),
+        (_in_short(result), *([_in_all(result.total)] if result.total is not None else [])),
         tuple(figures),
         (_epsilons(result), _mechanisms(result)),
         result.assumptions,
@@ -48,9 +48,12 @@ def _in_short(result: RunPrivacy) -> str:
     )
 
 
-def _with_words(total: Guarantee) -> str:
+def _in_all(total: Guarantee) -> str:
     together = "no epsilon" if total.epsilon is None else f"epsilon {total.epsilon:.3g} at delta {total.delta:.2g}"
-    return f"The run also found its word list from the same people: model and list together spend {together}."
+    return (
+        "The run also found its word list from the same people, or began with a model that was trained on their text: "
+        f"all of it together spends {together}."
+    )
 
 
 def _epsilons(result: RunPrivacy) -> Table:

@@ -55,6 +55,7 @@ def versions(run: RunView) -> Section:
         ("text", f"{identity.corpus_name}, SHA-256 {identity.corpus_sha256}"),
         ("vocabulary", f"SHA-256 {identity.vocabulary_sha256}"),
         ("word list", run.run.words.statement),
+        *([("start", run.run.start.statement)] if run.run.start else []),
         ("configuration", f"SHA-256 {identity.config_sha256}"),
         (f"weights after round {run.rounds[-1].round_num:,}", f"SHA-256 {run.rounds[-1].weights_sha256}"),
     )

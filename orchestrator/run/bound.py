@@ -46,7 +46,11 @@ from tff_pipelines.server_update import ServerOptimizer
 
 @contextlib.contextmanager
 def bind_run(
-    config: RunConfig, data: ClientData, privacy: Optional[Privacy], note: Callable[[str], None]
+    config: RunConfig,
+    data: ClientData,
+    privacy: Optional[Privacy],
+    note: Callable[[str], None],
+    first: Optional[Weights] = None,
 ) -> Iterator[BoundRun]:
     """Opens a context with what computes the rounds of an existing run, to replay them; it writes nothing."""
     size = model_size(config.model, data.vocabulary.size)
@@ -56,7 +60,7 @@ def bind_run(
         phones = build_phones(stack, config, size, runtime, note)
         fleet = build_fleet(config, size, data)
         aggregator, optimizer = build_aggregator(config.aggregation), build_optimizer(config.server)
-        yield BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet)
+        yield BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet, first)
 
 
 def build_fleet(config: RunConfig, size: ModelSize, data: ClientData) -> Optional[FleetSource]:
@@ -89,8 +93,9 @@ class BoundRun:
         phones: Optional[LiteRtClients] = None,
         privacy: Optional[Privacy] = None,
         plan: Optional[CohortSource] = None,
+        first: Optional[Weights] = None,  # the weights before round 1 of a run that has a start
     ):
-        self._config, self._size, self._runtime = config, size, runtime
+        self._config, self._size, self._runtime, self._first = config, size, runtime, first
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
@@ -114,8 +119,8 @@ class BoundRun:
 
     def initial_state(self) -> ServerState:
         """Returns the state before the first round."""
-        counts = self._word_counts() if self._config.model.start_from_word_counts else None
-        weights = first_weights(self._config, self._size, counts)
+        counts = self._word_counts() if self._config.model.counts_words else None
+        weights = self._first or first_weights(self._config, self._size, counts)
         return ServerState(0, weights, self._first_optimizer_state())
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:

@@ -6,6 +6,7 @@
     rounds.jsonl         a RoundReport a line
     begun.txt            a network run's: the last round that clients heard of
     suspects.json        a network run's: who spoiled sums, see orchestrator.network.suspects
+    start.bin            the weights before round 1 of a run that has a start: see orchestrator.run.start
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
     checkpoints/         round_000050.npz: weights, optimiser state, average
     tensorboard/         scalars
@@ -27,6 +28,7 @@ import msgspec
 
 from models.files import own_only, write_atomically
 from models.vocabulary import POOLED, PUBLIC, Vocabulary, WordList
+from models.weights import Weights, weights_to_bytes
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.types import RoundReport, ServerState
 from orchestrator.run.checkpoint import read_state, state_to_bytes
@@ -37,6 +39,7 @@ from orchestrator.settings.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
+START_FILE = "start.bin"
 
 
 class RunFolder:
@@ -80,17 +83,23 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
-        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, ".lock"}  # what a kill before run.json leaves
+        # What a kill before run.json leaves.
+        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, START_FILE, ".lock"}
         if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 
-    def create(self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity) -> None:
-        """Begins a run; raises as require_free."""
+    def create(
+        self, config: RunConfig, vocabulary: Vocabulary, identity: RunIdentity, first: Optional[Weights] = None
+    ) -> None:
+        """Begins a run, with the weights before round 1 if it has a start; raises as require_free."""
         self.require_free()
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         self.write_config(config)
         vocabulary.write(self.path / "vocabulary.txt")
+        if first is not None:
+            # The model of a private training may give away what people typed, and no noise of this run covers that.
+            write_atomically(self.path / START_FILE, weights_to_bytes(first), private=True)
         write_atomically(self.path / "run.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
     def write_config(self, config: RunConfig) -> None:

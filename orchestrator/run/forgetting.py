@@ -21,12 +21,14 @@ from models.forgotten import Forgotten, Gap, forget
 from models.vocabulary import WordList
 from orchestrator.errors import RunFolderError
 from orchestrator.privacy.ledger import read_ledger
+from orchestrator.rounds.build import model_size
 from orchestrator.run import record
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.lines import read_lines
 from orchestrator.run.saved import Run
+from orchestrator.run.start import read_first_weights
 from orchestrator.settings.run_config import RunConfig
 
 
@@ -63,7 +65,7 @@ def plan_forgetting(run: Run, person: str, keep: Optional[int]) -> Forgetting:
     _require_repeatable(run)
     gap = _gap_of(run, person)
     rounds = tuple(line.round_num for line in run.rounds if person in line.selected)
-    in_first_weights = gap.trained and run.config.model.start_from_word_counts
+    in_first_weights = gap.trained and run.config.model.counts_words
     adds_noise = run.config.privacy.traits.adds_noise
     if adds_noise:
         read_ledger(run.path)  # what the run has cost is said beside what the new one costs
@@ -100,6 +102,11 @@ def _require_repeatable(run: Run) -> None:
         raise RunFolderError(
             f"{path} was trained under a simulated fleet, whose rounds follow from everybody's phones: train it anew "
             "without the person"
+        )
+    if run.start is not None and not run.start.is_public:
+        raise RunFolderError(
+            f"{path} began with a model that was trained on what people typed ({run.start.name}), and nobody can be "
+            "taken out of that here: forget them there, then train this run anew from it"
         )
     elsewhere = next((line for line in run.rounds if line.clients), None)
     if elsewhere is not None:
@@ -146,7 +153,9 @@ def begin_forgotten(run: Run, plan: Forgetting, folder: RunFolder) -> Text:
       RunFolderError: the folder holds something else.
     """
     text = load_client_data(plan.config, WordList(run.vocabulary, run.words))
-    identity = build_identity(plan.config, text.corpus, run.vocabulary, run.identity.num_weights, text.data.origin)
+    identity = build_identity(
+        plan.config, text.corpus, run.vocabulary, run.identity.num_weights, text.data.origin, run.start
+    )
     if folder.exists():
         if folder.identity() != identity:
             raise RunFolderError(f"{folder.path} already holds another run: name another folder with --out")
@@ -154,7 +163,8 @@ def begin_forgotten(run: Run, plan: Forgetting, folder: RunFolder) -> Text:
     folder.require_free()
     beside = RunFolder(folder.path.with_name(f".{folder.path.name}.partial"))
     shutil.rmtree(beside.path, ignore_errors=True)  # of a kill
-    beside.create(plan.config, run.vocabulary, identity)
+    first = read_first_weights(run.path, run.start, model_size(run.config.model, run.vocabulary.size))
+    beside.create(plan.config, run.vocabulary, identity, first)
     # With its mode: it opens the pseudonym in the statement once the old run is deleted.
     shutil.copy(run.path / record.SALT_FILE, beside.path)
     if (run.path / FOUND_WORDS_FILE).exists():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Optional
+from typing import Optional, Union
 
 import msgspec
 
 from models.corpus import Corpus
 from models.vocabulary import POOLED, Vocabulary, WordOrigin
+from orchestrator.run.start_origin import Start
 from orchestrator.settings.files import config_digest
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import RuntimeConfig
@@ -28,6 +29,7 @@ class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_weights: int
     versions: Mapping[str, str]
     words: Optional[WordOrigin] = None  # None: a run of before runs said where their words come from
+    start: Union[Start, msgspec.UnsetType] = msgspec.UNSET  # absent: the run began with fresh weights
 
 
 def build_identity(
@@ -36,8 +38,18 @@ def build_identity(
     vocabulary: Vocabulary,
     num_weights: int,
     words: Optional[WordOrigin] = None,
+    start: Optional[Start] = None,
 ) -> RunIdentity:
-    """Returns the identity of a run that is about to begin; `words` says where those of its vocabulary come from."""
+    """Returns the identity of a run that is about to begin.
+
+    Args:
+      config: of the run.
+      corpus: its text.
+      vocabulary: its words.
+      num_weights: of its model.
+      words: where the words come from.
+      start: what it begins with; None for fresh weights.
+    """
     import platform
     from importlib import metadata
 
@@ -51,17 +63,19 @@ def build_identity(
         num_weights=num_weights,
         versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
         words=words,
+        start=start or msgspec.UNSET,
     )
 
 
 def digest_of_what_matters(config: RunConfig) -> str:
     """Returns the digest of the settings that decide what comes out.
 
-    The workers are left out, since they change nothing. The places of text and word list are left out, since their own
-    digests say more.
+    The workers are left out, since they change nothing. The places of text, word list and start are left out, since
+    their own digests say more.
     """
     data = msgspec.structs.replace(config.data, source="-", vocabulary=POOLED)
-    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data))
+    model = msgspec.structs.replace(config.model, start="-" if config.model.start else "")
+    return config_digest(msgspec.structs.replace(config, runtime=RuntimeConfig(), data=data, model=model))
 
 
 def run_digest(config: RunConfig, vocabulary: Vocabulary) -> str:

@@ -11,6 +11,7 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, Vector, total_digest
 from orchestrator.encoding import Encoder
 from orchestrator.errors import RunFolderError
+from orchestrator.rounds.build import model_size
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import Privacy, Release, RoundReport, ServerState
 from orchestrator.run import record
@@ -18,6 +19,7 @@ from orchestrator.run.loop import WallClock
 from orchestrator.run.record import Entry
 from orchestrator.run.saved import Run
 from orchestrator.run.sources import build_provenance
+from orchestrator.run.start import read_first_weights
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -67,7 +69,8 @@ def replay_round(run: Run, round_num: int, note: Callable[[str], None]) -> Repla
     from orchestrator.run.bound import bind_run
 
     salt, clock = record.read_salt(run.path), WallClock()
-    with bind_run(run.config, data, privacy, note) as bound:
+    first = read_first_weights(run.path, run.start, model_size(run.config.model, run.vocabulary.size))
+    with bind_run(run.config, data, privacy, note, first) as bound:
         state = _start_state(run, entries, round_num, bound.initial_state)
         start = state.round_num
         if isinstance(privacy, UpToNoise) and start != round_num - 1:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import msgspec
+
 from models.chitchat import BUILT_IN
 from models.errors import CorpusError
 from models.tokeniser import TOKENISERS, Tokeniser
@@ -19,6 +21,7 @@ from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder
 from orchestrator.run.identity import RunIdentity
 from orchestrator.run.lines import Round
 from orchestrator.run.record import RECORD_FILE, Entry, read_record
+from orchestrator.run.start_origin import Start
 from orchestrator.settings.run_config import RunConfig
 
 
@@ -67,6 +70,11 @@ class Run:
         if (self.path / FOUND_WORDS_FILE).exists():
             return WordOrigin(FEDERATED)
         return WordOrigin(POOLED if self.config.data.vocabulary == POOLED else FILE)
+
+    @property
+    def start(self) -> Optional[Start]:
+        """What the run began with; None for fresh weights."""
+        return None if self.identity.start is msgspec.UNSET else self.identity.start
 
     @property
     def tokeniser(self) -> Tokeniser:

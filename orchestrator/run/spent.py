@@ -1,7 +1,9 @@
-"""What a run has spent on its people's privacy in all: its model by the ledger, and its word list if it found one."""
+"""What a run has spent on its people's privacy in all: its model by the ledger, its word list, and its start."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from pathlib import Path
 from typing import Optional
 
@@ -10,6 +12,7 @@ import msgspec
 from orchestrator.privacy.ledger import epsilon_spent, read_ledger
 from orchestrator.run.folder import FOUND_WORDS_FILE
 from orchestrator.run.results import read_figures
+from orchestrator.run.saved import Run
 
 
 class Guarantee(msgspec.Struct, frozen=True):
@@ -37,17 +40,31 @@ def spent_on_words(path: Path) -> Optional[Guarantee]:
     return read_figures(path / FOUND_WORDS_FILE, Guarantee, "vocabulary")
 
 
-def spent_with_words(path: Path) -> Optional[Guarantee]:
-    """Returns what model and word list of a run have cost together.
+def spent_on_start(run: Run) -> Optional[Guarantee]:
+    """Returns what the training of a run's start has cost the run's own people; None if it was not on their text.
 
-    None without differential privacy, or if the run did not find its word list privately.
+    Two texts are taken to be of the same people if they have one name or one digest.
+    """
+    identity = run.identity
+    own = [
+        Guarantee(text.epsilon, text.delta)
+        for text in (run.start.texts if run.start else ())
+        if text.licence is None and (text.sha256 == identity.corpus_sha256 or text.name == identity.corpus_name)
+    ]
+    return functools.reduce(operator.add, own) if own else None
+
+
+def spent_in_all(run: Run) -> Optional[Guarantee]:
+    """Returns what model, word list and start of a run have cost the same people together.
+
+    None without differential privacy, or if the model alone has cost them anything.
 
     Raises:
       RunFolderError: the ledger or the file of the word list is damaged.
       PrivacyStop: the ledger holds an event that the accountant does not know.
     """
-    epsilon, words = epsilon_spent(path), spent_on_words(path)
-    if epsilon is None or words is None:
+    epsilon = epsilon_spent(run.path)
+    beside = [own for own in (spent_on_words(run.path), spent_on_start(run)) if own is not None]
+    if epsilon is None or not beside:
         return None
-    head, _ = read_ledger(path)
-    return Guarantee(epsilon, head.delta) + words
+    return functools.reduce(operator.add, beside, Guarantee(epsilon, read_ledger(run.path)[0].delta))

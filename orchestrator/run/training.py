@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol
 
+import msgspec
+
 from models.client_data import ClientData
 from models.files import write_atomically
+from models.weights import ModelSize
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import PrivacyStop, RunFolderError
 from orchestrator.fleet.results import DEVICES_FILE
@@ -26,6 +29,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import RunIdentity, build_identity
 from orchestrator.run.loop import WallClock, keeps_checkpoint, require_completed, run_rounds
 from orchestrator.run.record import Recorder, open_record
+from orchestrator.run.start import FirstWeights, build_first_weights, read_first_weights
 from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.runtime import Runtime, borrow
 from tff_pipelines.server_update import ServerOptimizer
@@ -102,9 +106,11 @@ def train(
     data = text.data
     size = model_size(config.model, data.vocabulary.size)
     aggregator = parts.aggregator or build_aggregator(config.aggregation)
-    identity = build_identity(config, text.corpus, data.vocabulary, size.num_weights, data.origin)
-    fleet = build_fleet(config, size, data)
     goes_on = resume and folder.exists()
+    first = _kept_first(folder, config, size) if goes_on else build_first_weights(config, data.vocabulary)
+    weights, start = first or (None, None)
+    identity = build_identity(config, text.corpus, data.vocabulary, size.num_weights, data.origin, start)
+    fleet = build_fleet(config, size, data)
     if goes_on:
         folder.lock()
         _check_same_run(folder, identity)
@@ -117,16 +123,31 @@ def train(
         if goes_on:
             folder.write_config(config)
         else:
-            folder.create(config, data.vocabulary, identity)
+            folder.create(config, data.vocabulary, identity, weights)
         if fleet is not None:
             write_atomically(folder.path / DEVICES_FILE, fleet.devices_json(), private=True)
         observer.stage("building the TFF computations")
         privacy, noise_commitment = _open_privacy(folder.path, config, data)
         optimizer = parts.server_optimizer or build_optimizer(config.server)
-        bound = BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet)
+        bound = BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet, weights)
         state = _start_state(folder, config, bound, observer)
         recorder = open_record(folder.path, identity, noise_commitment, state)
         return _train_rounds(folder, config, bound, state, observer, recorder)
+
+
+def _kept_first(folder: RunFolder, config: RunConfig, size: ModelSize) -> Optional[FirstWeights]:
+    """Returns the weights before round 1 of a run that goes on; None if it has no start.
+
+    Raises:
+      RunFolderError: they are not there any more, or the settings name another start.
+    """
+    start = folder.identity().start
+    if start is msgspec.UNSET:
+        return None
+    if config.model.start != (began_with := folder.config().model.start):
+        raise RunFolderError(f"{folder.path} began with model.start = {began_with}: leave model.start out to go on")
+    weights = read_first_weights(folder.path, start, size)
+    return None if weights is None else FirstWeights(weights, start)
 
 
 def _open_privacy(path: Path, config: RunConfig, data: ClientData) -> tuple[Optional[Privacy], str]:
@@ -148,7 +169,7 @@ def _start_state(folder: RunFolder, config: RunConfig, bound: BoundRun, observer
     if folder.checkpoints():
         state = folder.load_to_go_on()
     else:
-        if config.model.start_from_word_counts:
+        if config.model.counts_words:
             observer.stage("counting words by a federated sum")
         state = bound.initial_state()
         folder.save_checkpoint(state, config.rounds.keep_checkpoints)

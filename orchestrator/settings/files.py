@@ -46,6 +46,7 @@ _LATER = (
     "aggregation.helpers",
     "aggregation.complete_up_to",
     "data.forgotten",
+    "model.start",
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.

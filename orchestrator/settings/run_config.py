@@ -184,7 +184,7 @@ def audit_rules(config: RunConfig) -> Iterator[Rule]:
         "a canary has no text to be weighed by; set the second to 'equal'",
     )
     yield (
-        not config.model.start_from_word_counts,
+        not config.model.counts_words,
         (*canaries, "model.start_from_word_counts"),
         "what the training adds to the model could not be told from the counts; set the second to false",
     )
@@ -285,7 +285,7 @@ def _noise_rules(config: RunConfig) -> Iterator[Rule]:
         "weights that depend on example counts tell of them, and let one person count for more; set it to 'equal'",
     )
     yield (
-        not config.model.start_from_word_counts,
+        not config.model.counts_words,
         (*mechanism, "model.start_from_word_counts"),
         "the counts of all words would be in the model without any noise; set the second to false",
     )

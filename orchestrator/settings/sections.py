@@ -97,8 +97,20 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     start_from_word_counts: Annotated[
         bool,
-        says("Start the output bias at the log of the word counts, which a federated sum collects."),
+        says("Start the output bias at the log of the word counts, which a federated sum collects; not with a start."),
     ] = True
+    start: Annotated[
+        str,
+        says(
+            "Begin with the weights of another model: the folder of a run, of a phone bundle or of `fedkeys pretrain`; "
+            "its words are mapped by name. Empty = fresh weights."
+        ),
+    ] = ""
+
+    @property
+    def counts_words(self) -> bool:
+        """True if a run counts words before its first round."""
+        return self.start_from_word_counts and not self.start
 
 
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

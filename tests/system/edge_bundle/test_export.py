@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from exported_run import build_run, fedkeys
@@ -22,6 +23,8 @@ from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE
 from models.weights import weights_to_bytes
 from orchestrator.errors import OrchestratorError
 from orchestrator.rounds.types import ServerState
+from orchestrator.run.start import build_first_weights
+from orchestrator.run.start_origin import StartText
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -133,3 +136,13 @@ def test_what_can_not_be_exported_is_refused_in_one_line(run, text, exported, ke
         assert not (tmp_path / "bundle").exists()
     done = fedkeys("export", "--run", run.path, "--out", exported[0], ok=False)
     assert "add --force" in str(done.exception)
+
+
+def test_a_run_can_begin_with_a_bundle(exported, run):
+    out, _ = exported
+    config = msgspec.structs.replace(run.config(), model=msgspec.structs.replace(run.config().model, start=str(out)))
+    weights, began_with = build_first_weights(config, run.vocabulary())
+    assert weights_to_bytes(weights) == weights_to_bytes(run.load_checkpoint().model)  # the same words in one order
+    assert (began_with.source, began_with.round_num) == ("bundle", 7)
+    assert began_with.mapped == began_with.words == 26
+    assert began_with.texts == (StartText("people.jsonl", run.identity().corpus_sha256),)

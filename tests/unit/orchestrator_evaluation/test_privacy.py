@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -28,6 +29,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import RunIdentity, digest_of_what_matters
 from orchestrator.run.saved import read_run
 from orchestrator.run.spent import Guarantee
+from orchestrator.run.start_origin import Start, StartText
 from orchestrator.settings.files import read_config
 
 PEOPLE = tuple(f"p{i}" for i in range(40))
@@ -181,12 +183,49 @@ def test_a_word_list_from_the_same_people_is_added_wherever_an_epsilon_is_stated
     epsilon = epsilon_spent(folder.path)
     assert result.total == Guarantee(pytest.approx(epsilon + 8.0), pytest.approx(result.delta + 1e-6))
     together = f"epsilon {epsilon + 8.0:.4g} at delta {result.delta + 1e-6:.3g}"
-    assert f"Model and list together: {together}" in " ".join(
+    assert f"Model, word list and start together: {together}" in " ".join(
         CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split()
     )
     tiles = [card for card in headline(view_run(read_run(folder))) if "epsilon of one person" in card.label]
     assert [card.value for card in tiles] == [f"{epsilon + 8.0:.3g}"]
     section = privacy_section(view_run(read_run(folder)))
-    assert f"spend epsilon {epsilon + 8.0:.3g} at delta" in section.paragraphs[1]
+    assert f"spends epsilon {epsilon + 8.0:.3g} at delta" in section.paragraphs[1]
     (folder.path / "vocabulary.json").write_text(json.dumps({**found, "epsilon": None}))  # without noise
     assert run_privacy(read_run(folder)).total.epsilon is None
+
+
+def begin_with(folder, *texts):
+    """Writes into run.json that the run began with a model that was trained on these texts."""
+    path = folder.path / "run.json"
+    start = Start("run", "before", 9, "a", "b", 5, 5, texts)
+    path.write_bytes(msgspec.json.encode({**json.loads(path.read_bytes()), "start": start}))
+    return run_privacy(read_run(folder))
+
+
+def test_a_start_on_the_same_people_s_text_is_added_and_one_on_other_text_is_said(tmp_path):
+    folder = build_run(tmp_path / "run")
+    epsilon = epsilon_spent(folder.path)
+    once = StartText("test", "another digest", epsilon=3.0, delta=1e-6)
+    twice = StartText("another name", "-", epsilon=2.0, delta=2e-6)
+    result = begin_with(folder, once, twice, StartText("public", "-", licence="CC0"))
+    assert result.start == Guarantee(5.0, pytest.approx(3e-6))
+    assert result.total == Guarantee(pytest.approx(epsilon + 5.0), pytest.approx(result.delta + 3e-6))
+    assert any("comes on top" in text and "at epsilon 3, delta" in text for text in result.assumptions)
+    shown = " ".join(CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split())
+    assert "the same people's text, for epsilon 5 at delta 3e-06." in shown
+    assert f"start together: epsilon {epsilon + 5.0:.4g} at delta" in shown
+
+    unprotected = begin_with(folder, StartText("test", "-"))
+    assert unprotected.total == Guarantee(None, unprotected.delta)
+    tiles = [card for card in headline(view_run(read_run(folder))) if "epsilon of one person" in card.label]
+    assert [card.value for card in tiles] == ["none holds"]
+
+    others = begin_with(folder, StartText("chats.jsonl", "9"))
+    assert (others.start, others.total) == (None, None)
+    assert any("(chats.jsonl) without differential privacy" in text for text in others.assumptions)
+
+
+def test_a_public_start_costs_nothing(tmp_path):
+    result = begin_with(build_run(tmp_path / "run"), StartText("test", "-", licence="CC0"))
+    assert (result.start, result.total) == (None, None)
+    assert any("which costs no epsilon" in text for text in result.assumptions)

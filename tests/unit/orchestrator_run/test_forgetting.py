@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import msgspec
@@ -20,6 +21,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.record import open_record
 from orchestrator.run.saved import read_run
+from orchestrator.run.start_origin import Start, StartText
 from orchestrator.settings.files import read_config
 
 PEOPLE = [f"p{number:02}" for number in range(20)]
@@ -183,6 +185,11 @@ def test_what_cannot_be_computed_again_is_refused_in_one_line(tmp_path):
     lines = (run.path / "rounds.jsonl").read_text().replace('"wall_s":0.5', '"wall_s":0.5,"clients":"device files"', 1)
     (tmp_path / "devices" / "rounds.jsonl").write_text(lines)
     assert "round 1 of" in refusal(read_run(RunFolder(tmp_path / "devices")))
+    started = Start("run", "before", 9, "a", "b", 5, 5, (StartText("chats", "6"),))
+    identity = msgspec.structs.replace(run.identity, start=started)
+    assert "began with a model that was trained on what people typed (before)" in refusal(
+        dataclasses.replace(run, identity=identity)
+    )
 
 
 def test_a_private_run_without_its_ledger_is_refused(tmp_path):

@@ -1,0 +1,183 @@
+"""Begins a run with another model's weights: model.start names the folder of a run or of a phone bundle.
+
+The start's words get the run's ids by their names. The weights before round 1 are then kept in DIR/start.bin, under a
+digest in run.json, so that a resume and a replay need the start's folder no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import NUM_SPECIAL, Vocabulary
+from models.weights import ModelSize, Weights, weights_from_bytes
+from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.privacy.ledger import epsilon_spent, read_ledger
+from orchestrator.rounds.build import first_weights, model_size
+from orchestrator.rounds.round import weights_digest
+from orchestrator.run.folder import START_FILE, RunFolder
+from orchestrator.run.saved import Run, read_run
+from orchestrator.run.spent import Guarantee, spent_on_words
+from orchestrator.run.start_origin import BUNDLE, RUN, Start, StartText
+from orchestrator.settings.audit import what_is_hidden
+from orchestrator.settings.run_config import RunConfig
+
+_RARE = 0.25  # the quantile of the known words' output biases with which an unknown word begins
+
+
+class FirstWeights(NamedTuple):
+    """The weights before round 1, and what they come from."""
+
+    weights: Weights
+    start: Start
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A model that a run may begin with, as its folder holds it."""
+
+    start: Start  # whose last four fields are still open
+    weights: Weights
+    vocabulary: Vocabulary
+    tokeniser: int
+    hidden: str = ""  # what an audit planted in its training
+
+
+def check_start(config: RunConfig, vocabulary: Vocabulary) -> Optional[str]:
+    """Returns what there is to say of the start that the settings name; None if they name none. Needs no TensorFlow.
+
+    Raises: as build_first_weights.
+    """
+    return _fitted(config, vocabulary)[0].start.statement if config.model.start else None
+
+
+def build_first_weights(config: RunConfig, vocabulary: Vocabulary) -> Optional[FirstWeights]:
+    """Returns the weights with which a run begins that has a start; None if the settings name none.
+
+    A word that the start does not know gets a fresh row of the embedding, and an output bias as the start's rarer
+    words have it.
+
+    Args:
+      config: of the run.
+      vocabulary: the run's words.
+
+    Raises:
+      ConfigError: the place holds no start, or one of another size, of another tokeniser, of none of the words, with
+        weights that are not finite, or from an audit's training.
+      RunFolderError, BundleError: the start is damaged.
+    """
+    if not config.model.start:
+        return None
+    model, own_ids, ids = _fitted(config, vocabulary)
+    size = model_size(config.model, vocabulary.size)
+    embedding, *recurrent, output_bias = (np.array(w) for w in first_weights(config, size, None))
+    embedding[own_ids] = model.weights[0][ids]
+    output_bias[:] = np.quantile(model.weights[-1][ids[ids >= NUM_SPECIAL]], _RARE)
+    output_bias[own_ids] = model.weights[-1][ids]
+    weights = (embedding, *model.weights[1:-1], output_bias)
+    return FirstWeights(weights, msgspec.structs.replace(model.start, first_sha256=weights_digest(weights)))
+
+
+def read_first_weights(path: Path, start: Optional[Start], size: ModelSize) -> Optional[Weights]:
+    """Returns the weights before round 1 of the run in folder `path`; None if it has no start.
+
+    Raises:
+      RunFolderError: start.bin is missing, damaged or was changed.
+    """
+    if start is None:
+        return None
+    path = path / START_FILE
+    weights: Weights = ()
+    with contextlib.suppress(OSError, ValueError):  # told below
+        weights = weights_from_bytes(path.read_bytes(), size)
+    if not weights or weights_digest(weights) != start.first_sha256:
+        raise RunFolderError(f"{path} does not hold the weights that the run began with: restore it or train anew")
+    return weights
+
+
+def _fitted(config: RunConfig, vocabulary: Vocabulary) -> tuple[_Model, NDArray[np.int64], NDArray[np.int64]]:
+    """Returns (the start, ids of the run's words that it knows, its own ids of them), special ones included."""
+    model = _open(Path(config.model.start))
+    place, size, own = f"model.start = {config.model.start}", model_size(config.model, vocabulary.size), config.model
+    if model.hidden:
+        raise ConfigError(f"{place}: {model.hidden} Name a model that was trained to be used")
+    if not all(np.isfinite(w).all() for w in model.weights):
+        raise ConfigError(f"{place}: its weights are not finite: name another round or model")
+    if model.tokeniser != config.data.tokeniser:
+        raise ConfigError(
+            f"{place}: its words are those of tokeniser {model.tokeniser}, and data.tokeniser = "
+            f"{config.data.tokeniser}: set that to {model.tokeniser}, or name a model of tokeniser "
+            f"{config.data.tokeniser}"
+        )
+    has = ModelSize.of(model.weights)
+    if (has.embedding_size, has.num_cells) != (size.embedding_size, size.num_cells):
+        raise ConfigError(
+            f"{place}: it has {has.num_cells} cells and an embedding of {has.embedding_size}, and model.num_cells = "
+            f"{own.num_cells}, model.embedding_size = {own.embedding_size}: set these to the start's"
+        )
+    known = {word: number for number, word in enumerate(model.vocabulary.words[: has.vocabulary_size])}
+    words = vocabulary.words[: size.vocabulary_size]
+    pairs = np.array([(number, known[word]) for number, word in enumerate(words) if word in known], np.int64)
+    mapped = len(pairs) - NUM_SPECIAL
+    if mapped < 1:
+        raise ConfigError(f"{place}: it knows none of the run's {len(words) - NUM_SPECIAL:,} words: name another model")
+    start = msgspec.structs.replace(model.start, words=len(words) - NUM_SPECIAL, mapped=mapped)
+    fitted = _Model(start, model.weights, model.vocabulary, model.tokeniser)
+    return fitted, pairs[:, 0], pairs[:, 1]
+
+
+def _open(place: Path) -> _Model:
+    from edge.bundle.manifest import MANIFEST_FILE
+
+    if RunFolder(place).exists():
+        return _of_run(read_run(RunFolder(place)))
+    if (place / MANIFEST_FILE).exists():
+        return _of_bundle(place)
+    raise ConfigError(
+        f"model.start = {place}: is no start: name the folder of a run (with run.json) or of a bundle (with "
+        "manifest.json)"
+    )
+
+
+def _of_run(run: Run) -> _Model:
+    run.require_rounds()
+    state, identity = run.newest, run.identity
+    covered = _guarantee(run.path)
+    text = StartText(identity.corpus_name, identity.corpus_sha256, None, covered.epsilon, covered.delta)
+    texts = (text, *(run.start.texts if run.start else ()))
+    start = _unfitted(RUN, run.name, state.round_num, state.model, texts)
+    return _Model(start, state.model, run.vocabulary, run.config.data.tokeniser, what_is_hidden(run.config.audit))
+
+
+def _guarantee(path: Path) -> Guarantee:
+    """What the model of a run and its word list have cost its people."""
+    epsilon, words = epsilon_spent(path), spent_on_words(path)
+    if epsilon is None:
+        return Guarantee(None, 0.0)
+    own = Guarantee(epsilon, read_ledger(path)[0].delta)
+    return own + words if words is not None else own
+
+
+def _of_bundle(place: Path) -> _Model:
+    """A bundle does not say how its model was trained: no epsilon is taken to hold."""
+    from edge.bundle.folder import open_bundle, read_file, read_vocabulary
+    from edge.clients.litert import TrainableModel
+    from edge.export.tflite import TRAIN_FILE
+
+    manifest, _ = open_bundle(place)
+    weights = TrainableModel(read_file(place, manifest, TRAIN_FILE)).get_weights()
+    if weights_digest(weights) != manifest.run.weights_sha256:
+        raise RunFolderError(f"{place / TRAIN_FILE} does not hold the weights that the manifest names: export it again")
+    texts = (StartText(manifest.run.corpus_name, manifest.run.corpus_sha256),)
+    start = _unfitted(BUNDLE, place.resolve().name, manifest.run.round_num, weights, texts)
+    return _Model(start, weights, read_vocabulary(place, manifest), manifest.tokeniser)
+
+
+def _unfitted(source: str, name: str, round_num: int, weights: Weights, texts: tuple[StartText, ...]) -> Start:
+    return Start(source, name, round_num, weights_digest(weights), first_sha256="", words=0, mapped=0, texts=texts)

@@ -1,0 +1,83 @@
+"""What the weights before a run's first round were trained on, as run.json keeps it, and what that means for people."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import msgspec
+
+RUN, BUNDLE, PUBLIC_TEXT = "run", "bundle", "public text"  # kinds of folders that hold a start
+
+
+class StartText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text that a start was trained on.
+
+    Attributes:
+      name: of the text.
+      sha256: of the text.
+      licence: of a public text, in its maker's words; None of what people typed.
+      epsilon: what its training has cost each of these people; None: no epsilon holds, or the text is public.
+      delta: at which epsilon holds.
+    """
+
+    name: str
+    sha256: str
+    licence: Optional[str] = None
+    epsilon: Optional[float] = None
+    delta: float = 0.0
+
+    @property
+    def is_covered(self) -> bool:
+        """True if it tells no more of a person than an epsilon allows, or is nobody's."""
+        return self.licence is not None or self.epsilon is not None
+
+
+class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The start of a run: another model, whose weights the run began with.
+
+    Attributes:
+      source: RUN, BUNDLE or PUBLIC_TEXT.
+      name: of its folder.
+      round_num: after which its weights were taken; 0 of a model that no rounds made.
+      weights_sha256: of its weights.
+      first_sha256: of the weights before the run's round 1, in which its words have the run's ids.
+      words: how many words the run's model has rows for.
+      mapped: how many of them it knew; the others began with fresh weights.
+      texts: what it was trained on, and what it began with in its turn.
+    """
+
+    source: str
+    name: str
+    round_num: int
+    weights_sha256: str
+    first_sha256: str
+    words: int
+    mapped: int
+    texts: tuple[StartText, ...]
+
+    @property
+    def is_public(self) -> bool:
+        """True if nobody's text but public text is in it."""
+        return all(text.licence is not None for text in self.texts)
+
+    @property
+    def statement(self) -> str:
+        """What the run began with, and what epsilon says of the people in it."""
+        after = f" after round {self.round_num:,}" if self.round_num else ""
+        others = "" if self.mapped == self.words else ", and the others began with fresh weights"
+        began = (
+            f"The training began with the {self.source} `{self.name}`{after}; it knew {self.mapped:,} of the "
+            f"{self.words:,} words{others}."
+        )
+        return " ".join((began, *map(_about, self.texts)))
+
+
+def _about(text: StartText) -> str:
+    if text.licence is not None:
+        return f"It was trained on the public text {text.name} (licence: {text.licence}), which costs no epsilon."
+    if text.epsilon is None:
+        return (
+            f"It was trained on what people typed ({text.name}) without differential privacy: no epsilon covers what "
+            "it tells of them."
+        )
+    return f"It was trained on what people typed ({text.name}) at epsilon {text.epsilon:.3g}, delta {text.delta:.2g}."
