@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import encoder, participant, primitives, roster, secagg, settings, tokeniser
+from conformance import batches, encoder, participant, primitives, roster, secagg, settings, tokeniser
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -23,6 +23,7 @@ FILES = {
     "participant": participant.participant_vectors,
     "roster": roster.roster,
     "tokeniser": tokeniser.tokeniser,
+    "batches": batches.batches,
 }
 
 

@@ -71,7 +71,7 @@ def library(*needed):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(folder / "libfedkeys.so"))
+    return ctypes.CDLL(str(folder / "libfedkeys.so"))  # one, whatever was asked for
 
 
 def call(name, *args, needed=()):
@@ -115,3 +115,104 @@ def public_key_from_pem(pem):
     key = ctypes.create_string_buffer(32)
     call("fk_public_key_from_pem", pem, ctypes.c_size_t(len(pem)), key)
     return key.raw
+
+
+READING = ("libpcre2-8", "libutf8proc")
+
+
+class Text:
+    """The tokeniser and a word list; a context."""
+
+    def __init__(self, vocabulary, tokeniser=2):
+        self.handle = c_void_p()
+        size = ctypes.c_size_t(len(vocabulary))
+        call("fk_text_open_words", vocabulary, size, c_int32(tokeniser), byref(self.handle), needed=READING)
+        self.library = library(*READING)
+        self.library.fk_sentences_count.restype = ctypes.c_size_t
+        self.library.fk_sentences_words.restype = c_char_p
+        self.library.fk_sentences_ids.restype = POINTER(c_int32)
+        self.library.fk_text_word.restype = c_char_p
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.library.fk_text_close(self.handle)
+
+    def word(self, word_id):
+        word = self.library.fk_text_word(self.handle, c_int32(word_id))
+        return word if word is None else word.decode()
+
+    def read(self, function, text):
+        """[(words, ids) of each sentence] of what fk_text_sentences, fk_text_unfinished or fk_text_from_words reads."""
+        found, content = c_void_p(), text if isinstance(text, bytes) else text.encode()
+        call(function, self.handle, content, ctypes.c_size_t(len(content)), byref(found), needed=READING)
+        try:
+            return [self._sentence(found, index) for index in range(self.library.fk_sentences_count(found))]
+        finally:
+            self.library.fk_sentences_close(found)
+
+    def _sentence(self, found, index):
+        words = self.library.fk_sentences_words(found, ctypes.c_size_t(index)).decode()
+        count = ctypes.c_size_t()
+        ids = self.library.fk_sentences_ids(found, ctypes.c_size_t(index), byref(count))
+        return words.split(" ") if words else [], ids[: count.value] if count.value else []
+
+
+class Drawing(Structure):
+    _fields_ = (
+        ("epochs", c_int32),
+        ("batch_size", c_int32),
+        ("max_sentences", c_int32),
+        ("time", c_int32),
+        ("vocabulary_size", c_int32),
+        ("length_buckets", c_int32),
+        ("seed", ctypes.c_uint32),
+    )
+
+
+def drawn_batches(sentences, **drawing):
+    """The bytes of the batches that are drawn from sentences of ids."""
+    arrays = [(c_int32 * max(1, len(ids)))(*ids) for ids in sentences]
+    pointers = (POINTER(c_int32) * max(1, len(arrays)))(*(ctypes.cast(ids, POINTER(c_int32)) for ids in arrays))
+    lengths = (ctypes.c_size_t * max(1, len(arrays)))(*map(len, sentences))
+    batches, size = c_void_p(), ctypes.c_size_t()
+    count = ctypes.c_size_t(len(arrays))
+    call("fk_batches_draw", pointers, lengths, count, byref(Drawing(**drawing)), byref(batches))
+    get_bytes = library().fk_batches_bytes
+    get_bytes.restype = c_void_p
+    content = ctypes.string_at(get_bytes(batches, byref(size)), size.value)
+    library().fk_batches_close(batches)
+    return content
+
+
+class Store:
+    """A store of sentences; a context."""
+
+    def __init__(self, path, cap):
+        self.handle = c_void_p()
+        call("fk_store_open", str(path).encode(), ctypes.c_size_t(cap), byref(self.handle))
+        library().fk_store_count.restype = ctypes.c_size_t
+        library().fk_store_words.restype = c_char_p
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        library().fk_store_close(self.handle)
+
+    def words(self):
+        count = library().fk_store_count(self.handle)
+        assert library().fk_store_words(self.handle, ctypes.c_size_t(count)) is None
+        return [library().fk_store_words(self.handle, ctypes.c_size_t(index)).decode() for index in range(count)]
+
+    def add(self, text, message):
+        found, content = c_void_p(), message.encode()
+        call("fk_text_sentences", text.handle, content, ctypes.c_size_t(len(content)), byref(found), needed=READING)
+        try:
+            call("fk_store_add", self.handle, found)
+        finally:
+            library().fk_sentences_close(found)
+
+    def wipe(self):
+        call("fk_store_wipe", self.handle)

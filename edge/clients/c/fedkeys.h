@@ -62,6 +62,54 @@ FK_API fk_status fk_bundle_verify(const fk_bundle *bundle, fk_error *error);
 FK_API fk_status fk_public_key_from_pem(const char *pem, size_t size, uint8_t public_key[FK_KEY_BYTES],
                                         fk_error *error);
 
+/* ---- text: words, sentences and ids as the model was trained on them ---- */
+
+typedef struct fk_text fk_text;
+typedef struct fk_sentences fk_sentences;
+
+/* The tokeniser and the words of a bundle. Refused if the bundle's tokeniser is of another version than 2. */
+FK_API fk_status fk_text_open(const fk_bundle *bundle, fk_text **text, fk_error *error);
+/* The same from the content of a vocabulary.txt. */
+FK_API fk_status fk_text_open_words(const char *vocabulary, size_t size, int32_t tokeniser, fk_text **text,
+                                    fk_error *error);
+FK_API void fk_text_close(fk_text *text);
+FK_API int32_t fk_text_num_words(const fk_text *text);
+/* A word of the list, which ends in 0; NULL if there is no such id. Valid until the text is closed. */
+FK_API const char *fk_text_word(const fk_text *text, int32_t id);
+/* The sentences of a message; those without words are left out. */
+FK_API fk_status fk_text_sentences(fk_text *text, const char *message, size_t size, fk_sentences **sentences,
+                                   fk_error *error);
+/* What is predicted from: the one sentence that a message has not ended yet, which may have no words. */
+FK_API fk_status fk_text_unfinished(fk_text *text, const char *message, size_t size, fk_sentences **sentences,
+                                       fk_error *error);
+/* A sentence from its words, with a space between two, as fk_sentences_words gives them: of a store, for instance. */
+FK_API fk_status fk_text_from_words(fk_text *text, const char *words, size_t size, fk_sentences **sentences,
+                                    fk_error *error);
+
+FK_API void fk_sentences_close(fk_sentences *sentences);
+FK_API size_t fk_sentences_count(const fk_sentences *sentences);
+/* A sentence's words with a space between two, and its ids; FK_UNK for words that are not in the list. Valid until the
+ * sentences are closed. */
+FK_API const char *fk_sentences_words(const fk_sentences *sentences, size_t index);
+FK_API const int32_t *fk_sentences_ids(const fk_sentences *sentences, size_t index, size_t *count);
+
+/* ---- what was typed, kept for training ---- */
+
+typedef struct fk_store fk_store;
+
+/* Opens a file of sentences, or begins one, readable by this user alone. It never holds more than `cap` sentences: the
+ * oldest go first. One process at a time may have it open. */
+FK_API fk_status fk_store_open(const char *path, size_t cap, fk_store **store, fk_error *error);
+FK_API void fk_store_close(fk_store *store);
+FK_API size_t fk_store_count(const fk_store *store);
+/* A sentence, as its words with a space between two; the oldest is 0. NULL if there is none. Valid until the next add. */
+FK_API const char *fk_store_words(const fk_store *store, size_t index);
+/* Keeps the sentences, and returns once they are on the disk. */
+FK_API fk_status fk_store_add(fk_store *store, const fk_sentences *sentences, fk_error *error);
+/* Overwrites and deletes all of it. A phone's flash memory may hold older copies until it needs the place: encryption of
+ * the whole storage is what protects those. */
+FK_API fk_status fk_store_wipe(fk_store *store, fk_error *error);
+
 /* ---- the model, in LiteRT ---- */
 
 typedef struct fk_litert fk_litert;
@@ -123,6 +171,19 @@ typedef struct {
 /* Reads token batches; edge/clients/files.py describes them. `name` is what to call them in an error. */
 FK_API fk_status fk_batches_parse(const uint8_t *bytes, size_t size, const char *name, fk_batches **batches,
                                   fk_error *error);
+/* How a round's batches are drawn; the plan of the bundle or of the server's run. */
+typedef struct {
+  int32_t epochs, batch_size, max_sentences, time, vocabulary_size;
+  int32_t length_buckets; /* groups of sentences alike in length; 1 mixes all */
+  uint32_t seed;          /* the same draws the same: take another in each round */
+} fk_drawing;
+
+/* Draws at most max_sentences of `count` sentences, and batches of them in a new order in each epoch. Sentence i is
+ * ids[i], of lengths[i] words; ids from vocabulary_size on become FK_UNK. The same seed draws the same everywhere. */
+FK_API fk_status fk_batches_draw(const int32_t *const *ids, const size_t *lengths, size_t count,
+                                 const fk_drawing *drawing, fk_batches **batches, fk_error *error);
+/* The batches as a file; valid until they are closed. */
+FK_API const uint8_t *fk_batches_bytes(const fk_batches *batches, size_t *size);
 FK_API void fk_batches_close(fk_batches *batches);
 FK_API const fk_batches_info *fk_batches_get_info(const fk_batches *batches);
 

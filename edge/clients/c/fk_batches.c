@@ -79,27 +79,38 @@ static fk_status check(fk_batches *batches, fk_error *error) {
   return FK_OK;
 }
 
+fk_status fk_batches_take(uint8_t *bytes, size_t size, const char *name, fk_batches **batches, fk_error *error) {
+  fk_batches *taken = calloc(1, sizeof *taken);
+  if (!taken) {
+    free(bytes);
+    return fk_fail(error, FK_NO_MEMORY, "out of memory");
+  }
+  taken->bytes = bytes;
+  taken->size = size;
+  const char *tail = fk_tail(name);
+  memcpy(taken->name, tail, strlen(tail) + 1);
+  fk_status status = check(taken, error);
+  if (status != FK_OK) {
+    fk_batches_close(taken);
+    return status;
+  }
+  *batches = taken;
+  return fk_ok(error);
+}
+
 fk_status fk_batches_parse(const uint8_t *bytes, size_t size, const char *name, fk_batches **batches,
                            fk_error *error) {
   if (!bytes || !name || !batches) return fk_fail(error, FK_BAD_ARGUMENT, "batches need bytes, a name and a place");
   *batches = NULL;
-  fk_batches *parsed = calloc(1, sizeof *parsed);
-  if (parsed) parsed->bytes = malloc(size + 1);
-  if (!parsed || !parsed->bytes) {
-    free(parsed);
-    return fk_fail(error, FK_NO_MEMORY, "out of memory: %zu bytes wanted", size);
-  }
-  memcpy(parsed->bytes, bytes, size);
-  parsed->size = size;
-  const char *tail = fk_tail(name);
-  memcpy(parsed->name, tail, strlen(tail) + 1);
-  fk_status status = check(parsed, error);
-  if (status != FK_OK) {
-    fk_batches_close(parsed);
-    return status;
-  }
-  *batches = parsed;
-  return fk_ok(error);
+  uint8_t *copy = malloc(size + 1);
+  if (!copy) return fk_fail(error, FK_NO_MEMORY, "out of memory: %zu bytes wanted", size);
+  memcpy(copy, bytes, size);
+  return fk_batches_take(copy, size, name, batches, error);
+}
+
+const uint8_t *fk_batches_bytes(const fk_batches *batches, size_t *size) {
+  *size = batches->size;
+  return batches->bytes;
 }
 
 void fk_batches_close(fk_batches *batches) {

@@ -21,6 +21,8 @@ struct fk_batches {
   size_t size;
 };
 
+/* Checks batches in memory from malloc, which they own from then on; also after a failure it is taken care of. */
+fk_status fk_batches_take(uint8_t *bytes, size_t size, const char *name, fk_batches **batches, fk_error *error);
 /* Where a part of a batch begins: positions int32, or float32 for the mask. */
 const void *fk_batches_part(const fk_batches *batches, int32_t batch, fk_part part);
 /* Sentences in a batch, and words. */

@@ -28,9 +28,9 @@ const NAME = `[[\\p{L}\\p{Mn}\\p{Mc}\\p{Nd}]--[${UNSPACED}]]`;
 const LABEL = `${NAME}(?:[${NAME}\\-]{0,61}${NAME})?`;
 const IN_ADDRESS = `[^${S}<>"${UNSPACED}]`;
 const PATH = `(?:[\\/?#]${IN_ADDRESS}*)?`;
-// Where case does not matter, Python's package regex takes the Turkish \u0130 and \u0131 for an i as well.
-const LATIN_I = "[i\\u0130\\u0131]";
-const LATIN = "a-z\\u0130\\u0131";
+// Where case does not matter, Python's package regex takes the Turkish \u0130 for an i as well.
+const LATIN_I = "[i\\u0130]";
+const LATIN = "a-z\\u0130";
 const DOMAINS = "com|org|net|edu|gov|mil|io|info|biz|app|dev|xyz".replaceAll("i", LATIN_I);
 const SPACE = "[ \\u00a0\\u2007\\u2009\\u202f]";
 const CLOSING = "[\\p{Pe}\\p{Pf}\"'*_~]";

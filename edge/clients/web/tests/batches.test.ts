@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { buildBatch, readBatches, seeded, shuffled, split, Vocabulary } from "../src/batches.ts";
+import vectors from "../../../conformance/batches.json";
+import { buildBatch, draw, readBatches, seeded, shuffled, split, UNK, Vocabulary } from "../src/batches.ts";
 
 const VOCABULARY = new Vocabulary("<pad>\n<bos>\n<eos>\n<unk>\nsee\nyou\nseen\n");
 
@@ -30,6 +31,16 @@ test("an order is drawn from its seed, and holds everything once", () => {
   assert.deepEqual(order, shuffled(values, seeded(7)));
   assert.notDeepEqual(order, shuffled(values, seeded(8)));
   assert.deepEqual([...order].sort((one, other) => one - other), values);
+});
+
+test(`${vectors.drawn.length} rounds are drawn from their seeds as every client draws them`, () => {
+  const sentences = vectors.sentences.map((ids) => ids.map((id) => (id < vectors.vocabulary_size ? id : UNK)));
+  for (const { seed, batch_size, time, tokens, targets, mask, ...drawing } of vectors.drawn) {
+    const found = draw(sentences, drawing, batch_size, time, seeded(seed));
+    assert.deepEqual(found.map((batch) => Array.from(batch.tokens)), tokens.map((rows) => rows.flat()));
+    assert.deepEqual(found.map((batch) => Array.from(batch.targets)), targets.map((rows) => rows.flat()));
+    assert.deepEqual(found.map(({ positions }) => positions), mask.map((rows) => rows.reduce((sum, real) => sum + real)));
+  }
 });
 
 test("the golden batch's file is read, and refused if it is cut off", () => {
