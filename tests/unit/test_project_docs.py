@@ -25,7 +25,9 @@ def drawing() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("script", [["draw_architecture.py", "--check"], ["check_docs.py"]])
+@pytest.mark.parametrize(
+    "script", [["draw_architecture.py", "--check"], ["list_messages.py", "--check"], ["check_docs.py"]]
+)
 def test_the_pages_agree_with_the_code(script: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / script[0], *script[1:]],
