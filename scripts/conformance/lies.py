@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from orchestrator.secagg import keys, messages
+from orchestrator.secagg.graph import graph_parameters
 from orchestrator.wire import encode
 
 if TYPE_CHECKING:
@@ -77,6 +79,19 @@ def stranger(session: Session, peers: list[messages.Credentials]) -> list[messag
     return [signed(session, identity, peers[0].index, KEY, OTHER_KEY), *peers[1:]]
 
 
+def of_another_session(session: Session, peers: list[messages.Credentials]) -> list[messages.Credentials]:
+    """What the first neighbour signed for another session."""
+    first = peers[0]
+    body = first.identity + first.channel_key + first.mask_key
+    stale = keys.sign(session.identities[first.index], b"advertise", bytes(32), first.index, body)
+    return [msgspec.structs.replace(first, signature=stale), *peers[1:]]
+
+
+def in_another_writing(key: bytes) -> bytes:
+    """Returns a key that is the same to X25519, and another to a comparison."""
+    return key[:31] + bytes([key[31] | 0x80])
+
+
 def one_person_twice(session: Session, peers: list[messages.Credentials]) -> list[messages.Credentials]:
     """The first neighbour stands in the second's place, too."""
     return [peers[0], signed(session, session.identities[peers[0].index], peers[1].index, KEY, OTHER_KEY), *peers[2:]]
@@ -90,6 +105,11 @@ def shares(change: Callable[[Session, list[messages.DeliveredShare]], list[messa
         return {"upload": encode(msgspec.structs.replace(found, shares=change(session, list(found.shares))))}
 
     return lie
+
+
+def for_another_roster(session: Session, given: list[messages.DeliveredShare]) -> list[messages.DeliveredShare]:
+    """The neighbours were told of another roster, or sent other weights: what they sealed does not open here."""
+    return [msgspec.structs.replace(share, sealed=bytes(len(share.sealed))) for share in given]
 
 
 def withheld(session: Session) -> dict[str, bytes]:
@@ -107,6 +127,14 @@ def consents(change: Callable[[list[messages.PeerConsent]], list[messages.PeerCo
         return {"unmask": encode(msgspec.structs.replace(found, consents=change(list(found.consents))))}
 
     return lie
+
+
+def consent_elsewhere(session: Session) -> dict[str, bytes]:
+    """The last neighbour signed the same survivors, in a session with another roster."""
+    elsewhere = messages.bound_session(honest(session, "unmask").session, session.agreed, [])
+    alive = honest(session, "consistency").alive
+    signature = keys.sign(session.identities[9], b"survivors", elsewhere, 9, alive)
+    return consents(lambda given: [*given[:-1], messages.PeerConsent(9, signature)])(session)
 
 
 def split_view(session: Session) -> dict[str, bytes]:
@@ -150,6 +178,17 @@ def one_neighbour_more(session: Session) -> dict[str, bytes]:
     return {"shares": encode(msgspec.structs.replace(found, neighbours=[*found.neighbours, theirs]))}
 
 
+def the_complete_graph(session: Session) -> dict[str, bytes]:
+    """The server would rather not draw the graph."""
+    whole = graph_parameters(session.plot.num_clients, dataclasses.replace(session.plot.policy, complete_up_to=100))
+    degree, threshold = whole.degree, whole.threshold
+    return {
+        "advertise": encode(
+            msgspec.structs.replace(honest(session, "advertise", 9), degree=degree, threshold=threshold)
+        )
+    }
+
+
 def one_seal_for_nobody(session: Session) -> dict[str, bytes]:
     """On a drawn graph a neighbour's share does not open, so it may have heard other things: it makes no crowd."""
     found = honest(session, "upload", 9)
@@ -161,6 +200,7 @@ def one_seal_for_nobody(session: Session) -> dict[str, bytes]:
 
 _R = msgspec.structs.replace
 _DRAWN: list[tuple[str, str, Lie]] = [
+    ("the complete graph's degree and threshold", "advertise", the_complete_graph),
     ("one neighbour more than the degree", "shares", one_neighbour_more),
     ("fewer survivors than the minimum whose shares open", "consistency", one_seal_for_nobody),
 ]
@@ -182,7 +222,10 @@ _COMPLETE: list[tuple[str, str, Lie]] = [
     ("a channel key of small order", "shares", by_first(lambda n: SMALL_ORDER, lambda n: n[0].mask_key)),
     ("a mask key of small order", "shares", by_first(lambda n: n[0].channel_key, lambda n: SMALL_ORDER)),
     ("a mask key in another writing", "shares", by_first(
-        lambda n: n[0].channel_key, lambda n: n[0].mask_key[:31] + bytes([n[0].mask_key[31] | 0x80]))),
+        lambda n: n[0].channel_key, lambda n: in_another_writing(n[0].mask_key))),
+    ("a channel key in another writing", "shares", by_first(
+        lambda n: in_another_writing(n[1].channel_key), lambda n: n[0].mask_key)),
+    ("a neighbour's keys of another session", "shares", roster(of_another_session)),
     ("a neighbour twice", "shares", roster(lambda _, n: [n[0], *n])),
     ("the client itself", "shares", roster(lambda _, n: [_R(n[0], index=0), *n[1:]])),
     ("a neighbour beyond the cohort", "shares", roster(lambda _, n: [_R(n[0], index=10), *n[1:]])),
@@ -194,6 +237,7 @@ _COMPLETE: list[tuple[str, str, Lie]] = [
     ("shares of the client itself", "upload", shares(lambda _, n: [*n, messages.DeliveredShare(0, n[0].sealed)])),
     ("shares of nobody", "upload", shares(lambda _, n: [*n, messages.DeliveredShare(19, n[0].sealed)])),
     ("shares twice", "upload", shares(lambda _, n: [*n, n[0]])),
+    ("shares that open for another roster", "upload", shares(for_another_roster)),
     ("no shares", "upload", shares(lambda _, n: [])),
     ("survivors without the client", "consistency", alive_are(ALIVE - {0})),
     ("no survivors", "consistency", alive_are([])),
@@ -207,6 +251,9 @@ _COMPLETE: list[tuple[str, str, Lie]] = [
     ("a dead one that lives", "unmask", changed("unmask", dead=[6])),
     ("a living one that is dead", "unmask", changed("unmask", alive=sorted(ALIVE - {0} | {7}), dead=[])),
     ("alive and dead", "unmask", changed("unmask", dead=[6, 7])),
+    ("dead and alive", "unmask", changed("unmask", alive=sorted(ALIVE - {0} | {7}))),
+    ("a living one for a dead one", "unmask", changed("unmask", alive=sorted(ALIVE - {0, 6}), dead=[6])),
+    ("a living one's secret twice", "unmask", changed("unmask", alive=[*sorted(ALIVE - {0}), 9], dead=[])),
     ("the client's own secret", "unmask", changed("unmask", alive=sorted(ALIVE), dead=[])),
     ("a secret twice", "unmask", changed("unmask", dead=[7, 7])),
     ("one who never shared", "unmask", changed("unmask", dead=[2])),
@@ -216,6 +263,10 @@ _COMPLETE: list[tuple[str, str, Lie]] = [
     ("the client's own consent", "unmask", consents(lambda n: [*n, messages.PeerConsent(0, n[0].signature)])),
     ("a dead one's consent", "unmask", consents(lambda n: [*n, messages.PeerConsent(7, n[0].signature)])),
     ("a consent twice", "unmask", consents(lambda n: [n[0], *n])),
+    ("a consent to the same survivors in another roster", "unmask", consent_elsewhere),
     ("a forged consent", "unmask", consents(lambda n: [messages.PeerConsent(n[0].sender, bytes(64)), *n[1:]])),
 ]  # fmt: skip
-LIES = {"complete graph": _COMPLETE, "drawn graph": _DRAWN}
+_ABSENT: list[tuple[str, str, Lie]] = [
+    ("a survivor that never advertised", "consistency", changed("consistency", alive=messages.to_bitmap(range(5), 5))),
+]
+LIES = {"complete graph": _COMPLETE, "drawn graph": _DRAWN, "one client absent": _ABSENT}

@@ -102,10 +102,12 @@ def participant(index: int = 0) -> Participant:
     return Participant(NAMES[index], identity(index), enrolled, demands, text, journal, pace, build_trainer=trainer)
 
 
-def plan(round_num: int = 1, rate: float = 1.0, first: float = 0.5, num_bytes: int = 4 * SIZE.num_weights) -> bytes:
-    """Returns a Plan; `first` is the first weight."""
+def plan(
+    round_num: int = 1, rate: float = 1.0, first: float = 0.5, last: float = 1.0, num_bytes: int = 4 * SIZE.num_weights
+) -> bytes:
+    """Returns a Plan; `first` and `last` are weights."""
     flat = np.linspace(-1.0, 1.0, SIZE.num_weights, dtype=np.float32)
-    flat[0] = first
+    flat[0], flat[-1] = first, last
     return encode(messages.Plan(round_num, rate, memoryview(flat.astype("<f4").tobytes()[:num_bytes])))
 
 
@@ -194,6 +196,7 @@ def _lies() -> Iterator[tuple[str, list[bytes]]]:
     yield "another version", [SETUP.replace(b"network/2/", b"network/1/")]
     yield "no JSON", [encode(messages.Setup(b"{", list(WORDS.words)))]
     yield "no words", [encode(messages.Setup(msgspec.json.encode(CONFIG), []))]
+    yield "no configuration", [encode(messages.Setup(b'{"seed": "x"}', list(WORDS.words)))]
     for words in (["no", "special", "words"], list(WORDS.words[:4]), [*WORDS.words, "see"], [*WORDS.words, "a b"],
                   [*WORDS.words, ""], [*WORDS.words, "a\x1fb"]):  # fmt: skip
         yield f"words {words[-1:]}", [encode(messages.Setup(msgspec.json.encode(CONFIG), words))]
@@ -207,10 +210,11 @@ def _lies() -> Iterator[tuple[str, list[bytes]]]:
     yield "an earlier round", [SETUP, plan(2), plan(1)]
     for round_num in (0, 4, 2**32 - 1):
         yield f"round {round_num} of 3", [SETUP, plan(round_num)]
-    for rate in (-1.0, 10.5, 1e30):
+    for rate in (-1.0, 10.5, 1e30, math.inf, math.nan):
         yield f"a learning rate of {rate}", [SETUP, plan(rate=rate)]
     for first in (-2e3, 3e38, math.inf, math.nan):
         yield f"a weight of {first}", [SETUP, plan(first=first)]
+    yield "a last weight of nan", [SETUP, plan(last=math.nan)]
     yield "fewer weights", [SETUP, plan(num_bytes=4)]
     yield "a step of another round", [SETUP, plan(2), step(1, "advertise")]
     for stage in ("encrypt", "nonsense"):

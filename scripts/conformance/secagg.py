@@ -40,6 +40,7 @@ PLOTS = {
     "drawn graph": Plot(
         20, (9,), {"shares": {1}, "upload": {2}}, 18, Policy(complete_up_to=0, security_bits=10, correctness_bits=10)
     ),
+    "one client absent": Plot(5, (0,), {"advertise": {4}}, 3),
 }
 
 

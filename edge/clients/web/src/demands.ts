@@ -105,7 +105,7 @@ export function checkRound(roundNum: number, { settings }: RunSettings): void {
 export function checkPlan(demands: Demands, roundNum: number, rate: number, weights: readonly Float32Array[]): void {
   if (!(rate >= 0 && rate <= demands.maxLearningRate)) {
     throw new DemandRefused(
-      `round ${roundNum}: the server asks for a learning rate of ${rate}, this client allows 0 to ` +
+      `round ${roundNum}: the server asks for a learning rate of ${general(rate)}, this client allows 0 to ` +
         general(demands.maxLearningRate),
     );
   }

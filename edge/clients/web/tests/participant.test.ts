@@ -175,6 +175,13 @@ test("a model beyond what fedkeys trains is refused, whatever the client allows"
   await refused(() => client.answer(sent), "DemandRefused", /^the server's settings can't be trained with: the model would have/);
 });
 
+test("a model whose weights a machine word can't count", async () => {
+  const { config, words } = SETUP.decode(setup, 1 << 20);
+  const text = new TextDecoder().decode(config).replace(/"num_cells":5/, '"num_cells":2147483647').replace(/"embedding_size":3/, '"embedding_size":2147483647');
+  const client = await participant();
+  await refused(() => client.answer(SETUP.encode({ config: new TextEncoder().encode(text) as Bytes, words })), "DemandRefused", /weights in the model, this client allows/);
+});
+
 test("a client lowers its limits", async () => {
   for (const [limits, text] of [
     [{ maxSentences: 199 }, /asks for up to 200 sentences to train on in a round, this client allows 199$/],
