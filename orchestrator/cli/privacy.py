@@ -41,14 +41,10 @@ if TYPE_CHECKING:
 def privacy(run_path: Path, others: tuple[Path, ...], populations: tuple[int, ...], plot: Optional[Path]) -> Output:
     """Show what the privacy of a run comes to: epsilon at several deltas, zCDP, and what they rest on.
 
-    All of it comes from the ledger. If the run found its word list from the same people, model and list together are
-    shown, too. Also shows what each other mechanism and other numbers of bands would cost, and writes a picture: how
-    the noise of each mechanism adds up over the rounds, and accuracy against epsilon. With --population it says what
-    the same noise would come to among more people.
     All of it comes from the ledger. If the run found its word list from the same people, or began with a model that was
     trained on their text, all of it together is shown, too. Also shows what each other mechanism and other numbers of
     bands would cost, and writes a picture: how the noise of each mechanism adds up over the rounds, and accuracy
-    against epsilon.
+    against epsilon. With --population it says what the same noise would come to among more people.
 
     \b
     Examples (docs/privacy.md says more):

@@ -107,7 +107,7 @@ def test_what_would_fail_later_is_refused_at_once(tmp_path, monkeypatch):
     assert not place.path.exists()
 
 
-def test_the_rounds_have_the_words_of_the_model_and_everybody_in_each(tmp_path):
+def test_the_rounds_have_words_and_weights_of_the_model_and_everybody_in_each(tmp_path):
     model = RunFolder(tmp_path / "model")
     model.path.mkdir()
     model.write_config(read_config(preset="smoke", overrides={"rounds.cohort_size": 10}))
@@ -116,7 +116,9 @@ def test_the_rounds_have_the_words_of_the_model_and_everybody_in_each(tmp_path):
     assert config.data.vocabulary == str(model.path / "vocabulary.txt")
     assert (config.rounds.count, config.rounds.cohort_size, config.aggregation.min_survivors) == (3, 5, 3)
     assert config.client.max_sentences == 100  # of the model's run
-    assert config.model == ModelConfig(start_from_word_counts=False)
+    assert config.model == ModelConfig(start=str(model.path))
+    assert not config.model.counts_words  # nobody tells a server how often each word occurs
+    assert (config.server.algorithm, config.client.learning_rate) == ("fedavg", 0.3)  # whatever the model's run had
     assert config.seed != _config(model, _Place(tmp_path / "phone"), 3, 5).seed  # a phone answers a seed once
 
 
