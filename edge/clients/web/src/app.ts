@@ -1,6 +1,7 @@
 /** The page: it starts the worker, shows one part at a time and tells faults in one sentence each. */
 
-import { missing } from "./capabilities.ts";
+import { TRAINING_FILES } from "./bundle.ts";
+import { eligibility, missing } from "./capabilities.ts";
 import { Client } from "./client.ts";
 import { byId, show } from "./dom.ts";
 import { asFault } from "./faults.ts";
@@ -98,10 +99,17 @@ export class App {
       this.opened = await this.client.call("open");
       this.status();
       await this.refresh();
-      void keepOffline(this.opened.assets);
+      void this.keepOffline(this.opened.assets);
     } catch (error) {
       this.fault(this.sentence(error));
     }
+  }
+
+  /** Keeps for later what was not needed yet: the page then works, and trains, without a network. */
+  private async keepOffline(assets: string[]): Promise<void> {
+    // The worker fetched its files before the service worker was there, which did not see them.
+    void navigator.serviceWorker?.ready.then(({ active }) => active?.postMessage({ keep: assets }));
+    if ((await eligibility()).unmetered !== false) await this.client.call("files", TRAINING_FILES).catch(() => undefined); // another time
   }
 
   fault(text: string): void {
@@ -110,12 +118,6 @@ export class App {
     byId("status").dataset["state"] = "failed";
     byId("status").textContent = this.strings.say("status.failed");
   }
-}
-
-/** Has the service worker keep what it did not see: the files that the worker fetched before it was there. */
-async function keepOffline(assets: string[]): Promise<void> {
-  const registration = await navigator.serviceWorker?.ready;
-  registration?.active?.postMessage({ keep: assets });
 }
 
 function speak(strings: Strings): void {

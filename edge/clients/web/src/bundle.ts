@@ -11,6 +11,9 @@ import { VERSION as TOKENISER } from "./tokeniser.ts";
 const SCHEMA = 1;
 const CACHE = "fedkeys-bundle";
 
+/** What training reads, beside what suggestions do. */
+export const TRAINING_FILES = ["train.tflite", "golden/batches.bin", "golden/expected.txt", "golden/weights_after.bin"];
+
 export interface Plan {
   epochs: number;
   batch_size: number;
@@ -69,9 +72,21 @@ function ofHex(text: unknown, length: number): Uint8Array<ArrayBuffer> {
   return fromHex(text);
 }
 
+/** Works on what is kept for when there is no network. Where no space is left, or none is given, the page is online only. */
+async function inCache<T>(work: (cache: Cache) => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work(await caches.open(CACHE));
+  } catch {
+    return undefined;
+  }
+}
+
+const recall = (url: URL): Promise<Response | undefined> => inCache((cache) => cache.match(url));
+const remember = (url: URL, content: Uint8Array<ArrayBuffer>): Promise<void> => inCache((cache) => cache.put(url, new Response(content)));
+const forget = (url: URL): Promise<unknown> => inCache((cache) => cache.delete(url));
+
 /** Fetches a file that may change: from the network, or as it was kept last where there is none. Null: there is none. */
 async function newest(base: URL, name: string): Promise<{ content: Uint8Array<ArrayBuffer>; isOffline: boolean } | null> {
-  const cache = await caches.open(CACHE);
   const url = new URL(name, base);
   let answer: Response | undefined;
   try {
@@ -80,7 +95,7 @@ async function newest(base: URL, name: string): Promise<{ content: Uint8Array<Ar
     answer = undefined;
   }
   const isOffline = answer === undefined || answer.status >= 500;
-  if (isOffline) answer = await cache.match(url);
+  if (isOffline) answer = await recall(url);
   return answer?.ok ? { content: new Uint8Array(await answer.arrayBuffer()), isOffline } : null;
 }
 
@@ -153,25 +168,24 @@ export async function openBundle(base: URL): Promise<Bundle> {
   const signature = (await newest(base, "SIGNATURE"))?.content ?? null;
   const signer = await pinned(await signerOf(raw, signature));
   const manifest = parseManifest(raw);
-  const cache = await caches.open(CACHE);
-  await cache.put(new URL("manifest.json", base), new Response(raw));
-  if (signature === null) await cache.delete(new URL("SIGNATURE", base));
-  else await cache.put(new URL("SIGNATURE", base), new Response(signature));
-  await forgetOthers(cache, base, manifest);
+  await remember(new URL("manifest.json", base), raw);
+  if (signature === null) await forget(new URL("SIGNATURE", base));
+  else await remember(new URL("SIGNATURE", base), signature);
+  await inCache((cache) => forgetOthers(cache, base, manifest));
 
   const read = async (name: string): Promise<Uint8Array> => {
     const entry = manifest.files[name];
     if (entry === undefined) throw new Fault("bundleDamaged", name);
     const url = keptAt(base, name, entry.sha256);
-    const known = await cache.match(url);
+    const known = await recall(url);
     const answer = known ?? (await fetch(new URL(name, base), { credentials: "omit" }).catch(() => undefined));
     if (!answer?.ok) throw new Fault("bundleMissing", name);
     const content = new Uint8Array(await answer.arrayBuffer());
     if (content.length !== entry.bytes || (await digestOf(content)) !== entry.sha256) {
-      await cache.delete(url);
+      await forget(url);
       throw new Fault("bundleDamaged", name);
     }
-    if (known === undefined) await cache.put(url, new Response(content));
+    if (known === undefined) await remember(url, content);
     return content;
   };
   const plan = (manifest.phase[0] as { plan: Plan }).plan;

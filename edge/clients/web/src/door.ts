@@ -1,7 +1,7 @@
 // Takes part in a server's rounds over a WebSocket: one binary message a frame, the bytes that gRPC carries, after a signed
 // challenge.
 
-import { DoorError, FedkeysError } from "./errors.ts";
+import { ConnectionLost, DoorError, FedkeysError } from "./errors.ts";
 import { JOIN, MAX_BYTES, NONCE_BYTES, asOneLine, proofBytes } from "./messages.ts";
 import type { Participant } from "./participant.ts";
 import { sign, type Bytes } from "./primitives.ts";
@@ -10,8 +10,10 @@ const SUBPROTOCOL = "fedkeys.v1";
 const LOCAL_HOSTS = new Set(["localhost", "127.0.0.1", "[::1]"]);
 const NORMAL_CLOSURE = 1000;
 const MOST_WAITING = 8; // messages
-const WHY_CLOSED: Record<number, string> = {
-  1001: "the server has stopped: come back when it runs again",
+const GOING_AWAY = 1001;
+/** What a new connection would end by as well. */
+const WHY_REFUSED: Record<number, string> = {
+  1008: "the server takes no such answer: is it of another version?",
   1009: "the server takes no message of this length: is it of another version?",
   4401: "the server did not let this browser in: enrol with a code from the operator",
   4409: "another connection took this one's place: close the other tab",
@@ -21,6 +23,7 @@ interface DoorOptions {
   readonly signal: AbortSignal;
   readonly key: CryptoKey;
   readonly clientId: string;
+  readonly admitted: () => void; // called once the server has let this client in
 }
 
 /**
@@ -29,6 +32,7 @@ interface DoorOptions {
  * @param url the address of the server's rounds, wss://HOST:PORT/rounds; ws:// only on this machine.
  *
  * Throws DoorError, in one sentence: the connection fails or ends, the signal aborts, or the participant refuses a message.
+ * It is a ConnectionLost if another connection may do better.
  */
 export async function takePart(url: string, participant: Participant, options: DoorOptions): Promise<string> {
   const { protocol, hostname } = new URL(url);
@@ -39,6 +43,8 @@ export async function takePart(url: string, participant: Participant, options: D
     if (nonce.length !== NONCE_BYTES) throw new DoorError("the server began with something else than a challenge");
     const signature = await sign(options.key, proofBytes(nonce, options.clientId));
     connection.send(JOIN.encode({ clientId: options.clientId, signature }));
+    await connection.arrival(); // the server says no more to whom it does not let in
+    options.admitted();
     return await untilGoodbye(connection, participant);
   } finally {
     connection.close();
@@ -81,7 +87,7 @@ class Connection {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }: MessageEvent<unknown>) => this.take(data);
     socket.onclose = ({ code, reason }) => {
-      this.end(WHY_CLOSED[code] ?? `the connection was lost (${asOneLine(reason) || code}): try again`);
+      this.end(whyClosed(code, reason));
       if (this.ended && this.waiting.length === 0) this.stop(this.ended); // nobody takes what is still computed
     };
     signal.addEventListener("abort", this.onAbort);
@@ -90,9 +96,14 @@ class Connection {
 
   /** Returns the next message; throws DoorError once the connection has ended and all messages are read. */
   async next(): Promise<Bytes> {
+    await this.arrival();
+    return this.waiting.shift() as Bytes;
+  }
+
+  /** Returns once there is a message to read; throws as next does. */
+  async arrival(): Promise<void> {
     for (;;) {
-      const message = this.signal.aborted ? undefined : this.waiting.shift();
-      if (message) return message;
+      if (this.waiting.length > 0 && !this.signal.aborted) return;
       if (this.ended) throw this.ended;
       await new Promise<void>((resolve) => {
         this.wake = resolve;
@@ -112,14 +123,14 @@ class Connection {
 
   close(): void {
     this.signal.removeEventListener("abort", this.onAbort);
-    this.end("the connection is closed");
+    this.end(new DoorError("the connection is closed"));
     this.socket.close(NORMAL_CLOSURE);
   }
 
   private readonly onAbort = (): void => {
-    const why = "you have stopped taking part";
+    const why = new DoorError("you have stopped taking part");
     this.end(why);
-    this.stop(new DoorError(why));
+    this.stop(why);
     this.socket.close(NORMAL_CLOSURE);
   };
 
@@ -129,7 +140,7 @@ class Connection {
     const isTooMuch = this.waiting.length >= MOST_WAITING || bytes + (data as ArrayBuffer).byteLength > MAX_BYTES;
     if (!(data instanceof ArrayBuffer) || isTooMuch) {
       this.waiting.length = 0;
-      this.end("the server sent something else than a message of fedkeys");
+      this.end(new DoorError("the server sent something else than a message of fedkeys"));
       this.stop(this.ended as unknown as DoorError);
       this.socket.close(NORMAL_CLOSURE);
       return;
@@ -138,8 +149,15 @@ class Connection {
     this.wake();
   }
 
-  private end(why: string): void {
-    this.ended ??= new DoorError(why);
+  private end(why: DoorError): void {
+    this.ended ??= why;
     this.wake();
   }
+}
+
+function whyClosed(code: number, reason: string): DoorError {
+  const refused = WHY_REFUSED[code];
+  if (refused !== undefined) return new DoorError(refused);
+  if (code === GOING_AWAY) return new ConnectionLost("the server has stopped: come back when it runs again");
+  return new ConnectionLost(`the connection was lost (${asOneLine(reason) || code}): try again`);
 }

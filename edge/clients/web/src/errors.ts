@@ -108,3 +108,6 @@ export class NotOnRoster extends UntrustedRoster {
 export class DoorError extends FedkeysError {
   override readonly name = "DoorError";
 }
+
+/** The connection was lost: another one may be let in. */
+export class ConnectionLost extends DoorError {}

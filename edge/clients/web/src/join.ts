@@ -4,10 +4,12 @@ import { draw, NUM_SPECIAL, seeded, split, UNK } from "./batches.ts";
 import type { Bundle } from "./bundle.ts";
 import { demandsFor } from "./demands.ts";
 import { takePart } from "./door.ts";
-import { DemandRefused, KeysError } from "./errors.ts";
+import { serverStatus } from "./enrol.ts";
+import { ConnectionLost, DemandRefused, KeysError } from "./errors.ts";
 import { Fault } from "./faults.ts";
 import { type Journal, Participant, type Trained } from "./participant.ts";
 import { fromHex } from "./primitives.ts";
+import { untilOver } from "./reconnect.ts";
 import { admit, decodeRoster, type Roster, type SeenRosters } from "./roster.ts";
 import type { JoinOptions, Progress } from "./rpc.ts";
 import type { RunSettings } from "./settings.ts";
@@ -23,7 +25,10 @@ const journal: Journal = {
 };
 
 async function fetchRoster(base: URL): Promise<Roster> {
-  const answer = await fetch(new URL("roster.json", base), { cache: "no-store", credentials: "omit" });
+  const asked = fetch(new URL("roster.json", base), { cache: "no-store", credentials: "omit" });
+  const answer = await asked.catch(() => {
+    throw new ConnectionLost("the server was not reached: try again");
+  });
   if (!answer.ok) throw new KeysError(`the server has no roster for this browser (${answer.status}): try again when the rounds have begun`);
   return decodeRoster(await answer.text());
 }
@@ -83,7 +88,8 @@ async function trainRound(
 }
 
 /**
- * Takes part until the server says goodbye, and returns its reason. The trainer's weights are the last round's afterwards.
+ * Takes part until the server says goodbye, and returns its reason. Whenever the connection is lost it connects again. The
+ * trainer's weights are the last round's afterwards.
  *
  * Throws FedkeysError, and Fault if another tab takes part already.
  */
@@ -105,10 +111,7 @@ export async function takePartHere(
   tell({ kind: "roster", number: roster.number, people: roster.clients.size, isSigned: operator !== undefined });
   const demands = demandsFor(roster.clients.size);
   const minSurvivors = Math.max(options.minSurvivors, demands.policy.minSurvivors);
-  const over = new AbortController(); // ends a training, also when the server is gone
-  const stop = (): void => over.abort(signal.reason);
-  signal.addEventListener("abort", stop);
-  if (signal.aborted) stop();
+  let ended = signal; // of a connection: ends a training
   let training: Promise<unknown> = Promise.resolve();
   const participant = new Participant({
     clientId: identity.clientId,
@@ -118,7 +121,7 @@ export async function takePartHere(
     journal,
     train: (weights, round, run) => {
       requireFit(run, bundle, trainer.rows, words);
-      const trained = trainRound(trainer, weights, round.learningRate, run.settings, sentences.map(runIds(run)), over.signal);
+      const trained = trainRound(trainer, weights, round.learningRate, run.settings, sentences.map(runIds(run)), ended);
       training = trained;
       return trained;
     },
@@ -130,14 +133,21 @@ export async function takePartHere(
   });
   const rounds = new URL("rounds", base);
   rounds.protocol = rounds.protocol === "https:" ? "wss:" : "ws:";
-  try {
-    return await navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
-      if (lock === null) throw new Fault("otherTab");
-      return takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId });
-    });
-  } finally {
-    signal.removeEventListener("abort", stop);
-    over.abort();
-    await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
-  }
+  const connect = async (): Promise<string> => {
+    const over = new AbortController();
+    ended = AbortSignal.any([signal, over.signal]);
+    const admitted = (): void => tell({ kind: "connection", isUp: true });
+    try {
+      return await takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId, admitted });
+    } finally {
+      over.abort();
+      await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
+    }
+  };
+  const lost = (): void => tell({ kind: "connection", isUp: false });
+  const isOver = async (): Promise<boolean> => (await serverStatus())?.phase === "done";
+  return navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
+    if (lock === null) throw new Fault("otherTab");
+    return untilOver(connect, { signal, lost, isOver });
+  });
 }

@@ -71,7 +71,7 @@ export interface Operations {
   unlearn: [[], void];
   golden: [[], Golden];
   vectors: [[], VectorCheck];
-  files: [[], number];
+  files: [[names?: readonly string[]], number];
   benchmark: [[], BenchmarkResult];
   litert: [[], string]; // its version
   steps: [[StepsRequest], Steps];
@@ -84,6 +84,7 @@ export type Progress =
   | { kind: "recall"; when: "before" | "after" }
   | { kind: "benchmark"; done: number; of: number }
   | { kind: "roster"; number: number; people: number; isSigned: boolean }
+  | { kind: "connection"; isUp: boolean }
   | { kind: "stage"; round: number; stage: string }
   | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array };
 

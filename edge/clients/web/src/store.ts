@@ -46,13 +46,19 @@ export interface Values {
   journal: Record<string, number>; // the last round that was spent, by the run's seed
 }
 
+/** Returns the fault of a browser that does not keep what it is given. */
+function refusal(why: unknown): Fault {
+  const isFull = why instanceof DOMException && why.name === "QuotaExceededError";
+  return new Fault(isFull ? "storageFull" : "storageRefused", String(why));
+}
+
 let opened: Promise<IDBDatabase> | null = null;
 
 function open(): Promise<IDBDatabase> {
   opened ??= new Promise<IDBDatabase>((resolve, reject) => {
     const refuse = (why: unknown) => {
       opened = null;
-      reject(new Fault("storageRefused", String(why)));
+      reject(refusal(why));
     };
     try {
       const request = indexedDB.open(NAME, VERSION);
@@ -62,6 +68,9 @@ function open(): Promise<IDBDatabase> {
       };
       request.onsuccess = () => {
         request.result.onversionchange = () => request.result.close();
+        request.result.onclose = () => {
+          opened = null; // the person deleted the site's data: what follows is kept anew
+        };
         resolve(request.result);
       };
       request.onerror = () => refuse(request.error);
@@ -83,7 +92,7 @@ async function transact<T>(
     const transaction = database.transaction(store, mode, { durability: "strict" });
     const request = work(transaction.objectStore(store));
     transaction.oncomplete = () => resolve(request?.result);
-    transaction.onabort = () => reject(new Fault("storageRefused", String(transaction.error)));
+    transaction.onabort = () => reject(refusal(transaction.error));
   });
 }
 
@@ -167,7 +176,7 @@ export async function kept(): Promise<Kept[]> {
     const values = store.getAll() as IDBRequest<string[]>;
     transaction.oncomplete = () =>
       resolve(keys.result.map((id, index) => ({ id, words: values.result[index] ?? "" })));
-    transaction.onabort = () => reject(new Fault("storageRefused", String(transaction.error)));
+    transaction.onabort = () => reject(refusal(transaction.error));
   });
 }
 

@@ -24,6 +24,7 @@ export class JoinView implements View {
   private offered: Offer = { code: "", fingerprint: "" };
   private isRunning = false;
   private status: ServerStatus | null = null;
+  private isUp = true; // the connection to the server, while this page takes part
   private totalBytes = 0;
   private awake: WakeLockSentinel | null = null;
 
@@ -38,6 +39,9 @@ export class JoinView implements View {
     byId("join-stop").addEventListener("click", () => void app.client.call("stop"));
     byId("join-leave").addEventListener("click", () => void this.leave());
     app.client.listen((progress) => this.hear(progress));
+    for (const event of ["online", "offline"]) window.addEventListener(event, () => this.tellConnection());
+    // The browser lets go of the lock whenever the page is hidden.
+    document.addEventListener("visibilitychange", () => void this.stayAwake());
     window.addEventListener("hashchange", () => void this.poll());
     setInterval(() => void this.poll(), POLL_MS);
     byId<HTMLInputElement>("join-name").value = `phone-${crypto.randomUUID().slice(0, 4)}`;
@@ -149,19 +153,28 @@ export class JoinView implements View {
   private async join(): Promise<void> {
     const { strings, client } = this.app;
     this.running(true);
-    this.app.outcome("join-outcome", strings.say("join.waiting"));
+    this.connected(true);
     await this.refresh();
-    this.awake = await navigator.wakeLock?.request("screen").catch(() => null);
+    void this.stayAwake();
     try {
       const reason = await client.call("join", { minSurvivors: this.fewest() });
       this.app.outcome("join-outcome", reason === "" ? strings.say("join.leftRounds") : strings.say("join.over", { reason }));
     } catch (error) {
       this.app.outcome("join-outcome", this.app.sentence(error), false);
     } finally {
-      await this.awake?.release().catch(() => undefined);
       this.running(false);
+      await this.awake?.release().catch(() => undefined);
       await this.poll();
     }
+  }
+
+  /** Keeps the screen on while this page takes part and is looked at: a phone that sleeps drops out of the round. */
+  private async stayAwake(): Promise<void> {
+    const isHeld = this.awake?.released === false;
+    if (!this.isRunning || document.hidden || isHeld) return;
+    const held = (await navigator.wakeLock?.request("screen").catch(() => null)) ?? null;
+    this.awake = held;
+    if (!this.isRunning) await held?.release().catch(() => undefined); // the rounds ended meanwhile
   }
 
   private running(isRunning: boolean): void {
@@ -171,7 +184,8 @@ export class JoinView implements View {
   }
 
   private hear(progress: Progress): void {
-    if (progress.kind === "stage") this.atStage(progress.round, progress.stage);
+    if (progress.kind === "connection") this.connected(progress.isUp);
+    else if (progress.kind === "stage") this.atStage(progress.round, progress.stage);
     else if (progress.kind === "left") this.left(progress);
     else if (progress.kind === "roster") this.signedBy(progress);
   }
@@ -180,6 +194,16 @@ export class JoinView implements View {
     const key = isSigned ? "join.rosterSigned" : "join.rosterUnsigned";
     byId("join-roster").textContent = this.app.strings.say(key, { number, people });
     show(byId("join-roster-row"), true);
+  }
+
+  private connected(isUp: boolean): void {
+    this.isUp = isUp;
+    this.tellConnection();
+  }
+
+  private tellConnection(): void {
+    const isThere = this.isUp && navigator.onLine;
+    if (this.isRunning) this.app.outcome("join-outcome", this.app.strings.say(isThere ? "join.waiting" : "join.lost"), isThere);
   }
 
   private stageName(stage: string): string {

@@ -202,9 +202,8 @@ class Phone {
     return checkVectors(await this.bundle.read("tokeniser_vectors.json"), this.vocabulary);
   }
 
-  /** Reads each file of the bundle, which compares its digest; returns their number. */
-  async files(): Promise<number> {
-    const names = Object.keys(this.bundle.manifest.files);
+  /** Reads these files of the bundle, or all, which compares their digests and keeps them; returns their number. */
+  async files(names: readonly string[] = Object.keys(this.bundle.manifest.files)): Promise<number> {
     for (const name of names) await this.bundle.read(name);
     return names.length;
   }
@@ -268,7 +267,7 @@ const operations: { [Name in keyof Operations]: (...args: Operations[Name][0]) =
   unlearn: async () => (await phone()).unlearn(),
   golden: async () => (await phone()).golden(),
   vectors: async () => (await phone()).vectors(),
-  files: async () => (await phone()).files(),
+  files: async (names) => (await phone()).files(names),
   benchmark: async () => (await phone()).benchmark(),
   litert: async () => LITERT_VERSION,
   steps: trainSteps,

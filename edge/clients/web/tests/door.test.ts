@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { takePart } from "../src/door.ts";
-import { DemandRefused } from "../src/errors.ts";
+import { ConnectionLost, DemandRefused } from "../src/errors.ts";
 import { JOIN, proofBytes } from "../src/messages.ts";
 import type { Participant } from "../src/participant.ts";
 import { fromHex, isSigned, type Bytes } from "../src/primitives.ts";
@@ -51,10 +51,11 @@ async function begun(answer: (message: Uint8Array) => Promise<Uint8Array | null>
   const participant = { goodbye: null as string | null, answer };
   const aborting = new AbortController();
   const key = await identityKey(vectors.ed25519.private);
-  const options = { signal: aborting.signal, key, clientId: "phone 7" };
+  const letIn = { count: 0 };
+  const options = { signal: aborting.signal, key, clientId: "phone 7", admitted: () => void letIn.count++ };
   const end = takePart(url, participant as unknown as Participant, options);
   end.catch(() => undefined); // looked at later
-  return { end, participant, aborting, socket: Socket.last };
+  return { end, participant, aborting, letIn, socket: Socket.last };
 }
 
 const echo = async (message: Uint8Array) => message;
@@ -76,20 +77,43 @@ test("the challenge is signed, each message is answered in order, and the goodby
   assert.equal(socket.closed, 1000);
 });
 
-for (const [code, text] of [
-  [4401, /^the server did not let this browser in/],
-  [4409, /^another connection took this one's place/],
-  [1009, /^the server takes no message of this length/],
-  [1001, /^the server has stopped/],
-  [1006, /^the connection was lost \(1006\): try again$/],
+for (const [code, isLost, text] of [
+  [4401, false, /^the server did not let this browser in/],
+  [4409, false, /^another connection took this one's place/],
+  [1009, false, /^the server takes no message of this length/],
+  [1008, false, /^the server takes no such answer/],
+  [1001, true, /^the server has stopped/],
+  [1006, true, /^the connection was lost \(1006\): try again$/],
 ] as const) {
-  test(`a connection that ends with ${code} is one sentence`, async () => {
+  test(`a connection that ends with ${code} is one sentence, and another one ${isLost ? "may help" : "is of no use"}`, async () => {
     const { end, socket } = await begun(echo);
     socket.says(NONCE);
     socket.onclose({ code, reason: "" });
     await refused(() => end, "DoorError", text);
+    assert.equal(await end.catch((error: unknown) => error instanceof ConnectionLost), isLost);
   });
 }
+
+test("a client is let in when the server says something after its challenge, and once", async () => {
+  const { end, letIn, participant, socket } = await begun(async (message) => {
+    if (message[0] === 9) participant.goodbye = "done";
+    return message;
+  });
+  socket.says(NONCE);
+  await turn();
+  assert.equal(letIn.count, 0);
+  for (const message of [[1], [2], [9]]) socket.says(Uint8Array.from(message));
+  await end;
+  assert.equal(letIn.count, 1);
+});
+
+test("who is not let in is never told otherwise", async () => {
+  const { end, letIn, socket } = await begun(echo);
+  socket.says(NONCE);
+  socket.onclose({ code: 4401, reason: "" });
+  await refused(() => end, "DoorError");
+  assert.equal(letIn.count, 0);
+});
 
 test("what the participant refuses ends the connection, in its words", async () => {
   const { end, socket } = await begun(() => Promise.reject(new DemandRefused("too many epochs")));

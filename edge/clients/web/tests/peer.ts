@@ -82,7 +82,7 @@ async function handle(line: Line): Promise<void> {
     say({ answered: answered && toBase64(answered), goodbye: participant.goodbye });
   } else if (line.takePart) {
     const { signal } = new AbortController();
-    say({ goodbye: await takePart(line.takePart, participant, { signal, key, clientId: begun.clientId }) });
+    say({ goodbye: await takePart(line.takePart, participant, { signal, key, clientId: begun.clientId, admitted: () => undefined }) });
   }
 }
 
