@@ -92,8 +92,8 @@ class Phone:
         place = f"document.getElementById({identity!r}).textContent"
         return self.until(f"{place}.includes({json.dumps(words)}) && {place}")
 
-    def open(self, before=None, part="join"):
-        self.do("open", {"url": f"{self._url}/#{part}", "before": before})
+    def open(self, before=None, part="join", devtools=None):
+        self.do("open", {"url": f"{self._url}/#{part}", "before": before, "devtools": devtools})
         self.is_open = True
 
     def close(self):

@@ -14,7 +14,7 @@ let processes; // of the browser, while it sleeps
 async function phone(name) {
   if (!tabs.has(name)) {
     const context = await browser.newContext(PHONE);
-    const tab = { context, page: null, devtools: null, errors: [], sent: [], received: [] };
+    const tab = { context, page: null, errors: [], sent: [], received: [] };
     context.on("request", (request) => tab.sent.push(Buffer.from(`${request.url()} ${request.postData() ?? ""}`)));
     tabs.set(name, tab);
   }
@@ -32,9 +32,11 @@ async function until(page, condition) {
 }
 
 const commands = {
-  async open(tab, { url, before }) {
+  async open(tab, { url, before, devtools }) {
     const page = await tab.context.newPage();
-    Object.assign(tab, { page, devtools: null });
+    tab.page = page;
+    // What this sets holds as long as the session is there.
+    if (devtools) await (await tab.context.newCDPSession(page)).send(...devtools);
     page.on("pageerror", (error) => tab.errors.push(String(error)));
     page.on("websocket", (socket) => {
       socket.on("framesent", ({ payload }) => tab.sent.push(Buffer.from(payload)));
@@ -63,10 +65,6 @@ const commands = {
   async answer({ context }, { url, answer }) {
     if (answer === null) await context.unroute(url);
     else await context.route(url, (route) => route.fulfill(answer));
-  },
-  async devtools(tab, { method, parameters }) {
-    tab.devtools ??= await tab.context.newCDPSession(tab.page); // what it sets holds as long as it is there
-    await tab.devtools.send(method, parameters);
   },
   // The whole browser sleeps, as a phone does in a pocket: none of its processes runs.
   async sleep(_, isAsleep) {
