@@ -137,9 +137,7 @@ class Served:
 
 
 @contextmanager
-def serving(
-    keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None, state=None, step=plain_step
-):
+def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None, begin=None):
     """Serves all rounds of a new run, beside gRPC at a web door if there is one; when the block ends they are done."""
     roster, size = read_signed_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
@@ -155,7 +153,7 @@ def serving(
     party = Party(hub, roster.clients, deadlines, served.notes.append, decryptor, helpers)
 
     def run():
-        served.state = serve_rounds(folder, config, state or first_state(config), step, party)
+        served.state = serve_rounds(folder, config, *(begin or (first_state(config), plain_step)), party)
         hub.stop("all done")
 
     thread = threading.Thread(target=run, daemon=True)
