@@ -14,7 +14,7 @@ from web_tabs import Phone, update_of
 from models.corpus import ClientId
 from orchestrator.aggregator import Cohort, PlainSum, total_digest
 from orchestrator.network import messages
-from orchestrator.network.certificates import read_roster
+from orchestrator.network.certificates import read_signed_roster
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, make_codes
 from orchestrator.network.server import max_client_bytes, setup_message
@@ -155,12 +155,12 @@ class World:
             door.end_rounds("all done")
 
     @contextmanager
-    def waiting(self, config, roster=None):
-        """A server that asks by itself what a test has it ask: the hub."""
-        enrolled = roster or read_roster(self.keys)
-        hub = Hub(enrolled, setup_message(config, WORDS), max_client_bytes(config, SIZE))
+    def waiting(self, config, lets_in=ALL):
+        """A server that asks nothing by itself, and lets these in: its hub."""
+        roster, most = read_signed_roster(self.keys), max_client_bytes(config, SIZE)
+        hub = Hub({name: roster.clients[name] for name in lets_in}, setup_message(config, WORDS), most)
         with self.door() as door:
-            door.begin(hub, max_client_bytes(config, SIZE), enrolled)
+            door.begin(hub, most, roster)
             yield hub
 
     def phone(self, name):

@@ -8,7 +8,7 @@ from web_tabs import Phone
 from web_world import DESKS, PHONES, TEXTS, config_with
 
 from orchestrator.network.authority import make_keys
-from orchestrator.network.certificates import read_roster
+from orchestrator.network.certificates import read_roster, write_roster
 from orchestrator.network.lobby import Lobby, make_codes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -95,22 +95,23 @@ def test_a_round_of_another_model_is_refused_in_one_sentence(world):
     )
 
 
-def test_who_is_not_on_the_server_s_roster_is_told_to_enrol(world):
-    desks = {name: key for name, key in read_roster(world.keys).items() if name in DESKS}
-    said = refused(world, config_with(world.seed()), roster=desks)
+def test_who_is_not_let_in_is_told_to_enrol(world):
+    said = refused(world, config_with(world.seed()), lets_in=DESKS)
     assert said == "The rounds ended here: the server did not let this browser in: enrol with a code from the operator."
 
 
-def test_a_roster_without_me_is_refused_though_the_server_lets_me_in(world):
-    phone, config = world.phone(PHONES[0]), config_with(world.seed())
-    others = {name: key.hex() for name, key in read_roster(world.keys).items() if name != phone.name}
-    phone.do("answer", {"url": "**/roster.json", "answer": {"json": others}})
-    said = refused(world, config)
-    phone.do("answer", {"url": "**/roster.json", "answer": None})
-    assert said == (
-        "The rounds ended here: this browser refuses what the server asks: the roster has no client "
-        f"{phone.name}: enrol again."
-    )
+def test_a_roster_without_me_is_refused_and_the_next_one_with_me_is_taken(world):
+    whole = read_roster(world.keys)
+    try:
+        write_roster(world.keys, {name: key for name, key in whole.items() if name != PHONES[0]})
+        said = refused(world, config_with(world.seed()), lets_in=DESKS)
+    finally:
+        write_roster(world.keys, whole)
+    assert said == f"The rounds ended here: the roster has no client {PHONES[0]}: ask the operator to enrol it."
+    with world.waiting(config_with(world.seed())) as hub:
+        world.phones[PHONES[0]].joins()
+        assert [connection.client_id for connection in hub.wait_for_clients(1, 1, 20)] == [PHONES[0]]
+        world.phones[PHONES[0]].leaves()
 
 
 def test_a_phone_whose_space_is_full_says_so_and_loses_nothing(world):

@@ -62,10 +62,6 @@ const commands = {
   evaluate: ({ page }, script) => page.evaluate(script),
   until: ({ page }, condition) => until(page, condition),
   offline: ({ context }, isOffline) => context.setOffline(isOffline),
-  async answer({ context }, { url, answer }) {
-    if (answer === null) await context.unroute(url);
-    else await context.route(url, (route) => route.fulfill(answer));
-  },
   // The whole browser sleeps, as a phone does in a pocket: none of its processes runs.
   async sleep(_, isAsleep) {
     processes ??= (await (await browser.newBrowserCDPSession()).send("SystemInfo.getProcessInfo")).processInfo.map(({ id }) => id);
