@@ -33,10 +33,12 @@ class Refused(NetworkError):
 
     Attributes:
       name: Python's name of the error.
+      rest: what it says besides.
     """
 
-    def __init__(self, status, text):
+    def __init__(self, status, text, *rest):
         super().__init__(text)
+        self.rest = rest
         self.name = "".join(word.capitalize() for word in status.split("_")[1:])
 
 
@@ -85,7 +87,7 @@ class CPeer:
         self.send(*fields)
         first, *rest = self.receive()
         if first == b"error":
-            raise Refused(rest[0].decode(), rest[1].decode())
+            raise Refused(rest[0].decode(), rest[1].decode(), *rest[2:])
         assert first == b"ok", first
         return rest
 

@@ -63,6 +63,12 @@ const char *fk_status_name(fk_status status) {
     NAME(FK_RUN_CHANGED)
     NAME(FK_DEMAND_REFUSED)
     NAME(FK_KEYS_ERROR)
+    NAME(FK_UNSIGNED_ROSTER)
+    NAME(FK_FOREIGN_ROSTER)
+    NAME(FK_FORGED_ROSTER)
+    NAME(FK_OLD_ROSTER)
+    NAME(FK_FORKED_ROSTER)
+    NAME(FK_NOT_ON_ROSTER)
 #undef NAME
   }
   return "?";

@@ -34,7 +34,13 @@ typedef enum {
   FK_TOO_FEW_PEERS,      /* fewer peers than the threshold: the participant declines the round by itself */
   FK_RUN_CHANGED,        /* the server goes on with other settings or words than it began with */
   FK_DEMAND_REFUSED,     /* the server asks for another sum, or for more work, than the client takes part in */
-  FK_KEYS_ERROR,         /* the client's own key does not fit the roster */
+  FK_KEYS_ERROR,         /* the client's own key does not fit the roster, or the roster is damaged */
+  FK_UNSIGNED_ROSTER,    /* the roster bears no signature */
+  FK_FOREIGN_ROSTER,     /* it is of another folder of keys than the one that the client is enrolled with */
+  FK_FORGED_ROSTER,      /* it was changed, or somebody else than the operator signed it */
+  FK_OLD_ROSTER,         /* the client has seen a newer one */
+  FK_FORKED_ROSTER,      /* the client has seen another one of the same number */
+  FK_NOT_ON_ROSTER,      /* the client is not on it, or with another key */
 } fk_status;
 
 /* What went wrong, for a log: one line, in UTF-8, that names the file or the value. It is empty after FK_OK. */

@@ -112,6 +112,32 @@ typedef struct {
   uint8_t public_key[FK_KEY_BYTES];
 } fk_enrolled;
 
+/* Who signs the roster: kept from the client's enrolment on. `roster_id` names the operator's folder of keys. */
+typedef struct {
+  uint8_t key[FK_KEY_BYTES]; /* Ed25519, public */
+  uint8_t roster_id[16];
+} fk_operator;
+
+/* The newest roster that a client has seen; the number is 0 if it has seen none. */
+typedef struct {
+  uint32_t number;
+  uint8_t digest[32];
+} fk_seen_roster;
+
+typedef struct fk_signed_roster fk_signed_roster;
+
+/* Writes the 32 hex digits, and a 0, that people and the address of an enrolment hold an operator against. */
+FK_API fk_status fk_operator_fingerprint(const fk_operator *signer, char fingerprint[33], fk_error *error);
+
+/* Reads the content of roster.json, and passes one that this operator signed, that is not older than the one that was seen
+ * before, and that has this client with this key. What passes is `*seen` from now on: keep it by the operator's
+ * fingerprint before you go on, also after FK_NOT_ON_ROSTER, which writes it too. */
+FK_API fk_status fk_signed_roster_open(const char *json, size_t size, const fk_operator *signer, const fk_seen_roster *before,
+                                       const char *client_id, const uint8_t public_key[FK_KEY_BYTES],
+                                       fk_signed_roster **roster, fk_seen_roster *seen, fk_error *error);
+FK_API const fk_enrolled *fk_signed_roster_clients(const fk_signed_roster *roster, size_t *count);
+FK_API void fk_signed_roster_close(fk_signed_roster *roster); /* NULL is fine */
+
 typedef struct {
   const char *client_id;         /* this client's name on the roster */
   uint8_t identity[FK_KEY_BYTES]; /* its Ed25519 private key, RFC 8032 */

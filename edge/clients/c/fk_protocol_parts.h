@@ -8,6 +8,7 @@
 
 #include "fk_fail.h"
 #include "fk_protocol.h"
+#include "fk_values.h"
 
 #define FK_SESSION_BYTES 32
 #define FK_SIGNATURE_BYTES 64
@@ -177,6 +178,7 @@ typedef struct {
 /* Reads a run's configuration. FK_WIRE_ERROR: it is none of this version. FK_DEMAND_REFUSED: two settings contradict each
  * other, or ask for what this client does not do. */
 fk_status fk_read_settings(fk_bytes config, const fk_word *words, size_t num_words, fk_settings *settings, fk_error *error);
+bool fk_is_integer(fk_value number); /* whether a number of JSON is written as one */
 double fk_setting_default(size_t place);
 const char *fk_setting_text(const fk_settings *settings, size_t place); /* of one that is one of several */
 double fk_num_weights(const fk_settings *settings);

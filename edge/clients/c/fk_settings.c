@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "fk_protocol_parts.h"
-#include "fk_values.h"
 
 #define FK_SETTINGS_TABLE
 #include "../../conformance/settings.h"
@@ -44,8 +43,7 @@ typedef struct {
 
 static bool is_text(fk_value value) { return value.at < value.end && *value.at == '"'; }
 
-/* Whether a number of JSON is written as an integer. */
-static bool is_integer(fk_value value) {
+bool fk_is_integer(fk_value value) {
   for (const char *at = value.at; at < value.end && strchr("+-.eE0123456789", *at) && *at; at += 1) {
     if (strchr(".eE", *at)) return false;
   }
@@ -62,7 +60,7 @@ static bool read_seed(fk_value value, uint64_t *seed) {
     found = 10 * found + digit;
   }
   *seed = found;
-  return at > value.at && is_integer(value);
+  return at > value.at && fk_is_integer(value);
 }
 
 /* The place of a text among those that a setting may be; false if it is none of them. */
@@ -89,7 +87,7 @@ static bool read_value(fk_reading *reading, size_t place, fk_value value) {
     if (is_odd && reading->odd == FK_NUM_SETTINGS) reading->odd = place;
     return true;
   }
-  if (!fk_value_number(value, found) || (of->kind == FK_INT && !is_integer(value))) return false;
+  if (!fk_value_number(value, found) || (of->kind == FK_INT && !fk_is_integer(value))) return false;
   bool is_above = of->above_least ? *found > of->least : *found >= of->least;
   return is_above && (of->below_most ? *found < of->most : *found <= of->most);
 }

@@ -19,8 +19,12 @@ from orchestrator.network import messages
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.wire import encode
 
-VECTORS = json.loads((Path(edge.__file__).parent / "conformance" / "participant.json").read_text("utf-8"))
-SESSION = json.loads((Path(edge.__file__).parent / "conformance" / "secagg.json").read_text("utf-8"))["complete graph"]
+
+def conformance(name):
+    return json.loads((Path(edge.__file__).parent / "conformance" / f"{name}.json").read_text("utf-8"))
+
+
+VECTORS, SESSION = conformance("participant"), conformance("secagg")["complete graph"]
 SETUP = bytes.fromhex(VECTORS["setup"])
 PLAN = bytes.fromhex(VECTORS["conversation"][1]["message"])
 SEED = 2**63 - 5
@@ -295,6 +299,7 @@ HONEST = {
         for place, name in enumerate(("Invitation", "Roster", "Delivery", "Survivors", "UnmaskRequest"))
     },
     "to client": VECTORS["setup"],
+    "signed roster": conformance("roster")["rosters"]["some clients and a helper"]["content"].encode().hex(),
     "config": bytes(messages.decode(SETUP, messages.TO_CLIENT).config).hex(),
 }
 

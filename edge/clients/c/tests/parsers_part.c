@@ -52,12 +52,22 @@ static bool config(fk_bytes wire) {
   return fk_read_settings(wire, WORDS, 5, &found, NULL) == FK_OK;
 }
 
+static bool signed_roster(fk_bytes wire) {
+  static const fk_operator NOBODY = {{0}, {0}};
+  static const uint8_t KEY[FK_KEY_BYTES] = {0};
+  fk_signed_roster *found;
+  fk_seen_roster seen;
+  fk_status status = fk_signed_roster_open((const char *)wire.data, wire.size, &NOBODY, NULL, "ann", KEY, &found, &seen, NULL);
+  return status == FK_FOREIGN_ROSTER; /* it was read, and is somebody's */
+}
+
 static const struct {
   const char *name;
   reader read;
 } READERS[] = {
     {"Invitation", invitation}, {"Roster", roster},       {"Delivery", delivery}, {"Survivors", survivors},
     {"UnmaskRequest", unmask_request}, {"to client", to_client}, {"config", config},
+    {"signed roster", signed_roster},
 };
 
 /* Marsaglia's xorshift: the same bytes each time. */

@@ -9,6 +9,7 @@ bool primitives_part(const char *name, const frame *asked);
 bool secagg_part(const char *name, const frame *asked);
 bool participant_part(const char *name, const frame *asked);
 bool parsers_part(const char *name, const frame *asked);
+bool roster_part(const char *name, const frame *asked);
 void secagg_end(void);
 void participant_end(void);
 
