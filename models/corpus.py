@@ -16,6 +16,7 @@ import msgspec
 from models import chitchat, text_sources, tff_sqlite
 from models.errors import CorpusError
 from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
+from models.segmentation import NO_SEGMENTER, icu_version
 from models.text_sources import Columns, Message
 from models.tokeniser import LATEST, Tokeniser, is_unspaced
 
@@ -145,7 +146,8 @@ def corpus_of(source: str, name: str, messages: Iterable[Message], tokeniser: To
         _log.warning(
             "%s: left out %d of %d clients, who have no words", source, len(columns) - len(spoken), len(columns)
         )
-    _warn_of_unspaced(source, spoken)
+    if tokeniser.segmenter == NO_SEGMENTER:
+        _warn_of_unspaced(source, spoken)
     return _build_corpus(name, spoken)
 
 
@@ -156,7 +158,7 @@ def _warn_of_unspaced(source: str, columns: dict[str, Columns]) -> None:
     if share > _UNSPACED_SHARE:
         _log.warning(
             "%s: %.0f %% of its words are of scripts without spaces between words (Chinese, Japanese, Thai ...), so "
-            "that a whole message may be one word: put spaces between the words with a segmenter first",
+            "that a whole message may be one word: set data.segmenter to 'icu', or put spaces between the words first",
             source,
             100 * share,
         )
@@ -215,6 +217,12 @@ def _load_chitchat(dataset: bytes, cache: Path, tokeniser: Tokeniser) -> Corpus:
     return corpus
 
 
+def _cache_name(tokeniser: Tokeniser) -> str:
+    """What the cleaned text depends on: with ICU also on its version, whose dictionaries cut otherwise."""
+    version = str(tokeniser.version)
+    return version if tokeniser.segmenter == NO_SEGMENTER else f"{version}-{tokeniser.segmenter}-{icu_version()}"
+
+
 def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
     """Returns the cached corpus, or None if there is none, it is damaged, or was made from something else."""
     try:
@@ -235,7 +243,7 @@ SOURCES: dict[str, DataSource] = {
         f"'{chitchat.BUILT_IN}'",
         lambda source: source == chitchat.BUILT_IN,
         lambda source, cache, tokeniser: _load_chitchat(
-            chitchat.read_chitchat_bytes(), cache / f"{chitchat.BUILT_IN}-{tokeniser.version}.msgpack", tokeniser
+            chitchat.read_chitchat_bytes(), cache / f"{chitchat.BUILT_IN}-{_cache_name(tokeniser)}.msgpack", tokeniser
         ),
     ),
     "json_lines": DataSource(

@@ -2,6 +2,7 @@
 
 ModelsError
 ├── CorpusError        text that can't be read, cleaned or split by person
+├── SegmenterError     text that this machine can't cut into words
 └── VocabularyError    a vocabulary file that can't be read, or words that can't make one
 
 A bad argument (a programmer's mistake) is a ValueError with the name and the value in it.
@@ -16,6 +17,10 @@ class ModelsError(Exception):
 
 class CorpusError(ModelsError):
     """Text that can't be read, cleaned or split by person."""
+
+
+class SegmenterError(ModelsError):
+    """Text that this machine can't cut into words, since a package is missing."""
 
 
 class VocabularyError(ModelsError):

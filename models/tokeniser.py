@@ -11,11 +11,13 @@ import html
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.entities import html5
 from typing import Any, Callable
 
 import regex
+
+from models.segmentation import NO_SEGMENTER, SEGMENTERS, require_segmenter
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u0060\u00b4\uff07", "'"))
 _LAUGHS = (  # English and Russian; the bounded lengths keep the search linear
@@ -39,6 +41,7 @@ class Tokeniser:
       sentence_end: where a message is split into sentences.
       lower: what is done to a sentence before its words are sought.
       word: what a word is.
+      segmenter: who cuts words of scripts without spaces, one of models.segmentation.SEGMENTERS.
     """
 
     version: int
@@ -47,6 +50,7 @@ class Tokeniser:
     sentence_end: Pattern
     lower: Callable[[str], str]
     word: Pattern
+    segmenter: str = NO_SEGMENTER
 
     def sentences(self, message: str) -> list[list[str]]:
         """Returns the sentences of a message as typed, each as its words; sentences without a word are left out.
@@ -91,7 +95,19 @@ class Tokeniser:
         for laugh, pattern in _LAUGHS:
             if laugh in words:
                 words = pattern.sub(laugh, words)
-        return _LONG_RUN.sub(r"\1\1\1", words).split()
+        return self.segmented(_LONG_RUN.sub(r"\1\1\1", words).split())
+
+    def segmented(self, words: list[str]) -> list[str]:
+        """Returns words that no segmenter has cut as this tokeniser has them: the last of its rules."""
+        if self.segmenter == NO_SEGMENTER:
+            return words
+        cut: list[str] = []
+        for word in words:
+            if _UNSPACED_LETTER.search(word):
+                cut += (own for part in SEGMENTERS[self.segmenter](word) for own in self.word.findall(part))
+            else:
+                cut.append(word)
+        return cut
 
 
 # --- version 1: runs and bundles that were made before the rules had a version
@@ -227,9 +243,20 @@ _VERSION_2 = Tokeniser(
     word=_Words(),
 )
 
+_UNSPACED_LETTER = regex.compile(rf"[[{_UNSPACED}]&&\p{{L}}]", regex.V1)
+
 TOKENISERS: Mapping[int, Tokeniser] = {each.version: each for each in (_VERSION_1, _VERSION_2)}
 LATEST = _VERSION_2
-_UNSPACED_LETTER = regex.compile(rf"[[{_UNSPACED}]&&\p{{L}}]", regex.V1)
+
+
+def tokeniser_of(version: int, segmenter: str) -> Tokeniser:
+    """Returns the tokeniser of a version with a segmenter.
+
+    Raises:
+      SegmenterError: the segmenter is not on this machine.
+    """
+    require_segmenter(segmenter)
+    return replace(TOKENISERS[version], segmenter=segmenter)
 
 
 def is_unspaced(word: str) -> bool:

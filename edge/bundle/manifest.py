@@ -18,7 +18,9 @@ from msgspec import Meta
 from edge.bundle.reading import decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
-from models.tokeniser import TOKENISERS
+from models.errors import SegmenterError
+from models.segmentation import NO_SEGMENTER, SEGMENTERS
+from models.tokeniser import TOKENISERS, Tokeniser, tokeniser_of
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK, WordOrigin
 from models.weights import WEIGHT_NAMES, ModelSize
 
@@ -163,6 +165,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     fedkeys_version: str
     tokeniser: Annotated[int, msgspec.Meta(ge=1, le=max(TOKENISERS))] = 1  # 1 in bundles that do not say it
+    segmenter: Union[str, msgspec.UnsetType] = msgspec.UNSET  # who cuts words of scripts without spaces
     run: RunEntry
     model: ModelEntry
     special_ids: Mapping[str, int]
@@ -172,6 +175,21 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     minimum_runtimes: Mapping[str, str]  # runtime -> the version that passed parity; empty = unproven
     signatures: Mapping[str, Mapping[str, SignatureEntry]]
     files: Annotated[Mapping[str, FileEntry], Meta(max_length=MAX_FILES)]
+
+    @property
+    def text_rules(self) -> Tokeniser:
+        """The tokeniser that the bundle's words were made with.
+
+        Raises:
+          BundleError: this machine can't cut words so.
+        """
+        segmenter = NO_SEGMENTER if self.segmenter is msgspec.UNSET else self.segmenter
+        if segmenter not in SEGMENTERS:
+            raise BundleError(f"{MANIFEST_FILE} names the segmenter {segmenter!r}: use the fedkeys that wrote it")
+        try:
+            return tokeniser_of(self.tokeniser, segmenter)
+        except SegmenterError as error:
+            raise BundleError(f"the bundle's text can't be read here: {error}") from None
 
     @property
     def plan(self) -> TrainingPlan:

@@ -14,7 +14,7 @@ from edge.bundle.folder import VOCABULARY_FILE
 from edge.bundle.manifest import to_json
 from edge.bundle.reading import decode_json
 from edge.errors import BundleError
-from models.tokeniser import TOKENISERS
+from models.tokeniser import Tokeniser
 from models.vocabulary import Vocabulary
 
 VECTORS_FILE = "tokeniser_vectors.json"
@@ -78,35 +78,39 @@ class Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def build_vectors(
-    version: int, vocabulary: Vocabulary, messages: Iterable[str] = _MESSAGES, typed: Iterable[str] = _KEY_STROKES
+    tokeniser: Tokeniser,
+    vocabulary: Vocabulary,
+    messages: Iterable[str] = _MESSAGES,
+    typed: Iterable[str] = _KEY_STROKES,
 ) -> Vectors:
-    """Returns what a version of the tokeniser makes of texts.
+    """Returns what a tokeniser makes of texts.
 
-    >>> build_vectors(2, Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "how")), ["Hello! How now"]).messages[0].ids
+    >>> from models.tokeniser import LATEST
+    >>> words = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "how"))
+    >>> build_vectors(LATEST, words, ["Hello! How now"]).messages[0].ids
     ((3,), (4, 3))
     """
-    read = TOKENISERS[version]
 
     def vector(text: str) -> MessageVector:
-        sentences = tuple(map(tuple, read.sentences(text)))
+        sentences = tuple(map(tuple, tokeniser.sentences(text)))
         ids = tuple(tuple(vocabulary.encode(" ".join(words)).tolist()) for words in sentences)
         return MessageVector(text, sentences, ids)
 
-    key_strokes = tuple(KeyVector(text, tuple(read.open_words(text))) for text in typed)
-    return Vectors(version, tuple(map(vector, messages)), key_strokes)
+    key_strokes = tuple(KeyVector(text, tuple(tokeniser.open_words(text))) for text in typed)
+    return Vectors(tokeniser.version, tuple(map(vector, messages)), key_strokes)
 
 
-def vectors_bytes(version: int, vocabulary: Vocabulary) -> bytes:
+def vectors_bytes(tokeniser: Tokeniser, vocabulary: Vocabulary) -> bytes:
     """Returns tokeniser_vectors.json."""
-    return to_json(build_vectors(version, vocabulary))
+    return to_json(build_vectors(tokeniser, vocabulary))
 
 
-def check_vectors(contents: Mapping[str, bytes], version: int) -> str:
+def check_vectors(contents: Mapping[str, bytes], tokeniser: Tokeniser) -> str:
     """Returns what the vectors of a bundle came to.
 
     Args:
       contents: of the bundle's files, by name.
-      version: of the tokeniser that the manifest names.
+      tokeniser: that of the manifest.
 
     Raises:
       BundleError: the file is damaged, or gives other words or ids than this fedkeys.
@@ -114,15 +118,17 @@ def check_vectors(contents: Mapping[str, bytes], version: int) -> str:
     if VECTORS_FILE not in contents:
         return "none: exported by an older fedkeys"
     given = decode_json(contents[VECTORS_FILE], Vectors, VECTORS_FILE, _ADVICE)
-    if given.tokeniser != version:
-        raise BundleError(f"{VECTORS_FILE} is of tokeniser {given.tokeniser}, the manifest of {version}: {_ADVICE}")
+    if given.tokeniser != tokeniser.version:
+        raise BundleError(
+            f"{VECTORS_FILE} is of tokeniser {given.tokeniser}, the manifest of {tokeniser.version}: {_ADVICE}"
+        )
     vocabulary = Vocabulary.parse(contents[VOCABULARY_FILE], VOCABULARY_FILE)
     texts, typed = [own.text for own in given.messages], [own.typed for own in given.key_strokes]
-    here = build_vectors(version, vocabulary, texts, typed)
+    here = build_vectors(tokeniser, vocabulary, texts, typed)
     for message, expected in zip(given.messages, here.messages):
         if message != expected:
             raise BundleError(f"{VECTORS_FILE}: {message.text!r} has other words or ids here: {_ADVICE}")
     for key_stroke, expected_words in zip(given.key_strokes, here.key_strokes):
         if key_stroke != expected_words:
             raise BundleError(f"{VECTORS_FILE}: {key_stroke.typed!r} leaves other words open here: {_ADVICE}")
-    return f"{len(texts)} messages and {len(typed)} key strokes as tokeniser {version} reads them"
+    return f"{len(texts)} messages and {len(typed)} key strokes as tokeniser {tokeniser.version} reads them"

@@ -72,7 +72,7 @@ def verify_bundle(
     contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
     yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
     yield Check("model", True, _check_model(bundle, manifest, contents))
-    yield Check("tokeniser", True, check_vectors(contents, manifest.tokeniser))
+    yield Check("tokeniser", True, check_vectors(contents, manifest.text_rules))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
     yield Check("key stroke", True, _check_key_stroke(contents[INFER_FILE], manifest.model.size))

@@ -12,6 +12,7 @@ enum {
   FK_DATA_MIN_PEOPLE,
   FK_DATA_LANGUAGE,
   FK_DATA_TOKENISER,
+  FK_DATA_SEGMENTER,
   FK_DATA_MAX_WORDS,
   FK_DATA_MIN_SENTENCES,
   FK_DATA_MAX_SENTENCES_TRAIN,
@@ -117,6 +118,7 @@ enum {
 };
 
 #ifdef FK_SETTINGS_TABLE
+static const char *const FK_DATA_SEGMENTER_KINDS[] = {"icu", "none", NULL};
 static const char *const FK_CLIENT_RUNTIME_KINDS[] = {"litert", "tff", NULL};
 static const char *const FK_CLIENT_SCHEDULE_KINDS[] = {"constant", "cosine", "linear", NULL};
 static const char *const FK_CLIENT_WEIGHTING_KINDS[] = {"equal", "examples", "tokens", NULL};
@@ -134,6 +136,7 @@ static const fk_setting FK_SETTINGS[FK_NUM_SETTINGS] = {
   {"data", "min_people", FK_INT, 1, 2147483647, 0, 0, 0, NULL, 10.0},
   {"data", "language", FK_TEXT, -INFINITY, INFINITY, 0, 0, 1, NULL, 0},
   {"data", "tokeniser", FK_INT, 1, 2, 0, 0, 0, NULL, 2.0},
+  {"data", "segmenter", FK_TEXT, -INFINITY, INFINITY, 0, 0, 0, FK_DATA_SEGMENTER_KINDS, 0},
   {"data", "max_words", FK_INT, 1, 2147483647, 0, 0, 0, NULL, 20.0},
   {"data", "min_sentences", FK_INT, 1, 2147483647, 0, 0, 0, NULL, 10.0},
   {"data", "max_sentences_train", FK_INT, 1, 2147483647, 0, 0, 0, NULL, 1000.0},

@@ -22,7 +22,6 @@ from models.batches import Batches, build_batches
 from models.errors import CorpusError
 from models.files import write_atomically
 from models.text_sources import read_own_messages
-from models.tokeniser import TOKENISERS
 from models.weights import ModelSize, Weights, weights_from_bytes
 
 
@@ -114,7 +113,7 @@ def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[in
         messages = read_own_messages(Path(data), raw)
     except CorpusError as error:
         raise DeviceDataError(f"{data} is neither token batches nor text of one person: {error}") from None
-    vocabulary, tokeniser = read_vocabulary(bundle, manifest), TOKENISERS[manifest.tokeniser]
+    vocabulary, tokeniser = read_vocabulary(bundle, manifest), manifest.text_rules
     sentences = [vocabulary.encode(" ".join(words)) for typed in messages for words in tokeniser.sentences(typed)]
     if not sentences:
         raise DeviceDataError(f"{data} holds no words: give it a message a line")

@@ -31,7 +31,7 @@ from orchestrator.network.demands import Demands
 from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, ServerGone, WireError
 from orchestrator.network.journal import Journal
 from orchestrator.network.own_keys import read_own_helpers, read_own_roster
-from orchestrator.network.own_text import read_own_sentences
+from orchestrator.network.own_text import read_own_sentences, segmented
 from orchestrator.network.pace import Pace, load_warm_trainer
 from orchestrator.network.tls import Tls
 from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, model_size
@@ -165,7 +165,7 @@ class Participant:
         """The client's encoded update: all that a round makes of the text."""
         round_num = plan.round_num
         if self._sentences is None:  # not at the setup, since the time that it takes tells how much was typed
-            capped = self._text[: config.data.max_sentences_train]
+            capped = segmented(self._text[: config.data.max_sentences_train], config.data.segmenter)
             self._sentences = cut(tuple(map(self._vocabulary.encode, capped)), self._size.vocabulary_size)
         batches = draw_batches(
             config, self._sentences, simulation_rng(config.seed, Purpose.BATCHES, round_num, self.client_id)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.errors import SegmenterError
+from models.segmentation import require_segmenter
 from models.tokeniser import LATEST
 from models.weights import ModelSize, Weights
 from orchestrator.errors import ConfigError
@@ -131,6 +133,10 @@ class Demands:
                 f"the run's words are those of tokeniser {data.tokeniser}, this client reads text by {LATEST.version}: "
                 "take part in a run that was begun since"
             )
+        try:
+            require_segmenter(data.segmenter)
+        except SegmenterError as error:
+            raise DemandRefused(f"the run's words can't be cut here: {error}") from None
         for what, asked, most in (
             ("clients in a round", config.rounds.cohort_size, self.max_cohort),
             ("epochs", client.epochs, self.max_epochs),

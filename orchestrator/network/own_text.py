@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from models.corpus import ClientId, load_corpus
 from models.errors import CorpusError
 from models.text_sources import read_own_messages
-from models.tokeniser import LATEST
+from models.tokeniser import LATEST, tokeniser_of
 
 
 def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
@@ -30,3 +31,13 @@ def read_own_sentences(source: str, client_id: str) -> tuple[str, ...]:
     if client_id not in corpus.clients:
         raise CorpusError(f"{source}: has no client {client_id}; its first is {next(iter(corpus.clients))}")
     return corpus.clients[ClientId(client_id)].sentences
+
+
+def segmented(sentences: Iterable[str], segmenter: str) -> Iterator[str]:
+    """Returns sentences of read_own_sentences as a run's segmenter cuts them, which is the last rule of a tokeniser.
+
+    Raises:
+      SegmenterError: the segmenter is not on this machine.
+    """
+    rules = tokeniser_of(LATEST.version, segmenter)
+    return (" ".join(rules.segmented(sentence.split())) for sentence in sentences)

@@ -35,6 +35,7 @@ from edge.bundle.signing import check_key
 from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.errors import ExportError
 from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
+from models.segmentation import NO_SEGMENTER
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import WEIGHT_NAMES, ModelSize
 from orchestrator.release.parity import certify_in_tff, require_passed
@@ -135,7 +136,7 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     files = build_files(weights, time, client.clip_norm, client.batch_size)
     vocabulary = run.vocabulary.truncate(ModelSize.of(weights).vocabulary_size)  # what the model has rows for
     files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
-    files[VECTORS_FILE] = vectors_bytes(run.config.data.tokeniser, vocabulary)
+    files[VECTORS_FILE] = vectors_bytes(run.tokeniser, vocabulary)
     files.update(golden_files(weights, time, client.clip_norm, client.learning_rate))
     return files
 
@@ -172,6 +173,7 @@ def _manifest(
     return Manifest(
         fedkeys_version=metadata.version("fedkeys"),
         tokeniser=config.data.tokeniser,
+        segmenter=msgspec.UNSET if config.data.segmenter == NO_SEGMENTER else config.data.segmenter,
         run=RunEntry(
             round_num=state.round_num,
             weights_sha256=weights_digest(state.model),

@@ -14,7 +14,7 @@ from models.corpus import Corpus, load_corpus
 from models.errors import VocabularyError
 from models.forgotten import Forgotten, Remaining, forget
 from models.public_words import NO_LIST, PublicList, read_public_list
-from models.tokeniser import TOKENISERS
+from models.tokeniser import Tokeniser, tokeniser_of
 from models.vocabulary import (
     FEDERATED,
     FILE,
@@ -65,7 +65,7 @@ def read_text(settings: DataConfig, seed: int, words: Optional[WordList] = None)
     """Returns the same as load_client_data, whatever a cohort needs, and without planted phrases."""
     words = words or _given_words(settings)  # before the text: a mistake in it shows at once
     public = _public_list(settings) if words is None else NO_LIST
-    corpus = load_corpus(settings.source, tokeniser=TOKENISERS[settings.tokeniser])
+    corpus = load_corpus(settings.source, tokeniser=tokeniser_of(settings.tokeniser, settings.segmenter))
     remaining = _remaining(corpus, settings)
     corpus = remaining.corpus if remaining else corpus
     data = build_client_data(
@@ -99,7 +99,7 @@ def _given_words(settings: DataConfig) -> Optional[WordList]:
         return _public_words(settings)
     path = Path(settings.vocabulary)
     vocabulary = Vocabulary.read(path)
-    _require_typeable(path, vocabulary, settings.tokeniser)
+    _require_typeable(path, vocabulary, tokeniser_of(settings.tokeniser, settings.segmenter))
     return WordList(vocabulary, WordOrigin(FILE))
 
 
@@ -116,7 +116,7 @@ def _public_words(settings: DataConfig) -> WordList:
 def _public_list(settings: DataConfig) -> PublicList:
     """Returns as many public words as the vocabulary has room for."""
     room = settings.vocabulary_size - NUM_SPECIAL
-    return read_public_list(settings.language, room, TOKENISERS[settings.tokeniser])
+    return read_public_list(settings.language, room, tokeniser_of(settings.tokeniser, settings.segmenter))
 
 
 def _warn_of_unknown_words(data: ClientData) -> None:
@@ -131,10 +131,10 @@ def _warn_of_unknown_words(data: ClientData) -> None:
         )
 
 
-def _require_typeable(path: Path, vocabulary: Vocabulary, tokeniser: int) -> None:
+def _require_typeable(path: Path, vocabulary: Vocabulary, tokeniser: Tokeniser) -> None:
     """Refuses a word that differs from its form in a text by capitals or by Unicode's composition."""
     for word_id, word in enumerate(vocabulary.words[NUM_SPECIAL:], NUM_SPECIAL):
-        typed = " ".join(TOKENISERS[tokeniser].words(word))
+        typed = " ".join(tokeniser.words(word))
         if typed != word and unicodedata.normalize("NFC", word).lower() == typed:
             raise VocabularyError(
                 f"{path}, line {word_id + 1}: nobody can type {word!r}, since texts are read as {typed!r}: write it so"

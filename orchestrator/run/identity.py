@@ -9,6 +9,7 @@ from typing import Optional, Union
 import msgspec
 
 from models.corpus import Corpus
+from models.segmentation import ICU, icu_version
 from models.vocabulary import POOLED, Vocabulary, WordOrigin
 from orchestrator.run.start_origin import Start
 from orchestrator.settings.files import config_digest
@@ -54,6 +55,9 @@ def build_identity(
     from importlib import metadata
 
     packages = ("fedkeys", "tensorflow-federated", "tensorflow", "numpy")
+    versions = {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+    if config.data.segmenter == ICU:
+        versions["icu"] = icu_version() or "none"
     return RunIdentity(
         schema=SCHEMA,
         config_sha256=digest_of_what_matters(config),
@@ -61,7 +65,7 @@ def build_identity(
         corpus_sha256=corpus.digest,
         vocabulary_sha256=vocabulary.digest,
         num_weights=num_weights,
-        versions={"python": platform.python_version(), **{p: metadata.version(p) for p in packages}},
+        versions=versions,
         words=words,
         start=start or msgspec.UNSET,
     )

@@ -11,7 +11,7 @@ import msgspec
 
 from models.chitchat import BUILT_IN
 from models.errors import CorpusError
-from models.tokeniser import TOKENISERS, Tokeniser
+from models.tokeniser import Tokeniser, tokeniser_of
 from models.vocabulary import FEDERATED, FILE, POOLED, Vocabulary, WordList, WordOrigin
 from orchestrator.errors import RunFolderError
 from orchestrator.rounds.round import weights_digest
@@ -78,8 +78,12 @@ class Run:
 
     @property
     def tokeniser(self) -> Tokeniser:
-        """The rules by which the run's text was split into words."""
-        return TOKENISERS[self.config.data.tokeniser]
+        """The rules by which the run's text was split into words.
+
+        Raises:
+          SegmenterError: they need a package that this machine has not.
+        """
+        return tokeniser_of(self.config.data.tokeniser, self.config.data.segmenter)
 
     @functools.cached_property
     def text(self) -> Text:

@@ -47,6 +47,7 @@ _LATER = (
     "aggregation.complete_up_to",
     "data.forgotten",
     "model.start",
+    "data.segmenter",
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.

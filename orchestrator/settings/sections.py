@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from models.chitchat import BUILT_IN
+from models.segmentation import NO_SEGMENTER, SEGMENTERS
 from models.tokeniser import LATEST, TOKENISERS
 from orchestrator.settings.kinds import (
     CLIENT_RUNTIMES,
@@ -72,6 +73,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokeniser: Annotated[
         int, Meta(ge=min(TOKENISERS), le=max(TOKENISERS)), says("Version of the rules that split text into words.")
     ] = LATEST.version
+    segmenter: Annotated[
+        str,
+        one_of(SEGMENTERS),
+        says("Who cuts words of scripts without spaces (Chinese, Japanese, Thai ...): none, or icu (package icu4py)."),
+    ] = NO_SEGMENTER
     max_words: Annotated[Count, says("Time steps: a sentence is cut after this many words.")] = 20
     min_sentences: Annotated[Count, says("People with fewer sentences do not train.")] = 10
     max_sentences_train: Annotated[Count, says("Use at most this many sentences per training person.")] = 1000

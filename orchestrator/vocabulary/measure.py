@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId, load_corpus, split_people
 from models.public_words import NO_LANGUAGE, PublicList, read_public_list
-from models.tokeniser import TOKENISERS
+from models.tokeniser import tokeniser_of
 from models.vocabulary import FEDERATED, NUM_SPECIAL, SPECIAL_WORDS, Vocabulary, WordList, WordOrigin, build_vocabulary
 from orchestrator.aggregator import Aggregator
 from orchestrator.errors import BelowThreshold
@@ -71,7 +71,7 @@ class People:
 
 def read_people(data: DataConfig, options: Options) -> People:
     """Returns the people of a text, split and capped as a run does."""
-    corpus = load_corpus(data.source, tokeniser=TOKENISERS[data.tokeniser])
+    corpus = load_corpus(data.source, tokeniser=tokeniser_of(data.tokeniser, data.segmenter))
     split = split_people(corpus.clients, options.seed, data.dev_share, data.test_share)
 
     def sentences(people: Iterable[ClientId], cap: int) -> dict[ClientId, Sequence[str]]:
@@ -86,7 +86,9 @@ def read_people(data: DataConfig, options: Options) -> People:
         test=of_test,
         sentences=train,
         pooled=build_vocabulary(train.values(), options.size).vocabulary,
-        public=read_public_list(options.language, options.size - NUM_SPECIAL, TOKENISERS[data.tokeniser]),
+        public=read_public_list(
+            options.language, options.size - NUM_SPECIAL, tokeniser_of(data.tokeniser, data.segmenter)
+        ),
     )
 
 

@@ -28,8 +28,8 @@ def tokeniser() -> dict[str, object]:
     """Returns the file's content, in the form of a bundle's tokeniser_vectors.json."""
     draws = random.Random(0)
     texts = ["".join(draws.choices(PIECES, k=draws.randint(1, MOST_PIECES))) for _ in range(NUM_TEXTS)]
-    ruled = build_vectors(LATEST.version, WORDS)
-    drawn = build_vectors(LATEST.version, WORDS, texts, texts[: NUM_TEXTS // 5])
+    ruled = build_vectors(LATEST, WORDS)
+    drawn = build_vectors(LATEST, WORDS, texts, texts[: NUM_TEXTS // 5])
     messages, strokes = [*ruled.messages, *drawn.messages], [*ruled.key_strokes, *drawn.key_strokes]
     return {
         "vocabulary": list(WORDS.words),

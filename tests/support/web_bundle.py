@@ -49,7 +49,7 @@ def build_web_bundle(folder: Path, key: Path) -> Path:
         **build_files(weights, TIME, 0.0, batch_size=BATCH),
         **golden_files(weights, TIME, 0.0, RATE),
         "vocabulary.txt": "".join(f"{word}\n" for word in VOCABULARY.words).encode(),
-        VECTORS_FILE: vectors_bytes(LATEST.version, VOCABULARY),
+        VECTORS_FILE: vectors_bytes(LATEST, VOCABULARY),
     }
     manifest = small_manifest(files, size, TIME, RATE, batch_size=BATCH)
     write_bundle(folder, files, msgspec.structs.replace(manifest, tokeniser=LATEST.version))

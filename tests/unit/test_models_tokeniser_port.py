@@ -18,7 +18,7 @@ from models.vocabulary import SPECIAL_WORDS, Vocabulary
 
 PAGE = Path(__file__).parents[2] / "docs" / "tokeniser.md"
 NUM_SCRUBS = 11
-VECTORS = build_vectors(LATEST.version, Vocabulary((*SPECIAL_WORDS, "see", "you")))
+VECTORS = build_vectors(LATEST, Vocabulary((*SPECIAL_WORDS, "see", "you")))
 
 
 def page_patterns():

@@ -95,6 +95,10 @@ static fk_status read_info(fk_bundle *bundle, fk_error *error) {
   info->tokeniser = 1; /* of bundles that do not say it */
   if (fk_value_find(document(bundle), "tokeniser", &tokeniser))
     FK_TRY(get_whole(bundle, "tokeniser", 1, MAX_REPEATS, &info->tokeniser, error));
+  if (fk_value_find(document(bundle), "segmenter", &tokeniser))
+    return fk_fail(error, FK_UNSUPPORTED,
+                   "%s/manifest.json asks for a segmenter of words, which this client has not: use Python's",
+                   fk_tail(bundle->folder));
   info->num_weights = count_weights(info);
   if (info->num_weights > MAX_WEIGHTS)
     return fk_fail(error, FK_UNSUPPORTED,

@@ -74,6 +74,10 @@ fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, f
                    "take part in a run that was begun since",
                    of[FK_DATA_TOKENISER], FK_TOKENISER);
   }
+  const char *segmenter = fk_setting_text(settings, FK_DATA_SEGMENTER);
+  if (strcmp(segmenter, "none") != 0)
+    return fk_fail(error, FK_DEMAND_REFUSED,
+                   "the run's words can't be cut here: segmenter '%s' is not in this client", segmenter);
   const struct {
     const char *what;
     double asked, most;

@@ -9,6 +9,7 @@ import pytest
 
 from edge.bundle.vectors import VECTORS_FILE, build_vectors, check_vectors, vectors_bytes
 from edge.errors import BundleError
+from models.tokeniser import LATEST, TOKENISERS
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 
 WORDS = Vocabulary((*SPECIAL_WORDS, "see", "you", "card", "now", "or"))
@@ -16,11 +17,11 @@ WORDS = Vocabulary((*SPECIAL_WORDS, "see", "you", "card", "now", "or"))
 
 def check(vectors):
     listed = "".join(f"{word}\n" for word in WORDS.words).encode()
-    return check_vectors({VECTORS_FILE: vectors, "vocabulary.txt": listed}, 2)
+    return check_vectors({VECTORS_FILE: vectors, "vocabulary.txt": listed}, LATEST)
 
 
 def test_words_and_ids_of_a_message_and_what_each_key_stroke_leaves_open():
-    vectors = build_vectors(2, WORDS)
+    vectors = build_vectors(LATEST, WORDS)
     by_text = {own.text: own for own in vectors.messages}
     cards = by_text["card 4111 1111 1111 1111 or 4111-1111-1111-1111 or 4111.1111.1111.1111 now"]
     assert cards.sentences == (("card", "or", "or", "now"),)
@@ -40,13 +41,13 @@ def test_words_and_ids_of_a_message_and_what_each_key_stroke_leaves_open():
 )
 def test_the_rules_of_a_version_never_change(version, digest):
     """A new rule is a new version: phones in the field read by the old one."""
-    assert hashlib.sha256(vectors_bytes(version, WORDS)).hexdigest() == digest
+    assert hashlib.sha256(vectors_bytes(TOKENISERS[version], WORDS)).hexdigest() == digest
 
 
 def test_what_was_exported_is_accepted_whatever_texts_it_holds():
-    assert "29 messages and 62 key strokes" in check(vectors_bytes(2, WORDS))
-    assert "none" in check_vectors({}, 2)
-    later = json.loads(vectors_bytes(2, WORDS))
+    assert "29 messages and 62 key strokes" in check(vectors_bytes(LATEST, WORDS))
+    assert "none" in check_vectors({}, LATEST)
+    later = json.loads(vectors_bytes(LATEST, WORDS))
     later["messages"] = [{"text": "see you now", "sentences": [["see", "you", "now"]], "ids": [[4, 5, 7]]}]
     assert "1 messages" in check(json.dumps(later).encode())
 
@@ -62,7 +63,7 @@ def test_what_was_exported_is_accepted_whatever_texts_it_holds():
     ],
 )
 def test_a_wrong_vector_is_refused_by_its_text(change, complaint):
-    changed = json.loads(vectors_bytes(2, WORDS))
+    changed = json.loads(vectors_bytes(LATEST, WORDS))
     change(changed)
     with pytest.raises(BundleError, match=complaint):
         check(json.dumps(changed).encode())

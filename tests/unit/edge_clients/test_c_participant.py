@@ -150,6 +150,11 @@ def test_settings_that_this_version_does_not_know_or_that_are_missing_or_twice(p
     assert participant(peer).answer(rewritten(b'"source":"chitchat"', b'"source":"a\\"\\u0041\\\\ \xc3\xa9"')) is None
 
 
+def test_a_run_whose_words_a_segmenter_cuts_is_refused_by_name(peer):
+    changed = changed_setup("data", segmenter="icu")
+    refuses(participant(peer), changed, "DemandRefused", "segmenter 'icu' is not in this client$")
+
+
 def test_a_model_beyond_what_fedkeys_trains_is_refused_whatever_the_client_allows(peer):
     limits = dict.fromkeys(("max_weights", "max_minutes", "max_memory_mib"), float("inf"))
     client = participant(peer, limits=limits)

@@ -26,6 +26,7 @@ export interface Manifest {
   schema: number;
   fedkeys_version: string;
   tokeniser?: number;
+  segmenter?: string;
   run: {
     round_num: number;
     weights_sha256: string;
@@ -139,6 +140,7 @@ function parseManifest(raw: Uint8Array): Manifest {
   }
   if (manifest.schema !== SCHEMA) throw new Fault("bundleNewer", String(manifest.schema));
   if (manifest.tokeniser !== TOKENISER) throw new Fault("bundleTokeniser", String(manifest.tokeniser ?? 1));
+  if (manifest.segmenter !== undefined) throw new Fault("bundleTokeniser", String(manifest.segmenter));
   if (!manifest.model || !manifest.files || !manifest.phase?.[0]?.plan) {
     throw new Fault("bundleDamaged", "manifest.json");
   }

@@ -90,6 +90,9 @@ export function checkRun(demands: Demands, { settings, size }: RunSettings, numH
         `${schema.tokeniser}: take part in a run that was begun since`,
     );
   }
+  if (settings.data.segmenter !== "none") {
+    throw new DemandRefused(`the run's words can't be cut here: segmenter '${settings.data.segmenter}' is not in this client`);
+  }
   const asked: [string, number, number][] = [
     ["clients in a round", settings.rounds.cohort_size, demands.maxCohort],
     ["epochs", settings.client.epochs, demands.maxEpochs],

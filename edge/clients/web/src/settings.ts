@@ -11,6 +11,7 @@ export interface Settings {
   readonly data: {
     readonly vocabulary_size: number;
     readonly tokeniser: number;
+    readonly segmenter: string;
     readonly max_words: number;
     readonly min_sentences: number;
     readonly max_sentences_train: number;

@@ -4,7 +4,7 @@ import vectors from "../../../conformance/participant.json";
 import { demandsFor } from "../src/demands.ts";
 import { agreedDigest, PLAN, SETUP, STEP } from "../src/messages.ts";
 import { Participant, type Journal, type Observer, type ParticipantOptions, type Train } from "../src/participant.ts";
-import { fromHex, hex, random, type Bytes } from "../src/primitives.ts";
+import { ascii, fromHex, hex, random, type Bytes } from "../src/primitives.ts";
 import { roundingOf } from "./pcg64.ts";
 import { identityKey, refused, replayed } from "./vectors.ts";
 
@@ -293,3 +293,10 @@ test("changed bytes of every message are answered or refused by name", async () 
 function named(error: Error): void {
   assert.ok([...NAMES, ...MORE_NAMES].includes(error.name), `${error.stack}`);
 }
+
+test("a run whose words a segmenter cuts is refused by name", async () => {
+  const changed = hex(setup).replace(hex(ascii('"segmenter":"none"')), hex(ascii('"segmenter":"icu" ')));
+  assert.notEqual(changed, hex(setup));
+  const client = await participant();
+  await refused(() => client.answer(fromHex(changed)), "DemandRefused", "the run's words can't be cut here: segmenter 'icu' is not in this client");
+});
