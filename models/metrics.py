@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from models.disclosure import size_of_worst_tenth
+from models.ranks import target_ranks
 from models.vocabulary import NUM_SPECIAL
 
 CONFIDENCE = 0.95
@@ -105,45 +106,6 @@ class RecallSummary:
     oov_rate: float  # oov / (oov + positions)
 
 
-def target_ranks(scores: NDArray[np.floating], targets: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Returns how many words are proposed before each target, int64 [n]; 0 = the target comes first.
-
-    Of words with equal scores the smaller id comes first. PAD, BOS, EOS and UNK are never proposed; as
-    targets they rank behind all words.
-
-    Args:
-        scores: [n, vocabulary_size], probabilities, logits or other scores; the highest is proposed first.
-        targets: [n], ids in 0..vocabulary_size - 1.
-
-    Raises:
-        ValueError: no positions, shapes that do not fit, a target outside the vocabulary, a NaN as score.
-
-    >>> scores = np.array([[9, 9, 9, 9, 0.5, 0.7, 0.5]])  # the four special ids, then words 4, 5, 6
-    >>> [int(target_ranks(scores, np.array([word]))[0]) for word in (5, 4, 6)]
-    [0, 1, 2]
-    """
-    scores, targets = np.asarray(scores), np.asarray(targets)
-    if scores.ndim != 2 or len(scores) == 0 or scores.shape[1] <= NUM_SPECIAL:
-        raise ValueError(
-            f"scores must have the shape [n >= 1, vocabulary_size > {NUM_SPECIAL}], got shape {scores.shape}"
-        )
-    if targets.shape != (len(scores),):
-        raise ValueError(f"targets must have the shape ({len(scores)},), got shape {targets.shape}")
-    outside = targets[(targets < 0) | (targets >= scores.shape[1])]
-    if outside.size:
-        raise ValueError(f"targets must be ids in 0..{scores.shape[1] - 1}, got {outside[0]}")
-    words = scores[:, NUM_SPECIAL:]
-    if np.isnan(words.max(axis=1)).any():  # NaN is above nothing: a broken model would seem always right
-        position, word = np.argwhere(np.isnan(words))[0]
-        raise ValueError(f"scores must not be NaN, got scores[{position}, {word + NUM_SPECIAL}]=nan")
-    ranks = np.full(len(scores), words.shape[1])
-    for position in np.flatnonzero(targets >= NUM_SPECIAL):  # a row fits into the cache, but not all rows at once
-        row, target = scores[position], targets[position]
-        tied = row[NUM_SPECIAL:target] == row[target]
-        ranks[position] = np.count_nonzero(row[NUM_SPECIAL:] > row[target]) + np.count_nonzero(tied)
-    return ranks
-
-
 def score_positions(
     probabilities: NDArray[np.floating], targets: NDArray[np.integer], person: NDArray[np.integer]
 ) -> PositionScores:
@@ -158,15 +120,31 @@ def score_positions(
         ValueError: what `target_ranks` refuses, a target that is no word, a probability outside 0..1, or a
             person array of another length or with a negative index.
     """
-    targets, person = np.asarray(targets), np.asarray(person)
+    targets = np.asarray(targets)
     ranks = target_ranks(probabilities, targets)
     if targets.min() < NUM_SPECIAL:
         raise ValueError(f"targets must be words (id >= {NUM_SPECIAL}), got {targets.min()}")
-    if person.shape != targets.shape:
-        raise ValueError(f"person must have the shape {targets.shape}, got shape {person.shape}")
+    return score_ranks(ranks, np.asarray(probabilities)[np.arange(len(targets)), targets], person)
+
+
+def score_ranks(
+    ranks: NDArray[np.integer], of_target: NDArray[np.floating], person: NDArray[np.integer]
+) -> PositionScores:
+    """Returns how each position went, from the ranks of the targets.
+
+    Args:
+        ranks: [n], how many words were proposed before each target.
+        of_target: [n], the probability of each target, in 0..1.
+        person: as of score_positions.
+
+    Raises:
+        ValueError: a probability outside 0..1, or a person array of another length or with a negative index.
+    """
+    person, of_target = np.asarray(person), of_target.astype(np.float64)
+    if person.shape != ranks.shape:
+        raise ValueError(f"person must have the shape {ranks.shape}, got shape {person.shape}")
     if person.min() < 0:
         raise ValueError(f"person must hold indices from 0, got {person.min()}")
-    of_target = np.asarray(probabilities)[np.arange(len(targets)), targets].astype(np.float64)
     # Float32 rows may add up to a hair over one, and so may a single entry.
     outside = of_target[(of_target < 0) | (of_target > 1 + 1e-6)]
     if outside.size:

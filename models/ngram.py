@@ -82,7 +82,7 @@ class KneserNey:
         contexts = np.asarray(contexts)
         if contexts.ndim != 2 or contexts.shape[1] != MAX_ORDER - 1:
             raise ValueError(f"contexts must have the shape [n, 2], got shape {contexts.shape}")
-        _check_ids("contexts", contexts, 0, self.vocabulary_size)
+        check_ids("contexts", contexts, 0, self.vocabulary_size)
         keys = np.zeros(len(contexts), np.int64)
         for column in range(MAX_ORDER - order, MAX_ORDER - 1):
             keys = keys * self.vocabulary_size + contexts[:, column]
@@ -209,7 +209,7 @@ def _pad_and_join(sentences: Sequence[NDArray[np.integer]], vocabulary_size: int
     if not sentences:
         raise ValueError("sentences must hold at least one sentence, got 0")
     words = np.concatenate(sentences)
-    _check_ids("sentences", words, UNK, vocabulary_size)
+    check_ids("sentences", words, UNK, vocabulary_size)
     lengths = np.array([len(sentence) for sentence in sentences])
     ends = np.cumsum(lengths + 3) - 1
     starts = ends - lengths - 2
@@ -221,7 +221,8 @@ def _pad_and_join(sentences: Sequence[NDArray[np.integer]], vocabulary_size: int
     return stream
 
 
-def _check_ids(name: str, ids: NDArray[np.integer], low: int, vocabulary_size: int) -> None:
+def check_ids(name: str, ids: NDArray[np.integer], low: int, vocabulary_size: int) -> None:
+    """Raises ValueError unless all ids are integers in low..vocabulary_size - 1."""
     if ids.size and not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"{name} must hold integer ids, got dtype {ids.dtype}")
     outside = ids[(ids < low) | (ids >= vocabulary_size)]

@@ -47,7 +47,8 @@ def _how_well(evaluation: Evaluation) -> str:
 def _beside_it(evaluation: Evaluation) -> str:
     if evaluation.clients < MIN_GROUP:
         return f"the baselines are {TOO_FEW}, too"
-    return f"trigram of everybody's text {evaluation.trigram.top1:.1%}, both mixed {evaluation.mixed.top1:.1%}"
+    best = f"{evaluation.best_label} of everybody's text {evaluation.best.top1:.1%}"
+    return f"{best}, both mixed {evaluation.mixed.top1:.1%}"
 
 
 def _reads(attack: Optional[AttackResult]) -> str:

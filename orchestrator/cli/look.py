@@ -67,7 +67,7 @@ def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Sett
 @WORKERS
 @prints
 def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Output:
-    """Score a run on people it never saw, beside unigram, bigram and trigram models that saw all the text.
+    """Score a run on people it never saw, beside n-gram models that saw all the text.
 
     Recall counts words of the vocabulary; words outside of it are counted apart. Intervals are 95 %, over people.
     Writes DIR/evaluation.json, which `fedkeys report` and `fedkeys card` show.

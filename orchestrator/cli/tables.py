@@ -10,7 +10,7 @@ from rich.console import Console
 from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.evaluation.costs import ROLES, Costs, NotSummed, together
 from orchestrator.evaluation.device_costs import OnPhones
-from orchestrator.evaluation.results import LABELS, Evaluation, Example, Personalised
+from orchestrator.evaluation.results import Evaluation, Example, Personalised
 from orchestrator.units import count_text, duration_text, size_text
 
 
@@ -23,7 +23,7 @@ def print_comparison(figures: Evaluation) -> None:
     for name, score in figures.scores.items():
         interval, mean = score.top1_interval, score.top1_per_client_mean
         table.add_row(
-            LABELS[name],
+            figures.labels[name],
             f"{score.top1:.2%}",
             "" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f} %",
             f"{score.top3:.2%}",
@@ -35,8 +35,8 @@ def print_comparison(figures: Evaluation) -> None:
     console.print("top-1 and top-3 recall; 95 %: interval over people; nats a word; per person: mean top-1 over people")
     for name, compared in (("model", figures.model), ("mixed", figures.mixed)):
         console.print(
-            f"{LABELS[name]} minus trigram: {100 * compared.top1_minus_trigram:+.2f} points"
-            + _over_people(compared.top1_minus_trigram_interval)
+            f"{figures.labels[name]} minus {figures.best_label}: {100 * compared.lead:+.2f} points"
+            + _over_people(compared.lead_interval)
         )
     console.print(
         f"words outside the vocabulary: {figures.oov_rate:.2%}, counted apart"

@@ -19,18 +19,18 @@ from models.metrics import (
     ClientSums,
     PositionScores,
     difference_interval,
-    score_positions,
     summarise,
     top1_per_client,
 )
-from models.ngram import KneserNey, build_kneser_ney, previous_two
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
 from orchestrator.evaluation.personal import personal_figures
+from orchestrator.evaluation.pooled_ngrams import Mixture, PooledNgrams
 from orchestrator.evaluation.prediction import Predictor
 from orchestrator.evaluation.results import (
-    BASELINES,
     EVALUATION_FILE,
+    MODIFIED,
+    NGRAMS,
     ComparedScore,
     Evaluation,
     Example,
@@ -80,15 +80,16 @@ def evaluate_run(
     if not sums["model"].positions.sum():
         raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
     note("counting the n-gram baselines")
-    trigram = build_kneser_ney(data.pooled, data.vocabulary.size)
-    scorer = _Scorer(state.model, trigram, config.data.max_words)
-    note("choosing the mixing weight on the dev people")
+    ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
+    note("choosing the best n-gram, and the model's weight in the mixture with it, on the dev people")
+    order = ngrams.best_order(data.dev)
+    scorer = _Scorer(state.model, ngrams, order, config.data.max_words)
     mixing_weight = scorer.best_mixing_weight(data.dev)
     note("scoring the baselines and the mixture on the test people")
     sums.update(scorer.score(data.test, mixing_weight))
     predictor = Predictor(state.model, run.vocabulary, config.data.max_words, run.tokeniser)
     examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
-    figures = _evaluation(state.round_num, sums, mixing_weight, examples, personalised)
+    figures = _evaluation(state.round_num, sums, MODIFIED[order], mixing_weight, examples, personalised)
     write_figures(run.path / EVALUATION_FILE, figures, private=True)  # it has each test person's recall
     return figures
 
@@ -96,6 +97,7 @@ def evaluate_run(
 def _evaluation(
     round_num: int,
     sums: Mapping[str, ClientSums],
+    best_ngram: str,
     mixing_weight: float,
     examples: tuple[Example, ...],
     personalised: Union[Personalised, None, msgspec.UnsetType],
@@ -103,9 +105,10 @@ def _evaluation(
     scores = {name: _score(own) for name, own in sums.items()}
     model = scores["model"]
     return Evaluation(
-        model=ComparedScore(**_compared(scores, sums, "model")),
-        **{name: scores[name] for name in BASELINES},
-        mixed=MixedScore(**_compared(scores, sums, "mixed"), model_weight=mixing_weight),
+        model=ComparedScore(**_compared(scores, sums, "model", best_ngram)),
+        **{name: scores[name] for name in NGRAMS},
+        best_ngram=best_ngram,
+        mixed=MixedScore(**_compared(scores, sums, "mixed", best_ngram), model_weight=mixing_weight),
         positions=model.positions,
         clients=model.clients,
         oov_rate=model.oov_rate,
@@ -121,16 +124,15 @@ def _score(sums: ClientSums) -> Score:
     return Score(**asdict(summary), top1_of_all_words=summary.top1 * (1 - summary.oov_rate))
 
 
-def _compared(scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name: str) -> dict[str, Any]:
+def _compared(scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name: str, best: str) -> dict[str, Any]:
     """Returns the fields of a ComparedScore."""
-    score, trigram = scores[name], scores["trigram"]
-    # One person has no spread: no interval.
-    interval = difference_interval(sums[name], sums["trigram"]) if score.clients > 1 else None
-    return {
-        **msgspec.structs.asdict(score),
-        "top1_minus_trigram": score.top1 - trigram.top1,
-        "top1_minus_trigram_interval": interval,
-    }
+    fields = msgspec.structs.asdict(scores[name])
+    for label, other in (("trigram", "trigram"), ("best", best)):
+        fields[f"top1_minus_{label}"] = scores[name].top1 - scores[other].top1
+        # One person has no spread: no interval.
+        interval = difference_interval(sums[name], sums[other]) if scores[name].clients > 1 else None
+        fields[f"top1_minus_{label}_interval"] = interval
+    return fields
 
 
 @dataclass(frozen=True)
@@ -139,23 +141,23 @@ class _Chunk:
 
     person: int
     targets: np.ndarray  # int [n], words of the vocabulary
-    contexts: np.ndarray  # int32 [n, 2], the two ids before each
+    contexts: np.ndarray  # int32 [n, 4], the ids before each
     probabilities: np.ndarray  # float32 [n, vocabulary_size], the model's
 
 
 class _Scorer:
-    """Scores model, baselines and mixture on the same positions."""
+    """Scores model, baselines and the mixture with the n-gram of an order on the same positions."""
 
-    def __init__(self, weights: Weights, trigram: KneserNey, time_steps: int):
+    def __init__(self, weights: Weights, ngrams: PooledNgrams, order: int, time_steps: int):
         self._weights = tuple(map(tf.constant, weights))
-        self._trigram, self._time = trigram, time_steps
+        self._ngrams, self._order, self._time = ngrams, order, time_steps
         self._probabilities = tf.function(
             inference.next_word_probabilities,
             reduce_retracing=True,
         )
 
     def _chunks(self, people: Mapping[ClientId, Sentences]) -> Iterator[_Chunk]:
-        num_rows, size = int(self._weights[0].shape[0]), self._trigram.vocabulary_size
+        num_rows, size = int(self._weights[0].shape[0]), self._ngrams.vocabulary_size
         for person, sentences in enumerate(people.values()):
             batches = build_batches(sentences, batch_size=128, time=self._time)
             for tokens, targets, mask in zip(*batches):
@@ -169,7 +171,7 @@ class _Scorer:
                     yield _Chunk(
                         person,
                         target[scored],
-                        previous_two(tokens)[at[:, 0], at[:, 1]],
+                        self._ngrams.contexts(tokens)[at[:, 0], at[:, 1]],
                         inference.over_vocabulary(probabilities.numpy()[scored], size),
                     )
 
@@ -177,7 +179,7 @@ class _Scorer:
         """Returns the model's share in the mixture that gives the highest pooled top-1 recall on these people."""
         hits = np.zeros(len(_MIXING_WEIGHTS), np.int64)
         for chunk in self._chunks(people):
-            counted = self._trigram.probabilities(chunk.contexts)
+            counted = self._ngrams.rows(chunk.contexts, self._order)
             for own, other, target in zip(chunk.probabilities, counted, chunk.targets):
                 hits += _proposes_first(own, other, target)
         return _MIXING_WEIGHTS[int(hits.argmax())]
@@ -187,11 +189,9 @@ class _Scorer:
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)
-            rows = {name: self._trigram.probabilities(chunk.contexts, order) for order, name in enumerate(BASELINES, 1)}
-            weight = np.float32(mixing_weight)
-            rows["mixed"] = weight * chunk.probabilities + (1 - weight) * rows["trigram"]
-            for name, probabilities in rows.items():
-                parts.setdefault(name, []).append(score_positions(probabilities, chunk.targets, person))
+            mixtures = {"mixed": Mixture(chunk.probabilities, mixing_weight, self._order)}
+            for name, scores in self._ngrams.score(chunk.contexts, chunk.targets, person, mixtures):
+                parts.setdefault(name, []).append(scores)
         oov = np.array([sum(int(np.sum(s[: self._time] == UNK)) for s in own) for own in people.values()])
         return {name: _joined(scores).client_sums(len(people), oov) for name, scores in parts.items()}
 

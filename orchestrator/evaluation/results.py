@@ -12,13 +12,15 @@ from models.metrics import RecallSummary
 from orchestrator.run.results import read_figures
 
 EVALUATION_FILE = "evaluation.json"
-BASELINES = ("unigram", "bigram", "trigram")  # in the order of the words that they look at
-LABELS = {  # what people read, best first
-    "model": "federated model",
-    "mixed": "mixed with the trigram",
-    "trigram": "trigram, pooled text",
-    "bigram": "bigram, pooled text",
-    "unigram": "unigram, pooled text",
+BASELINES = ("unigram", "bigram", "trigram")  # with one discount, in the order of the words that they look at
+MODIFIED = {3: "modified_trigram", 4: "four_gram", 5: "five_gram"}  # with three estimated discounts, by order
+NGRAMS = {  # what people read, in the order of the words that they look at
+    "unigram": "unigram",
+    "bigram": "bigram",
+    "trigram": "trigram",
+    "modified_trigram": "modified trigram",
+    "four_gram": "modified 4-gram",
+    "five_gram": "modified 5-gram",
 }
 
 
@@ -45,10 +47,22 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class ComparedScore(Score, frozen=True, kw_only=True):
-    """The same, next to the trigram's on the same positions; the interval is None with one person."""
+    """The same, next to the trigram's and the best n-gram's on the same positions; no interval with one person."""
 
     top1_minus_trigram: float
     top1_minus_trigram_interval: Optional[tuple[float, float]]
+    top1_minus_best: Optional[float] = None  # None in an evaluation of before: its best n-gram is the trigram
+    top1_minus_best_interval: Optional[tuple[float, float]] = None
+
+    @property
+    def lead(self) -> float:
+        """Top-1 recall minus the best n-gram's."""
+        return self.top1_minus_trigram if self.top1_minus_best is None else self.top1_minus_best
+
+    @property
+    def lead_interval(self) -> Optional[tuple[float, float]]:
+        """95 % over people; None with one person."""
+        return self.top1_minus_trigram_interval if self.top1_minus_best is None else self.top1_minus_best_interval
 
 
 class MixedScore(ComparedScore, frozen=True, kw_only=True):
@@ -94,7 +108,9 @@ class Example(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """DIR/evaluation.json.
 
-    `personalised` is absent unless it was asked for, and None where nobody's text is long enough.
+    `personalised` is absent unless it was asked for, and None where nobody's text is long enough. `best_ngram` is the
+    one of MODIFIED that has the highest top-1 recall on the dev people; `mixed` is the mixture with it. An evaluation
+    of before has none of MODIFIED, and its mixture is with the trigram.
     """
 
     model: ComparedScore
@@ -109,11 +125,37 @@ class Evaluation(msgspec.Struct, frozen=True):
     per_person_top1: Mapping[str, tuple[float, ...]]  # by predictor, of those with enough words to tell
     examples: tuple[Example, ...]
     personalised: Union[Personalised, None, msgspec.UnsetType] = msgspec.UNSET
+    modified_trigram: Optional[Score] = None
+    four_gram: Optional[Score] = None
+    five_gram: Optional[Score] = None
+    best_ngram: str = "trigram"
+
+    @property
+    def ngrams(self) -> dict[str, Score]:
+        """The scores of the n-gram models that were evaluated, in the order of NGRAMS."""
+        found = {name: getattr(self, name) for name in NGRAMS}
+        return {name: score for name, score in found.items() if score is not None}
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Each predictor's, in the order of LABELS."""
-        return {name: getattr(self, name) for name in LABELS}
+        """Each predictor's: the model, the mixture, then the n-gram models, those that look at most words first."""
+        return {"model": self.model, "mixed": self.mixed, **dict(reversed(self.ngrams.items()))}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people read, by the names of `scores`."""
+        pooled = {name: f"{NGRAMS[name]}, pooled text" for name in self.ngrams}
+        return {"model": "federated model", "mixed": f"mixed with the {self.best_label}", **pooled}
+
+    @property
+    def best(self) -> Score:
+        """The score of the best n-gram model."""
+        return self.ngrams[self.best_ngram]
+
+    @property
+    def best_label(self) -> str:
+        """What people read of the best n-gram model."""
+        return NGRAMS[self.best_ngram]
 
     @property
     def fine_tuning(self) -> Optional[Personalised]:

@@ -25,7 +25,7 @@ from orchestrator.audit.attack_results import AttackResult, read_attack
 from orchestrator.audit.word_recovery import RULES
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
-from orchestrator.evaluation.results import EVALUATION_FILE, LABELS, Evaluation, Score, read_evaluation
+from orchestrator.evaluation.results import EVALUATION_FILE, Evaluation, Score, read_evaluation
 from orchestrator.fairness.results import FairnessResult, read_fairness, verdicts
 from orchestrator.release.provenance import CARD_FILE, write_statement
 from orchestrator.rounds.round import weights_digest
@@ -169,7 +169,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         completed=sum(line.outcome == "completed" for line in lines),
         abandoned=sum(line.outcome == "abandoned" for line in lines),
         evaluation=found.evaluation,
-        scores=[(LABELS[name], score) for name, score in found.published_scores.items()],
+        scores=[(found.evaluation.labels[name], score) for name, score in found.published_scores.items()],
         interval=_interval(found.evaluation.model.top1_interval),
         fairness=fairness,
         fairness_why=found.fairness_why,

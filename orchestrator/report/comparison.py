@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from models.disclosure import MIN_GROUP, ordered_group_means, size_of_worst_tenth
-from orchestrator.evaluation.results import LABELS, Evaluation
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.plots.style import BASELINE, MIXTURE, MODEL
@@ -31,9 +31,9 @@ def comparison(run: RunView) -> Section:
         return Section(title, (advice,))
     if not run.shows_test_people:
         return Section(title, (f"{count_text(evaluation.clients, 'test person')}, {TOO_FEW}.",))
-    scores = evaluation.scores
+    scores, labels = evaluation.scores, evaluation.labels
     figure = Figure(
-        plots.comparison_bars([(LABELS[n], s.top1, s.top1_interval, _colour(n)) for n, s in scores.items()]),
+        plots.comparison_bars([(labels[n], s.top1, s.top1_interval, _colour(n)) for n, s in scores.items()]),
         "How often the first suggestion is the word that was typed (top-1 recall). The n-gram models saw all the "
         "training text in one place, which federated learning avoids. Lines: 95% intervals over people.",
     )
@@ -41,7 +41,7 @@ def comparison(run: RunView) -> Section:
         ("", "top-1", "95% over people", "top-3", "nats a word", "mean over people", "worst tenth"),
         tuple(
             (
-                LABELS[name],
+                labels[name],
                 percent_text(score.top1),
                 interval_text(score.top1_interval),
                 percent_text(score.top3),
@@ -73,12 +73,13 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
             f"run `{_evaluate(run)}` again."
         )
     for name, score in (("model", evaluation.model), ("mixed", evaluation.mixed)):
-        if score.top1_minus_trigram_interval is not None:
-            low, high = score.top1_minus_trigram_interval
+        if score.lead_interval is not None:
+            low, high = score.lead_interval
             verdict = "no clear difference" if low <= 0 <= high else "better" if low > 0 else "worse"
             yield (
-                f"{LABELS[name].capitalize()}, against the trigram: {points_text(score.top1_minus_trigram)} points of "
-                f"top-1 recall (95% over people: {points_text(low)} to {points_text(high)}): {verdict}."
+                f"{evaluation.labels[name].capitalize()}, against the {evaluation.best_label}: "
+                f"{points_text(score.lead)} points of top-1 recall (95% over people: {points_text(low)} to "
+                f"{points_text(high)}): {verdict}."
             )
     personal = evaluation.fine_tuning
     if personal is not None and personal.clients >= MIN_GROUP:
@@ -108,8 +109,10 @@ def people(run: RunView) -> Optional[Section]:
         f"worst served to the best, a person's top-1 recall is {means[0]:.1%} on average in the first group and "
         f"{means[-1]:.1%} in the last."
     )
-    figure = plots.served_groups(means, ordered_group_means(run.evaluation.per_person_top1.get("trigram", ())))
-    caption = "Mean top-1 recall of each group; the trigram's groups are in its own order."
+    best = run.evaluation.best_label
+    of_best = ordered_group_means(run.evaluation.per_person_top1.get(run.evaluation.best_ngram, ()))
+    figure = plots.served_groups(means, of_best, f"{best}, pooled text")
+    caption = f"Mean top-1 recall of each group; the {best}'s groups are in its own order."
     return Section(title, (text,), (Figure(figure, caption),))
 
 

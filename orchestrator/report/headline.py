@@ -23,12 +23,13 @@ def summary(run: RunView) -> str:
         f"{what_is_hidden(run.config.audit)}"
     ).rstrip()
     if run.shows_test_people and run.evaluation is not None:
-        model, trigram = run.evaluation.model, run.evaluation.trigram
+        model, best = run.evaluation.model, run.evaluation.best
         text += (
             " Of 100 words of its vocabulary that people it never met go on to type, its first suggestion is right for "
-            f"{100 * model.top1:.1f}, and one of three for {100 * model.top3:.1f}. A classical model (a trigram) "
+            f"{100 * model.top1:.1f}, and one of three for {100 * model.top3:.1f}. A classical model "
+            f"(a {run.evaluation.best_label}) "
             "that was given everybody's text in one place gets "
-            f"{100 * trigram.top1:.1f} and {100 * trigram.top3:.1f}."
+            f"{100 * best.top1:.1f} and {100 * best.top3:.1f}."
         )
     return text
 
@@ -65,9 +66,9 @@ def _recall_cards(run: RunView) -> Iterator[Card]:
         who = f"{count_text(run.evaluation.clients, 'person')} never seen in training"
         yield Card(f"{model.top1:.1%}", "first suggestion right", who)
         yield Card(f"{model.top3:.1%}", "one of three right", who)
-        gap, interval = model.top1 - run.evaluation.trigram.top1, model.top1_minus_trigram_interval
+        gap, interval = model.lead, model.lead_interval
         between = f"; 95%: {points_text(interval[0])} to {points_text(interval[1])}" if interval else ""
-        yield Card(points_text(gap), "points, against the trigram", f"first suggestion{between}")
+        yield Card(points_text(gap), f"points, against the {run.evaluation.best_label}", f"first suggestion{between}")
     elif run.dev_points:
         last = run.dev_points[-1]
         who = f"dev people, round {last.round_num:,}"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from models.disclosure import MIN_GROUP
-from orchestrator.evaluation.results import BASELINES, Evaluation
+from orchestrator.evaluation.results import Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.plots.style import BASELINE, BASELINE_SOFT
@@ -70,8 +70,9 @@ def _recall_axes(run: RunView) -> Iterator[tuple[str, str, list[float]]]:
 
 
 def _baseline_lines(evaluation: Evaluation) -> list[plots.Baseline]:
-    lines = [(name, getattr(evaluation, name).top1, BASELINE) for name in BASELINES]
-    lines.append(("trigram", evaluation.trigram.top3, BASELINE_SOFT))
+    best, label = evaluation.best, evaluation.best_label
+    lines = [("unigram", evaluation.unigram.top1, BASELINE), ("bigram", evaluation.bigram.top1, BASELINE)]
+    lines += [(label, best.top1, BASELINE), (label, best.top3, BASELINE_SOFT)]
     return [plots.Baseline(f"{name} {recall:.1%}", recall, colour) for name, recall, colour in lines]
 
 

@@ -11,10 +11,10 @@ from models.metrics import (
     difference_interval,
     score_positions,
     summarise,
-    target_ranks,
     top1_per_client,
     worst_tenth_mean,
 )
+from models.ranks import target_ranks
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK
 
 

@@ -122,21 +122,20 @@ def comparison_bars(rows: Sequence[tuple[str, float, Optional[tuple[float, float
         return to_svg(figure, "comparison", "Top-1 recall of the model and of the n-gram baselines on the test people")
 
 
-def served_groups(model: Sequence[float], trigram: Sequence[float]) -> Markup:
-    """Draws a bar for each group of people, the worst served first: the model's mean recall, with the trigram's mark.
+def served_groups(model: Sequence[float], baseline: Sequence[float], label: str) -> Markup:
+    """Draws a bar for each group of people, the worst served first: the model's mean recall, with a baseline's mark.
 
     Args:
       model: means of groups of people, lowest first.
-      trigram: the same of the trigram; empty without one.
+      baseline: the same of the baseline; empty without one.
+      label: of the baseline.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes((7.2, 2.9))
         places = np.arange(len(model))
         axes.bar(places, model, width=0.72, color=MODEL, label="federated model")
-        if trigram:
-            axes.hlines(
-                trigram, places - 0.45, places + 0.45, color=BASELINE, linewidth=2.4, label="trigram, pooled text"
-            )
+        if baseline:
+            axes.hlines(baseline, places - 0.45, places + 0.45, color=BASELINE, linewidth=2.4, label=label)
         for place, mean in zip(places, model):
             axes.annotate(f"{mean:.0%}", (place, 0), xytext=(0, 4), textcoords="offset points", ha="center", color=CARD)
         axes.set_xticks(places, ["worst served", *[""] * (len(model) - 2), "best served"])
