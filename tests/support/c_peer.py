@@ -123,20 +123,20 @@ class CParticipant:
 
     def __init__(self, peer, client_id, identity, roster, train, spent, draws=b"", demands=(), step_ms=0):
         self._peer, self._trainer, self._spent = peer, train, spent
-        self.goodbye = None
+        self.goodbye, self.was_starved = None, False
         names = [(name.encode(), key) for name, key in roster.items()]
         blob = b"".join(bytes([len(name)]) + name + key for name, key in names)
         self._peer.ask("participant", client_id, identity, blob, step_ms, draws, *map(repr, demands))
 
-    def answer(self, message):
-        """The answer's bytes, or None."""
-        self._peer.send("answer", message)
+    def answer(self, message, starved_at=0):
+        """The answer's bytes, or None; of the library's allocations that one fails, counted from 1."""
+        self._peer.send("answer", message, starved_at)
         while True:
             first, *rest = self._peer.receive()
             if first == b"error":
                 raise Refused(rest[0].decode(), rest[1].decode())
             if first == b"ok":
-                self.goodbye = rest[2].decode() or None
+                self.goodbye, self.was_starved = rest[2].decode() or None, rest[3] == b"1"
                 return rest[1] if rest[0] == b"1" else None
             self._peer.send(*getattr(self, f"_{first.decode()}")(*rest))
 

@@ -6,7 +6,6 @@
 #include "fk_protocol_parts.h"
 
 #define TAG(name) "network/" FK_NETWORK_VERSION "/" name
-#define MOST_WORDS (1u << 20)
 
 static fk_bytes text(const char *literal, size_t size) { return (fk_bytes){(const uint8_t *)literal, size}; }
 
@@ -23,7 +22,7 @@ static bool read_setup(fk_bytes wire, fk_to_client *found, bool *has_failed) {
   found->kind = FK_SETUP;
   found->body = fk_read_bytes(&reader, 0, SIZE_MAX);
   count = fk_read_list(&reader, 1);
-  if (reader.bad || count > MOST_WORDS) return false;
+  if (reader.bad) return false;
   found->words = fk_array(count, sizeof *found->words);
   *has_failed = !found->words;
   if (!found->words) return false;

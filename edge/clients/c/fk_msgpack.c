@@ -4,6 +4,8 @@
 
 #include "fk_protocol_parts.h"
 
+#define MOST_ITEMS FK_MAX_CLIENTS /* of a list of clients, none of whom comes twice, and of a list of words */
+
 static size_t skip(fk_reader *reader, size_t count) {
   if (reader->bad || count > reader->size - reader->at) {
     reader->bad = true;
@@ -42,7 +44,7 @@ size_t fk_read_array(fk_reader *reader) {
 size_t fk_read_list(fk_reader *reader, size_t least_item_bytes) {
   size_t count = fk_read_array(reader);
   if (reader->bad) return 0;
-  return count <= (reader->size - reader->at) / least_item_bytes ? count : malformed(reader);
+  return count <= MOST_ITEMS && count <= (reader->size - reader->at) / least_item_bytes ? count : malformed(reader);
 }
 
 static fk_bytes view(fk_reader *reader, size_t size) {
@@ -70,7 +72,7 @@ fk_bytes fk_read_text(fk_reader *reader, size_t least, size_t most) {
 }
 
 /* Any integer that is not negative, also one that is written with a sign. */
-static uint64_t uint64(fk_reader *reader, uint8_t code) {
+static uint64_t read_unsigned(fk_reader *reader, uint8_t code) {
   if (code < 0x80) return code;
   if (code >= 0xcc && code <= 0xcf) return big_endian(reader, (size_t)1 << (code - 0xcc));
   if (code < 0xd0 || code > 0xd3) return malformed(reader);
@@ -80,7 +82,7 @@ static uint64_t uint64(fk_reader *reader, uint8_t code) {
 }
 
 uint32_t fk_read_uint(fk_reader *reader, uint32_t least, uint32_t most) {
-  uint64_t value = uint64(reader, next_code(reader));
+  uint64_t value = read_unsigned(reader, next_code(reader));
   if (value < least || value > most) malformed(reader);
   return reader->bad ? 0 : (uint32_t)value;
 }
@@ -99,7 +101,7 @@ double fk_read_float(fk_reader *reader) {
     memcpy(&value, &bits, sizeof value);
     return value;
   }
-  return (double)uint64(reader, code);
+  return (double)read_unsigned(reader, code);
 }
 
 size_t fk_read_message(fk_reader *reader, const char *tag, size_t least_fields, size_t most_fields) {

@@ -12,6 +12,7 @@
 
 #define MOST_NAME_BYTES 512 /* of a client's name: 128 characters */
 #define WHERE_BYTES 160     /* for "round R, STAGE" */
+#define SHOWN_BYTES 120     /* of a name or a stage that somebody else wrote */
 
 struct fk_participant {
   char *client_id;
@@ -37,6 +38,7 @@ struct fk_participant {
   fk_seen_sessions seen;
   fk_buffer answer;
   char *goodbye;
+  bool is_at_work; /* inside of a call, and so of a callback */
 };
 
 /* ---- opening and closing ---- */
@@ -53,9 +55,11 @@ static fk_status enrol(fk_participant *participant, const fk_participant_options
     memcpy(participant->enrolled + i * FK_KEY_BYTES, one->public_key, FK_KEY_BYTES);
     if (one->client_id && strcmp(one->client_id, options->client_id) == 0) own = one;
   }
-  if (!own) return fk_fail(error, FK_KEYS_ERROR, "the roster has no client %.64s: enrol again", options->client_id);
+  char shown[SHOWN_BYTES];
+  fk_show(shown, sizeof shown, (fk_bytes){(const uint8_t *)options->client_id, strlen(options->client_id)});
+  if (!own) return fk_fail(error, FK_KEYS_ERROR, "the roster has no client %s: enrol again", shown);
   if (memcmp(own->public_key, participant->public_key, FK_KEY_BYTES) != 0) {
-    return fk_fail(error, FK_KEYS_ERROR, "the roster's key of client %.64s is not this device's: enrol again", options->client_id);
+    return fk_fail(error, FK_KEYS_ERROR, "the roster's key of client %s is not this device's: enrol again", shown);
   }
   qsort(participant->enrolled, options->roster_size, FK_KEY_BYTES, by_key);
   for (size_t i = 0; i < options->roster_size; i += 1) {
@@ -173,6 +177,11 @@ fk_status fk_participant_sign_nonce(fk_participant *participant, const uint8_t *
   return status == FK_OK ? fk_ok(error) : status;
 }
 
+static fk_status check_idle(const fk_participant *participant, fk_error *error) {
+  if (!participant->is_at_work) return FK_OK;
+  return fk_fail(error, FK_BAD_ARGUMENT, "the participant is at work: a callback must not ask it");
+}
+
 /* Hands the answer out. */
 static fk_status give(fk_participant *participant, const uint8_t **answer, size_t *answer_size, fk_error *error) {
   if (participant->answer.failed) return fk_no_memory(error);
@@ -188,6 +197,7 @@ fk_status fk_participant_join(fk_participant *participant, const uint8_t *nonce,
   *answer = NULL;
   *answer_size = 0;
   FK_TRY(fk_participant_sign_nonce(participant, nonce, nonce_size, signature, error));
+  FK_TRY(check_idle(participant, error));
   fk_buffer_close(&participant->answer);
   fk_write_join(&participant->answer, participant->client_id, signature);
   return give(participant, answer, answer_size, error);
@@ -389,12 +399,10 @@ static fk_status answer_stage(fk_participant *participant, const fk_to_client *s
 }
 
 static fk_status take_step(fk_participant *participant, const fk_to_client *step, fk_error *error) {
-  char where[WHERE_BYTES];
-  fk_buffer stage = {0}, body = {0};
-  fk_add_as_ascii(&stage, step->text);
-  snprintf(where, sizeof where, "round %u, %.*s", step->round_num, (int)(stage.size < 120 ? stage.size : 120),
-           stage.size ? (const char *)stage.data : "");
-  fk_buffer_close(&stage);
+  char where[WHERE_BYTES], stage[SHOWN_BYTES];
+  fk_buffer body = {0};
+  fk_show(stage, sizeof stage, step->text);
+  snprintf(where, sizeof where, "round %u, %s", step->round_num, stage);
   if (!participant->round_num) return fk_fail(error, FK_WIRE_ERROR, "%s: the server has sent no plan before", where);
   if (step->round_num != participant->round_num) {
     return fk_fail(error, FK_WIRE_ERROR, "%s: the server's last plan was for round %u", where, participant->round_num);
@@ -442,11 +450,14 @@ fk_status fk_participant_answer(fk_participant *participant, const uint8_t *mess
   }
   *answer = NULL;
   *answer_size = 0;
+  FK_TRY(check_idle(participant, error));
+  participant->is_at_work = true;
   fk_buffer_close(&participant->answer);
   fk_to_client found;
   fk_bytes whole = {message, size};
   fk_status status = fk_read_to_client(whole, &found, error);
   if (status == FK_OK) status = take(participant, &found, whole, error);
   free(found.words);
+  participant->is_at_work = false;
   return status == FK_OK ? give(participant, answer, answer_size, error) : status;
 }

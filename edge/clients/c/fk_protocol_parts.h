@@ -50,6 +50,8 @@ void fk_free_secret(void *memory, size_t size); /* wipes and frees */
 size_t fk_utf8_next(const uint8_t *data, size_t size, uint32_t *code);
 /* Counts the characters; false if the bytes are no UTF-8. */
 bool fk_utf8_count(fk_bytes text, size_t *count);
+/* Writes a text of somebody else as ASCII on one line, ended by 0 and cut where it must be. */
+void fk_show(char *out, size_t capacity, fk_bytes text);
 /* Adds a text that somebody else wrote as ASCII on one line: everything else is written out, as \n, \xe9, \u202e. */
 void fk_add_as_ascii(fk_buffer *buffer, fk_bytes text);
 /* Whether a word could not stand in a list of words: it is empty, or holds white space, as Python's str.split sees it. */
@@ -65,7 +67,7 @@ typedef struct {
 } fk_reader;
 
 size_t fk_read_array(fk_reader *reader);
-/* Reads the length of a list whose items take so many bytes at least: no more than the message can hold. */
+/* Reads the length of a list whose items take so many bytes at least: at most 2**20, and what the message can hold. */
 size_t fk_read_list(fk_reader *reader, size_t least_item_bytes);
 fk_bytes fk_read_bytes(fk_reader *reader, size_t least, size_t most);
 fk_bytes fk_read_text(fk_reader *reader, size_t least, size_t most); /* UTF-8, so many characters */

@@ -1,7 +1,6 @@
 /* Shamir's secret sharing of 32-byte secrets over the prime field of 2**256 + 297, as orchestrator/secagg/shamir.py. A
  * client deals shares; only the server combines them. libcrypto has big numbers, but not ones whose time is the same for
  * all values: a share is a few multiplications by a small public point, and written out here without a branch. */
-#include <openssl/crypto.h>
 #include <string.h>
 
 #include "fk_protocol_parts.h"
@@ -61,7 +60,7 @@ static fk_status below_prime(fk_random random, fk_field *value, fk_error *error)
     for (size_t i = 1; i + 1 < LIMBS; i += 1) above |= value->limb[i];
     if (value->limb[LIMBS - 1] == 0 || (above == 0 && value->limb[0] < EXCESS)) break;
   }
-  OPENSSL_cleanse(drawn, sizeof drawn);
+  fk_wipe(drawn, sizeof drawn);
   return FK_OK;
 }
 
@@ -80,6 +79,7 @@ fk_status fk_split_secret(const uint8_t secret[32], uint32_t threshold, const ui
     fk_field value = {{0}};
     for (uint32_t place = threshold; place > 0; place -= 1) step(&value, points[i], &coefficients[place - 1]); /* Horner */
     to_bytes(&value, shares + i * FK_SHARE_BYTES);
+    fk_wipe(&value, sizeof value);
   }
   fk_free_secret(coefficients, size);
   return status;

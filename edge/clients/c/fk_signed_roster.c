@@ -230,10 +230,11 @@ static fk_status check_listed(const fk_signed_roster *roster, const char *client
   for (size_t i = 0; i < roster->count; i += 1) {
     if (strcmp(roster->clients[i].client_id, client_id) == 0) own = &roster->clients[i];
   }
-  if (!own) return fk_fail(error, FK_NOT_ON_ROSTER, "the roster has no client %.64s: ask the operator to enrol it", client_id);
+  char shown[128];
+  fk_show(shown, sizeof shown, (fk_bytes){(const uint8_t *)client_id, strlen(client_id)});
+  if (!own) return fk_fail(error, FK_NOT_ON_ROSTER, "the roster has no client %s: ask the operator to enrol it", shown);
   if (memcmp(own->public_key, public_key, FK_KEY_BYTES) == 0) return FK_OK;
-  return fk_fail(error, FK_NOT_ON_ROSTER, "the roster's key of client %.64s is not this client's: ask the operator to enrol it",
-                 client_id);
+  return fk_fail(error, FK_NOT_ON_ROSTER, "the roster's key of client %s is not this client's: ask the operator to enrol it", shown);
 }
 
 fk_status fk_operator_fingerprint(const fk_operator *signer, char fingerprint[33], fk_error *error) {

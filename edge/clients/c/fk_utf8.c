@@ -1,5 +1,6 @@
 /* Text of others: whether it is UTF-8, and how it is shown. */
 #include <stdio.h>
+#include <string.h>
 
 #include "fk_protocol_parts.h"
 
@@ -31,25 +32,38 @@ bool fk_utf8_count(fk_bytes text, size_t *count) {
   return true;
 }
 
+/* Writes one character as printable ASCII; returns the number of bytes, at most 10. */
+static size_t shown_as(uint32_t code, char out[12]) {
+  if (code >= 0x20 && code < 0x7f) return (size_t)snprintf(out, 12, "%c", (int)code);
+  if (code == '\n' || code == '\r' || code == '\t') {
+    return (size_t)snprintf(out, 12, "\\%c", code == '\n' ? 'n' : code == '\r' ? 'r' : 't');
+  }
+  if (code < 0x100) return (size_t)snprintf(out, 12, "\\x%02x", (unsigned)code);
+  return (size_t)snprintf(out, 12, code < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)code);
+}
+
 void fk_add_as_ascii(fk_buffer *buffer, fk_bytes text) {
+  char shown[12];
   uint32_t code;
   for (size_t at = 0, width; at < text.size; at += width) {
-    char shown[12];
     width = fk_utf8_next(text.data + at, text.size - at, &code);
     if (width == 0) return; /* readers have refused it */
-    if (code >= 0x20 && code < 0x7f) {
-      fk_buffer_add(buffer, text.data + at, 1);
-      continue;
-    }
-    if (code == '\n' || code == '\r' || code == '\t') {
-      snprintf(shown, sizeof shown, "\\%c", code == '\n' ? 'n' : code == '\r' ? 'r' : 't');
-    } else if (code < 0x100) {
-      snprintf(shown, sizeof shown, "\\x%02x", (unsigned)code);
-    } else {
-      snprintf(shown, sizeof shown, code < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)code);
-    }
-    fk_buffer_add_text(buffer, shown);
+    fk_buffer_add(buffer, shown, shown_as(code, shown));
   }
+}
+
+void fk_show(char *out, size_t capacity, fk_bytes text) {
+  char shown[12];
+  uint32_t code;
+  size_t size = 0;
+  for (size_t at = 0, width; at < text.size; at += width) {
+    width = fk_utf8_next(text.data + at, text.size - at, &code);
+    size_t some = width ? shown_as(code, shown) : capacity;
+    if (some >= capacity - size) break;
+    memcpy(out + size, shown, some);
+    size += some;
+  }
+  out[size] = 0;
 }
 
 static bool is_space(uint32_t code) {

@@ -16,6 +16,7 @@ import edge
 from edge import signatures
 from models.corpus import ClientId
 from orchestrator.network import messages
+from orchestrator.secagg import messages as secagg
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.wire import encode
 
@@ -259,6 +260,23 @@ def test_a_roster_without_this_client_or_with_another_key_of_it(peer):
         assert caught.value.name == "KeysError"
 
 
+def test_a_name_is_shown_as_ascii_and_never_cut_within_a_character(peer):
+    with pytest.raises(Refused, match=r"has no client (\\xeb)+: enrol again$"):
+        CParticipant(peer, "\xeb" * 128, bytes(32), ROSTER, quarter, {})
+
+
+def test_a_list_has_at_most_as_many_items_as_there_can_be_clients(peer):
+    """A message of 4 MB can't make the client take memory for each of its bytes."""
+    client, most = participant(peer, draws=b"".join(map(bytes.fromhex, VECTORS["draws"]))), 1 << 20
+    for turn in VECTORS["conversation"][:6]:
+        client.answer(bytes.fromhex(turn["message"]))
+    honest = messages.decode(bytes.fromhex(VECTORS["conversation"][6]["message"]), messages.TO_CLIENT)
+    request = secagg.decode(bytes(honest.body), secagg.UnmaskRequest, 1 << 20)
+    endless = encode(msgspec.structs.replace(request, dead=[0] * (most + 1)))
+    step = encode(messages.Step(honest.round_num, honest.stage, memoryview(endless)))
+    refuses(client, step, "WireError", "^UnmaskRequest: ")
+
+
 def test_the_first_message_proves_who_it_is(peer):
     nonce = bytes(range(32))
     joined, signature = participant(peer).join(nonce)
@@ -296,6 +314,27 @@ def test_a_list_may_say_its_length_in_more_bytes_than_it_needs(peer):
     assert PLAN[0] == 0x95  # a list of five
     assert client.answer(b"\xdd\0\0\0\5" + rest) is not None
     refuses(client, b"\xdc\0\5" + rest + b"\0", "WireError")
+
+
+def test_no_allocation_fails_silently(peer):
+    """Whichever allocation of an answer fails: the status says so, nothing leaks, and no answer is half."""
+    talk = [bytes.fromhex(turn["message"]) for turn in VECTORS["conversation"][:7]]
+    draws, names = b"".join(map(bytes.fromhex, VECTORS["draws"])), set()
+    for place, message in enumerate(talk):
+        allocation, was_starved = 0, True
+        while was_starved:
+            allocation += 1
+            client = participant(peer, draws=draws)
+            for before in talk[:place]:
+                client.answer(before)
+            try:
+                answer, was_starved = client.answer(message, starved_at=allocation), False
+            except Refused as error:
+                names.add(error.name)
+        assert allocation > 2, place
+        assert not client.was_starved
+        assert (answer and answer.hex()) == VECTORS["conversation"][place]["answer"]
+    assert names == {"NoMemory"}
 
 
 HONEST = {

@@ -27,6 +27,13 @@ static frame ask_back(void) {
   return found;
 }
 
+/* The library's allocations fail, and not those of a callback. */
+static long paused(void) {
+  long left = allocations_left;
+  allocations_left = 0;
+  return left;
+}
+
 static fk_status ended(const frame *said, fk_error *error) {
   bool holds = field(said, 0).size == 2; /* "ok" */
   return holds ? FK_OK : fk_fail(error, FK_IO, "%.*s", (int)field(said, 0).size, (const char *)field(said, 0).data);
@@ -34,28 +41,38 @@ static fk_status ended(const frame *said, fk_error *error) {
 
 static fk_status last_round(void *context, uint64_t seed, uint32_t *round_num, fk_error *error) {
   (void)context;
+  long left = paused();
   reply_begin("last_round");
   reply_add_uint64(seed);
   frame said = ask_back();
   fk_status status = ended(&said, error);
   if (status == FK_OK) *round_num = uint_field(&said, 1);
   frame_free(&said);
+  allocations_left = left;
   return status;
 }
 
 static fk_status spend(void *context, uint64_t seed, uint32_t round_num, fk_error *error) {
   (void)context;
+  long left = paused();
   reply_begin("spend");
   reply_add_uint64(seed);
   reply_add_number(round_num);
   frame said = ask_back();
   fk_status status = ended(&said, error);
   frame_free(&said);
+  allocations_left = left;
   return status;
 }
 
 static fk_status train(void *context, const fk_round *round, fk_trained *trained, fk_error *error) {
   (void)context;
+  long left = paused();
+  const uint8_t *answer;
+  size_t size;
+  if (fk_participant_answer(participant, (const uint8_t *)"", 1, &answer, &size, NULL) != FK_BAD_ARGUMENT) {
+    give_up("a participant that is asked by its own callback");
+  }
   reply_begin("train");
   reply_add_number(round->round_num);
   reply_add_number(round->learning_rate);
@@ -71,6 +88,7 @@ static fk_status train(void *context, const fk_round *round, fk_trained *trained
     rounded = (rounding){kept.left, kept.size, 0, number_field(&said, 5)};
   }
   frame_free(&said);
+  allocations_left = left;
   return status;
 }
 
@@ -135,7 +153,9 @@ static fk_status answer_to(const frame *asked, fk_error *error) {
   size_t size;
   if (!exact) give_up("out of memory");
   memcpy(exact, message.data, message.size);
+  allocations_left = asked->count > 2 ? (long)uint_field(asked, 2) : 0;
   fk_status status = fk_participant_answer(participant, exact, message.size, &answer, &size, error);
+  bool was_starved = paused() == 0 && asked->count > 2 && uint_field(asked, 2) > 0;
   free(exact);
   if (status != FK_OK && (answer || size)) give_up("a refusal with an answer");
   const char *goodbye = fk_participant_goodbye(participant);
@@ -143,6 +163,7 @@ static fk_status answer_to(const frame *asked, fk_error *error) {
   reply_add_number(answer != NULL);
   reply_add(answer, size);
   reply_add_text(goodbye ? goodbye : "");
+  reply_add_number(was_starved);
   return status;
 }
 

@@ -4,6 +4,21 @@
 
 #include "peer.h"
 
+long allocations_left = 0;
+
+static bool is_starved(void) { return allocations_left > 0 && --allocations_left == 0; }
+
+/* The linker puts these in the place of the library's own calls. */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size) { return is_starved() ? NULL : __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size) { return is_starved() ? NULL : __real_calloc(count, size); }
+void *__wrap_realloc(void *memory, size_t size) { return is_starved() ? NULL : __real_realloc(memory, size); }
+
 recorded record(fk_bytes draws) {
   recorded found = {malloc(draws.size + 1), draws.size, 0};
   if (!found.left) give_up("out of memory");

@@ -19,6 +19,9 @@ typedef struct {
   size_t size, at;
 } recorded;
 
+/* While a count is above 0, allocations of the library count it down; the one that ends it fails. */
+extern long allocations_left;
+
 /* Draws of rounding that were handed in: float32 numbers, then one of float64. */
 typedef struct {
   uint8_t *float32s;
