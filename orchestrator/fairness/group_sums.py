@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +18,11 @@ from models.corpus import ClientId
 from orchestrator.aggregator import Aggregator, Cohort
 from orchestrator.errors import BelowThreshold
 from orchestrator.fairness.attributes import Feature, Labels, thirds
+from orchestrator.settings.sections import AggregationConfig
 
 Counts = NDArray[np.int64]
 _MODULUS = 2**32
+_MOST_DROP_OUT = 0.1  # of the people of an evaluation, whatever a round of training must stand
 _ALL_UNIONS = 10  # groups of which all unions are compared: 1023
 
 
@@ -68,6 +71,15 @@ class Secure:
         cohort = Cohort(step, tuple(vectors), self.min_clients)
         encoded = ((person, vector.astype(np.uint32)) for person, vector in vectors.items())
         return self.aggregator.sum(encoded, cohort, {}).total.astype(np.int64)
+
+
+def few_drop_out(aggregation: AggregationConfig) -> AggregationConfig:
+    """Returns the settings of a sum whose people train nothing meanwhile: at most a tenth of them vanish.
+
+    The work of secure aggregation grows with the neighbours that drop-outs ask for: 78 of 1,053 people, not 314. Who
+    may be corrupt does not change, nor the sum.
+    """
+    return msgspec.structs.replace(aggregation, dropout_share=min(aggregation.dropout_share, _MOST_DROP_OUT))
 
 
 def cut_features(features: Sequence[Feature], counted: Collection[ClientId], secure: Secure, step: int) -> list[Labels]:

@@ -18,7 +18,7 @@ from orchestrator.errors import FairnessError
 from orchestrator.fairness import attributes, figures
 from orchestrator.fairness.attributes import Feature, Labels
 from orchestrator.fairness.by_group import PartTaken, measure_participation, measure_recall
-from orchestrator.fairness.group_sums import Secure
+from orchestrator.fairness.group_sums import Secure, few_drop_out
 from orchestrator.fairness.results import FairnessResult, write_fairness
 from orchestrator.fleet.results import DEVICES_FILE
 from orchestrator.rounds.build import build_aggregator
@@ -82,14 +82,15 @@ def measure_fairness(
     note(f"federated evaluation on {count_text(len(scored), f'{options.people} person')}")
     with borrow(runtime, config.runtime.workers) as runtime:
         sums = _evaluate(runtime, config, state.model, data.vocabulary.size, scored)
-    aggregator = config.aggregation.aggregator
-    secure = Secure(build_aggregator(config.aggregation, observer), options.min_group_size)
+    aggregation = few_drop_out(config.aggregation)
+    aggregator = aggregation.aggregator
+    secure = Secure(build_aggregator(aggregation, observer), options.min_group_size)
     note(f"summing by group, by {aggregator}")
     started = time.perf_counter()
     measured = measure_recall(tuple(scored), sums, _features(run.text, scored), of_scored, secure, config.seed)
     participation = {}
     if options.participation:
-        note(_how_long(config.aggregation, time.perf_counter() - started, len(scored), len(data.split.train)))
+        note(_how_long(aggregation, time.perf_counter() - started, len(scored), len(data.split.train)))
         of_train = [labels for labels in given if labels.says_something(data.split.train)]
         participation = measure_participation(_parts_taken(run.rounds, data), [*of_train, *measured.thirds], secure)
     everybody = measured.everybody

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,7 +10,11 @@ from models.corpus import ClientId
 from orchestrator.aggregator import PlainSum
 from orchestrator.fairness import group_sums
 from orchestrator.fairness.attributes import Labels
-from orchestrator.fairness.group_sums import Secure, choose_groups, least_difference
+from orchestrator.fairness.group_sums import Secure, choose_groups, few_drop_out, least_difference
+from orchestrator.rounds.build import build_aggregator
+from orchestrator.rounds.sums import secagg_policy
+from orchestrator.secagg.graph import graph_parameters
+from orchestrator.settings.sections import AggregationConfig
 
 
 def test_suppression_holds_for_any_sizes():
@@ -54,3 +59,21 @@ def test_a_union_of_groups_that_differs_by_one_person_is_found():
     # By hand: rows 0 and 1 together are column 0 less one person; no two single groups differ by fewer than 19.
     assert least_difference(np.array([[20, 0], [19, 1], [0, 40]])) == 1
     assert least_difference(np.array([[20, 20], [20, 20]])) == 40
+
+
+def test_people_who_train_nothing_need_fewer_neighbours_and_are_as_safe():
+    """docs/fairness.md: 78 neighbours of 1,053 people, of whom as many as in a round of training may be corrupt."""
+    trained = AggregationConfig()
+    evaluated = few_drop_out(trained)
+    degrees = [graph_parameters(1053, secagg_policy(own)).degree for own in (trained, evaluated)]
+    assert degrees == [314, 78]
+    assert msgspec.structs.replace(evaluated, dropout_share=trained.dropout_share) == trained
+    assert few_drop_out(AggregationConfig(dropout_share=0.02)).dropout_share == 0.02
+
+
+def test_the_sum_is_the_same_with_fewer_neighbours():
+    vectors = {ClientId(f"p{i}"): np.arange(i, i + 3) for i in range(12)}
+    sums = []
+    for aggregation in (AggregationConfig(complete_up_to=0), few_drop_out(AggregationConfig(complete_up_to=0))):
+        sums.append(Secure(build_aggregator(aggregation), 10).total(vectors, 1).tolist())
+    assert sums == [[66, 78, 90]] * 2
