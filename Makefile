@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 WEB := edge/clients/web
-.PHONY: help setup setup-lint demo phone picture test test-fast check coverage dist check-dist bench docs mutants web vectors lock tools-lock clean
+.PHONY: help setup setup-lint demo phone picture test test-fast check coverage dist check-dist bench docs mutants web arm64 vectors lock tools-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -92,6 +92,9 @@ web: ## build the page for browsers into edge/clients/web/dist, and run its test
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	cd $(WEB) && npm ci --ignore-scripts
 	@touch $@
+
+arm64: ## build the C client for ARM64 into build/arm64, for fedkeys parity (needs qemu and a cross compiler)
+	scripts/arm64.sh build/arm64
 
 lock: ## remake requirements/py3.*.lock (LOCK=--upgrade takes newer versions)
 	scripts/lock.sh runtime $(LOCK)

@@ -90,7 +90,7 @@ def wrong_fedkeys(words: list[str]) -> Iterator[str]:
 
 def wrong_make(words: list[str]) -> Iterator[str]:
     """Yields what is wrong with a `make` command line: a target that does not exist."""
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for word in words[1:]:
         if "=" not in word and not word.startswith("-") and word not in targets:
             yield f"there is no target `make {word}`"

@@ -2,7 +2,8 @@
 
 The TFF side comes in as a Reference: edge does not know tff_pipelines. Each runtime that is installed runs the same
 steps from the same weights: LiteRT and TensorFlow's interpreter on train.tflite, LiteRT on train_stateless.tflite, the
-C client, and LiteRT.js in Node as the page for browsers has it.
+C client on this machine's processor and on a phone's (ARM64, under qemu), and LiteRT.js in Node as the page for
+browsers has it.
 
 Two right programs differ by float32 rounding, which training then amplifies: at a high learning rate, without bound
 (TFF differs from itself when a batch's sentences come in another order). So the comparison takes RATE at most, and the
@@ -11,6 +12,8 @@ certificate says by how much TFF differs from itself there.
 
 from __future__ import annotations
 
+import functools
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ import numpy as np
 
 from edge.bundle.manifest import MANIFEST_FILE
 from edge.bundle.reading import decode_json
-from edge.clients import c_client, litert_js
+from edge.clients import arm64, c_client, litert_js
 from edge.clients.files import batches_to_bytes, read_update
 from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
 from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, STATELESS_FILE, TRAIN_FILE, build_infer_file
@@ -168,10 +171,17 @@ def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rat
     return tuple(before - after for before, after in zip(weights, model.get_weights())), losses
 
 
-def _run_c_client(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+def _run_client(
+    run: Callable[[Sequence[object]], subprocess.CompletedProcess[str]],
+    files: Mapping[str, bytes],
+    weights: Weights,
+    batches: Batches,
+    learning_rate: float,
+) -> Steps:
+    """Trains in a build of the C client."""
     with _written(files, weights, batches) as folder:
         options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
-        printed = c_client.run_c_client(["train", folder, folder / "batches", folder / "update", *options]).stdout
+        printed = run(["train", folder, folder / "batches", folder / "update", *options]).stdout
         losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]
         return tuple(read_update(folder / "update", weights)["delta"]), losses
 
@@ -221,7 +231,16 @@ RUNTIMES: dict[str, Runtime] = {
         lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], "tensorflow"), *steps),
         _present,
     ),
-    "c-client": Runtime(lambda: runtime_version("litert"), _run_c_client, lambda files: c_client.why_not()),
+    "c-client": Runtime(
+        lambda: runtime_version("litert"),
+        functools.partial(_run_client, c_client.run_c_client),
+        lambda files: c_client.why_not(),
+    ),
+    "aarch64": Runtime(
+        lambda: c_client.LITERT_VERSION,
+        functools.partial(_run_client, arm64.run_arm64_client),
+        lambda files: arm64.why_not(),
+    ),
     "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not),
 }
 

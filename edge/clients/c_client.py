@@ -116,8 +116,20 @@ def run_c_client(args: Sequence[object], client: Optional[Path] = None) -> subpr
     client = client or c_client_path()
     if client is None:
         raise ClientError(f"the C client can't be run: {why_not()}")
-    environment = {**os.environ, "FEDKEYS_LITERT": str(litert_library())}
-    command = [str(client), *map(str, args)]
+    return run_client([str(client), *map(str, args)], litert_library())
+
+
+def run_client(command: Sequence[str], litert: Optional[Path]) -> subprocess.CompletedProcess[str]:
+    """Runs a build of the client by its whole command, and returns it ended, with `stdout` as text.
+
+    Args:
+      command: the client and its words, or what runs a client of another machine.
+      litert: the shared object that it loads.
+
+    Raises:
+      ClientError: it ended with an error, whose line it is.
+    """
+    environment = {**os.environ, "FEDKEYS_LITERT": str(litert)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("fedkeys_client: ")]

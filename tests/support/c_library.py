@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import shlex
 import shutil
 import subprocess
+import sys
 from ctypes import POINTER, Structure, byref, c_bool, c_char, c_char_p, c_double, c_int, c_int32, c_uint8, c_void_p
 from functools import cache
-from os import environ
+from os import environ, pathsep
 
 import pytest
 
@@ -64,14 +66,26 @@ def library(*needed):
     missing += [name for name in ("libcrypto", *needed) if not c_client.has_library(name)]
     if missing:
         pytest.skip(f"libfedkeys can't be built: {' and '.join(missing)} not found")
+    return ctypes.CDLL(environ.get("FEDKEYS_LIBRARY") or str(built()))  # one, whatever was asked for
+
+
+def built(*settings, kind=""):
+    """Runs make for the library; returns the shared object."""
     folder = c_client.build_folder()
-    done = subprocess.run(
-        ["make", "-s", "-C", str(c_client.SOURCE), "lib", f"BUILD={folder}", "LITERT=none"],
-        capture_output=True,
-        text=True,
-    )
+    command = ["make", "-s", "-C", str(c_client.SOURCE), "lib", f"BUILD={folder}", "LITERT=none", *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(folder / "libfedkeys.so"))  # one, whatever was asked for
+    return folder / f"libfedkeys{kind}.so"
+
+
+def in_c_model(function, *words, **environment):
+    """What a function of c_model returns in a process of its own."""
+    program = f"import json, sys, c_model; print(json.dumps(c_model.{function}(*sys.argv[1:])))"
+    command = [sys.executable, "-c", program, *map(str, words)]
+    environment = {**environ, "PYTHONPATH": pathsep.join(sys.path), **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def call(name, *args, needed=()):

@@ -166,7 +166,7 @@ static void train_command(const char *folder, const char *batches_path, const ch
   fk_training *training;
   fk_progress progress;
   check(fk_training_open(model, batches, rate, &training, &error), &error);
-  check(fk_training_run(training, 0, &progress, &error), &error);
+  check(fk_training_run(training, 0, 0, &progress, &error), &error);
   check(fk_training_write_update(training, update_path, &error), &error);
 
   size_t steps;

@@ -156,6 +156,11 @@ FK_API void fk_predictor_close(fk_predictor *predictor);
  * at the last call takes one run of it, whatever came before, and a word less takes none. */
 FK_API fk_status fk_predictor_after(fk_predictor *predictor, const int32_t *ids, size_t count,
                                     fk_prediction predictions[FK_NUM_PREDICTIONS], fk_error *error);
+/* The likeliest words after all words of the sentence that a message has not ended yet: call it when a word is complete,
+ * with what stands in the field. The words are the text's, and valid until it is closed. Nothing is learnt of the person's
+ * own words: what is predicted stands in the bundle's list. */
+FK_API fk_status fk_predict_words(fk_predictor *predictor, fk_text *text, const char *typed, size_t size,
+                                  const char *words[FK_NUM_PREDICTIONS], fk_error *error);
 /* Forgets what was typed. Call it also when the model's weights have changed. */
 FK_API void fk_predictor_forget(fk_predictor *predictor);
 
@@ -204,9 +209,11 @@ typedef struct {
 FK_API fk_status fk_training_open(fk_model *model, const fk_batches *batches, double learning_rate,
                                   fk_training **training, fk_error *error);
 FK_API void fk_training_close(fk_training *training);
-/* Trains a step a batch, until all are done, `budget_ms` would be exceeded by another step like those before (0 sets no
- * limit), or fk_training_cancel was called. It does one step at least unless cancelled. Call it again to go on. */
-FK_API fk_status fk_training_run(fk_training *training, uint32_t budget_ms, fk_progress *progress, fk_error *error);
+/* Trains a step a batch, until all are done, `max_steps` were done in this call, `budget_ms` would be exceeded by another
+ * step like those before, or fk_training_cancel was called; 0 sets no limit. It does one step at least unless cancelled.
+ * Call it again to go on. */
+FK_API fk_status fk_training_run(fk_training *training, uint32_t max_steps, uint32_t budget_ms, fk_progress *progress,
+                                 fk_error *error);
 /* From any thread: lets the running, or else the next, fk_training_run return after the step that it is at. */
 FK_API void fk_training_cancel(fk_training *training);
 /* The mean loss of each step done, in nats per token; valid until the next fk_training_ call. */

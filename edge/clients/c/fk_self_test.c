@@ -85,7 +85,7 @@ static fk_status train(const golden *expected, fk_model *model, fk_self_test_res
   FK_TRY(fk_training_open(model, expected->batches, expected->learning_rate, &training, error));
   float *trained = malloc(count * sizeof(float));
   fk_status status = trained ? FK_OK : fk_fail(error, FK_NO_MEMORY, "out of memory");
-  if (status == FK_OK) status = fk_training_run(training, 0, &progress, error);
+  if (status == FK_OK) status = fk_training_run(training, 0, 0, &progress, error);
   if (status == FK_OK) status = fk_model_copy_weights(model, trained, error);
   if (status == FK_OK && expected->weights_bytes != count * sizeof(float))
     status = fk_fail(error, FK_DAMAGED, "golden/weights_after.bin is of another model");

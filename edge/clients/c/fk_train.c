@@ -121,10 +121,12 @@ static fk_status train_step(fk_training *training, fk_error *error) {
   return FK_OK;
 }
 
-fk_status fk_training_run(fk_training *training, uint32_t budget_ms, fk_progress *progress, fk_error *error) {
+fk_status fk_training_run(fk_training *training, uint32_t max_steps, uint32_t budget_ms, fk_progress *progress,
+                          fk_error *error) {
   if (!training) return fk_fail(error, FK_BAD_ARGUMENT, "fk_training_run needs a training");
   double start = fk_now_ms();
   bool may_go_on = true;
+  uint32_t steps = 0;
   training->progress.was_cancelled = false;
   while (may_go_on && training->progress.step < training->progress.num_steps) {
     if (atomic_exchange(&training->cancel, false)) {
@@ -132,7 +134,8 @@ fk_status fk_training_run(fk_training *training, uint32_t budget_ms, fk_progress
       break;
     }
     FK_TRY(train_step(training, error));
-    may_go_on = budget_ms == 0 || fk_now_ms() - start + training->slowest_ms <= (double)budget_ms;
+    bool has_time = budget_ms == 0 || fk_now_ms() - start + training->slowest_ms <= (double)budget_ms;
+    may_go_on = has_time && ++steps != max_steps;
   }
   training->progress.is_done = training->progress.step == training->progress.num_steps;
   if (progress) *progress = training->progress;

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from c_client_bundle import COMPILER, RATE, SIZE, TIME, build, ragged_batches, write
+from c_library import in_c_model
 
 from edge.bundle.golden import golden_batches
 from edge.clients import c_client
@@ -168,3 +169,10 @@ def test_fifty_steps_at_full_size(full_model, full_bundle, tmp_path):
     assert got["num_tokens"] == expected["num_tokens"]
     assert got["loss_sum"] == pytest.approx(float(expected["loss_sum"]), rel=1e-5)
     assert 20 < peak_mib <= 100e6 / 2**20
+
+
+def test_a_slice_of_time_holds_the_steps_that_fit(full_bundle, tmp_path):
+    """A step at this size takes longer than a millisecond, so that each call does the one that it owes."""
+    batches = ragged_batches(FULL_SIZE, FULL_TIME, 5, np.random.default_rng(4))
+    (tmp_path / "batches").write_bytes(batches_to_bytes(batches, FULL_SIZE.vocabulary_size))
+    assert in_c_model("steps_of_calls", full_bundle, c_client.litert_library(), tmp_path / "batches") == [1, 2, 5]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
@@ -131,3 +133,9 @@ def test_no_answer_tells_whether_training_diverged(keys, how):
         vector = client._vector
     assert answers[0] == answers[1]
     assert not vector.any(), "zeros, and a weight of 0"
+
+
+def test_a_client_starts_where_seal_is_not():
+    """SEAL's package comes for x86-64 alone; only the encrypted sum needs it."""
+    program = "import sys; sys.modules['seal'] = None; import orchestrator.network.client, orchestrator.cli.parties"
+    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
