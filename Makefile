@@ -30,7 +30,7 @@ demo: setup ## train the small model by federated learning and show it beside th
 phone: setup web ## rounds in which a phone or a browser takes part, beside four clients of this machine (needs Node 20)
 	.venv/bin/fedkeys phone-demo $(ARGS)
 
-picture: setup ## the pictures of the README and of docs/attack.md, from the demo's run (RUN=... names another; needs Chromium)
+picture: setup ## the pictures of the README and of docs/, from the demo's run (RUN=... names another; needs Chromium, and Node for the phone's)
 	.venv/bin/python scripts/draw_pictures.py $(RUN)
 
 test: setup ## every test and every doctest, two at a time

@@ -43,4 +43,6 @@ def test_only_the_built_in_text_is_photographed(tmp_path: Path, browser: Path, s
     (tmp_path / "config.toml").write_text(f'[data]\nsource = "{source}"\n')
     for name in ("report.html", "attack.html"):
         (tmp_path / name).write_text("<html></html>")
-    assert said in draw(tmp_path, browser)
+    found = draw(tmp_path, browser)
+    assert said in found
+    assert ("web.png stays as it is: run `make web` first" in found) == (source == "chitchat")  # there is no Node here

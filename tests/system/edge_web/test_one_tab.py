@@ -129,6 +129,17 @@ def test_a_phone_whose_space_is_full_says_so_and_loses_nothing(world):
     phone.forget()
 
 
+def test_a_phone_whose_data_the_person_deletes_keeps_what_comes_after(world):
+    phone = Phone(world.phones[PHONES[0]]._tabs, "cleared", world.url)
+    with world.door():
+        phone.open(part="words")
+        phone.types(TEXTS[PHONES[0]])
+        phone.do("devtools", ["Storage.clearDataForOrigin", {"origin": world.url, "storageTypes": "all"}])
+        phone.types(TEXTS[PHONES[1]][:3])
+        phone.says("words-count", "3")
+    phone.forget()
+
+
 def test_a_tab_trains_though_the_server_has_gone_before_it_ever_did(world):
     """What training takes was kept when the page was first open."""
     phone = world.phone(PHONES[2])

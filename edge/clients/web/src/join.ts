@@ -140,14 +140,17 @@ export async function takePartHere(
     try {
       return await takePart(rounds.href, participant, { signal, key: identity.keys.privateKey, clientId: identity.clientId, admitted });
     } finally {
-      over.abort();
-      await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
+      over.abort(); // and nothing waits for it: how soon this client comes back would tell how long it trains
     }
   };
   const lost = (): void => tell({ kind: "connection", isUp: false });
   const isOver = async (): Promise<boolean> => (await serverStatus())?.phase === "done";
-  return navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
-    if (lock === null) throw new Fault("otherTab");
-    return untilOver(connect, { signal, lost, isOver });
-  });
+  try {
+    return await navigator.locks.request(LOCK, { ifAvailable: true }, (lock) => {
+      if (lock === null) throw new Fault("otherTab");
+      return untilOver(connect, { signal, lost, isOver });
+    });
+  } finally {
+    await training.catch(() => undefined); // whoever waits for it hears of its fault; the weights are free only then
+  }
 }

@@ -33,7 +33,7 @@ await until(() => !document.getElementById("join-ready").hidden);
 if (await page.isVisible("#join-allow")) await page.check("#join-allow");
 await page.tap("#join-start");
 await until(() => document.getElementById("join-stop").hidden === false);
-await until(() => document.querySelectorAll("#join-left-rows tr").length >= 6, null, 150000);
+await until(() => document.querySelectorAll("#join-left-rows tr").length >= 6, null, 300000);
 await picture("round");
 await until(() => document.getElementById("join-stop").hidden, null, 150000); // the server said goodbye
 await picture("end");

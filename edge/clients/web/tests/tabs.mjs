@@ -35,8 +35,7 @@ const commands = {
   async open(tab, { url, before, devtools }) {
     const page = await tab.context.newPage();
     tab.page = page;
-    // What this sets holds as long as the session is there.
-    if (devtools) await (await tab.context.newCDPSession(page)).send(...devtools);
+    if (devtools) await commands.devtools(tab, devtools);
     page.on("pageerror", (error) => tab.errors.push(String(error)));
     page.on("websocket", (socket) => {
       socket.on("framesent", ({ payload }) => tab.sent.push(Buffer.from(payload)));
@@ -46,6 +45,8 @@ const commands = {
     await page.goto(url);
     await until(page, LOADED);
   },
+  // What this sets holds as long as the page is there.
+  devtools: async ({ context, page }, how) => (await context.newCDPSession(page)).send(...how),
   close: (tab) => tab.page.close(),
   async reload({ page }) {
     await page.reload();
