@@ -26,7 +26,7 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout:
         int32, has no effect.
     """
 
-    @tf.function
+    @tf.function(autograph=False)  # its loop is a tf.while_loop; rewriting its source takes longer than tracing
     def train(
         start: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, batches: Batches
     ) -> collections.OrderedDict[str, tf.Tensor]:

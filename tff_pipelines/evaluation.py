@@ -23,7 +23,7 @@ Sums = collections.OrderedDict[str, tf.Tensor]  # the fields of models.inference
 def _build_scoring(vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
     """Returns the function that one client runs."""
 
-    @tf.function
+    @tf.function(autograph=False)  # its loop is a tf.while_loop; rewriting its source takes longer than tracing
     def score(weights: Tensors, batches: Batches) -> Sums:
         tokens, targets, mask = batches
 

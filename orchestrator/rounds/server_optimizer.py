@@ -49,7 +49,8 @@ def steps_of(optimizer: ServerOptimizer, size: ModelSize) -> Optimizer:
         specs = tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes)
         return tf.nest.map_structure(to_array, optimizer.initialize(specs))
 
-    @tf.function
+    # TFF's own optimisers branch on no tensor. To rewrite their source as if they did takes a second.
+    @tf.function(autograph=not type(optimizer).__module__.startswith("tensorflow_federated."))
     def step(state: Any, weights: Any, mean_delta: Any, learning_rate: Any) -> Any:
         return optimizer.next(optimizer.set_hparams(state, {"learning_rate": learning_rate}), weights, mean_delta)
 
