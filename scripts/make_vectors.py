@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import batches, encoder, participant, primitives, roster, secagg, settings, tokeniser
+from conformance import batches, encoder, participant, primitives, roster, secagg, settings, split, tokeniser
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -22,6 +22,7 @@ FILES = {
     "secagg": secagg.secagg,
     "participant": participant.participant_vectors,
     "roster": roster.roster,
+    "split": split.split,
     "tokeniser": tokeniser.tokeniser,
     "batches": batches.batches,
 }

@@ -115,7 +115,7 @@ def serve(
     reason = "the server was stopped"
     try:
         if web is not None:
-            web.begin(hub, max_bytes, roster)
+            web.begin(hub, max_bytes, roster, config.aggregation.aggregator)
         decryptor = RemoteDecryptor(decryptor_address, keys) if decryptor_address else None
         helpers = reach_helpers(helper_addresses, keys, run_digest(config, vocabulary), deadlines.stage_s)
         note(f"listening on {where} for {len(roster.clients)} enrolled clients; loading TensorFlow")

@@ -32,6 +32,7 @@ class _Status(msgspec.Struct):
     wanted: int
     round: Optional[int]  # the newest that clients were asked about
     bundle: bool
+    aggregator: Optional[str]  # the sum of the rounds, once they have begun
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class _Rounds:
     hub: Hub
     sockets: WebRounds
     roster: bytes  # as a file holds it
+    aggregator: str
 
 
 class WebDoor:
@@ -91,16 +93,17 @@ class WebDoor:
         limits = self._limits
         return self._listener.listen(app, address, "--web", tls, limits.most_connections, limits.join_s)
 
-    def begin(self, hub: Hub, max_bytes: int, roster: Roster) -> None:
+    def begin(self, hub: Hub, max_bytes: int, roster: Roster, aggregator: str = "secagg") -> None:
         """Lets clients in from here on.
 
         Args:
           hub: keeps their connections.
           max_bytes: the most bytes of a client's message.
           roster: who may take part, with the operator's signature, by which clients know it.
+          aggregator: how the updates are summed, as a person is told who decides whether to take part.
         """
         sockets = WebRounds(hub, max_bytes, len(roster.clients), self._limits)
-        self._rounds = _Rounds(hub, sockets, roster.to_json())
+        self._rounds = _Rounds(hub, sockets, roster.to_json(), aggregator)
 
     def end_rounds(self, reason: str) -> None:
         """Lets nobody in any more and ends the connections that are left; the page stays."""
@@ -123,7 +126,8 @@ class WebDoor:
         phase = "lobby" if rounds is None else "done" if self._is_done else "rounds"
         enrolled, wanted = (lobby.enrolled, lobby.wanted) if lobby is not None else (0, 0)
         newest = rounds.hub.newest_round if rounds is not None else 0
-        return _as_json(_Status(phase, enrolled, wanted, newest or None, self.site.bundle is not None))
+        aggregator = rounds.aggregator if rounds is not None else None
+        return _as_json(_Status(phase, enrolled, wanted, newest or None, self.site.bundle is not None, aggregator))
 
     async def _roster(self, _: web.Request) -> web.StreamResponse:
         if self._rounds is None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from models.tokeniser import LATEST
+from models.vocabulary import POOLED
 from orchestrator.network.messages import VERSION
+from orchestrator.settings import files
 from orchestrator.settings.run_config import KINDS, SECTIONS
+from orchestrator.settings.sections import RuntimeConfig
 
 _TYPES = {
     msgspec.inspect.IntType: "int",
@@ -26,7 +29,22 @@ def settings() -> dict[str, object]:
         }
         for section, struct in SECTIONS.items()
     }
-    return {"network_version": VERSION, "tokeniser": LATEST.version, "sections": sections}
+    return {"network_version": VERSION, "tokeniser": LATEST.version, "name": _naming(), "sections": sections}
+
+
+def _naming() -> dict[str, object]:
+    """What does not enter a run's name, which orchestrator/run/identity.py makes of its settings.
+
+    left_out: sections, and settings of a section, that are left out at their defaults.
+    left_out_at: settings that are left out at these values.
+    replaced: what stands in place of a setting; runtime: in place of that section, as JSON.
+    """
+    return {
+        "left_out": files._LATER,
+        "left_out_at": files._BEFORE,
+        "replaced": {"data.source": "-", "data.vocabulary": POOLED},
+        "runtime": msgspec.json.encode(RuntimeConfig()).decode(),
+    }
 
 
 def _described(field: msgspec.structs.FieldInfo, kinds: object) -> dict[str, object]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import threading
 
 import pytest
-from loopback import NAMES, STAGES, WORDS, Peer, config_of, first_state, in_one_process, participant, plan_of, serving
+from loopback import (
+    NAMES,
+    STAGES,
+    WORDS,
+    Peer,
+    config_of,
+    first_state,
+    helping,
+    in_one_process,
+    participant,
+    plan_of,
+    serving,
+)
 from node_client import NodeParticipant, Refused, needs_node
 from web_peer import a_door
 
@@ -13,6 +25,7 @@ from orchestrator.aggregator import DropStage
 from orchestrator.network.authority import make_keys
 from orchestrator.network.server import setup_message
 from orchestrator.rounds.round import weights_digest
+from orchestrator.run.identity import run_digest
 
 pytestmark = [pytest.mark.timeout(120), needs_node]
 BROWSERS = (NAMES[0], NAMES[2], NAMES[5])
@@ -31,10 +44,10 @@ def plain_round(num_rounds, state, report, drops=()):
     return in_one_process(plain, state, report, dict(drops))
 
 
-def peers_of(keys, served, trouble):
+def peers_of(keys, served, trouble, **changes):
     """A client for each name; `trouble` is {client: what it does}."""
     kinds = {name: {"kind": NodeParticipant} if name in BROWSERS else {} for name in NAMES}
-    return [Peer(keys, served, name, trouble.get(name), **kinds[name]) for name in NAMES]
+    return [Peer(keys, served, name, trouble.get(name), **kinds[name], **changes) for name in NAMES]
 
 
 def join(peers):
@@ -55,6 +68,29 @@ def test_rounds_of_both_kinds_of_clients_give_the_plain_sum(keys, tmp_path):
         assert list(report.survivors) == list(NAMES)
         state = plain_round(2, state, report)
         assert report.weights_sha256 == weights_digest(state.model)
+
+
+@pytest.mark.parametrize(("num_helpers", "gone"), [(1, None), (2, BROWSERS[1])])
+def test_the_split_sum_of_both_kinds_of_clients_is_the_plain_sum(tmp_path, num_helpers, gone):
+    """One message of each client, which helpers open that know only what Python's clients send."""
+    folder, settings = tmp_path / "keys", {"aggregation.aggregator": "split", "aggregation.helpers": num_helpers}
+    make_keys(folder, NAMES, num_helpers=num_helpers)
+    config = config_of(num_rounds=1 if gone else 2, **settings)
+    trouble = {gone: {"train": "hang up"}} if gone else {}
+    with helping(folder, tmp_path, run_digest(config, WORDS), num_helpers=num_helpers) as (helpers, _):
+        with serving(folder, tmp_path, config, helpers=helpers) as served:
+            peers = peers_of(folder, served, trouble, aggregator="split")
+        join(peers)
+    assert [(peer.error, peer.goodbye) for peer in peers if peer._name != gone] == [(None, "all done")] * (
+        len(NAMES) - len(trouble)
+    )
+    state, drops = first_state(config), {gone: DropStage.BEFORE_UPLOAD} if gone else {}
+    for report in served.rounds:
+        assert list(report.survivors) == [name for name in NAMES if name != gone]
+        state = plain_round(config.rounds.count, state, report, drops)
+        assert report.weights_sha256 == weights_digest(state.model)
+    browser = peers[NAMES.index(BROWSERS[0])]
+    assert browser.stages == ["Setup", *["train"] * config.rounds.count, "Goodbye"]
 
 
 @pytest.mark.parametrize(("gone", "stage"), [*((BROWSERS[1], stage) for stage in STAGES), (NAMES[1], "upload")])

@@ -145,7 +145,7 @@ def test_a_phone_enrols_over_http_and_the_lobby_closes_behind_the_last(folder):
     lobby = Lobby(folder, CODES[:1])
     with a_door(lobby) as (door, url):
         assert json.loads(ask("GET", f"{url}/status")[2]) == {
-            "phase": "lobby", "enrolled": 0, "wanted": 1, "round": None, "bundle": False
+            "phase": "lobby", "enrolled": 0, "wanted": 1, "round": None, "bundle": False, "aggregator": None
         }  # fmt: skip
         assert ask("GET", f"{url}/roster.json")[0] == 409
         status, _, body = ask("POST", f"{url}/enrol", json=enrolment("AAAA-AAAA-AAAA", "ann", ANN))

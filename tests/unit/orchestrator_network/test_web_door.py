@@ -192,10 +192,10 @@ def test_the_end_of_the_server_is_told(keys):
         assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "lobby"
         assert ask("GET", f"{url}/rounds")[0] == 503
         hub = Hub(roster.clients, b"setup", MAX_BYTES)
-        door.begin(hub, MAX_BYTES, roster)
+        door.begin(hub, MAX_BYTES, roster, "split")
         assert json.loads(ask("GET", f"{url}/status")[2])["round"] is None
         assert list(hub.collect([], (3, "train"), 0.0)) == []
-        status = {"phase": "rounds", "enrolled": 0, "wanted": 0, "round": 3, "bundle": False}
+        status = {"phase": "rounds", "enrolled": 0, "wanted": 0, "round": 3, "bundle": False, "aggregator": "split"}
         assert json.loads(ask("GET", f"{url}/status")[2]) == status
         assert asyncio.run(stay(url, door)) == (1001, "all rounds are done")
         assert json.loads(ask("GET", f"{url}/status")[2])["phase"] == "done"

@@ -1,5 +1,5 @@
 // What a client insists on, whatever the server says, as orchestrator/network/demands.py. A browser takes part in secure
-// aggregation only.
+// aggregation, or in the split sum where the person chose that.
 
 import schema from "../../../conformance/settings.json";
 import { DemandRefused } from "./errors.ts";
@@ -9,7 +9,10 @@ import { numWeights, type ModelSize, type RunSettings, type Settings } from "./s
 
 export const STAGES = ["advertise", "shares", "upload", "consistency", "unmask"] as const;
 type Stage = (typeof STAGES)[number];
-const AGGREGATOR = "secagg";
+
+/** The sums that a browser can take part in. In the split sum the answer to the plan is all. */
+export const AGGREGATORS = ["secagg", "split"] as const;
+export type Aggregator = (typeof AGGREGATORS)[number];
 
 const OPERATIONS_PER_S = 1e9; // multiplications and additions in float32; one core of a slow phone
 const FLOAT_BYTES = 4;
@@ -19,7 +22,8 @@ const ARRAYS_OF_TEXT = 3; // tokens, targets, mask
 
 /** A client's own rules; the defaults are far beyond what a run on phones asks for. See Demands in Python for each. */
 export interface Demands {
-  readonly policy: Policy;
+  readonly policy: Policy; // of secure aggregation; its minSurvivors holds for every sum
+  readonly aggregator: Aggregator; // the only kind of sum that it takes part in
   readonly maxCohort: number;
   readonly maxEpochs: number;
   readonly maxSentences: number;
@@ -31,7 +35,7 @@ export interface Demands {
   readonly maxLearningRate: number;
 }
 
-const LIMITS: Omit<Demands, "policy"> = {
+const LIMITS: Omit<Demands, "policy" | "aggregator"> = {
   maxCohort: 10_000,
   maxEpochs: 100,
   maxSentences: 100_000,
@@ -44,9 +48,9 @@ const LIMITS: Omit<Demands, "policy"> = {
 };
 
 /** Returns the demands of a client on a roster of so many, whose sums must hold two honest vectors whoever is invited. */
-export function demandsFor(numEnrolled: number): Demands {
+export function demandsFor(numEnrolled: number, aggregator: Aggregator = "secagg"): Demands {
   const minSurvivors = fewestSurvivors(numEnrolled, DEFAULT_POLICY.corruptShare);
-  return { ...LIMITS, policy: { ...DEFAULT_POLICY, minSurvivors } };
+  return { ...LIMITS, aggregator, policy: { ...DEFAULT_POLICY, minSurvivors } };
 }
 
 /** Returns the minutes that a round's training takes at most, at a billion operations a second. */
@@ -67,12 +71,17 @@ const numSentences = ({ client, data }: Settings): number =>
   Math.min(client.max_sentences, data.max_sentences_train) * client.epochs;
 
 /** Throws DemandRefused if the run asks for another sum or for more work than the client does. */
-export function checkRun(demands: Demands, { settings, size }: RunSettings): void {
-  const { aggregator } = settings.aggregation;
-  if (aggregator !== AGGREGATOR) {
+export function checkRun(demands: Demands, { settings, size }: RunSettings, numHelpers = 0): void {
+  const { aggregator, helpers } = settings.aggregation;
+  if (aggregator !== demands.aggregator) {
     throw new DemandRefused(
-      `the server runs the sum '${aggregator}', this client takes part in '${AGGREGATOR}' only: ` +
+      `the server runs the sum '${aggregator}', this client takes part in '${demands.aggregator}' only: ` +
         "agree on it, then name it by --aggregator",
+    );
+  }
+  if (aggregator === "split" && helpers !== numHelpers) {
+    throw new DemandRefused(
+      `the server's run has ${helpers} helpers, this client's helpers.pub names ${numHelpers}: agree on them`,
     );
   }
   if (settings.data.tokeniser !== schema.tokeniser) {
@@ -123,8 +132,8 @@ export function checkPlan(demands: Demands, roundNum: number, rate: number, weig
 }
 
 /** Returns the stage, or throws DemandRefused if the sum has none of that name. */
-export function checkedStage(stage: string, where: string): Stage {
-  const found = STAGES.find((own) => own === stage);
-  if (!found) throw new DemandRefused(`${where}: there is no such stage in the sum '${AGGREGATOR}'`);
+export function checkedStage({ aggregator }: Demands, stage: string, where: string): Stage {
+  const found = aggregator === "secagg" ? STAGES.find((own) => own === stage) : undefined;
+  if (!found) throw new DemandRefused(`${where}: there is no such stage in the sum '${aggregator}'`);
   return found;
 }

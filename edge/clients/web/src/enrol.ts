@@ -25,6 +25,7 @@ export interface ServerStatus {
   enrolled: number;
   wanted: number;
   round: number | null;
+  aggregator?: string | null; // the sum of the rounds; a server of before does not say it
 }
 
 /** Returns what the server says; null if it can't be reached or runs no rounds. */

@@ -56,6 +56,34 @@ export class TooFewPeers extends ServerRefused {
   override readonly name = "TooFewPeers";
 }
 
+/** The split sum would go on in a way that could expose the client. */
+export class SplitError extends FedkeysError {}
+
+/** The bytes are not the expected message of the split sum. */
+export class MalformedMessage extends SplitError {
+  override readonly name = "MalformedMessage";
+}
+
+/** The message is of another run, round or model. */
+export class ForeignRound extends SplitError {
+  override readonly name = "ForeignRound";
+}
+
+/** The message is for other helpers than these. */
+export class ForeignHelper extends SplitError {
+  override readonly name = "ForeignHelper";
+}
+
+/** The client has sent a vector for this round before. */
+export class RoundAnswered extends SplitError {
+  override readonly name = "RoundAnswered";
+}
+
+/** The sum would be of fewer vectors than the client insists on. */
+export class BelowThreshold extends FedkeysError {
+  override readonly name = "BelowThreshold";
+}
+
 /** The server goes on with other settings or words than it began with. */
 export class RunChanged extends FedkeysError {
   override readonly name = "RunChanged";

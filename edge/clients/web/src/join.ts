@@ -8,9 +8,9 @@ import { serverStatus } from "./enrol.ts";
 import { ConnectionLost, DemandRefused, KeysError } from "./errors.ts";
 import { Fault } from "./faults.ts";
 import { type Journal, Participant, type Trained } from "./participant.ts";
-import { fromHex } from "./primitives.ts";
+import { fromHex, hex, type Bytes } from "./primitives.ts";
 import { untilOver } from "./reconnect.ts";
-import { admit, decodeRoster, type Roster, type SeenRosters } from "./roster.ts";
+import { admit, decodeRoster, type Operator, type Roster, type SeenRosters } from "./roster.ts";
 import type { JoinOptions, Progress } from "./rpc.ts";
 import type { RunSettings } from "./settings.ts";
 import * as store from "./store.ts";
@@ -41,6 +41,17 @@ const seenRosters: SeenRosters = {
       return { ...before, [fingerprint]: known !== undefined && known.number > found.number ? known : found };
     }),
 };
+
+/**
+ * Returns the helpers of the split sum: those that the operator of this browser's enrolment signed, and nobody that the server
+ * names. Throws KeysError if there are none.
+ */
+export function signedHelpers({ helpers }: Roster, operator: Operator | undefined): readonly Bytes[] {
+  if (operator === undefined || helpers.length === 0) {
+    throw new KeysError("the operator has signed no helper for this browser, and the split sum needs one: ask the operator");
+  }
+  return helpers;
+}
 
 /** Throws DemandRefused if the run trains another model, or by other steps, than the bundle's train_fixed does. */
 export function requireFit(run: RunSettings, bundle: Pick<Bundle, "manifest" | "plan">, rows: number, words: readonly string[]): void {
@@ -108,8 +119,10 @@ export async function takePartHere(
   const roster = await fetchRoster(base);
   const { operator, publicKey } = identity; // a server of before has named no operator: nothing is checked then
   if (operator !== undefined) await admit(roster, operator, identity.clientId, fromHex(publicKey), seenRosters);
-  tell({ kind: "roster", number: roster.number, people: roster.clients.size, isSigned: operator !== undefined });
-  const demands = demandsFor(roster.clients.size);
+  const helpers = options.aggregator === "split" ? signedHelpers(roster, operator) : [];
+  const told = { number: roster.number, people: roster.clients.size, isSigned: operator !== undefined };
+  tell({ kind: "roster", ...told, helpers: helpers.map(hex) });
+  const demands = demandsFor(roster.clients.size, options.aggregator);
   const minSurvivors = Math.max(options.minSurvivors, demands.policy.minSurvivors);
   let ended = signal; // of a connection: ends a training
   let training: Promise<unknown> = Promise.resolve();
@@ -117,6 +130,7 @@ export async function takePartHere(
     clientId: identity.clientId,
     key: identity.keys.privateKey,
     roster: roster.clients,
+    helpers,
     demands: { ...demands, policy: { ...demands.policy, minSurvivors } },
     journal,
     train: (weights, round, run) => {

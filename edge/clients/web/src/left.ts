@@ -17,7 +17,7 @@ const BINARY: readonly [number, number][] = [
 export function firstNumbers(head: Uint8Array, bytes: number, most: number): number[] {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const lengthAt = (at: number, size: number): number => {
-    if (at + size > head.length) return -1;
+    if (at + size > head.length) return Number.NaN; // cut off: equal to nothing
     return size === 4 ? view.getUint32(at) : size === 2 ? view.getUint16(at) : view.getUint8(at);
   };
   let start = -1;

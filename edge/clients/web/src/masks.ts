@@ -8,7 +8,7 @@ export interface Mask {
   readonly sign: 1 | -1;
 }
 
-const SEED_BYTES = 32;
+export const SEED_BYTES = 32;
 const BLOCK_BYTES = 16;
 const CHUNK_BYTES = 1 << 18; // of key stream at a time, whole blocks
 const ZEROS = new Uint8Array(CHUNK_BYTES);

@@ -8,7 +8,9 @@ import { DemandRefused, KeysError, RunChanged, SessionReplayed, TooFewPeers, Wir
 import * as messages from "./messages.ts";
 import { DEFAULT_STEP_MS, held } from "./pace.ts";
 import { equal, hex, isSigned, random as secureRandom, sign, type Bytes, type Random } from "./primitives.ts";
+import { runName } from "./run_name.ts";
 import { SecAggClient } from "./secagg.ts";
+import { maskForSplit } from "./split.ts";
 import { checkTrainable, numWeights, readRun, shapesOf, type ModelSize, type RunSettings } from "./settings.ts";
 import { parted } from "./tensors.ts";
 
@@ -55,6 +57,7 @@ export interface ParticipantOptions {
   readonly key: CryptoKey; // Ed25519, private
   readonly roster: ReadonlyMap<string, Uint8Array>; // who may take part: {client: public key}, this client among them
   readonly demands: Demands;
+  readonly helpers?: readonly Bytes[]; // of the split sum, all of whom it seals for
   readonly journal: Journal;
   readonly train: Train;
   readonly observer: Observer;
@@ -68,15 +71,17 @@ interface Run {
   readonly setup: Bytes;
   readonly settings: RunSettings;
   readonly encoder: Encoder;
+  readonly name: Bytes; // in the split sum; empty in others
 }
 
-const HEAD_BYTES = 160; // of an upload: what stands around the numbers, and the first of them
+const HEAD_BYTES = 1024; // of an upload: what stands around the numbers, sealed seeds among it, and the first of them
 
 export class Participant {
   /** Why the server let the client go. */
   goodbye: string | null = null;
   private readonly enrolled: ReadonlySet<string>;
   private readonly seenSessions = new Set<string>();
+  private readonly answered = new Set<string>(); // the runs and rounds of the split sum
   private run?: Run;
   private agreed: Bytes = new Uint8Array(0);
   private roundNum = 0; // of the last plan
@@ -141,14 +146,16 @@ export class Participant {
       throw new RunChanged("the server sent another configuration or vocabulary than it began with");
     }
     const settings = readRun(setup.config, setup.words);
-    demands.checkRun(this.options.demands, settings);
+    const { demands: own, helpers = [] } = this.options;
+    demands.checkRun(own, settings, helpers.length);
     checkTrainable(settings.size);
     const encoder = encoderOf(settings);
     await this.checkOwnKey();
-    this.run = { setup: message, settings, encoder };
+    const name = own.aggregator === "split" ? await runName(setup.config, setup.words) : new Uint8Array(0);
+    this.run = { setup: message, settings, encoder, name };
   }
 
-  /** Trains, encodes the update and resets the protocol. */
+  /** Trains, encodes the update and resets the protocol; in the split sum the upload is the answer. */
   private async train(plan: messages.Plan, message: Bytes): Promise<Bytes> {
     const { run, options } = this;
     const { roundNum } = plan;
@@ -161,10 +168,24 @@ export class Participant {
     const weights = weightsOf(plan, run.settings.size);
     demands.checkPlan(options.demands, roundNum, plan.learningRate, weights);
     const round = { roundNum, learningRate: plan.learningRate, seed: run.settings.seed };
-    this.vector = await held(options.answerStepMs ?? DEFAULT_STEP_MS, async () =>
-      this.encoded(await options.train(weights, round, run.settings), run, roundNum),
-    );
-    return new Uint8Array(0);
+    return held(options.answerStepMs ?? DEFAULT_STEP_MS, async () => {
+      const vector = this.encoded(await options.train(weights, round, run.settings), run, roundNum);
+      if (options.demands.aggregator === "split") return this.mask(plan, vector, run);
+      this.vector = vector;
+      return new Uint8Array(0);
+    });
+  }
+
+  private async mask({ roundNum, terms }: messages.Plan, vector: Uint32Array, { settings, name }: Run): Promise<Bytes> {
+    const { clientId, key, demands: own, helpers = [], random = secureRandom } = this.options;
+    const told = { run: name, version: roundNum, agreed: this.agreed, numGroups: settings.settings.aggregation.groups };
+    const minContributions = own.policy.minSurvivors;
+    try {
+      return await maskForSplit(terms, vector, told, { clientId, key, helpers, minContributions, answered: this.answered, random });
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new DemandRefused(`round ${roundNum}: the server sums other vectors: ${error.message}`);
+    }
   }
 
   private async spend(seed: string, roundNum: number): Promise<void> {
@@ -194,7 +215,7 @@ export class Participant {
     const where = `round ${roundNum}, ${stage}`;
     if (this.roundNum === 0) throw new WireError(`${where}: the server has sent no plan before`);
     if (roundNum !== this.roundNum) throw new WireError(`${where}: the server's last plan was for round ${this.roundNum}`);
-    const known = demands.checkedStage(stage, where);
+    const known = demands.checkedStage(this.options.demands, stage, where);
     if (known === "advertise") {
       this.secagg = this.invitedClient(where);
       return this.secagg.advertise(body);

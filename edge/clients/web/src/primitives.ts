@@ -67,6 +67,13 @@ export async function derive(secret: Bytes, info: Bytes): Promise<Bytes> {
   return new Uint8Array(await subtle.deriveBits(parameters, key, 256));
 }
 
+/** Returns HMAC-SHA256 (RFC 2104). An empty key is zeros, which it would be filled up with; WebCrypto takes none that is empty. */
+export async function hmac(key: Bytes, body: Bytes): Promise<Bytes> {
+  const raw = key.length > 0 ? key : new Uint8Array(32);
+  const imported = await subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  return new Uint8Array(await subtle.sign("HMAC", imported, body));
+}
+
 /** A public key that gives a shared value that anyone knows, or that is another's, written another way. */
 export class UnsoundKey extends Error {}
 

@@ -2,11 +2,13 @@
 
 import type { Manifest, Signer } from "./bundle.ts";
 import type { FaultCode } from "./faults.ts";
+import type { Aggregator } from "./demands.ts";
 import type { Distribution } from "./quantiles.ts";
 import type { Golden, Recall, Steps } from "./trainer.ts";
 
-/** How to take part: the fewest people whose updates may be summed with this one. */
+/** How to take part: in which sum, and the fewest people whose updates may be summed with this one. */
 export interface JoinOptions {
+  aggregator: Aggregator;
   minSurvivors: number;
 }
 
@@ -83,7 +85,7 @@ export type Progress =
   | { kind: "step"; step: number; steps: number; loss: number; seconds: number }
   | { kind: "recall"; when: "before" | "after" }
   | { kind: "benchmark"; done: number; of: number }
-  | { kind: "roster"; number: number; people: number; isSigned: boolean }
+  | { kind: "roster"; number: number; people: number; isSigned: boolean; helpers: string[] } // their keys, as hex
   | { kind: "connection"; isUp: boolean }
   | { kind: "stage"; round: number; stage: string }
   | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array };

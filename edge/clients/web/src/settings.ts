@@ -33,6 +33,8 @@ export interface Settings {
     readonly aggregator: string;
     readonly clip_norm: number;
     readonly min_survivors: number;
+    readonly groups: number;
+    readonly helpers: number;
   };
   readonly privacy: { readonly mechanism: string; readonly adaptive_clip: boolean };
 }

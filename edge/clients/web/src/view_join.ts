@@ -3,7 +3,7 @@
 import type { App, View } from "./app.ts";
 import { MIN_SENTENCES } from "./batches.ts";
 import { type Eligibility, eligibility } from "./capabilities.ts";
-import { demandsFor, STAGES } from "./demands.ts";
+import { AGGREGATORS, demandsFor, STAGES, type Aggregator } from "./demands.ts";
 import { byId, make, show } from "./dom.ts";
 import { enrol, type Offer, offerOf, type ServerStatus, serverStatus } from "./enrol.ts";
 import { firstNumbers } from "./left.ts";
@@ -18,7 +18,7 @@ const SHOWN_DIGITS = 16;
 const SHOWN_ANSWERS = 60;
 const LIMITS = demandsFor(0);
 const LEAST_PEOPLE = LIMITS.policy.minSurvivors; // of the smallest roster; the worker takes more of a larger one
-const ROUND = ["train", ...STAGES];
+const STAGES_OF: Record<Aggregator, readonly string[]> = { secagg: ["train", ...STAGES], split: ["train"] };
 
 export class JoinView implements View {
   private offered: Offer = { code: "", fingerprint: "" };
@@ -34,7 +34,7 @@ export class JoinView implements View {
       event.preventDefault();
       void this.enrol();
     });
-    for (const id of ["join-allow", "join-fewest"]) byId(id).addEventListener("change", () => void this.refresh());
+    for (const id of ["join-allow", "join-fewest", "join-sum"]) byId(id).addEventListener("change", () => void this.refresh());
     byId("join-start").addEventListener("click", () => void this.join());
     byId("join-stop").addEventListener("click", () => void app.client.call("stop"));
     byId("join-leave").addEventListener("click", () => void this.leave());
@@ -79,6 +79,7 @@ export class JoinView implements View {
     if (have < MIN_SENTENCES) why = strings.say("join.whyFew", { n: MIN_SENTENCES, have });
     else if (this.status?.phase === "lobby") why = strings.say("join.whyLobby");
     else if (this.status?.phase !== "rounds") why = strings.say("join.whyNone");
+    else if (this.otherSum() !== null) why = strings.say("join.whySum", { sum: this.sumName(this.otherSum() ?? "") });
     else if (!byId<HTMLInputElement>("join-allow").checked) why = strings.say("join.whyAllow");
     byId("join-why").textContent = this.isRunning ? "" : why;
     byId<HTMLButtonElement>("join-start").disabled = opened === null || why !== "" || this.isRunning;
@@ -109,6 +110,23 @@ export class JoinView implements View {
     return `${strings.say("join.allowHint")} ${told}`;
   }
 
+  /** The sum that the person chose. The server has no say: a run with another one is refused. */
+  private aggregator(): Aggregator {
+    const chosen = byId<HTMLSelectElement>("join-sum").value;
+    return AGGREGATORS.find((name) => name === chosen) ?? "secagg";
+  }
+
+  /** The server's sum, if it is another than the person chose. */
+  private otherSum(): string | null {
+    const announced = this.status?.aggregator ?? null;
+    return announced === null || announced === this.aggregator() ? null : announced;
+  }
+
+  private sumName(name: string): string {
+    const key = `join.sum.${name}`;
+    return this.app.strings.has(key) ? this.app.strings.say(key as Key) : name;
+  }
+
   private fewest(): number {
     return Math.max(LEAST_PEOPLE, Math.floor(byId<HTMLInputElement>("join-fewest").valueAsNumber) || 0);
   }
@@ -116,10 +134,13 @@ export class JoinView implements View {
   private insist(): void {
     const { strings } = this.app;
     const { policy, maxMinutes, maxLearningRate } = LIMITS;
+    const isSplit = this.aggregator() === "split";
+    byId("join-sum-hint").textContent = strings.say(isSplit ? "join.sumSplitHint" : "join.sumSecaggHint");
+    byId("join-left-note").textContent = strings.say(isSplit ? "join.leftSplitNote" : "join.leftNote");
     const sentences = [
       strings.say("join.insist.people", { n: this.fewest() }),
-      strings.say("join.insist.sum"),
-      strings.say("join.insist.corrupt", { share: strings.percent(policy.corruptShare) }),
+      strings.say(isSplit ? "join.insist.split" : "join.insist.sum"),
+      ...(isSplit ? [] : [strings.say("join.insist.corrupt", { share: strings.percent(policy.corruptShare) })]),
       strings.say("join.insist.once"),
       strings.say("join.insist.work", { minutes: maxMinutes, rate: maxLearningRate }),
     ];
@@ -157,7 +178,8 @@ export class JoinView implements View {
     await this.refresh();
     void this.stayAwake();
     try {
-      const reason = await client.call("join", { minSurvivors: this.fewest() });
+      const options = { aggregator: this.aggregator(), minSurvivors: this.fewest() };
+      const reason = await client.call("join", options);
       this.app.outcome("join-outcome", reason === "" ? strings.say("join.leftRounds") : strings.say("join.over", { reason }));
     } catch (error) {
       this.app.outcome("join-outcome", this.app.sentence(error), false);
@@ -180,6 +202,7 @@ export class JoinView implements View {
   private running(isRunning: boolean): void {
     this.isRunning = isRunning;
     show(byId("join-stop"), isRunning);
+    byId<HTMLSelectElement>("join-sum").disabled = isRunning;
     if (isRunning) byId("join-stop").focus();
   }
 
@@ -190,10 +213,12 @@ export class JoinView implements View {
     else if (progress.kind === "roster") this.signedBy(progress);
   }
 
-  private signedBy({ number, people, isSigned }: Progress & { kind: "roster" }): void {
+  private signedBy({ number, people, isSigned, helpers }: Progress & { kind: "roster" }): void {
     const key = isSigned ? "join.rosterSigned" : "join.rosterUnsigned";
     byId("join-roster").textContent = this.app.strings.say(key, { number, people });
     show(byId("join-roster-row"), true);
+    byId("join-helpers").textContent = helpers.join(" ");
+    show(byId("join-helpers-row"), helpers.length > 0);
   }
 
   private connected(isUp: boolean): void {
@@ -207,15 +232,16 @@ export class JoinView implements View {
   }
 
   private stageName(stage: string): string {
-    const key = `join.stage.${stage}`;
+    const key = this.aggregator() === "split" && stage === "train" ? "join.stage.split" : `join.stage.${stage}`;
     return this.app.strings.has(key) ? this.app.strings.say(key as Key) : stage;
   }
 
   private atStage(round: number, stage: string): void {
     const title = this.app.strings.say("join.round", { n: round });
     byId("join-round-title").textContent = title;
-    const now = ROUND.indexOf(stage);
-    const items = ROUND.map((name, index) => {
+    const stages = STAGES_OF[this.aggregator()];
+    const now = stages.indexOf(stage);
+    const items = stages.map((name, index) => {
       const item = make("li", { text: this.stageName(name) });
       if (index < now) item.dataset["state"] = "done";
       if (index === now) item.setAttribute("aria-current", "step");
@@ -236,8 +262,9 @@ export class JoinView implements View {
     this.totalBytes += bytes;
     byId("join-total").textContent = strings.number(this.totalBytes);
     show(byId("join-left"), true);
-    if (stage === ROUND.at(-1)) this.roundOver();
-    if (stage !== "upload") return;
+    const stages = STAGES_OF[this.aggregator()];
+    if (stage === stages.at(-1)) this.roundOver();
+    if (stage !== "upload" && stages.length > 1) return;
     const numbers = firstNumbers(head, bytes, SHOWN_NUMBERS);
     byId("join-numbers").textContent = `${numbers.join(", ")} …`;
     show(byId("join-masked"), numbers.length > 0);

@@ -3,10 +3,12 @@ import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import participant from "../../../conformance/participant.json";
 import secagg from "../../../conformance/secagg.json";
+import split from "../../../conformance/split.json";
 import { WireError } from "../src/errors.ts";
 import { decodeToClient } from "../src/messages.ts";
 import { fromHex, hex, type Bytes } from "../src/primitives.ts";
 import * as messages from "../src/secagg_messages.ts";
+import { ROUND_TERMS } from "../src/split_messages.ts";
 
 const TRIES = Number(process.env["FEDKEYS_FUZZ"] ?? 2000);
 const session = secagg["complete graph"].clients[0]!.messages;
@@ -16,6 +18,7 @@ const TYPES = {
   Delivery: [messages.DELIVERY, session[2]!.wire],
   Survivors: [messages.SURVIVORS, session[3]!.wire],
   UnmaskRequest: [messages.UNMASK_REQUEST, session[4]!.wire],
+  RoundTerms: [ROUND_TERMS, split.uploads[0]!.terms],
 } as const;
 
 /** Returns the bytes with up to three changed, cut or lengthened now and then: where it matters most, at the beginning. */

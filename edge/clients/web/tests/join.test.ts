@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/participant.json";
+import rosters from "../../../conformance/roster.json";
+import split from "../../../conformance/split.json";
 import { draw, seeded } from "../src/batches.ts";
 import type { Manifest } from "../src/bundle.ts";
-import { DemandRefused } from "../src/errors.ts";
+import { DemandRefused, KeysError } from "../src/errors.ts";
 import { fewestSurvivors } from "../src/graph.ts";
-import { requireFit, runIds } from "../src/join.ts";
+import { requireFit, runIds, signedHelpers } from "../src/join.ts";
 import { firstNumbers } from "../src/left.ts";
 import { fromHex } from "../src/primitives.ts";
+import { decodeRoster, operatorOf } from "../src/roster.ts";
 import type { RunSettings } from "../src/settings.ts";
 
 const WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "see", "you", "there"];
@@ -76,3 +79,18 @@ function vectorOf(upload: Uint8Array): Buffer {
   const lengthBytes = { 0xc4: 1, 0xc5: 2, 0xc6: 4 }[text[sender + 1] as 0xc4 | 0xc5 | 0xc6];
   return text.subarray(sender + 2 + lengthBytes);
 }
+
+test("a browser seals for the helpers that its operator signed, and for nobody else", async () => {
+  const roster = await decodeRoster(rosters.taken[0]!.content);
+  const operator = operatorOf(rosters.operator.key, rosters.operator.roster_id)!;
+  assert.deepEqual(signedHelpers(roster, operator), roster.helpers);
+  assert.equal(roster.helpers.length, 1);
+  assert.throws(() => signedHelpers(roster, undefined), KeysError); // whoever hands it on could have named them
+  assert.throws(() => signedHelpers({ ...roster, helpers: [] }, operator), KeysError);
+});
+
+test("the first masked numbers of a split upload are those of its vector", () => {
+  const answer = fromHex(split.participant.conversation[1]!.answer!);
+  const words = new Uint32Array(answer.slice(-4 * 177).buffer);
+  assert.deepEqual(firstNumbers(answer.slice(0, 1024), answer.length, 4), [...words.slice(0, 4)]);
+});

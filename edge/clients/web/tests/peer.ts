@@ -1,6 +1,6 @@
 // The browser's participant as a process, for tests of whole rounds: JSON lines in and out. The training is the caller's.
 //
-//     {"new": {clientId, key, roster}}                     -> {}
+//     {"new": {clientId, key, roster, aggregator, helpers}} -> {}
 //     {"answer": message}     -> {"train": {weights}} ...  -> {"answered": bytes or null, "goodbye": text or null}
 //     {"trained": {delta, numTokens, numExamples}}            or {"error": name, "text": text}
 //     {"takePart": url}       -> as for "answer"           -> {"goodbye": text}, with the server's messages over a WebSocket
@@ -8,7 +8,7 @@
 // Bytes travel in base64.
 
 import { createInterface } from "node:readline";
-import { demandsFor } from "../src/demands.ts";
+import { demandsFor, type Aggregator } from "../src/demands.ts";
 import { takePart } from "../src/door.ts";
 import { FedkeysError } from "../src/errors.ts";
 import { Participant, type Journal, type Train } from "../src/participant.ts";
@@ -20,6 +20,8 @@ interface Begin {
   clientId: string;
   key: string; // hex
   roster: Record<string, string>;
+  aggregator: Aggregator;
+  helpers: string[]; // hex
 }
 interface TrainedLine {
   delta: string[];
@@ -67,10 +69,10 @@ async function begin(found: Begin): Promise<void> {
   const roster = new Map(Object.entries(found.roster).map(([name, publicKey]) => [name, fromHex(publicKey)]));
   const observer = { stage: () => undefined, left: () => undefined, refused: () => undefined };
   const uniform = (seed: string, round: number) => roundingOf(seed, round, clientId);
-  const strict = demandsFor(roster.size);
+  const strict = demandsFor(roster.size, found.aggregator);
   const demands = { ...strict, policy: { ...strict.policy, minSurvivors: 2 } }; // the run's, as Python's clients in the test
   const rest = { demands, journal: inMemory(), train: askForTraining, observer, uniform, answerStepMs: 0 };
-  participant = new Participant({ clientId, key, roster, ...rest });
+  participant = new Participant({ clientId, key, roster, helpers: found.helpers.map(fromHex), ...rest });
   say({});
 }
 

@@ -4,4 +4,5 @@ import "../msgpack.test.ts";
 import "../primitives.test.ts";
 import "../roster.test.ts";
 import "../secagg.test.ts";
+import "../split.test.ts";
 import "../tokeniser_vectors.test.ts";

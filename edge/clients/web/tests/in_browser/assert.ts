@@ -18,6 +18,14 @@ function deepEqual(found: unknown, expected: unknown, message = ""): void {
   equal(shown(found), shown(expected), message);
 }
 
+function notEqual(found: unknown, expected: unknown): void {
+  ok(!Object.is(found, expected), `${shown(found)} twice`);
+}
+
+function fail(message: string): never {
+  throw new Error(message);
+}
+
 function match(text: string, pattern: RegExp): void {
   ok(pattern.test(text), `${text} does not match ${pattern}`);
 }
@@ -46,4 +54,4 @@ async function rejects(work: Promise<unknown> | (() => Promise<unknown>), expect
   ok(false, "nothing was thrown");
 }
 
-export default { ok, equal, deepEqual, match, throws, rejects };
+export default { ok, equal, notEqual, fail, deepEqual, match, throws, rejects };
