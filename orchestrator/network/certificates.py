@@ -263,6 +263,8 @@ def read_key_file(path: Path) -> bytes:
     Raises:
       KeysError: it can't be read.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise KeysError(f"{path} is no file: restore it, or make new keys with `fedkeys keygen`")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -144,12 +144,13 @@ class RunFolder:
         return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, vocabulary=own))
 
     def identity(self) -> RunIdentity:
-        """Returns what the run is made of.
+        """Returns what the run is made of; the first that whoever reads a run asks for.
 
         Raises:
-          RunFolderError: there is no run, or it is of another schema.
+          RunFolderError: there is no run, it is of another schema, or holds what is no file.
         """
         path = self.path / "run.json"
+        self._require_files()
         try:
             raw = path.read_bytes()
         except OSError:
@@ -165,6 +166,12 @@ class RunFolder:
             return msgspec.json.decode(raw, type=RunIdentity)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{path} is damaged ({error}): restore it or train anew") from None
+
+    def _require_files(self) -> None:
+        """Refuses a folder with a pipe or a device in it, which a reader would wait for without end."""
+        for path in (*self.path.glob("*"), *self.path.glob("checkpoints/*")):
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise RunFolderError(f"{path} is neither a file nor a folder: remove it, or restore the run's file")
 
     def vocabulary(self, identity: Optional[RunIdentity] = None) -> Vocabulary:
         """Returns the run's vocabulary.

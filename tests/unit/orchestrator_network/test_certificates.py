@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import NAMES, participant
 
-from orchestrator.network.authority import make_keys
+from orchestrator.network.authority import make_keys, read_authority
 from orchestrator.network.certificates import read_decryptor, read_helpers, read_identity, read_roster
 from orchestrator.network.errors import (
     KeysError,
@@ -134,6 +135,21 @@ def test_key_files_that_are_missing_or_damaged(tmp_path):
     (tmp_path / "decryptor_identity.pub").write_text("no key")
     with pytest.raises(KeysError, match="is damaged"):
         read_decryptor(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["roster.json", "ca.pem", "clients/ann.key"])
+def test_a_pipe_in_a_key_s_place_is_refused_and_not_waited_for(tmp_path, name):
+    make_keys(tmp_path, ["ann"])
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    readers = {
+        "roster.json": read_roster,
+        "ca.pem": read_authority,
+        "clients/ann.key": lambda f: read_identity(f, "ann"),
+    }
+    with pytest.raises(KeysError, match="is no file: restore it"):
+        readers[name](tmp_path)
 
 
 @pytest.mark.parametrize("other", ["top bit", "small order", "twice"])

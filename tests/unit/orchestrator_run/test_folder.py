@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import msgspec
 import numpy as np
@@ -144,6 +145,16 @@ def test_a_damaged_identity_is_one_clear_error(folder, content):
     (folder.path / "run.json").write_bytes(content)
     with pytest.raises(RunFolderError):
         folder.identity()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["run.json", "config.toml", "rounds.jsonl", "checkpoints/round_000001.npz"])
+def test_a_pipe_in_a_run_s_folder_is_refused_and_not_waited_for(folder, name):
+    folder.save_checkpoint(state(), keep=1)
+    (folder.path / name).unlink(missing_ok=True)
+    os.mkfifo(folder.path / name)
+    with pytest.raises(RunFolderError, match=f"{name} is neither a file nor a folder"):
+        read_run(RunFolder(folder.path))
 
 
 def test_another_schema_is_refused_by_number(folder):
