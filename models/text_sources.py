@@ -191,16 +191,30 @@ def _read_text_folder(folder: Path) -> Iterator[Message]:
             yield Message(path.stem, line, None)
 
 
+def names_in_chat(lines: Iterable[str]) -> list[str]:
+    """Returns who wrote in an exported chat, in the order of their first lines; nobody if the lines are no such chat.
+
+    At least half of a chat's lines begin with a time and a name, as WhatsApp, Telegram and Signal write them.
+
+    >>> names_in_chat(["02.05.18, 19:38 - Ann: see you", "02.05.18, 19:39 - Bob: ok", "and then", "ok"])
+    ['Ann', 'Bob']
+    >>> names_in_chat(["10:30: see you", "ok"])
+    []
+    """
+    typed = [line for line in lines if line.strip()]
+    heads = [match["who"] for match in map(_CHAT_LINE.match, typed) if match]
+    return list(dict.fromkeys(heads)) if len(heads) >= 2 and 2 * len(heads) >= len(typed) else []
+
+
 def require_no_chat(path: Path, lines: Iterable[str]) -> None:
     """Checks that text is not a chat of several people, as WhatsApp, Telegram and Signal export them.
 
     Raises: CorpusError if at least half of its lines begin with a time and a name.
     """
-    typed = [line for line in lines if line.strip()]
-    heads = [match["who"] for match in map(_CHAT_LINE.match, typed) if match]
-    if len(heads) >= 2 and 2 * len(heads) >= len(typed):
+    names = names_in_chat(lines)
+    if names:
         raise CorpusError(
-            f"{path}: is an exported chat of {len(set(heads))} people, each line with a time and a name, and not the "
+            f"{path}: is an exported chat of {len(names)} people, each line with a time and a name, and not the "
             'text of one person; write each message as {"client_id": WHO, "text": ...} into a FILE.jsonl'
         )
 

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import batches, encoder, participant, primitives, roster, secagg, settings, split, tokeniser
+from conformance import batches, chats, encoder, participant, primitives, roster, secagg, settings, split, tokeniser
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -25,6 +25,7 @@ FILES = {
     "split": split.split,
     "tokeniser": tokeniser.tokeniser,
     "batches": batches.batches,
+    "chats": chats.chats,
 }
 
 

@@ -45,6 +45,17 @@ def test_what_was_written_is_kept_as_the_model_reads_it(visit):
     assert keep["count"] == "1,000"  # the cap: the two from before have gone
 
 
+def test_of_a_chat_only_the_messages_of_whom_the_person_chose_are_kept(visit):
+    chat = visit[0]["keep"]["chat"]
+    assert chat["names"] == ["Choose your name …", "Ann (3 messages)", f"Bob {'B' * 50} (2 messages)"]
+    assert chat["over"] == 0, "a long name fits a phone"
+    assert chat["unchosen"] == ""
+    assert chat["outcome"] == "2 sentences were imported."
+    assert chat["own"][:2] == ["good morning", "see you"]
+    assert not {"the cat", "how"} & set(chat["own"])
+    assert chat["packed"].startswith("This file is packed")
+
+
 def test_training_makes_held_out_sentences_better_predicted(visit):
     train = visit[0]["train"]
     assert train["end"] == "The training is done."

@@ -2,14 +2,16 @@
 
 import type { App, View } from "./app.ts";
 import { byId, make, show } from "./dom.ts";
+import { type Person, readImport } from "./imports.ts";
 import { CAPS, enforce, forget, forgetAll, type Kept, keep, kept, put, settings } from "./store.ts";
 import { sentences } from "./tokeniser.ts";
 
 const PAGE = 50;
-const MOST_LINES = 20_000; // of an imported file, its last ones: more than the largest cap keeps
+const MOST_MESSAGES = 20_000; // of an imported file, its last ones: more than the largest cap keeps
 
 export class WordsView implements View {
   private shown = PAGE;
+  private people: Person[] = []; // of a chat that is being imported, until the person said who they are
 
   constructor(private readonly app: App) {
     const cap = byId<HTMLSelectElement>("words-cap");
@@ -18,6 +20,11 @@ export class WordsView implements View {
     cap.addEventListener("change", () => this.tried(() => this.choose(keepSwitch.checked, Number(cap.value))));
     byId("words-delete").addEventListener("click", () => this.tried(() => this.deleteAll()));
     byId("words-file").addEventListener("change", ({ target }) => this.tried(() => this.importFile(target as HTMLInputElement)));
+    byId("words-who").addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.tried(() => this.importOwn());
+    });
+    byId("words-cancel").addEventListener("click", () => this.ask([], app.strings.say("words.whoCancelled")));
     byId("words-more").addEventListener("click", () => {
       this.shown += PAGE;
       void this.refresh();
@@ -40,6 +47,7 @@ export class WordsView implements View {
     const newest = all.slice(-this.shown).reverse();
     byId("words-list").replaceChildren(...newest.map((one) => this.item(one)));
     show(byId("words-more"), all.length > this.shown);
+    if (this.people.length > 0) this.ask(this.people); // in the language that was chosen since
   }
 
   private item(one: Kept): HTMLLIElement {
@@ -87,24 +95,48 @@ export class WordsView implements View {
   }
 
   private async importFile(input: HTMLInputElement): Promise<void> {
-    const { strings } = this.app;
     const file = input.files?.[0];
     if (file === undefined) return;
-    let text: string;
+    this.ask([]);
     try {
-      text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
-    } catch {
-      this.app.outcome("words-outcome", strings.say("words.importBad"), false);
-      return;
+      const found = readImport(new Uint8Array(await file.arrayBuffer()));
+      if ("messages" in found) await this.keepMessages(found.messages);
+      else {
+        this.ask(found.people);
+        byId("words-names").focus();
+      }
     } finally {
-      input.value = "";
+      input.value = ""; // so that the same file can be chosen again
     }
-    const found = text.trimEnd().split(/\r?\n/).slice(-MOST_LINES).flatMap((line) => sentences(line).map((words) => words.join(" ")));
+  }
+
+  /** Asks which of these people it is; of none of them, there is nothing to ask. */
+  private ask(people: Person[], outcome = ""): void {
+    this.people = people;
+    const { strings } = this.app;
+    const names = byId<HTMLSelectElement>("words-names");
+    const chosen = names.value; // nobody at first: the person says it
+    const label = ({ name, messages }: Person) => strings.count("words.whoName", messages.length, { name });
+    const options = people.map((person, index) => new Option(label(person), String(index), false, String(index) === chosen));
+    names.replaceChildren(new Option(strings.say("words.whoChoose"), ""), ...options);
+    show(byId("words-who"), people.length > 0);
+    this.app.outcome("words-outcome", outcome);
+  }
+
+  private async importOwn(): Promise<void> {
+    const own = this.people[Number(byId<HTMLSelectElement>("words-names").value)];
+    this.ask([]);
+    if (own !== undefined) await this.keepMessages(own.messages);
+  }
+
+  private async keepMessages(messages: readonly string[]): Promise<void> {
+    const { strings } = this.app;
+    const found = messages.slice(-MOST_MESSAGES).flatMap((message) => sentences(message).map((words) => words.join(" ")));
     const { keep: isKept } = await settings();
     const number = await keep(found);
     await this.app.refresh();
     if (!isKept) this.app.outcome("words-outcome", strings.say("words.importOff"), false);
-    else if (found.length === 0) this.app.outcome("words-outcome", strings.say("words.importBad"), false);
+    else if (found.length === 0) this.app.outcome("words-outcome", strings.say("words.importNone"), false);
     else this.app.outcome("words-outcome", strings.count("words.imported", number));
   }
 }

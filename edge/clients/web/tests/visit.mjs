@@ -70,12 +70,39 @@ async function write(page) {
   return { after, half, taken, byKey, kept: await text(page, "write-outcome") };
 }
 
+const OTHER = `Bob ${"B".repeat(50)}`;
+const CHAT = ["Ann: see you", `${OTHER}: the cat`, "Ann: <Media omitted>", "Ann: good morning", `${OTHER}: how`]
+  .map((said, minute) => `02.05.18, 19:3${minute} - ${said}`)
+  .join("\n");
+
+const choose = (page, name, content) => page.setInputFiles("#words-file", { name, mimeType: "text/plain", buffer: Buffer.from(content) });
+const listed = (page) => page.locator("#words-list span").allTextContents();
+
+async function chat(page) {
+  await choose(page, "chat.txt", CHAT);
+  await page.waitForFunction(() => !document.getElementById("words-who").hidden);
+  const names = await page.locator("#words-names option").allTextContents();
+  await page.tap("#words-who button[type=submit]"); // nobody is chosen yet
+  const unchosen = await text(page, "words-outcome");
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, "360-chat.png"), fullPage: true });
+  await page.selectOption("#words-names", { index: 1 });
+  await page.tap("#words-who button[type=submit]");
+  await filled(page, "words-outcome");
+  const outcome = await text(page, "words-outcome");
+  const own = await listed(page);
+  await choose(page, "chat.zip", "PK\x03\x04");
+  await page.waitForFunction((before) => !["", before].includes(document.getElementById("words-outcome").textContent), outcome);
+  return { names, over, unchosen, outcome, own, packed: await text(page, "words-outcome") };
+}
+
 async function keep(page) {
   await part(page, "words");
-  const listed = await page.locator("#words-list span").allTextContents();
-  await page.setInputFiles("#words-file", { name: "mine.txt", mimeType: "text/plain", buffer: Buffer.from(TEXT) });
-  await filled(page, "words-outcome");
-  return { listed, imported: await text(page, "words-outcome"), count: await text(page, "words-count") };
+  const typed = await listed(page);
+  const ofChat = await chat(page);
+  await choose(page, "mine.txt", TEXT);
+  await page.waitForFunction(() => document.getElementById("words-outcome").textContent.includes("imported"), null, { timeout: 60000 });
+  return { listed: typed, chat: ofChat, imported: await text(page, "words-outcome"), count: await text(page, "words-count") };
 }
 
 async function train(page) {
