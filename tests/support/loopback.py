@@ -148,7 +148,7 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=Non
     hub = Hub(roster.clients, setup_message(config, WORDS), most)
     port = hub.listen("localhost:0", Tls.of_role(keys, SERVER))
     if web is not None:
-        web.begin(hub, most, roster)
+        web.begin(hub, most, roster, config.aggregation.aggregator)
     served = Served(folder, f"localhost:{port}")
     party = Party(hub, roster.clients, deadlines, served.notes.append, decryptor, helpers)
 

@@ -142,14 +142,17 @@ class World:
                 phone.says("join-outcome", f"enrolled as {phone.name}")
 
     @contextmanager
-    def rounds(self, path, config, before=None, deadlines=DEADLINES, limits=None):
+    def rounds(self, path, config, before=None, deadlines=DEADLINES, limits=None, helpers=None, aggregator="secagg"):
         """A server whose desks are there; `before(client, round, stage)` runs before a phone is asked."""
         with self.door(limits=limits) as door:
             watched = _Watched(door, before or (lambda *_: None))
             self.server = watched
-            given = {"deadlines": deadlines, "web": watched, "begin": (first_state(), step_by_sign)}
+            given = {"deadlines": deadlines, "web": watched, "begin": (first_state(), step_by_sign), "helpers": helpers}
             with serving(self.keys, path, config, **given) as served:
-                desks = [Peer(self.keys, served, name, load_trainer=desk_trainer(name)) for name in DESKS]
+                desks = [
+                    Peer(self.keys, served, name, load_trainer=desk_trainer(name), aggregator=aggregator)
+                    for name in DESKS
+                ]
                 yield served
             assert [desk.join().goodbye for desk in desks] == ["all done"] * len(DESKS)
             door.end_rounds("all done")
@@ -182,7 +185,7 @@ class _Watched:
     def __init__(self, door, before):
         self._door, self._before, self._drops, self._connections = door, before, {}, {}
 
-    def begin(self, hub, most, roster):
+    def begin(self, hub, most, roster, aggregator):
         admit = hub.admit
 
         def admitted(client_id, hang_up):
@@ -192,7 +195,7 @@ class _Watched:
             return connection
 
         hub.admit = admitted
-        self._door.begin(hub, most, roster)
+        self._door.begin(hub, most, roster, aggregator)
         sockets = self._door._rounds.sockets
         carry = sockets._carry
 
