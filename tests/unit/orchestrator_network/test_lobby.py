@@ -10,10 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from web_peer import a_door, ask, enrolment
 
-from orchestrator.network.certificates import read_roster, read_signed_roster, write_roster
+from orchestrator.network.authority import make_keys
+from orchestrator.network.certificates import read_operator, read_roster, read_signed_roster, write_roster
 from orchestrator.network.errors import EnrolmentRefused, KeysError
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import Lobby, codes_of_file, enrolment_bytes, make_codes
+from orchestrator.network.roster import decode_roster, require_listed, require_signed
 from orchestrator.network.web_rounds import DoorLimits
 
 CODES = ["AAAA-BBBB-CCCC", "DDDD-EEEE-FFFF"]
@@ -188,3 +190,27 @@ def test_whom_the_operator_signs_while_the_lobby_is_open_stays_on_the_roster(fol
         lobby.enrol(request(CODES[1], "eve", BOB))
     lobby.enrol(request(CODES[1], "bob", BOB))
     assert set(lobby.wait()) == set(read_roster(folder)) == {"desk", "eve", "ann", "bob"}
+
+
+def test_an_enrolment_is_answered_with_the_operator_who_signs_the_roster_when_the_lobby_closes(tmp_path):
+    make_keys(tmp_path, ["desk"])
+    operator, before = read_operator(tmp_path), read_signed_roster(tmp_path)
+    lobby = Lobby(tmp_path, CODES[:1])
+    with a_door(lobby) as (door, url):
+        answer = json.loads(ask("POST", f"{url}/enrol", json=enrolment(CODES[0], "ann", ANN))[2])
+        assert answer == {
+            "client_id": "ann", "operator": operator.key.hex(), "roster_id": operator.roster_id.hex()
+        }  # fmt: skip
+        door.begin(Hub(lobby.wait(), b"", 1 << 16), 1 << 16, read_signed_roster(tmp_path))
+        served = decode_roster(ask("GET", f"{url}/roster.json")[2])
+    require_signed(served, operator)
+    require_listed(served, "ann", public(ANN))
+    assert served.number == before.number + 1
+
+
+def test_without_the_operator_s_key_no_lobby_opens(tmp_path):
+    """Else all phones would have enrolled before it shows that nobody can sign the roster."""
+    make_keys(tmp_path, ["desk"])
+    (tmp_path / "operator.key").unlink()
+    with pytest.raises(KeysError, match=r"operator\.key: No such file"):
+        Lobby(tmp_path, CODES)

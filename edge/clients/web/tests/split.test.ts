@@ -81,3 +81,10 @@ test("the rounds that a client refuses", async (context) => {
     });
   }
 });
+
+test("a client masks one vector for a round, and not a second one", async () => {
+  const { terms, told } = vectors.uploads[0]!;
+  const own = await options();
+  await maskForSplit(fromHex(terms), VECTOR, toldOf(told), own);
+  await refused(() => maskForSplit(fromHex(terms), VECTOR, toldOf(told), own), "RoundAnswered", /^round 7 came before/);
+});
