@@ -125,7 +125,7 @@ def helper(keys: Path, number: int, address: str, min_contributions: Optional[in
     require_free([(address, "--listen")])  # before its file of opened rounds is made
     opened = opened or keys / f"{helper_role(number)}_opened.sqlite"
     _say_whose_roster(keys)
-    service = helper_service(keys, number, opened, min_contributions or fewest_of_roster(keys), log)
+    service = helper_service(keys, number, opened, min_contributions, log)
     log(f"listening on {address.rpartition(':')[0]}:{service.listen(address)}")
     try:
         service.wait()

@@ -16,11 +16,14 @@ import grpc
 
 from orchestrator.errors import BelowThreshold
 from orchestrator.network import messages
-from orchestrator.network.certificates import SERVER, helper_role, read_helpers, read_roster, read_sealing_key
+from orchestrator.network.certificates import SERVER, helper_role, read_helpers, read_sealing_key, read_signed_roster
 from orchestrator.network.channel import check_server, explained, open_channel
+from orchestrator.network.roster import Seen, require_newest
 from orchestrator.network.service import Service, in_one_line
 from orchestrator.network.session import Helpers
 from orchestrator.network.tls import Tls
+from orchestrator.secagg.graph import fewest_survivors
+from orchestrator.settings.sections import AggregationConfig
 from orchestrator.split.errors import SeedRefused
 from orchestrator.split.helper import MaskHelper
 from orchestrator.split.opened import OpenedRounds
@@ -32,31 +35,44 @@ _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # it is gon
 
 
 def helper_service(
-    keys: Path, number: int, opened: Path, min_contributions: int, note: Callable[[str], None]
+    keys: Path, number: int, opened: Path, min_contributions: Optional[int], note: Callable[[str], None]
 ) -> Service:
     """Returns a helper as a process of its own serves it.
 
+    It reads the roster anew for each list, since phones enrol while it waits, and takes none older than the last.
+
     Args:
-      keys: a folder with the helper's files, ca.pem, helpers.pub and roster.json.
+      keys: a folder with the helper's files, ca.pem, operator.pub, helpers.pub and roster.json.
       number: which of the helpers it is, from 1 on.
       opened: the file that keeps which rounds it has opened.
-      min_contributions: the fewest vectors of which it opens the masks.
+      min_contributions: the fewest vectors of which it opens the masks; None takes so many of the roster that two are
+        honest clients'.
       note: called with a line for what the file holds, and for each list that it opened or refused.
     """
     role, say = helper_role(number), in_one_line(note)
     private, helpers = read_sealing_key(keys / f"{role}_seal.key"), read_helpers(keys)
     rounds = OpenedRounds(opened)
-    helper = MaskHelper(private, helpers, read_roster(keys), min_contributions, rounds, os.cpu_count() or 1)
+    seen: Optional[Seen] = None
+
+    def current() -> MaskHelper:
+        nonlocal seen
+        roster = read_signed_roster(keys)
+        if roster.signature:
+            require_newest(roster, seen)
+            seen = roster.seen
+        least = min_contributions or fewest_survivors(len(roster.clients), AggregationConfig().corrupt_share)
+        return MaskHelper(private, helpers, roster.clients, least, rounds, os.cpu_count() or 1)
 
     def open_masks(request: bytes) -> bytes:
         try:
-            answer = helper.open(request)
+            answer = current().open(request)
         except SeedRefused as error:
             say(f"refused: {error}")
             return encode(messages.SeedsRefused(list(error.client_ids)))
         say(f"opened the masks of a list: {len(answer):,} bytes")
         return encode(messages.MasksOpened(memoryview(answer)))
 
+    current()  # what is wrong with the keys is told before it listens
     service = Service(Tls.of_role(keys, role), {messages.OPEN_MASKS: open_masks}, say, {}, rounds.close)
     before = rounds.count()
     say(f"{opened}: {count_text(before, 'list')} opened before" if before else f"{opened} is new")
