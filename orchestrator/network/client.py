@@ -1,7 +1,6 @@
 """Runs one client in a separate process: its text, its training, its half of the protocol. Loads no TFF.
 
-The client's text, update and keys stay in the process. Only what the protocol sends leaves it: masked or encrypted
-words.
+The client's text, update and keys stay in the process: only what the protocol sends leaves it, masked or encrypted.
 """
 
 from __future__ import annotations
@@ -271,8 +270,7 @@ def run_client(
       note: called with a line that says whose roster it is.
 
     Raises:
-      UntrustedRoster: the operator did not sign the roster, has signed a newer one, or this client is not on it.
-      NetworkError: a key is missing, or the connection fails or ends.
+      NetworkError: a key is missing, the roster is not the operator's newest, or the connection fails or ends.
       CorpusError: the text can't be read.
       SecAggError, HomomorphicError, SplitError: the server asks for something that could expose the client.
     """

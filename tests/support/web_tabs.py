@@ -184,7 +184,7 @@ def fixed_bundle(folder, config):
         "train.tflite": model,
         "infer.tflite": model,
         "vocabulary.txt": "".join(f"{word}\n" for word in WORDS.words).encode(),
-        VECTORS_FILE: vectors_bytes(LATEST.version, WORDS),
+        VECTORS_FILE: vectors_bytes(LATEST, WORDS),
         GOLDEN_BATCHES: batches_to_bytes(batches, size.vocabulary_size),
         GOLDEN_EXPECTED: f"learning_rate 0.5\ntolerance {TOLERANCE!r}\n".encode(),
         GOLDEN_WEIGHTS: weights_to_bytes([-part for part in counted(targets, size)]),
