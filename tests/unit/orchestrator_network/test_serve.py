@@ -41,11 +41,54 @@ from orchestrator.run.identity import build_identity
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
-    config, folder = config_of(num_rounds=2), RunFolder(tmp_path / "run")
-    num_weights = model_size(config.model, WORDS.size).num_weights
+def begun(path, config, state=None):
+    """The folder of a run that begins at a state; its lock goes with it."""
+    folder, num_weights = RunFolder(path), model_size(config.model, WORDS.size).num_weights
     folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    folder.save_checkpoint(dataclasses.replace(first_state(config), round_num=1), keep=2)
+    folder.save_checkpoint(state or first_state(config), keep=2)
+    return folder
+
+
+class Lives:
+    """The processes of a run's server, one after the other, each with restarted clients that keep their journals."""
+
+    def __init__(self, keys, path, config):
+        self._keys, self.run, self._config = keys, path / "run", config
+        self._address = f"localhost:{portpicker.pick_unused_port()}"
+        self._journals = {name: path / f"{name}.json" for name in NAMES}
+        begun(self.run, config)
+
+    def next(self, names=NAMES, step=plain_step, lies=None, ends_at=lambda note: False):
+        """One life, until its rounds are done, the step raises, or a note at which a signal ends it.
+
+        Returns its notes, and its clients by name.
+        """
+
+        def note(line):
+            notes.append(line)
+            if ends_at(line):
+                raise KeyboardInterrupt
+
+        def run():
+            folder = RunFolder(self.run)
+            with contextlib.suppress(KeyboardInterrupt):
+                serve(folder, self._config, self._keys, self._address, DEADLINES, note, None, lambda *_: (None, step))
+
+        notes = []
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        wait_until(lambda: any("listening" in line for line in notes))
+        served, lies = Served(RunFolder(self.run), self._address), lies or {}
+        peers = {name: Peer(self._keys, served, name, lies.get(name), journal=self._journals[name]) for name in names}
+        assert [peer.join().error for peer in peers.values()] == [None] * len(names)
+        thread.join(20)
+        assert not thread.is_alive()
+        return notes, peers
+
+
+def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
+    config = config_of(num_rounds=2)
+    folder = begun(tmp_path / "run", config, dataclasses.replace(first_state(config), round_num=1))
     address = f"localhost:{portpicker.pick_unused_port()}"
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(RunFolderError, match="was begun with another config"):
@@ -71,42 +114,21 @@ def test_a_run_goes_on_where_it_stood_and_only_as_it_was_begun(keys, tmp_path):
 
 def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(keys, tmp_path):
     """The difference of two sums of one round is a client's vector, and what a client draws repeats."""
-    config, path = config_of(num_rounds=4, **{"rounds.checkpoint_every": 50}), tmp_path / "run"
-    address = f"localhost:{portpicker.pick_unused_port()}"
-    folder = RunFolder(path)
-    num_weights = model_size(config.model, WORDS.size).num_weights
-    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    folder.save_checkpoint(first_state(config), keep=2)
+    lives = Lives(keys, tmp_path, config_of(num_rounds=4, **{"rounds.checkpoint_every": 50}))
 
     def power_cut(optimizer_state, weights, mean_delta, learning_rate):
-        if len(RunFolder(path).rounds()) == 1:
+        if len(RunFolder(lives.run).rounds()) == 1:
             raise KeyboardInterrupt  # in round 2: its sum is known, and nothing of it is on the disk
         return plain_step(optimizer_state, weights, mean_delta, learning_rate)
 
-    def life(step, names):
-        """One life of the server's process with restarted clients; returns the rounds that each client answered."""
+    def uploads(names, step):
+        return {name: peer.rounds_of("upload") for name, peer in lives.next(names, step)[1].items()}
 
-        def run():
-            with contextlib.suppress(KeyboardInterrupt):
-                serve(RunFolder(path), config, keys, address, DEADLINES, notes.append, None, lambda *_: (None, step))
-
-        notes = []
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        wait_until(lambda: any("listening" in note for note in notes))
-        journals = {name: tmp_path / f"{name}.json" for name in NAMES}
-        peers = {name: Peer(keys, Served(folder, address), name, journal=journals[name]) for name in names}
-        assert [peer.join().error for peer in peers.values()] == [None] * len(names)
-        thread.join(20)
-        assert not thread.is_alive()
-        return {name: peer.rounds_of("upload") for name, peer in peers.items()}
-
-    folder = None  # and its lock
-    before = life(power_cut, NAMES)
-    after = life(plain_step, NAMES[1:])  # one client fewer, whose vector the difference would be
+    before = uploads(NAMES, power_cut)
+    after = uploads(NAMES[1:], plain_step)  # one client fewer, whose vector the difference would be
     assert before == dict.fromkeys(NAMES, [1, 2])
     assert after == dict.fromkeys(NAMES[1:], [3, 4])
-    rounds = RunFolder(path).rounds()
+    rounds = RunFolder(lives.run).rounds()
     assert [(line.round_num, line.outcome) for line in rounds] == [
         (1, "completed"), (2, "abandoned"), (3, "completed"), (4, "completed")
     ]  # fmt: skip
@@ -116,56 +138,28 @@ def test_no_client_answers_a_round_twice_though_the_server_dies_after_its_sum(ke
 
 def test_a_restart_washes_nobody_who_spoiled_sums(keys, tmp_path):
     """The first life ends while one of six is searched for, the second once it is struck off."""
-    config, path, liar = config_of(num_rounds=8, **{"client.weighting": "equal"}), tmp_path / "run", NAMES[4]
-    folder = RunFolder(path)
-    num_weights = model_size(config.model, WORDS.size).num_weights
-    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    folder.save_checkpoint(first_state(config), keep=2)
-    address, folder = f"localhost:{portpicker.pick_unused_port()}", None  # and its lock
+    lives, liar = Lives(keys, tmp_path, config_of(num_rounds=8, **{"client.weighting": "equal"})), NAMES[4]
 
-    def life(is_over):
-        """One life of the server's process, which a signal ends after the first note that `is_over`; its notes."""
+    def notes(ends_at):
+        return lives.next(lies={liar: {"upload": "random words"}}, ends_at=ends_at)[0]
 
-        def note(line):
-            notes.append(line)
-            if is_over(line):
-                raise KeyboardInterrupt
-
-        def run():
-            with contextlib.suppress(KeyboardInterrupt):
-                serve(RunFolder(path), config, keys, address, DEADLINES, note, None, lambda *_: (None, plain_step))
-
-        notes = []
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        wait_until(lambda: any("listening" in line for line in notes))
-        served, journals = Served(RunFolder(path), address), {name: tmp_path / f"{name}.json" for name in NAMES}
-        lies = {liar: {"upload": "random words"}}
-        peers = [Peer(keys, served, name, lies.get(name), journal=journals[name]) for name in NAMES]
-        assert [peer.join().error for peer in peers] == [None] * len(NAMES)
-        thread.join(20)
-        assert not thread.is_alive()
-        return notes
-
-    assert not any("struck" in line for line in life(lambda line: line.startswith("round 1 of 8 abandoned")))
-    second = life(lambda line: "struck off" in line)
-    (struck,) = [line for line in second if "struck off" in line]
+    assert not any("struck" in line for line in notes(lambda line: line.startswith("round 1 of 8 abandoned")))
+    (struck,) = [line for line in notes(lambda line: "struck off" in line) if "struck off" in line]
     assert struck.endswith(f": {liar} spoils every sum that it is in: struck off from here on")
-    num_lost = RunFolder(path).last_begun()
-    assert f"{path / 'suspects.json'} has struck off {liar}" in life(lambda line: False)
-    rounds = RunFolder(path).rounds()[num_lost:]
+    num_lost = RunFolder(lives.run).last_begun()
+    assert f"{lives.run / 'suspects.json'} has struck off {liar}" in notes(lambda line: False)
+    rounds = RunFolder(lives.run).rounds()[num_lost:]
     assert [(line.outcome, list(line.survivors)) for line in rounds] == [
         ("completed", [name for name in NAMES if name != liar])
     ] * (8 - num_lost)
 
 
-@pytest.mark.parametrize("begun", ["3", "9" * 20, "-5", "1\n2", ""])
-def test_a_note_of_a_round_that_the_run_has_not_is_damage(tmp_path, begun):
+@pytest.mark.parametrize("noted", ["3", "9" * 20, "-5", "1\n2", ""])
+def test_a_note_of_a_round_that_the_run_has_not_is_damage(tmp_path, noted):
     """It would be a line for each round up to that one, and none of the run's own."""
-    config, folder = config_of(num_rounds=2), RunFolder(tmp_path / "run")
-    num_weights = model_size(config.model, WORDS.size).num_weights
-    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    (folder.path / "begun.txt").write_text(begun)
+    config = config_of(num_rounds=2)
+    folder = begun(tmp_path / "run", config)
+    (folder.path / "begun.txt").write_text(noted)
     with pytest.raises(RunFolderError, match=r"begun\.txt .* write into it the last round that was begun$"):
         void_unfinished(folder, config, first_state(config), print)
     assert folder.rounds() == ()
@@ -216,10 +210,8 @@ def test_a_phone_that_enrols_in_the_lobby_is_in_the_first_round(keys, tmp_path):
     shutil.copytree(keys, team)
     whole = read_roster(team)
     write_roster(team, {name: key for name, key in whole.items() if name != phone})
-    config, folder = config_of(), RunFolder(tmp_path / "run")
-    num_weights = model_size(config.model, WORDS.size).num_weights
-    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    folder.save_checkpoint(first_state(config), keep=2)
+    config = config_of()
+    folder = begun(tmp_path / "run", config)
     address, notes = f"localhost:{portpicker.pick_unused_port()}", []
     with a_door(Lobby(team, ["AAAA-BBBB-CCCC"])) as (door, url):
 
@@ -244,10 +236,8 @@ def test_a_phone_that_enrols_in_the_lobby_is_in_the_first_round(keys, tmp_path):
 
 
 def test_a_server_for_browsers_alone_listens_for_nobody_else(keys, tmp_path):
-    config, folder = config_of(), RunFolder(tmp_path / "run")
-    num_weights = model_size(config.model, WORDS.size).num_weights
-    folder.create(config, WORDS, build_identity(config, Corpus("texts", {}, "1" * 64), WORDS, num_weights))
-    folder.save_checkpoint(first_state(config), keep=2)
+    config = config_of()
+    folder = begun(tmp_path / "run", config)
     notes = []
     with a_door() as (door, url):
 
