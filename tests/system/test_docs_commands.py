@@ -34,6 +34,7 @@ NOT_RUN = {
     "podman ": "builds a container",
     "python3.11 -m venv env": "installs for minutes; `make check-dist` installs the wheel",
     **dict.fromkeys(("env/bin/", "pip download", "PIP_NO_INDEX=1"), "the same"),
+    "pip install --no-deps icu4py": "changes the environment of the tests",
     "ssh ": "needs a second machine: the port of the tunnel is the worker's here",
     "nft ": "changes the machine's firewall",
     "unshare ": "needs rights that a container lacks",
