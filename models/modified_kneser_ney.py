@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from models.ngram import MAX_VOCABULARY_SIZE, check_ids
-from models.vocabulary import BOS, EOS, NUM_SPECIAL, UNK
+from models.ngram import check_ids, check_vocabulary_size
+from models.vocabulary import BOS, EOS, UNK
 
 LOWEST_ORDER = 3
 FALLBACK = (0.5, 1.0, 1.5)  # where a text is too small to estimate discounts: KenLM's --discount_fallback
@@ -165,11 +165,7 @@ def build_modified_kneser_ney(
     Raises:
       ValueError: no sentence, an id outside the range, or an argument outside its own.
     """
-    if not NUM_SPECIAL < vocabulary_size <= MAX_VOCABULARY_SIZE:
-        raise ValueError(
-            f"vocabulary_size must be in {NUM_SPECIAL + 1}..{MAX_VOCABULARY_SIZE}, "
-            f"got vocabulary_size={vocabulary_size}"
-        )
+    check_vocabulary_size(vocabulary_size)
     if order < LOWEST_ORDER:
         raise ValueError(f"order must be at least {LOWEST_ORDER}, got order={order}")
     events, before = _positions([np.asarray(sentence) for sentence in sentences], vocabulary_size, order - 1)

@@ -103,11 +103,7 @@ def build_kneser_ney(
     Raises:
         ValueError: no sentence, an id outside the range, or an argument outside its own.
     """
-    if not NUM_SPECIAL < vocabulary_size <= MAX_VOCABULARY_SIZE:
-        raise ValueError(
-            f"vocabulary_size must be in {NUM_SPECIAL + 1}..{MAX_VOCABULARY_SIZE}, "
-            f"got vocabulary_size={vocabulary_size}"
-        )
+    check_vocabulary_size(vocabulary_size)
     if not 1 <= order <= MAX_ORDER:
         raise ValueError(f"order must be in 1..{MAX_ORDER}, got order={order}")
     if not 0 <= discount <= 1:
@@ -219,6 +215,15 @@ def _pad_and_join(sentences: Sequence[NDArray[np.integer]], vocabulary_size: int
     stream[ends] = EOS
     stream[is_word] = words
     return stream
+
+
+def check_vocabulary_size(vocabulary_size: int) -> None:
+    """Raises ValueError unless n-grams of so many ids can be counted."""
+    if not NUM_SPECIAL < vocabulary_size <= MAX_VOCABULARY_SIZE:
+        raise ValueError(
+            f"vocabulary_size must be in {NUM_SPECIAL + 1}..{MAX_VOCABULARY_SIZE}, "
+            f"got vocabulary_size={vocabulary_size}"
+        )
 
 
 def check_ids(name: str, ids: NDArray[np.integer], low: int, vocabulary_size: int) -> None:

@@ -41,6 +41,7 @@ _ROWS = (
     CommandRow("config", "start", "machine:config", "Print every setting with its meaning and its default."),
     CommandRow("help", "start", "commands:help_", "Show the help of a command."),
     CommandRow("train", "train", "training:train", "Train a model in federated rounds."),
+    CommandRow("pretrain", "train", "pretrain:pretrain", "Train a start on public text, for trainings to begin with."),
     CommandRow("vocabulary", "train", "vocabulary:vocabulary", "Find a word list without reading anybody's text."),
     CommandRow("worker", "train", "machine:worker", "Run a TFF worker for a training on another machine."),
     CommandRow("data", "look", "look:data", "Show what a text holds."),

@@ -1,4 +1,4 @@
-"""Begins a run with another model's weights: model.start names the folder of a run or of a phone bundle.
+"""Begins a run with another model's weights: model.start names the folder of a run, a phone bundle or a public start.
 
 The start's words get the run's ids by their names. The weights before round 1 are then kept in DIR/start.bin, under a
 digest in run.json, so that a resume and a replay need the start's folder no more.
@@ -22,9 +22,10 @@ from orchestrator.privacy.ledger import epsilon_spent, read_ledger
 from orchestrator.rounds.build import first_weights, model_size
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.folder import START_FILE, RunFolder
+from orchestrator.run.pretrained import PRETRAINED_FILE, read_pretrained
 from orchestrator.run.saved import Run, read_run
 from orchestrator.run.spent import Guarantee, spent_on_words
-from orchestrator.run.start_origin import BUNDLE, RUN, Start, StartText
+from orchestrator.run.start_origin import BUNDLE, PUBLIC_TEXT, RUN, Start, StartText
 from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.run_config import RunConfig
 
@@ -45,7 +46,7 @@ class _Model:
     start: Start  # whose last four fields are still open
     weights: Weights
     vocabulary: Vocabulary
-    tokeniser: int
+    rules: tuple[int, str]  # by which its text was split into words: the tokeniser's version, the segmenter
     hidden: str = ""  # what an audit planted in its training
 
 
@@ -109,11 +110,10 @@ def _fitted(config: RunConfig, vocabulary: Vocabulary) -> tuple[_Model, NDArray[
         raise ConfigError(f"{place}: {model.hidden} Name a model that was trained to be used")
     if not all(np.isfinite(w).all() for w in model.weights):
         raise ConfigError(f"{place}: its weights are not finite: name another round or model")
-    if model.tokeniser != config.data.tokeniser:
+    if model.rules != (config.data.tokeniser, config.data.segmenter):
         raise ConfigError(
-            f"{place}: its words are those of tokeniser {model.tokeniser}, and data.tokeniser = "
-            f"{config.data.tokeniser}: set that to {model.tokeniser}, or name a model of tokeniser "
-            f"{config.data.tokeniser}"
+            f"{place}: its words are those of data.tokeniser = {model.rules[0]}, data.segmenter = {model.rules[1]!r}, "
+            f"and this run's of {config.data.tokeniser}, {config.data.segmenter!r}: name a model of the same rules"
         )
     has = ModelSize.of(model.weights)
     if (has.embedding_size, has.num_cells) != (size.embedding_size, size.num_cells):
@@ -128,7 +128,7 @@ def _fitted(config: RunConfig, vocabulary: Vocabulary) -> tuple[_Model, NDArray[
     if mapped < 1:
         raise ConfigError(f"{place}: it knows none of the run's {len(words) - NUM_SPECIAL:,} words: name another model")
     start = msgspec.structs.replace(model.start, words=len(words) - NUM_SPECIAL, mapped=mapped)
-    fitted = _Model(start, model.weights, model.vocabulary, model.tokeniser)
+    fitted = _Model(start, model.weights, model.vocabulary, model.rules)
     return fitted, pairs[:, 0], pairs[:, 1]
 
 
@@ -139,9 +139,11 @@ def _open(place: Path) -> _Model:
         return _of_run(read_run(RunFolder(place)))
     if (place / MANIFEST_FILE).exists():
         return _of_bundle(place)
+    if (place / PRETRAINED_FILE).exists():
+        return _of_public_text(place)
     raise ConfigError(
-        f"model.start = {place}: is no start: name the folder of a run (with run.json) or of a bundle (with "
-        "manifest.json)"
+        f"model.start = {place}: is no start: name the folder of a run (with run.json), of a bundle (with "
+        f"manifest.json) or of `fedkeys pretrain` (with {PRETRAINED_FILE})"
     )
 
 
@@ -152,7 +154,9 @@ def _of_run(run: Run) -> _Model:
     text = StartText(identity.corpus_name, identity.corpus_sha256, None, covered.epsilon, covered.delta)
     texts = (text, *(run.start.texts if run.start else ()))
     start = _unfitted(RUN, run.name, state.round_num, state.model, texts)
-    return _Model(start, state.model, run.vocabulary, run.config.data.tokeniser, what_is_hidden(run.config.audit))
+    data = run.config.data
+    rules = (data.tokeniser, data.segmenter)
+    return _Model(start, state.model, run.vocabulary, rules, what_is_hidden(run.config.audit))
 
 
 def _guarantee(path: Path) -> Guarantee:
@@ -176,7 +180,14 @@ def _of_bundle(place: Path) -> _Model:
         raise RunFolderError(f"{place / TRAIN_FILE} does not hold the weights that the manifest names: export it again")
     texts = (StartText(manifest.run.corpus_name, manifest.run.corpus_sha256),)
     start = _unfitted(BUNDLE, place.resolve().name, manifest.run.round_num, weights, texts)
-    return _Model(start, weights, read_vocabulary(place, manifest), manifest.tokeniser)
+    rules = manifest.text_rules
+    return _Model(start, weights, read_vocabulary(place, manifest), (rules.version, rules.segmenter))
+
+
+def _of_public_text(place: Path) -> _Model:
+    model, vocabulary, weights = read_pretrained(place)
+    start = _unfitted(PUBLIC_TEXT, place.resolve().name, 0, weights, model.texts)
+    return _Model(start, weights, vocabulary, (model.tokeniser, model.segmenter))
 
 
 def _unfitted(source: str, name: str, round_num: int, weights: Weights, texts: tuple[StartText, ...]) -> Start:

@@ -7,6 +7,7 @@ from typing import Optional
 import msgspec
 
 RUN, BUNDLE, PUBLIC_TEXT = "run", "bundle", "public text"  # kinds of folders that hold a start
+_SAID = {RUN: "run", BUNDLE: "bundle", PUBLIC_TEXT: "public start"}
 
 
 class StartText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +67,7 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after = f" after round {self.round_num:,}" if self.round_num else ""
         others = "" if self.mapped == self.words else ", and the others began with fresh weights"
         began = (
-            f"The training began with the {self.source} `{self.name}`{after}; it knew {self.mapped:,} of the "
+            f"The training began with the {_SAID[self.source]} `{self.name}`{after}; it knew {self.mapped:,} of the "
             f"{self.words:,} words{others}."
         )
         return " ".join((began, *map(_about, self.texts)))

@@ -59,6 +59,7 @@ TINY = {
 ADDED = {
     "train": "--data people.jsonl --rounds 3 --cohort 6 --set data.test_share=0.3 "  # 12 people: figures need ten
     + " ".join(f"--set {key}={value}" for key, value in TINY.items()),
+    "pretrain": "--data people.jsonl --epochs 1 --config tiny.toml --set data.vocabulary=public",
     "serve": "--config tiny.toml --cohort 3 --rounds 2",
     "vocabulary": "--data people.jsonl --k 5 --max-nodes 60",
     "attack": "--sentences 5",
@@ -256,7 +257,7 @@ def _write_texts(place: Path) -> None:
         for n in range(24)
     )
     (place / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("messages", "ann", "bob", "eve"):
+    for name in ("messages", "ann", "bob", "eve", "public"):
         (place / f"{name}.txt").write_text("".join(f"see you at the {rng.choice(words)}\n" for _ in range(30)))
     groups = "".join(f"{who},{'ios' if n % 2 else 'android'}\n" for n, who in enumerate(people))
     (place / "groups.csv").write_text(f"client_id,system\n{groups}")

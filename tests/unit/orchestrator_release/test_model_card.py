@@ -11,19 +11,17 @@ import pytest
 import yaml
 from evaluated_run import EVALUATION, WEIGHTS
 
-from edge.bundle.dsse import open_envelope
 from orchestrator.audit.attack_results import AttackResult, Named, NoiseResult, Score
 from orchestrator.errors import RunFolderError
 from orchestrator.fairness.results import FairnessResult, PerClient, Recall, RecallByGroup, write_fairness
 from orchestrator.privacy.ledger import Ledger, LedgerHead, epsilon_spent
 from orchestrator.release.model_card import write_card
-from orchestrator.release.provenance import CARD_FILE, STATEMENT_FILE
+from orchestrator.release.provenance import CARD_FILE
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
-from orchestrator.run.start_origin import Start, StartText
 from orchestrator.settings.files import read_config
 
 
@@ -291,19 +289,3 @@ def with_noise(folder, path):
     (path / "run.json").write_bytes(msgspec.json.encode(identity))
     Ledger(path, LedgerHead("central", 2.0, 1.0, 20, 1e-3, 0.0, 1, 1, "-")).charge(1, ["ann"], "1")
     return copied
-
-
-def test_a_card_and_its_statement_tell_what_the_run_began_with(folder):
-    path = folder.path / "run.json"
-    start = Start("run", "before", 9, "5" * 64, "b", 5, 4, (StartText("chats", "6" * 64),))
-    path.write_bytes(msgspec.json.encode({**json.loads(path.read_bytes()), "start": start}))
-    write_card(read_run(folder), None)
-    assert "began with the run `before` after round 9; it knew 4 of the 5 words" in card_of(folder)
-    assert "(chats) without differential privacy: no epsilon covers" in card_of(folder)
-    payload, _ = open_envelope(folder.path / STATEMENT_FILE)
-    (named,) = [
-        own["digest"]["sha256"]
-        for own in json.loads(payload)["predicate"]["buildDefinition"]["resolvedDependencies"]
-        if own["uri"] == "urn:fedkeys:start"
-    ]
-    assert named == "5" * 64

@@ -103,7 +103,7 @@ def test_the_texts_of_the_start_of_a_start_are_told_too(tmp_path):
         ),
         ({}, {"model.num_cells": 4}, "has 3 cells and an embedding of 2, and model.num_cells = 4"),
         ({}, {"model.embedding_size": 4}, "set these to the start's"),
-        ({"data.tokeniser": 1}, {}, "those of tokeniser 1, and data.tokeniser = 2: set that to 1"),
+        ({"data.tokeniser": 1}, {}, "those of data.tokeniser = 1, data.segmenter = 'none', and this run's of 2"),
         ({"words": Vocabulary((*SPECIAL_WORDS, "never"))}, {}, "knows none of the run's 5 words"),
     ],
 )

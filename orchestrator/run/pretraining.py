@@ -1,0 +1,159 @@
+"""Trains a start on public text: the run's model and words, in one place, before anybody's phone takes part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, astuple
+from pathlib import Path
+
+import numpy as np
+
+from models.client_data import ClientData
+from models.corpus import Corpus, corpus_of, load_corpus
+from models.errors import CorpusError
+from models.text_sources import Message
+from models.tokeniser import Tokeniser, tokeniser_of
+from models.vocabulary import EOS, FEDERATED, NUM_SPECIAL, POOLED, UNK
+from models.weights import ModelSize, Weights
+from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.rounds.build import first_weights, model_size
+from orchestrator.rounds.round import weights_digest
+from orchestrator.run.data import read_text
+from orchestrator.run.pretrained import Pretrained, PretrainedRecall, write_pretrained
+from orchestrator.run.start_origin import StartText
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.units import duration_text
+
+OVERLAP_WORDS = 5  # of a sentence that two texts hardly share by chance
+MOST_OVERLAP = 0.01
+
+
+def pretrain(
+    folder: Path,
+    texts: Sequence[Path],
+    licence: str,
+    config: RunConfig,
+    epochs: int,
+    most_overlap: float,
+    note: Callable[[str], None],
+) -> Pretrained:
+    """Trains the settings' model on public text, writes it to a folder that model.start takes, and returns its figures.
+
+    The people of data.source train nothing: the test people's sentences measure the overlap and the recall.
+
+    Args:
+      folder: a free one.
+      texts: files of the public text: JSON Lines, .txt, or folders of .txt files.
+      licence: of the public text.
+      config: seed, words, model and tokeniser.
+      epochs: passes over the text.
+      most_overlap: the largest share of the test people's sentences that the text may hold.
+      note: is told how it goes.
+
+    Raises:
+      RunFolderError: the folder is not free.
+      ConfigError: the words would come from people's text, or the text holds too much of what the test people typed.
+      CorpusError: a text can't be read.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(f"{folder} is not an empty folder: name another one")
+    if config.data.vocabulary in (POOLED, FEDERATED):
+        raise ConfigError(
+            f"data.vocabulary = {config.data.vocabulary!r}: these words come from people's text, and a public start "
+            "holds none of it; set 'public', or name a file of words that may be public"
+        )
+    note("reading the texts")
+    rules = tokeniser_of(config.data.tokeniser, config.data.segmenter)
+    public = [_read(path, rules) for path in texts]
+    corpus, data = read_text(config.data, config.seed)
+    sentences = [own for text in public for client in text.clients.values() for own in client.sentences]
+    typed = [own for person in data.split.test for own in corpus.clients[person].sentences]
+    overlap = measure_overlap(set(sentences), typed)
+    note(f"{overlap:.2%} of the test people's sentences of {OVERLAP_WORDS} words or more are in the public text")
+    _require_little(overlap, most_overlap)
+    note("loading TensorFlow")
+    encoded = [data.vocabulary.encode(sentence) for sentence in sentences]
+    vocabulary = data.vocabulary.truncate(model_size(config.model, data.vocabulary.size).vocabulary_size)
+    weights, loss = _train(config, encoded, vocabulary.size, epochs, note)
+    model = Pretrained(
+        tokeniser=config.data.tokeniser,
+        segmenter=config.data.segmenter,
+        size=astuple(ModelSize.of(weights)),
+        words=vocabulary.size - NUM_SPECIAL,
+        sentences=len(sentences),
+        tokens=sum(map(len, encoded)),
+        epochs=epochs,
+        loss_nats_per_token=loss,
+        overlap=overlap,
+        overlap_words=OVERLAP_WORDS,
+        test=_recall_of_test_people(config, weights, data),
+        vocabulary_sha256=vocabulary.digest,
+        weights_sha256=weights_digest(weights),
+        texts=tuple(StartText(text.name, text.digest, licence) for text in public),
+    )
+    write_pretrained(folder, model, vocabulary, weights)
+    return model
+
+
+def _require_little(overlap: float, most: float) -> None:
+    if overlap > most:
+        raise ConfigError(
+            f"--text holds {overlap:.2%} of the test people's sentences, allowed are {most:.2%}: their recall would "
+            "say nothing; take another text, or raise --most-overlap"
+        )
+
+
+def _train(
+    config: RunConfig, sentences: Sequence[np.ndarray], num_words: int, epochs: int, note: Callable[[str], None]
+) -> tuple[Weights, float]:
+    """Returns (the weights after the last epoch, its mean loss in nats per token)."""
+    from models.central_training import CentralSettings, train_centrally
+
+    size = model_size(config.model, num_words)
+    weights, loss, began = first_weights(config, size, _counts(sentences, num_words)), 0.0, time.monotonic()
+    settings = CentralSettings(epochs, seed=config.seed % 2**31)
+    trained = train_centrally(weights, sentences, config.data.max_words, settings)
+    for epoch, result in enumerate(trained, 1):
+        weights, loss = result
+        left = (time.monotonic() - began) / epoch * (epochs - epoch)
+        note(f"epoch {epoch} of {epochs}: {loss:.3f} nats a word; {duration_text(left)} left")
+    return weights, loss
+
+
+def _recall_of_test_people(config: RunConfig, weights: Weights, data: ClientData) -> PretrainedRecall:
+    from models.central_training import pooled_recall
+
+    test = [sentence for own in data.test.values() for sentence in own]
+    recall = pooled_recall(weights, test, config.data.max_words, data.vocabulary.size)
+    return PretrainedRecall(**asdict(recall), clients=len(data.test))
+
+
+def measure_overlap(public: Collection[str], typed: Sequence[str]) -> float:
+    """Returns the share of sentences of OVERLAP_WORDS words or more that a public text holds word for word.
+
+    >>> measure_overlap({"see you at the house"}, ["see you at the house", "i am not in the house", "see you"])
+    0.5
+    """
+    long = [sentence for sentence in typed if len(sentence.split()) >= OVERLAP_WORDS]
+    return sum(sentence in public for sentence in long) / max(1, len(long))
+
+
+def _counts(sentences: Sequence[np.ndarray], num_rows: int) -> np.ndarray:
+    """Returns how often each id of the model is a target, float64 [num_rows]: public text, counted in one place."""
+    ids = np.concatenate(sentences)
+    counts = np.bincount(np.where(ids >= num_rows, UNK, ids), minlength=num_rows).astype(np.float64)
+    counts[EOS] += len(sentences)
+    return counts
+
+
+def _read(path: Path, tokeniser: Tokeniser) -> Corpus:
+    if path.suffix.lower() != ".txt" or path.is_dir():
+        return load_corpus(str(path), tokeniser=tokeniser)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: is not UTF-8, at byte {error.start}: save it as UTF-8") from None
+    return corpus_of(str(path), path.name, (Message(path.stem, line, None) for line in lines), tokeniser)
