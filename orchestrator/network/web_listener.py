@@ -128,6 +128,10 @@ class WebListener:
 
     async def _stop_listening(self) -> None:
         for listening in self._listening:
+            for own in listening.sockets:
+                self.loop.remove_reader(own.fileno())
+        await asyncio.sleep(0)  # what was accepted just now is handed over: a server that is closed would leave it open
+        for listening in self._listening:
             listening.close()
 
     async def _end_connections(self) -> None:

@@ -32,7 +32,7 @@ from orchestrator.rounds.build import model_size
 
 STEP = 2.0**-5  # of the training: up to 16 of them are whole steps of the encoder's grid for ten clients, see below
 WORKER = WEB / "build" / "fixed_worker.js"
-_PATIENCE_S = 60.0
+_PATIENCE_S = 90.0  # beyond that of tabs.mjs
 
 
 class Tabs:

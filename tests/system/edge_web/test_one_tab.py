@@ -11,7 +11,7 @@ from orchestrator.network.authority import make_keys
 from orchestrator.network.certificates import read_roster, write_roster
 from orchestrator.network.lobby import Lobby, make_codes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 AWAKE = """

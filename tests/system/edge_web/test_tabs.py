@@ -44,7 +44,7 @@ from orchestrator.network.web_rounds import DoorLimits
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def windows(tensors):
@@ -204,7 +204,7 @@ folder = RunFolder(Path(run))
 with WebDoor(Site(Path(page), Bundle.read(Path(bundle)))) as door:
     door.listen(web, None)
     stay = lambda optimizer_state, weights, mean_delta, rate: (optimizer_state, weights)
-    deadlines, optimizer = Deadlines(20, 20, 20), lambda *_: (None, stay)
+    deadlines, optimizer = Deadlines(60, 20, 20), lambda *_: (None, stay)
     serve(folder, folder.config(), Path(keys), grpc, deadlines, print, None, optimizer, web=door)
 """
 

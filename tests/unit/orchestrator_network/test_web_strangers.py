@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import aiohttp
 import pytest
 from loopback import wait_until
-from web_peer import ask, ending, enter, joins, knock, rounds
+from web_peer import a_door, ask, ending, enter, joins, knock, rounds
 
 from orchestrator.network import messages
 from orchestrator.network.places import Places
@@ -135,6 +136,16 @@ def test_one_network_has_half_of_the_places():
     assert [places.take(network) for network in "aaabbb"] == [True, True, False, True, True, False]
     places.leave("a")
     assert [places.take(network) for network in "bca"] == [False, True, False]
+
+
+def test_a_door_that_closes_ends_the_connections_that_it_is_accepting():
+    """Browsers keep connecting; what aiohttp has not heard of when it ends its connections would stay open for good."""
+    with a_door() as (_, url):
+        host, port = url.rpartition("/")[2].split(":")
+        callers = [socket.create_connection((host, int(port)), 5.0) for _ in range(100)]
+    for caller in callers:
+        with caller, contextlib.suppress(ConnectionResetError):
+            assert caller.recv(1) == b""
 
 
 def test_a_flood_of_one_network_ends_the_callers_of_that_network_only():

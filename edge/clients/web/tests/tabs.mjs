@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
-const PATIENCE_MS = 30000;
+const PATIENCE_MS = 60000;
 const LOADED = 'document.getElementById("status").dataset.state !== "loading"';
 const browser = await chromium.launch({ executablePath: process.argv[2], args: ["--no-sandbox"] });
 const tabs = new Map();
