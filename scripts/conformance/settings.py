@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from models.tokeniser import LATEST
@@ -88,6 +90,13 @@ def c_header() -> str:
             "};",
             "#endif",
             "",
+            "#ifdef FK_NAMING_TABLE",
+            f"static const char FK_NAMING_RUNTIME[] = {_c_text(found['name']['runtime'])};",
+            "static const fk_naming FK_NAMING[FK_NUM_SETTINGS] = {",
+            *(f"  {_naming_row(found['name'], *row)}," for row in rows),
+            "};",
+            "#endif",
+            "",
             "#endif",
             "",
         ]
@@ -100,6 +109,23 @@ def _place(section: str, name: str) -> str:
 
 def _c_list(described: dict[str, object]) -> str:
     return "{" + "".join(f'"{kind}", ' for kind in described["one_of"]) + "NULL}"
+
+
+def _c_text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=True)
+
+
+def _written(value: object) -> str:
+    """A value as Python writes it in JSON, as a text of C."""
+    return _c_text(msgspec.json.encode(value).decode())
+
+
+def _naming_row(naming: dict[str, dict[str, object]], section: str, name: str, described: dict[str, object]) -> str:
+    setting = f"{section}.{name}"
+    flags = f"{int(section in naming['left_out'])}, {int(setting in naming['left_out'])}"
+    at, replaced = naming["left_out_at"].get(setting), naming["replaced"].get(setting)
+    texts = ", ".join("NULL" if value is None else _written(value) for value in (at, replaced))
+    return f'{{"{section}", "{name}", {_written(described["default"])}, {flags}, {texts}}}'
 
 
 def _row(section: str, name: str, described: dict[str, object]) -> str:

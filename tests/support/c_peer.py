@@ -177,6 +177,7 @@ class CClient:
         own, self._round_num = identity.public_key().public_bytes_raw(), 0
         roster = {f"peer {i}": key for i, key in enumerate(sorted(enrolled - {own}))}
         self.peer = CPeer()
+        self.peer.ask("helpers", b"".join(self._twin.helpers))
         demands = {**DEMANDS, "min_survivors": 2}.values()  # the run's, as Python's clients in the test
         raw = identity.private_bytes_raw()
         rest = {"draws": b"rounding", "demands": demands}

@@ -53,8 +53,8 @@ class NodeParticipant:
             "clientId": client_id,
             "key": identity.private_bytes_raw().hex(),
             "roster": {**roster, client_id: own.hex()},
-            "aggregator": self._twin._demands.aggregator,
-            "helpers": [key.hex() for key in self._twin._helpers],
+            "aggregator": self._twin.aggregator,
+            "helpers": [key.hex() for key in self._twin.helpers],
         }
         assert self._ask({"new": begin}) == {}
 

@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 #include <string.h>
@@ -35,6 +36,13 @@ fk_status fk_sha256(const fk_bytes *parts, size_t count, uint8_t digest[32], fk_
   holds = holds && EVP_DigestFinal_ex(context, digest, NULL) == 1;
   EVP_MD_CTX_free(context);
   return done(holds, error);
+}
+
+fk_status fk_hmac(fk_bytes key, fk_bytes data, uint8_t mac[32], fk_error *error) {
+  unsigned size = 0;
+  ERR_set_mark();
+  bool holds = key.size < MOST_BYTES && HMAC(EVP_sha256(), key.size ? (const void *)key.data : "", (int)key.size, data.data, data.size, mac, &size);
+  return done(holds && size == 32, error);
 }
 
 fk_status fk_derive(const uint8_t secret[32], fk_bytes info, uint8_t derived[32], fk_error *error) {
@@ -141,18 +149,27 @@ fk_status fk_is_signed(const uint8_t *signature, const uint8_t public_key[32], f
   return done(holds, error);
 }
 
-fk_status fk_seal(const uint8_t key[32], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error) {
+static fk_status seal_by(const EVP_CIPHER *cipher, const uint8_t *key, const uint8_t nonce[12], fk_bytes bound,
+                         fk_bytes plain, uint8_t *sealed, fk_error *error) {
   ERR_set_mark();
   EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
   int size = 0;
   bool holds = context && bound.size < MOST_BYTES && plain.size < MOST_BYTES &&
-               EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, nonce) == 1 &&
+               EVP_EncryptInit_ex(context, cipher, NULL, key, nonce) == 1 &&
                EVP_EncryptUpdate(context, NULL, &size, bound.data, (int)bound.size) == 1 &&
                EVP_EncryptUpdate(context, sealed, &size, plain.data, (int)plain.size) == 1 && (size_t)size == plain.size &&
                EVP_EncryptFinal_ex(context, sealed + size, &size) == 1 &&
                EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, GCM_TAG_BYTES, sealed + plain.size) == 1;
   EVP_CIPHER_CTX_free(context);
   return done(holds, error);
+}
+
+fk_status fk_seal(const uint8_t key[32], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error) {
+  return seal_by(EVP_aes_256_gcm(), key, nonce, bound, plain, sealed, error);
+}
+
+fk_status fk_seal_128(const uint8_t key[16], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error) {
+  return seal_by(EVP_aes_128_gcm(), key, nonce, bound, plain, sealed, error);
 }
 
 fk_status fk_unseal(const uint8_t key[32], const uint8_t nonce[12], fk_bytes bound, fk_bytes sealed, uint8_t *plain,

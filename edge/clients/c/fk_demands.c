@@ -1,12 +1,11 @@
 /* What a client insists on, whatever the server says, as orchestrator/network/demands.py. This client takes part in secure
- * aggregation only. */
+ * aggregation, or in the split sum. */
 #include <math.h>
 #include <string.h>
 
 #include "../../conformance/settings.h"
 #include "fk_protocol_parts.h"
 
-#define AGGREGATOR "secagg"
 #define OPERATIONS_PER_S 1e9 /* multiplications and additions in float32; one core of a slow phone */
 #define FLOAT_BYTES 4
 #define COPIES_OF_WEIGHTS 8 /* as received, as trained, gradient, update, its encoding, masked, and two in between */
@@ -59,15 +58,27 @@ static double training_bytes(const fk_settings *settings) {
   return FLOAT_BYTES * (weights + logits + ARRAYS_OF_TEXT * fk_most_sentences(settings) * of[FK_DATA_MAX_WORDS]);
 }
 
-fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, fk_error *error) {
-  const double *of = settings->values;
+/* Whether the run sums as the client does, for the helpers that it knows. */
+static fk_status check_sum(const fk_settings *settings, fk_sum sum, size_t num_helpers, fk_error *error) {
   const char *aggregator = fk_setting_text(settings, FK_AGGREGATION_AGGREGATOR);
-  if (strcmp(aggregator, AGGREGATOR) != 0) {
+  const char *own = sum == FK_SUM_SPLIT ? "split" : "secagg";
+  double helpers = settings->values[FK_AGGREGATION_HELPERS];
+  if (strcmp(aggregator, own) != 0) {
     return fk_fail(error, FK_DEMAND_REFUSED,
-                   "the server runs the sum '%s', this client takes part in '" AGGREGATOR
-                   "' only: agree on it, then name it by --aggregator",
-                   aggregator);
+                   "the server runs the sum '%s', this client takes part in '%s' only: "
+                   "agree on it, then name it by --aggregator",
+                   aggregator, own);
   }
+  if (sum != FK_SUM_SPLIT || (helpers >= (double)num_helpers && helpers <= (double)num_helpers)) return FK_OK;
+  return fk_fail(error, FK_DEMAND_REFUSED,
+                 "the server's run has %.0f helpers, this client's helpers.pub names %zu: agree on them", helpers, num_helpers);
+}
+
+uint32_t fk_num_groups(const fk_settings *settings) { return (uint32_t)settings->values[FK_AGGREGATION_GROUPS]; }
+
+fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, fk_sum sum, size_t num_helpers, fk_error *error) {
+  const double *of = settings->values;
+  FK_TRY(check_sum(settings, sum, num_helpers, error));
   if (of[FK_DATA_TOKENISER] < FK_TOKENISER || of[FK_DATA_TOKENISER] > FK_TOKENISER) {
     return fk_fail(error, FK_DEMAND_REFUSED,
                    "the run's words are those of tokeniser %.0f, this client reads text by %d: "

@@ -35,6 +35,11 @@ typedef enum {
   FK_RUN_CHANGED,        /* the server goes on with other settings or words than it began with */
   FK_DEMAND_REFUSED,     /* the server asks for another sum, or for more work, than the client takes part in */
   FK_KEYS_ERROR,         /* the client's own key does not fit the roster, or the roster is damaged */
+  FK_MALFORMED_MESSAGE,  /* the terms of the split sum are none */
+  FK_FOREIGN_ROUND,      /* they are of another run, round or model */
+  FK_FOREIGN_HELPER,     /* they are for other helpers than the client knows */
+  FK_BELOW_THRESHOLD,    /* the sum would be of fewer vectors than the client insists on */
+  FK_ROUND_ANSWERED,     /* the client has sent a vector for this round before */
   FK_UNSIGNED_ROSTER,    /* the roster bears no signature */
   FK_FOREIGN_ROSTER,     /* it is of another folder of keys than the one that the client is enrolled with */
   FK_FORGED_ROSTER,      /* it was changed, or somebody else than the operator signed it */

@@ -41,7 +41,7 @@ static bool read_plan(fk_bytes wire, fk_to_client *found) {
   found->round_num = fk_read_uint(&reader, 0, UINT32_MAX);
   found->learning_rate = fk_read_float(&reader);
   found->body = fk_read_bytes(&reader, 0, SIZE_MAX);
-  if (count == 4) fk_read_bytes(&reader, 0, SIZE_MAX); /* the terms of another sum */
+  if (count == 4) found->terms = fk_read_bytes(&reader, 0, SIZE_MAX);
   return fk_read_end(&reader);
 }
 

@@ -24,6 +24,9 @@ struct fk_participant {
   fk_train_fn train;
   void *train_context;
   uint32_t answer_step_ms;
+  fk_sum sum;
+  uint8_t helpers[FK_MOST_HELPERS][FK_KEY_BYTES];
+  size_t num_helpers;
   fk_random random;
   fk_uniform uniform;
   uint8_t *setup; /* the bytes of the Setup that this client took, to which the words point; NULL before */
@@ -31,6 +34,9 @@ struct fk_participant {
   fk_word *words;
   fk_run run;
   fk_encoder encoder;
+  uint8_t run_name[32]; /* in the split sum */
+  uint32_t num_groups;
+  uint32_t last_answered; /* round of the split sum */
   uint8_t agreed[32];
   uint32_t round_num; /* of the last plan */
   fk_secagg *secagg;
@@ -77,6 +83,9 @@ static fk_status fill(fk_participant *participant, const fk_participant_options 
   participant->train = options->train;
   participant->train_context = options->train_context;
   participant->answer_step_ms = options->answer_step_ms;
+  participant->sum = options->sum;
+  participant->num_helpers = options->sum == FK_SUM_SPLIT ? options->num_helpers : 0;
+  if (participant->num_helpers) memcpy(participant->helpers, options->helpers, participant->num_helpers * FK_KEY_BYTES);
   participant->random = (fk_random){fk_random_bytes, NULL};
   participant->uniform = fk_secure_uniform();
   memcpy(participant->identity, options->identity, FK_KEY_BYTES);
@@ -97,6 +106,18 @@ static bool is_name(const char *client_id) {
   return name.size > 0 && name.size <= MOST_NAME_BYTES && fk_utf8_count(name, &count) && count <= 128;
 }
 
+/* Whether the sum is known and, if it is split, there are one to five different helpers. */
+static bool are_helpers(const fk_participant_options *options) {
+  if (options->sum != FK_SUM_SPLIT) return options->sum == FK_SUM_SECAGG;
+  if (!options->helpers || options->num_helpers < 1 || options->num_helpers > FK_MOST_HELPERS) return false;
+  for (size_t i = 0; i < options->num_helpers; i += 1) {
+    for (size_t j = 0; j < i; j += 1) {
+      if (by_key(options->helpers[i], options->helpers[j]) == 0) return false;
+    }
+  }
+  return true;
+}
+
 static bool is_share(double share) { return share >= 0 && share < 1; }
 
 static fk_status check_options(const fk_participant_options *options, fk_error *error) {
@@ -105,6 +126,7 @@ static fk_status check_options(const fk_participant_options *options, fk_error *
   }
   if (!is_name(options->client_id)) return fk_fail(error, FK_BAD_ARGUMENT, "a client's name has 1 to 128 characters of UTF-8");
   if (options->roster_size > FK_MAX_CLIENTS) return fk_fail(error, FK_BAD_ARGUMENT, "a roster of %zu", options->roster_size);
+  if (!are_helpers(options)) return fk_fail(error, FK_BAD_ARGUMENT, "the split sum takes 1 to %d different helpers", FK_MOST_HELPERS);
   const fk_policy *policy = options->demands ? &options->demands->policy : NULL;
   if (policy && !(is_share(policy->corrupt_share) && is_share(policy->dropout_share) && policy->security_bits > 0 &&
                   policy->correctness_bits > 0 && policy->min_survivors > 0)) {
@@ -208,7 +230,7 @@ fk_status fk_participant_join(fk_participant *participant, const uint8_t *nonce,
 static fk_status take_run(fk_participant *participant, const fk_to_client *setup, fk_error *error) {
   fk_settings settings;
   FK_TRY(fk_read_settings(setup->body, setup->words, setup->num_words, &settings, error));
-  FK_TRY(fk_check_run(&participant->demands, &settings, error));
+  FK_TRY(fk_check_run(&participant->demands, &settings, participant->sum, participant->num_helpers, error));
   FK_TRY(fk_check_trainable(&settings, error));
   fk_run run;
   fk_encoder encoder;
@@ -217,6 +239,10 @@ static fk_status take_run(fk_participant *participant, const fk_to_client *setup
   if (fk_encoder_init(&encoder, run.clip_norm, run.cohort_size, fk_max_client_weight(&settings), run.num_weights, &why) != FK_OK) {
     return fk_fail(error, FK_DEMAND_REFUSED, "the server's settings can't be trained with: %.200s", why.message);
   }
+  if (participant->sum == FK_SUM_SPLIT) {
+    FK_TRY(fk_run_name(setup->body, setup->words, setup->num_words, participant->run_name, error));
+  }
+  participant->num_groups = fk_num_groups(&settings);
   participant->run = run;
   participant->encoder = encoder;
   return FK_OK;
@@ -291,6 +317,22 @@ static fk_status train_and_encode(fk_participant *participant, const fk_round *r
   return fk_encode(&participant->encoder, trained->delta, weight, participant->uniform, vector, error);
 }
 
+/* The answer to a plan of the split sum. */
+static fk_status split(fk_participant *participant, const fk_to_client *plan, uint32_t *vector, fk_buffer *body, fk_error *error) {
+  const fk_splitter own = {participant->client_id, participant->identity, (const uint8_t (*)[FK_KEY_BYTES])participant->helpers,
+                           participant->num_helpers, participant->demands.policy.min_survivors, participant->last_answered,
+                           participant->random};
+  fk_told told = {.version = plan->round_num, .num_groups = participant->num_groups};
+  fk_error why = {0};
+  memcpy(told.run, participant->run_name, sizeof told.run);
+  memcpy(told.agreed, participant->agreed, sizeof told.agreed);
+  fk_status status = fk_split_mask(&own, plan->terms, vector, participant->encoder.dim + 1, &told, body, &why);
+  if (status == FK_OK) participant->last_answered = plan->round_num;
+  if (status == FK_OK) return FK_OK;
+  if (status != FK_BAD_ARGUMENT) return fk_fail(error, status, "%s", why.message);
+  return fk_fail(error, FK_DEMAND_REFUSED, "round %u: the server sums other vectors: %.150s", plan->round_num, why.message);
+}
+
 static uint64_t now_ns(void) {
   struct timespec now = {0};
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -306,7 +348,7 @@ static void hold(uint64_t started, uint64_t step_ns) {
   while (nanosleep(&rest, &rest) != 0 && errno == EINTR) continue;
 }
 
-static fk_status train(fk_participant *participant, const fk_to_client *plan, fk_error *error) {
+static fk_status train(fk_participant *participant, const fk_to_client *plan, fk_buffer *body, fk_error *error) {
   const fk_run *run = &participant->run;
   size_t num_weights = run->num_weights;
   float *weights = fk_array(num_weights, sizeof *weights), *delta = fk_array(num_weights, sizeof *delta);
@@ -317,16 +359,17 @@ static fk_status train(fk_participant *participant, const fk_to_client *plan, fk
     fk_trained trained = {delta, 0, 0};
     uint64_t started = now_ns();
     status = train_and_encode(participant, &round, &trained, vector, error);
+    if (status == FK_OK && participant->sum == FK_SUM_SPLIT) status = split(participant, plan, vector, body, error);
     if (participant->answer_step_ms) hold(started, (uint64_t)participant->answer_step_ms * 1000000u);
   }
-  if (status == FK_OK) participant->vector = vector;
+  if (status == FK_OK && participant->sum == FK_SUM_SECAGG) participant->vector = vector;
   else free_vector(participant, vector);
   fk_free_secret(delta, num_weights * sizeof *delta);
   free(weights);
   return status;
 }
 
-static fk_status take_plan(fk_participant *participant, const fk_to_client *plan, fk_bytes message, fk_error *error) {
+static fk_status take_plan(fk_participant *participant, const fk_to_client *plan, fk_bytes message, fk_buffer *body, fk_error *error) {
   if (!participant->setup) {
     return fk_fail(error, FK_WIRE_ERROR, "round %u: the server has sent no configuration before", plan->round_num);
   }
@@ -336,7 +379,7 @@ static fk_status take_plan(fk_participant *participant, const fk_to_client *plan
   forget_round(participant);
   FK_TRY(spend(participant, plan->round_num, error)); /* before anything leaves, or takes a time that could be seen */
   participant->round_num = plan->round_num;
-  return train(participant, plan, error);
+  return train(participant, plan, body, error);
 }
 
 /* ---- a step: a message of the protocol ---- */
@@ -383,6 +426,9 @@ static bool is_stage(fk_bytes stage, const char *name) {
 
 static fk_status answer_stage(fk_participant *participant, const fk_to_client *step, const char *where, fk_buffer *body,
                               fk_error *error) {
+  if (participant->sum == FK_SUM_SPLIT) { /* the answer to the plan is all */
+    return fk_fail(error, FK_DEMAND_REFUSED, "%s: there is no such stage in the sum 'split'", where);
+  }
   if (is_stage(step->text, "upload")) return upload(participant, step->body, where, body, error);
   if (is_stage(step->text, "advertise")) {
     FK_TRY(invite(participant, error));
@@ -438,9 +484,12 @@ static fk_status take(fk_participant *participant, const fk_to_client *found, fk
   if (found->kind == FK_GOODBYE) return take_goodbye(participant, found->text, error);
   if (found->kind == FK_SETUP) return set_up(participant, message, error);
   if (found->kind == FK_STEP) return take_step(participant, found, error);
-  FK_TRY(take_plan(participant, found, message, error));
-  fk_write_answer(&participant->answer, found->round_num, (fk_bytes){(const uint8_t *)"train", 5}, (fk_bytes){0});
-  return FK_OK;
+  fk_buffer body = {0};
+  fk_status status = take_plan(participant, found, message, &body, error);
+  const fk_bytes train_stage = {(const uint8_t *)"train", 5};
+  if (status == FK_OK) fk_write_answer(&participant->answer, found->round_num, train_stage, (fk_bytes){body.data, body.size});
+  fk_buffer_close(&body);
+  return status;
 }
 
 fk_status fk_participant_answer(fk_participant *participant, const uint8_t *message, size_t size,

@@ -32,9 +32,15 @@ typedef struct {
   uint32_t max_clients;      /* the largest cohort */
 } fk_policy;
 
+/* How updates are summed, and so hidden from the server. The split sum takes one message a round, and helpers whose keys
+ * the operator signed: one of them at least must not collude with the server. */
+typedef enum { FK_SUM_SECAGG, FK_SUM_SPLIT } fk_sum;
+
+#define FK_MOST_HELPERS 5
+
 /* A client's own limits. */
 typedef struct {
-  fk_policy policy;
+  fk_policy policy; /* its min_survivors holds for every sum */
   double max_cohort;        /* clients in a round */
   double max_epochs;        /* passes over the sentences in a round */
   double max_sentences;     /* that a round trains on; one that comes in two epochs counts twice */
@@ -136,6 +142,7 @@ FK_API fk_status fk_signed_roster_open(const char *json, size_t size, const fk_o
                                        const char *client_id, const uint8_t public_key[FK_KEY_BYTES],
                                        fk_signed_roster **roster, fk_seen_roster *seen, fk_error *error);
 FK_API const fk_enrolled *fk_signed_roster_clients(const fk_signed_roster *roster, size_t *count);
+FK_API const uint8_t (*fk_signed_roster_helpers(const fk_signed_roster *roster, size_t *count))[FK_KEY_BYTES];
 FK_API void fk_signed_roster_close(fk_signed_roster *roster); /* NULL is fine */
 
 typedef struct {
@@ -150,6 +157,9 @@ typedef struct {
   /* An answer that depends on the text leaves a whole number of steps after the question came, so that its time tells
    * nothing of the text. Take one second, or more where training takes longer; 0 lets the time show. */
   uint32_t answer_step_ms;
+  fk_sum sum; /* the only one that it takes part in; 0 is secure aggregation */
+  const uint8_t (*helpers)[FK_KEY_BYTES]; /* of the split sum, in their order, from the signed roster */
+  size_t num_helpers;
 } fk_participant_options;
 
 typedef struct fk_participant fk_participant;

@@ -95,6 +95,7 @@ typedef struct {
 fk_status fk_random_bytes(void *context, void *out, size_t size, fk_error *error);
 fk_status fk_sha256(const fk_bytes *parts, size_t count, uint8_t digest[32], fk_error *error);
 /* HKDF-SHA256 (RFC 5869) without salt: the secret is uniform or a Diffie-Hellman value. */
+fk_status fk_hmac(fk_bytes key, fk_bytes data, uint8_t mac[32], fk_error *error); /* HMAC-SHA256 */
 fk_status fk_derive(const uint8_t secret[32], fk_bytes info, uint8_t derived[32], fk_error *error);
 fk_status fk_x25519_public(const uint8_t private_key[32], uint8_t public_key[32], fk_error *error);
 /* FK_ROSTER_REFUSED where anyone knows the shared value, or where the public key is another's in a second writing. */
@@ -103,6 +104,8 @@ fk_status fk_ed25519_public(const uint8_t private_key[32], uint8_t public_key[32
 fk_status fk_sign(const uint8_t private_key[32], fk_bytes body, uint8_t signature[64], fk_error *error);
 fk_status fk_is_signed(const uint8_t *signature, const uint8_t public_key[32], fk_bytes body, bool *is_signed, fk_error *error);
 bool fk_has_small_order(const uint8_t public_key[32]);
+/* AES-128-GCM, as fk_seal. */
+fk_status fk_seal_128(const uint8_t key[16], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error);
 /* AES-256-GCM: ciphertext, then a tag of 16 bytes. */
 fk_status fk_seal(const uint8_t key[32], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error);
 fk_status fk_unseal(const uint8_t key[32], const uint8_t nonce[12], fk_bytes bound, fk_bytes sealed, uint8_t *plain,
@@ -180,6 +183,16 @@ typedef struct {
 /* Reads a run's configuration. FK_WIRE_ERROR: it is none of this version. FK_DEMAND_REFUSED: two settings contradict each
  * other, or ask for what this client does not do. */
 fk_status fk_read_settings(fk_bytes config, const fk_word *words, size_t num_words, fk_settings *settings, fk_error *error);
+/* What of a setting enters the name of a run; texts as Python writes them in JSON. */
+typedef struct {
+  const char *section, *name, *usual;
+  bool section_is_left_out, is_left_out; /* where all of the section, or this one, has its default */
+  const char *left_out_at, *replaced;    /* or NULL */
+} fk_naming;
+
+/* Writes the 32 bytes that name a run in the split sum. FK_WIRE_ERROR: its settings are not written as Python writes them. */
+fk_status fk_run_name(fk_bytes config, const fk_word *words, size_t num_words, uint8_t name[32], fk_error *error);
+
 bool fk_is_integer(fk_value number); /* whether a number of JSON is written as one */
 double fk_setting_default(size_t place);
 const char *fk_setting_text(const fk_settings *settings, size_t place); /* of one that is one of several */
@@ -194,7 +207,8 @@ double fk_client_weight(fk_weighting weighting, double num_tokens, double num_ex
 
 /* fk_demands.c */
 
-fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, fk_error *error);
+fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, fk_sum sum, size_t num_helpers, fk_error *error);
+uint32_t fk_num_groups(const fk_settings *settings); /* how many sums a round has */
 fk_status fk_check_round(uint32_t round_num, const fk_run *run, fk_error *error);
 fk_status fk_check_plan(const fk_demands *demands, uint32_t round_num, double rate, const float *weights, size_t count,
                         fk_error *error);
@@ -372,6 +386,7 @@ typedef struct {
   fk_to_client_kind kind;
   uint32_t round_num;   /* of a plan or a step */
   double learning_rate; /* of a plan */
+  fk_bytes terms;       /* of a plan, in the split sum */
   fk_bytes body;        /* a setup's configuration, a plan's weights, a step's message */
   fk_bytes text;        /* a step's stage, a goodbye's reason */
   fk_word *words;       /* a setup's; the caller's to free, also after a refusal */
@@ -384,6 +399,40 @@ void fk_write_answer(fk_buffer *buffer, uint32_t round_num, fk_bytes stage, fk_b
 void fk_write_decline(fk_buffer *buffer, uint32_t round_num, fk_bytes stage, const char *reason);
 fk_status fk_agreed_digest(fk_bytes setup, fk_bytes plan, uint8_t digest[32], fk_error *error);
 void fk_add_proof(fk_buffer *buffer, fk_bytes nonce, const char *client_id);
+
+/* fk_hpke.c */
+
+#define FK_SEED_BYTES 32
+#define FK_SEALED_SEED_BYTES (FK_KEY_BYTES + FK_SEED_BYTES + 16)
+
+/* Seals a seed for the holder of a public key: ephemeral public key, ciphertext, tag (RFC 9180, base mode). */
+fk_status fk_seal_seed(const uint8_t public_key[32], fk_bytes info, const uint8_t seed[FK_SEED_BYTES], fk_bytes bound,
+                       fk_random random, uint8_t sealed[FK_SEALED_SEED_BYTES], fk_error *error);
+
+/* fk_split.c */
+
+/* What a client was told of a round, apart from the terms, and holds them against. */
+typedef struct {
+  uint8_t run[32];
+  uint32_t version; /* the round whose weights it began with */
+  uint8_t agreed[32];
+  uint32_t num_groups;
+} fk_told;
+
+/* Who masks, for whom, and on what it insists. */
+typedef struct {
+  const char *client_id;
+  const uint8_t *identity;
+  const uint8_t (*helpers)[FK_KEY_BYTES];
+  size_t num_helpers;
+  uint32_t min_contributions;
+  uint32_t last_answered; /* the last round that it has sent a vector for */
+  fk_random random;
+} fk_splitter;
+
+/* Adds the upload that answers the terms to `answer`; masks the vector in place. FK_BAD_ARGUMENT: it has another length. */
+fk_status fk_split_mask(const fk_splitter *client, fk_bytes terms, uint32_t *vector, size_t count, const fk_told *told,
+                        fk_buffer *answer, fk_error *error);
 
 /* fk_participant.c */
 

@@ -8,7 +8,6 @@
 
 #define PREFIX "fedkeys network 1 "
 #define ASK "ask the operator for the newest one"
-#define MOST_HELPERS 5
 #define MOST_NAME 64
 #define ID_BYTES 16
 
@@ -16,7 +15,7 @@ struct fk_signed_roster {
   fk_enrolled *clients; /* by their names */
   size_t count;
   char *names;
-  uint8_t helpers[MOST_HELPERS][FK_KEY_BYTES];
+  uint8_t helpers[FK_MOST_HELPERS][FK_KEY_BYTES];
   size_t num_helpers;
   uint8_t roster_id[ID_BYTES], signature[FK_SIGNATURE_BYTES];
   uint32_t schema, number;
@@ -83,7 +82,7 @@ static bool read_helpers(fk_signed_roster *roster, fk_value list) {
     while (at < list.end && strchr(" \t\r\n,", *at) && *at) at += 1; /* it is JSON: commas stand where they must */
     if (at == list.end || *at == ']') return at < list.end;
     fk_value item = {at, list.end};
-    if (roster->num_helpers == MOST_HELPERS || !read_hex(item, roster->helpers[roster->num_helpers], FK_KEY_BYTES)) return false;
+    if (roster->num_helpers == FK_MOST_HELPERS || !read_hex(item, roster->helpers[roster->num_helpers], FK_KEY_BYTES)) return false;
     roster->num_helpers += 1;
     fk_value_string(item, &text, &length);
     at = text + length + 1;
@@ -277,6 +276,11 @@ fk_status fk_signed_roster_open(const char *json, size_t size, const fk_operator
 const fk_enrolled *fk_signed_roster_clients(const fk_signed_roster *roster, size_t *count) {
   if (count) *count = roster ? roster->count : 0;
   return roster ? roster->clients : NULL;
+}
+
+const uint8_t (*fk_signed_roster_helpers(const fk_signed_roster *roster, size_t *count))[FK_KEY_BYTES] {
+  if (count) *count = roster ? roster->num_helpers : 0;
+  return roster ? (const uint8_t (*)[FK_KEY_BYTES])roster->helpers : NULL;
 }
 
 void fk_signed_roster_close(fk_signed_roster *roster) {

@@ -6,10 +6,12 @@ import pytest
 from c_peer import CClient, Refused, peer_path
 from loopback import (
     CROWD,
+    NAMES,
     WORDS,
     Peer,
     config_of,
     first_state,
+    helping,
     in_one_process,
     participant,
     plan_of,
@@ -20,6 +22,7 @@ from orchestrator.aggregator import DropStage
 from orchestrator.network.authority import make_keys
 from orchestrator.network.server import setup_message
 from orchestrator.rounds.round import weights_digest
+from orchestrator.run.identity import run_digest
 
 pytestmark = pytest.mark.timeout(120)
 IN_C = CROWD[::2]  # five of nine
@@ -83,6 +86,29 @@ def test_two_processes_are_killed_and_the_sum_is_that_of_the_others(keys, tmp_pa
     drops = {name: drop for name, (_, drop) in KILLED.items()}
     state = plain_round(1, first_state(config_of_all(1)), report, drops)
     assert report.weights_sha256 == weights_digest(state.weights)
+
+
+@pytest.mark.parametrize(("num_helpers", "killed"), [(1, None), (2, IN_C[1])])
+def test_the_split_sum_of_both_kinds_of_clients_is_the_plain_sum(tmp_path, num_helpers, killed):
+    """One message of each client, which helpers open that know only what Python's clients send."""
+    folder, settings = tmp_path / "keys", {"aggregation.aggregator": "split", "aggregation.helpers": num_helpers}
+    make_keys(folder, NAMES, num_helpers=num_helpers)
+    config = config_of(1, **settings)
+    stages = {killed: "train"} if killed else {}
+    with helping(folder, tmp_path, run_digest(config, WORDS), num_helpers=num_helpers) as (helpers, _):
+        with serving(folder, tmp_path, config, helpers=helpers) as served:
+            kinds = {name: {"kind": in_c(stages.get(name))} if name in IN_C else {} for name in NAMES}
+            peers = [Peer(folder, served, name, aggregator="split", **kinds[name]) for name in NAMES]
+        for peer in peers:
+            peer.join()
+    assert [peer.goodbye for peer in peers] == [None if name == killed else "all done" for name in NAMES]
+    (report,) = served.rounds
+    assert list(report.survivors) == [name for name in NAMES if name != killed]
+    plain = config_of(1, **{"aggregation.aggregator": "plain"})
+    drops = {killed: DropStage.BEFORE_UPLOAD} if killed else {}
+    assert report.weights_sha256 == weights_digest(in_one_process(plain, first_state(config), report, drops).weights)
+    ended = {peer._name: peer._participant.peer.close() for peer in peers if peer._name in IN_C}
+    assert {name for name, code in ended.items() if code} == set(stages)
 
 
 def test_a_c_client_refuses_what_python_s_client_refuses(keys):

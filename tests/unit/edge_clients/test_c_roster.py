@@ -23,11 +23,11 @@ def peer():
 
 
 def opened(peer, content, seen=None, client_id=VECTORS["client_id"], key=OWN):
-    """(number, digest, {client: key}) of a roster that is taken."""
+    """(number, digest, helpers, {client: key}) of a roster that is taken."""
     kept = (seen["number"], bytes.fromhex(seen["digest"])) if seen else (0, b"")
     content = content if isinstance(content, bytes) else content.encode()
-    number, digest, *clients = peer.ask("roster", content, KEY, ROSTER_ID, *kept, client_id, key)
-    return int(number), digest, dict(zip(clients[::2], clients[1::2]))
+    number, digest, helpers, *clients = peer.ask("roster", content, KEY, ROSTER_ID, *kept, client_id, key)
+    return int(number), digest, helpers, dict(zip(clients[::2], clients[1::2]))
 
 
 def test_the_operator_s_fingerprint(peer):
@@ -38,8 +38,9 @@ def test_the_operator_s_fingerprint(peer):
 def test_what_the_operator_signs(peer, name):
     case = VECTORS["rosters"][name]
     expected = json.loads(case["content"])
-    number, digest, clients = opened(peer, case["content"])
+    number, digest, helpers, clients = opened(peer, case["content"])
     assert (number, digest.hex()) == (expected["number"], case["digest"])
+    assert helpers.hex() == "".join(expected.get("helpers", []))
     assert {name.decode(): key.hex() for name, key in clients.items()} == expected["clients"]
 
 

@@ -110,6 +110,18 @@ static size_t read_roster(fk_bytes field, fk_enrolled *roster) {
   return count;
 }
 
+/* Keys of helpers, one behind the other: with any, the participant takes part in the split sum. Kept for the next one. */
+static uint8_t helpers[FK_MOST_HELPERS][FK_KEY_BYTES];
+static size_t num_helpers;
+
+static fk_status know_helpers(const frame *asked) {
+  fk_bytes keys = field(asked, 1);
+  if (keys.size > sizeof helpers) give_up("too many helpers");
+  memcpy(helpers, keys.data, keys.size);
+  num_helpers = keys.size / FK_KEY_BYTES;
+  return FK_OK;
+}
+
 /* Fields: name, identity, roster, step in ms, draws ("rounding": the operating system's, but for those of rounding), and
  * then the demands that are not the usual ones. */
 static fk_status begin(const frame *asked, fk_error *error) {
@@ -124,6 +136,9 @@ static fk_status begin(const frame *asked, fk_error *error) {
       .journal = {NULL, last_round, spend},
       .train = train,
       .answer_step_ms = uint_field(asked, 4),
+      .sum = num_helpers ? FK_SUM_SPLIT : FK_SUM_SECAGG,
+      .helpers = (const uint8_t (*)[FK_KEY_BYTES])helpers,
+      .num_helpers = num_helpers,
   };
   participant_end();
   memcpy(options.identity, field_of(asked, 2, 32), 32);
@@ -183,6 +198,7 @@ bool participant_part(const char *name, const frame *asked) {
   fk_error error = {0};
   fk_status status;
   if (IS("participant")) status = begin(asked, &error);
+  else if (IS("helpers")) status = know_helpers(asked);
   else if (IS("answer")) status = answer_to(asked, &error);
   else if (IS("join")) status = join(asked, &error);
   else return false;

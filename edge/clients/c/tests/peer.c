@@ -71,7 +71,7 @@ int main(void) {
     char *name = text_field(&asked, 0);
     reply_begin("ok");
     bool is_known = primitives_part(name, &asked) || secagg_part(name, &asked) || participant_part(name, &asked) ||
-                    parsers_part(name, &asked) || roster_part(name, &asked);
+                    parsers_part(name, &asked) || roster_part(name, &asked) || split_part(name, &asked);
     if (!is_known) give_up("a question that nobody knows");
     reply_send();
     free(name);

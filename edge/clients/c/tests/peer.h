@@ -10,6 +10,7 @@ bool secagg_part(const char *name, const frame *asked);
 bool participant_part(const char *name, const frame *asked);
 bool parsers_part(const char *name, const frame *asked);
 bool roster_part(const char *name, const frame *asked);
+bool split_part(const char *name, const frame *asked);
 void secagg_end(void);
 void participant_end(void);
 

@@ -29,6 +29,9 @@ static fk_status open_roster(const frame *asked, fk_error *error) {
   const fk_enrolled *clients = fk_signed_roster_clients(roster, &count);
   reply_add_number(seen.number);
   reply_add(seen.digest, 32);
+  size_t num_helpers;
+  const uint8_t(*helpers)[FK_KEY_BYTES] = fk_signed_roster_helpers(roster, &num_helpers);
+  reply_add(helpers, num_helpers * FK_KEY_BYTES);
   for (size_t i = 0; i < count; i += 1) {
     reply_add_text(clients[i].client_id);
     reply_add(clients[i].public_key, 32);
