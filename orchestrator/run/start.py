@@ -77,7 +77,8 @@ def build_first_weights(config: RunConfig, vocabulary: Vocabulary) -> Optional[F
         return None
     model, own_ids, ids = _fitted(config, vocabulary)
     size = model_size(config.model, vocabulary.size)
-    embedding, *recurrent, output_bias = (np.array(w) for w in first_weights(config, size, None))
+    fresh = first_weights(config, size, None)
+    embedding, output_bias = fresh[0].copy(), fresh[-1].copy()
     embedding[own_ids] = model.weights[0][ids]
     output_bias[:] = np.quantile(model.weights[-1][ids[ids >= NUM_SPECIAL]], _RARE)
     output_bias[own_ids] = model.weights[-1][ids]
