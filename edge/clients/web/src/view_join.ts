@@ -136,6 +136,7 @@ export class JoinView implements View {
     const { policy, maxMinutes, maxLearningRate } = LIMITS;
     const isSplit = this.aggregator() === "split";
     byId("join-sum-hint").textContent = strings.say(isSplit ? "join.sumSplitHint" : "join.sumSecaggHint");
+    byId("join-masked-note").textContent = strings.say(isSplit ? "join.maskedSplitNote" : "join.maskedNote");
     byId("join-left-note").textContent = strings.say(isSplit ? "join.leftSplitNote" : "join.leftNote");
     const sentences = [
       strings.say("join.insist.people", { n: this.fewest() }),
