@@ -74,9 +74,11 @@ fk_status fk_seal_seed(const uint8_t public_key[32], fk_bytes info, const uint8_
   fk_status status = random.draw(random.context, own, sizeof own, error);
   if (status == FK_OK) status = fk_x25519_public(own, sealed, error);
   if (status == FK_OK) status = fk_x25519(own, public_key, shared, error);
-  memcpy(keys, sealed, 32);
-  memcpy(keys + 32, public_key, 32);
-  if (status == FK_OK) status = of_kem(shared, keys, secret, error);
+  if (status == FK_OK) {
+    memcpy(keys, sealed, 32);
+    memcpy(keys + 32, public_key, 32);
+    status = of_kem(shared, keys, secret, error);
+  }
   if (status == FK_OK) status = of_schedule(secret, info, key, nonce, error);
   if (status == FK_OK) status = fk_seal_128(key, nonce, bound, (fk_bytes){seed, FK_SEED_BYTES}, sealed + 32, error);
   fk_wipe(own, sizeof own);

@@ -95,9 +95,11 @@ static void add_statement(fk_buffer *buffer, const char *purpose, const uint8_t 
 static fk_status digest_words(const uint32_t *vector, size_t count, uint8_t digest[32], fk_error *error) {
   fk_buffer words = {0};
   fk_write_words(&words, vector, count);
-  size_t head = words.size - 4 * count;
-  const fk_bytes body = {words.data + head, 4 * count};
-  fk_status status = words.failed ? fk_no_memory(error) : fk_sha256(&body, 1, digest, error);
+  fk_status status = words.failed ? fk_no_memory(error) : FK_OK;
+  if (status == FK_OK) { /* without the head */
+    const fk_bytes body = {words.data + (words.size - 4 * count), 4 * count};
+    status = fk_sha256(&body, 1, digest, error);
+  }
   fk_buffer_close(&words);
   return status;
 }

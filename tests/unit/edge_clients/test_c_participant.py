@@ -344,6 +344,8 @@ HONEST = {
     },
     "to client": VECTORS["setup"],
     "signed roster": conformance("roster")["rosters"]["some clients and a helper"]["content"].encode().hex(),
+    "run name": conformance("split")["runs"][0]["config"].encode().hex(),
+    "terms": conformance("split")["uploads"][0]["terms"],
     "config": bytes(messages.decode(SETUP, messages.TO_CLIENT).config).hex(),
 }
 

@@ -107,6 +107,22 @@ def test_the_table_of_lies(peer, lie):
     assert (caught.value.name, str(caught.value)) == (lie["error"], lie["text"])
 
 
+def test_no_allocation_fails_silently(peer):
+    """Whichever allocation of the upload fails: the status says so, nothing leaks, and no answer is half."""
+    allocation, names, (setup, plan) = 0, set(), TALK["conversation"][:2]
+    was_starved = True
+    while was_starved:
+        allocation += 1
+        client = participant(peer, joined(TALK["draws"]))
+        client.answer(bytes.fromhex(setup["message"]))
+        try:
+            answer, was_starved = client.answer(bytes.fromhex(plan["message"]), starved_at=allocation), False
+        except Refused as error:
+            names.add(error.name)
+    assert (names, answer.hex(), client.was_starved) == ({"NoMemory"}, plan["answer"], False)
+    assert allocation > 10
+
+
 def test_helpers_are_one_to_five_and_different(peer):
     peer.ask("helpers", joined(TALK["helpers"] * 2))
     with pytest.raises(Refused, match="1 to 5 different helpers"):

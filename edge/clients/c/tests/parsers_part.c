@@ -61,6 +61,24 @@ static bool signed_roster(fk_bytes wire) {
   return status == FK_FOREIGN_ROSTER; /* it was read, and is somebody's */
 }
 
+static bool run_name(fk_bytes wire) {
+  uint8_t name[32];
+  return fk_run_name(wire, NULL, 0, name, NULL) == FK_OK;
+}
+
+/* The terms of the first upload in edge/conformance/split.json, up to whose helpers they are for. */
+static bool terms(fk_bytes wire) {
+  static const uint8_t KEYS[2][FK_KEY_BYTES] = {{0}};
+  fk_splitter client = {"ann", KEYS[0], KEYS, 1, 1, 0, {fk_random_bytes, NULL}};
+  fk_told told = {.version = 7, .num_groups = 2};
+  uint32_t vector[7] = {0};
+  fk_buffer answer = {0};
+  memset(told.run, 0x11, sizeof told.run);
+  fk_status status = fk_split_mask(&client, wire, vector, 7, &told, &answer, NULL);
+  fk_buffer_close(&answer);
+  return status == FK_FOREIGN_HELPER;
+}
+
 static const struct {
   const char *name;
   reader read;
@@ -68,6 +86,8 @@ static const struct {
     {"Invitation", invitation}, {"Roster", roster},       {"Delivery", delivery}, {"Survivors", survivors},
     {"UnmaskRequest", unmask_request}, {"to client", to_client}, {"config", config},
     {"signed roster", signed_roster},
+    {"run name", run_name},
+    {"terms", terms},
 };
 
 /* Marsaglia's xorshift: the same bytes each time. */
