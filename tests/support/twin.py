@@ -16,7 +16,6 @@ class Twin:
         self._participant = Participant(client_id, identity, enrolled, *rest, **others)
         self.journal, self._client_id = self._participant._journal, client_id
         self.aggregator, self.helpers = self._participant._demands.aggregator, self._participant._helpers
-        self.aggregator, self.helpers = self._participant._demands.aggregator, self._participant._helpers
 
     def hear(self, setup):
         """Hears the settings and the words; from then on it can train."""
