@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -13,9 +14,14 @@ WEB = Path(__file__).resolve().parents[2] / "edge" / "clients" / "web"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def find_browser() -> Optional[str]:
+    """The browser's program, or None."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
 def require_browser() -> str:
     """The browser's program; skips the test where it or Node is missing."""
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    browser = find_browser()
     if browser is None or shutil.which("node") is None:
         pytest.skip("there is no Chromium, or no Node to drive it")
     return browser

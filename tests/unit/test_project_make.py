@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -34,6 +35,19 @@ def test_the_container_is_built_and_run_without_rights_and_by_targets_that_exist
         "demo",
     ]
     assert set(made) - {"util-linux"} <= set(targets)
+
+
+def test_each_package_of_the_page_is_pinned_with_its_digest() -> None:
+    """`npm ci` installs nothing else than what these digests name, and the page's own packages run no script then."""
+    web = ROOT / "edge" / "clients" / "web"
+    asked = json.loads((web / "package.json").read_text(encoding="utf-8"))
+    packages = json.loads((web / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    own = packages.pop("")
+    for kind in ("dependencies", "devDependencies"):
+        assert own[kind] == asked[kind]
+        assert all(re.fullmatch(r"[0-9.]+", version) for version in asked[kind].values())
+    assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
+    assert "npm ci --ignore-scripts" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_the_container_gets_no_environment_of_this_machine() -> None:
