@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli import options
+from orchestrator.cli.operator import HERE, operator_page
 from orchestrator.cli.output import Output, log, note, prints, say, silence_grpc
 from orchestrator.cli.web import WebFlags, open_door, pair_of, takes_pair
 from orchestrator.units import count_text
@@ -86,6 +87,14 @@ class _Place:
     help="Where the phone reaches the page: on localhost with plain HTTP, elsewhere with TLS.",
 )
 @takes_pair
+@click.option(
+    "--operator",
+    "operator_address",
+    default=HERE,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the operator's page is, which shows the rounds live; port 0 takes a free one.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, metavar="N", help="Number of rounds.")
 @prints
 def phone_demo(
@@ -94,6 +103,7 @@ def phone_demo(
     address: str,
     web_certificate: Optional[Path],
     web_key: Optional[Path],
+    operator_address: str,
     rounds: int,
 ) -> Output:
     """Take part in secure rounds with your phone, or with a browser of this machine.
@@ -114,7 +124,7 @@ def phone_demo(
     silence_grpc()
     pair = pair_of(web_certificate, web_key)
     place = _Place(out)
-    _require_ready(place, address)
+    _require_ready(place, [(address, "--web"), (operator_address, "--operator")])
     model = _model(model_path, place)
     bundle = _bundle(model, place)
     names = _enrolled_here(place.keys)
@@ -128,15 +138,16 @@ def phone_demo(
 
     grpc_address = f"localhost:{portpicker.pick_unused_port()}"
     commands = {name: _command(place, grpc_address, name) for name in names}
-    with open_door(flags, place.keys) as door, clients_beside(door.lobby, commands, place.path):
-        state = serve(place.run, config, place.keys, grpc_address, Deadlines(*_DEADLINES_S), log, web=door)
+    page, deadlines = operator_page(operator_address, place.path, place.keys, pair), Deadlines(*_DEADLINES_S)
+    with page as progress, open_door(flags, place.keys) as door, clients_beside(door.lobby, commands, place.path):
+        state = serve(place.run, config, place.keys, grpc_address, deadlines, log, web=door, progress=progress)
     figures = {"run": str(place.run.path), "rounds": state.round_num, "clients": len(names) + 1}
     line = f"{place.run.path}: {count_text(state.round_num, 'round')}; `fedkeys costs --run {place.run.path}` says more"
     return Output(figures, lambda: say(line))
 
 
-def _require_ready(place: _Place, address: str) -> None:
-    """Refuses what would fail later, before anything takes time."""
+def _require_ready(place: _Place, ports: Sequence[tuple[str, str]]) -> None:
+    """Refuses what would fail later, before anything takes time. ports: each HOST:PORT with the option of its name."""
     from edge.clients.web_page import NO_PAGE, page_folder
     from edge.errors import EdgeError
     from orchestrator.errors import RunFolderError
@@ -144,7 +155,7 @@ def _require_ready(place: _Place, address: str) -> None:
 
     if page_folder() is None:
         raise EdgeError(NO_PAGE)
-    require_free([(address, "--web")])
+    require_free(ports)
     if place.run.exists():
         from orchestrator.run.saved import read_run
 

@@ -14,9 +14,10 @@ import msgspec
 
 from models.chitchat import BUILT_IN
 from orchestrator.cli import options
+from orchestrator.cli.operator import OPERATOR, operator_page
 from orchestrator.cli.output import Output, log, prints, say, silence_grpc
 from orchestrator.cli.parties import fewest_of_roster
-from orchestrator.cli.web import WebFlags, open_door, takes_web
+from orchestrator.cli.web import NO_PAIR, WebFlags, open_door, takes_web
 from orchestrator.units import count_text
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
     help="Seconds to wait for a message.",
 )
 @takes_web
+@OPERATOR
 @options.RESUME
 @options.takes_settings(options.DATA, options.ROUNDS, options.COHORT, _NETWORK_AGGREGATOR, options.SEED, free=False)
 @prints
@@ -92,6 +94,7 @@ def serve(
     stage_s: float,
     resume: bool,
     web: Optional[WebFlags],
+    operator_address: Optional[str],
     overrides: dict[str, Setting],
 ) -> Output:
     """Serve the rounds of a run to `fedkeys client` processes, over gRPC with TLS. It ends after the last round.
@@ -100,7 +103,7 @@ def serve(
     into DIR what `fedkeys train` writes. The word list comes from the text of --data.
 
     With --web browsers take part, too: phones open the page, and enrol with the codes that --phones makes. Give every
-    Python client the roster that has them (docs/web.md).
+    Python client the roster that has them (docs/web.md). With --operator you can watch the rounds in a browser.
 
     \b
     Example, each line in a terminal of its own:
@@ -121,16 +124,16 @@ def serve(
     else:
         folder.require_free()
         config = _read_config(config_path, preset, overrides, keys, web.phones if web is not None else 0)
-    from orchestrator.network.listening import require_free
     from orchestrator.network.serve import serve as serve_run
     from orchestrator.network.session import Deadlines
     from orchestrator.rounds.round import weights_digest
 
     deadlines = Deadlines(clients_s, train_s, stage_s)
     grpc_address = None if web is not None and web.is_alone else address
-    places = [] if grpc_address is None else [(grpc_address, "--listen")]
-    require_free(places if web is None else [*places, (web.address, "--web")])  # before phones are waited for
-    with contextlib.nullcontext() if web is None else open_door(web, keys) as door:
+    web_address, pair = (None, NO_PAIR) if web is None else (web.address, (web.certificate, web.key))
+    _require_free({"--listen": grpc_address, "--web": web_address, "--operator": operator_address})
+    opened_door = contextlib.nullcontext() if web is None else open_door(web, keys)
+    with operator_page(operator_address, run_path, keys, pair) as progress, opened_door as door:
         state = serve_run(
             folder,
             config,
@@ -141,10 +144,18 @@ def serve(
             decryptor_address,
             helper_addresses=helper_addresses,
             web=door,
+            progress=progress,
         )
     figures = {"rounds": state.round_num, "weights_sha256": weights_digest(state.model)}
     line = f"{run_path}: {count_text(state.round_num, 'round')}, weights {figures['weights_sha256']}"
     return Output(figures, partial(say, line))
+
+
+def _require_free(places: Mapping[str, Optional[str]]) -> None:
+    """Refuses ports that are taken, before phones are waited for. places: {option: its HOST:PORT, or None}."""
+    from orchestrator.network.listening import require_free
+
+    require_free((address, option) for option, address in places.items() if address is not None)
 
 
 def _read_config(

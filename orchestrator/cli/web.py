@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.network.web_door import WebDoor
 
 _ANYWHERE = ("0.0.0.0", "[::]")
+NO_PAIR: tuple[Optional[Path], Optional[Path]] = (None, None)  # neither certificate nor key
 
 
 @dataclass(frozen=True)
@@ -141,30 +142,52 @@ def open_door(flags: WebFlags, keys: Path) -> Iterator[WebDoor]:
         log(NO_PAGE)
     site = Site(page, None if flags.bundle is None else Bundle.read(flags.bundle))
     codes = codes_of_file(flags.codes, flags.phones) if flags.codes is not None else make_codes(flags.phones)
-    tls, certificate = _tls(flags, keys)
+    tls, certificate = tls_at(flags.address, flags.certificate, flags.key, keys)
     with WebDoor(site, Lobby(keys, codes) if codes else None) as door:
         port = door.listen(flags.address, tls)
-        scheme, host = ("http" if tls is None else "https"), flags.address.rpartition(":")[0]
-        _announce(f"{scheme}://{_host_for_phones(host, certificate)}:{port}/", codes, read_operator(keys))
+        _announce(f"{url_of(flags.address, port, certificate)}/", codes, read_operator(keys))
         yield door
 
 
-def _tls(flags: WebFlags, keys: Path) -> tuple[Optional[ssl.SSLContext], Optional[Path]]:
-    """What the door listens with, and the certificate in it."""
+def tls_at(
+    address: str, certificate: Optional[Path], key: Optional[Path], keys: Path
+) -> tuple[Optional[ssl.SSLContext], Optional[Path]]:
+    """Returns what a door for browsers listens with, and the certificate in it; twice None for plain HTTP.
+
+    Args:
+      address: HOST:PORT of the door.
+      certificate, key: of --web-certificate and --web-key, or None.
+      keys: the server's folder, whose certificate stands in for these where other machines come.
+
+    Raises:
+      KeysError: the pair can't be used.
+    """
     from orchestrator.network.certificates import SERVER
     from orchestrator.network.tls import Tls, web_context
     from orchestrator.network.web_listener import is_loopback
 
-    if flags.certificate is not None and flags.key is not None:
-        return web_context(flags.certificate, flags.key), flags.certificate
-    if is_loopback(flags.address):
+    if certificate is not None and key is not None:
+        return web_context(certificate, key), certificate
+    if is_loopback(address):
         return None, None
     own = Tls.of_role(keys, SERVER)
     return web_context(own.chain, own.key), own.chain
 
 
-def _host_for_phones(host: str, certificate: Optional[Path]) -> str:
-    """The name that a phone calls: where the door listens; if that is everywhere, the certificate's first name."""
+def url_of(address: str, port: int, certificate: Optional[Path]) -> str:
+    """Returns where a door is, without a path.
+
+    Args:
+      address: HOST:PORT where it listens.
+      port: the one that it got.
+      certificate: what it shows; None for plain HTTP.
+    """
+    scheme, host = ("http" if certificate is None else "https"), address.rpartition(":")[0]
+    return f"{scheme}://{_name_of(host, certificate)}:{port}"
+
+
+def _name_of(host: str, certificate: Optional[Path]) -> str:
+    """The name that a browser calls: where the door listens; if that is everywhere, the certificate's first name."""
     if host not in _ANYWHERE or certificate is None:
         return host
     from orchestrator.network.tls import host_names

@@ -29,12 +29,31 @@ Ticket = tuple[int, str]  # (round, stage) that a question belongs to
 Reply = Union[messages.Answer, messages.Decline]
 
 
+class Traffic:
+    """Counts the bytes of one client's messages, over all of its connections. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._up = self._down = 0
+
+    def add(self, up: int = 0, down: int = 0) -> None:
+        """Adds bytes that came from the client, and bytes that went to it."""
+        with self._lock:
+            self._up, self._down = self._up + up, self._down + down
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """The bytes so far, up and down."""
+        with self._lock:
+            return self._up, self._down
+
+
 class Connection:
     """One client's stream, over gRPC or WebSocket. The client has one question to answer at a time."""
 
-    def __init__(self, client_id: ClientId, inbox: queue.Queue, hang_up: Callable[[], object]):
+    def __init__(self, client_id: ClientId, inbox: queue.Queue, hang_up: Callable[[], object], traffic: Traffic):
         self.client_id = client_id
-        self._hang_up = hang_up
+        self._hang_up, self._traffic = hang_up, traffic
         self._inbox = inbox
         self._questions: queue.SimpleQueue[Optional[tuple[Ticket, bytes]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -42,6 +61,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"Connection({self.client_id!r})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is there."""
+        return self._is_open
 
     @property
     def is_idle(self) -> bool:
@@ -74,12 +98,14 @@ class Connection:
             if question is None:
                 return
             ticket, message = question
+            self._traffic.add(down=len(message))
             yield message
             del message, question  # the thread may wait for long: a model is large
             try:
                 answer = next(answers)
             except (StopIteration, grpc.RpcError):
                 return
+            self._traffic.add(up=len(answer))
             self._is_busy = False
             self._inbox.put((self, ticket, answer))
 
@@ -103,6 +129,7 @@ class Hub:
     ):
         self.setup = setup
         self.newest_round = 0  # that clients were asked about
+        self.traffic: Mapping[ClientId, Traffic] = {client_id: Traffic() for client_id in roster}
         self._roster = roster
         self._nobody = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self._inbox: queue.Queue[tuple[Connection, Optional[Ticket], bytes]] = queue.Queue()
@@ -137,6 +164,11 @@ class Hub:
                 if len(idle) >= wanted or left <= 0:
                     return idle if len(idle) >= least else []
                 self._changed.wait(min(left, 1.0))  # a connection that turns idle does not notify
+
+    def connected(self) -> set[ClientId]:
+        """Returns the clients that are there now."""
+        with self._changed:
+            return {client_id for client_id, connection in self._connections.items() if connection.is_open}
 
     def collect(
         self, asked: Collection[Connection], ticket: Ticket, timeout_s: float
@@ -201,7 +233,9 @@ class Hub:
           client_id: the client.
           hang_up: called when the connection is closed; it must not wait.
         """
-        connection = Connection(client_id, self._inbox, hang_up)
+        traffic = self.traffic[client_id]
+        traffic.add(down=len(self.setup))
+        connection = Connection(client_id, self._inbox, hang_up, traffic)
         with self._changed:
             before = self._connections.get(client_id)
             self._connections[client_id] = connection

@@ -17,6 +17,7 @@ from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.helper import reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.network_sum import PROTOCOLS
+from orchestrator.network.progress import Progress
 from orchestrator.network.roster import Roster
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
@@ -77,6 +78,7 @@ def serve(
     build_optimizer: Optional[Callable[[ServerConfig, ModelSize], Optimizer]] = None,
     helper_addresses: Sequence[str] = (),
     web: Optional[WebDoor] = None,
+    progress: Optional[Progress] = None,
 ) -> ServerState:
     """Serves a run's rounds until the last is done and returns the state after it.
 
@@ -91,6 +93,7 @@ def serve(
       build_optimizer: builds the server's optimiser; None takes the one that the configuration names, from TFF.
       helper_addresses: HOST:PORT of each helper, in the order of helpers.pub, for the split sum.
       web: a door that browsers come to, which listens already. Its lobby, if it has one, completes the roster.
+      progress: learns what an operator may see meanwhile.
 
     Raises:
       ConfigError: the run's aggregator is plain, or the roster is smaller than a cohort, or the bundle of the web door
@@ -107,10 +110,13 @@ def serve(
     size = model_size(config.model, vocabulary.size)
     if web is not None and web.site.bundle is not None:
         web.site.bundle.require_fit(config, vocabulary)
+    progress = progress or Progress()
     if lobby is not None:
+        progress.open_lobby(lobby)
         roster = _complete_roster(keys, lobby, note)
     max_bytes = max_client_bytes(config, size)
     hub = Hub(roster.clients, setup_message(config, vocabulary), max_bytes)
+    progress.begin(hub, roster.clients, config.aggregation.aggregator, config.rounds.count)
     where = _listen(hub, address, keys, web)
     reason = "the server was stopped"
     try:
@@ -124,7 +130,7 @@ def serve(
             state = void_unfinished(folder, config, folder.load_to_go_on(), note)
         else:
             state = _begin(folder, config, text, size, first_state)
-        party = Party(hub, roster.clients, deadlines, note, decryptor, helpers)
+        party = Party(hub, roster.clients, deadlines, note, decryptor, helpers, progress)
         state = serve_rounds(folder, config, state, update_server, party)
         reason = f"all {config.rounds.count} rounds are done"
     finally:

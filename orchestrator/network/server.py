@@ -73,6 +73,7 @@ class _Rounds:
     ):
         self._folder, self._config, self._party, self._update_server = folder, config, party, update_server
         self._encoder = build_encoder(config, ModelSize.of(state.weights))
+        party.progress.resume(folder.rounds())
         self._suspects = Suspects(folder.suspects_path)
         if self._suspects.struck:
             party.note(f"{folder.suspects_path} has struck off {', '.join(sorted(self._suspects.struck))}")
@@ -87,14 +88,9 @@ class _Rounds:
         self._folder.begin_round(round_num)
         plan = messages.Plan(round_num, client_rate, memoryview(weights_to_bytes(state.weights)))
         session = Session(party, connections, round_num)
+        encoder = self._encoder
         aggregator = NetworkSum(
-            config.aggregation,
-            party,
-            session,
-            plan,
-            self._encoder.num_slots,
-            self._encoder.check_sum,
-            self._suspects,
+            config.aggregation, party, session, plan, encoder.num_slots, encoder.check_sum, self._suspects
         )
         state, report = run_round(
             state,
@@ -104,7 +100,7 @@ class _Rounds:
                 batches_of=_elsewhere,
                 train_clients=_elsewhere,
                 weight_of=_elsewhere,
-                encoder=self._encoder,
+                encoder=encoder,
                 aggregator=aggregator,
                 update_server=self._update_server,
                 average_decay=config.server.average_decay,
@@ -116,8 +112,9 @@ class _Rounds:
             stopwatch=NoStopwatch(),
         )
         report = _as_server_sees(report, session)
-        self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
+        line = self._folder.append_round(report, wall_s=round(time.perf_counter() - started, 4))
         self._folder.save_checkpoint(state, config.rounds.keep_checkpoints)  # a round can't be done again
+        party.progress.end_round(line)
         party.note(_summary(report, config.rounds.count, time.perf_counter() - started))
         return state, report
 
@@ -168,6 +165,7 @@ def _gather(
     The operating system's randomness draws the cohort. The next round does not wait for clients that this round waited
     for in vain.
     """
+    party.progress.wait(round_num)
     cohort_size = config.rounds.cohort_size
     least = max(SUMS[config.aggregation.aggregator].least_cohort, config.aggregation.min_survivors)
     least *= config.aggregation.groups

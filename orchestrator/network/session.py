@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
 from models.corpus import ClientId
@@ -15,6 +15,7 @@ from orchestrator.aggregator import CostLedger, StageCost, Vector
 from orchestrator.homomorphic.errors import HomomorphicError
 from orchestrator.network import messages
 from orchestrator.network.hub import Connection, Hub
+from orchestrator.network.progress import Progress
 from orchestrator.secagg.errors import ClientRefused, SecAggError
 from orchestrator.split.errors import SplitError
 from orchestrator.wire import as_one_line, encode
@@ -72,7 +73,10 @@ class Helpers:
 
 @dataclass(frozen=True)
 class Party:
-    """What the server needs besides a run: connections, roster, deadlines, a log, the decryptor or the helpers."""
+    """What the server needs besides a run: connections, roster, deadlines, a log, and the decryptor or the helpers.
+
+    progress: what its operator may see meanwhile.
+    """
 
     hub: Hub
     roster: Mapping[ClientId, bytes]
@@ -80,6 +84,7 @@ class Party:
     note: Note
     decryptor: Optional[Decryptor] = None
     helpers: Optional[Helpers] = None
+    progress: Progress = field(default_factory=Progress)
 
 
 class Session:
@@ -91,6 +96,7 @@ class Session:
     def __init__(self, party: Party, connections: Sequence[Connection], round_num: int):
         self._party, self._round_num = party, round_num
         self.members = {connection.client_id: connection for connection in connections}
+        party.progress.begin_round(self.members)
         self.stage_s: dict[str, float] = {}
         self._cpu_s: dict[str, float] = defaultdict(float)
         self._per_client: dict[str, StageCost] = {}
@@ -158,6 +164,8 @@ class Session:
         """Returns (the clients whose answers were taken, in the cohort's order; the bytes that they sent)."""
         ticket, received = (self._round_num, stage), 0
         answered, refused = set(), set()
+        progress = self._party.progress
+        progress.ask(stage, sent)
         asked = [self.members[m] for m, message in sent.items() if self.members[m].ask(ticket, message)]
         for member, reply in self._party.hub.collect(asked, ticket, timeout_s):
             try:
@@ -168,10 +176,13 @@ class Session:
             except (SecAggError, HomomorphicError, SplitError) as error:
                 self._party.note(f"round {self._round_num}, {stage}: without {member}: {error}")
                 refused.add(member)
+                progress.refused(member)
                 continue
             received += len(reply.body)
             answered.add(member)
-        silent = ", ".join(sorted(set(sent) - answered - refused))
+            progress.answered(stage, member, reply.body)
+        silent = sorted(set(sent) - answered - refused)
         if silent:
-            self._party.note(f"round {self._round_num}, {stage}: no answer from {silent}")
+            progress.silent(silent)
+            self._party.note(f"round {self._round_num}, {stage}: no answer from {', '.join(silent)}")
         return [member for member in self.members if member in answered], received

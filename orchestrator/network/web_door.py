@@ -19,9 +19,9 @@ from orchestrator.network.errors import EnrolmentRefused
 from orchestrator.network.hub import Hub
 from orchestrator.network.lobby import MAX_REQUEST_BYTES, Lobby
 from orchestrator.network.roster import Roster
-from orchestrator.network.web_listener import WebListener
+from orchestrator.network.web_listener import WebListener, headers_with
 from orchestrator.network.web_rounds import DoorLimits, WebRounds
-from orchestrator.network.web_site import Site, require_same_origin, set_headers
+from orchestrator.network.web_site import POLICY, Site, require_same_origin
 
 
 class _Status(msgspec.Struct):
@@ -84,7 +84,7 @@ class WebDoor:
           PortInUse: it can't listen there, or would with plain HTTP for other machines.
         """
         app = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        app.on_response_prepare.append(set_headers)
+        app.on_response_prepare.append(headers_with(POLICY))
         app.router.add_get("/rounds", self._take_in)
         app.router.add_get("/status", self._status)
         app.router.add_get("/roster.json", self._roster)

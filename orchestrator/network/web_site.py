@@ -1,4 +1,4 @@
-"""The files that the web door hands out, and the headers that bind a browser to them."""
+"""The files that the web door hands out, and the policy that binds a browser to them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,12 @@ from orchestrator.rounds.build import model_size
 from orchestrator.settings.run_config import RunConfig
 
 # No other host's script, style or picture; no script in the page itself; the page stands in nobody's frame.
-_POLICY = (
+POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
     "style-src 'self'; img-src 'self'; font-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _INERT = "sandbox; default-src 'none'; frame-ancestors 'none'"
-_HEADERS = {
-    # The three that give the page memory which its threads share, and nobody else a window on it.
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Server": "fedkeys",
-}
 
 
 @dataclass(frozen=True)
@@ -104,15 +94,6 @@ class Site:
         # A bundle may list any names: whatever it holds, a browser that opens it runs nothing on the page's origin.
         inert = {"Content-Type": "application/octet-stream", "Content-Security-Policy": _INERT}
         return web.FileResponse(bundle.folder / name, headers=inert)
-
-
-async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Adds to each response what the browser must hold the page to."""
-    response.headers.update(_HEADERS)
-    response.headers.setdefault("Content-Security-Policy", _POLICY)
-    response.headers.setdefault("Cache-Control", "no-cache")  # asked again, and answered by 304 if nothing changed
-    if request.secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
 
 
 def require_same_origin(request: web.Request) -> None:

@@ -198,10 +198,12 @@ class RunFolder:
 
     def append_round(
         self, report: RoundReport, wall_s: float, clients: Union[str, msgspec.UnsetType] = msgspec.UNSET
-    ) -> None:
-        """Adds a line to rounds.jsonl."""
+    ) -> Round:
+        """Adds a line to rounds.jsonl and returns it."""
+        line = line_of(report, wall_s, clients)
         with open(self.rounds_path, "ab", opener=own_only) as file:
-            file.write(encode_line(line_of(report, wall_s, clients)))
+            file.write(encode_line(line))
+        return line
 
     def rounds(self) -> tuple[Round, ...]:
         """Returns the rounds, oldest first; raises as read_lines."""

@@ -3,6 +3,7 @@
 The clients' training is replaced by a function of their text, since the sum is what is tested: no TensorFlow.
 """
 
+# Over 300 lines: both sides of one conversation, which tests take together.
 from __future__ import annotations
 
 import threading
@@ -29,6 +30,7 @@ from orchestrator.network.helper import helper_service, reach_helpers
 from orchestrator.network.hub import Hub
 from orchestrator.network.journal import Journal
 from orchestrator.network.pace import Pace
+from orchestrator.network.progress import Progress
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message
 from orchestrator.network.session import Deadlines, Party
 from orchestrator.network.tls import Tls
@@ -137,7 +139,7 @@ class Served:
 
 
 @contextmanager
-def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None, begin=None):
+def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=None, web=None, begin=None, seen=None):
     """Serves all rounds of a new run, beside gRPC at a web door if there is one; when the block ends they are done."""
     roster, size = read_signed_roster(keys), model_size(config.model, WORDS.size)
     folder = RunFolder(path / "run")
@@ -150,7 +152,8 @@ def serving(keys, path, config, decryptor=None, deadlines=DEADLINES, helpers=Non
     if web is not None:
         web.begin(hub, most, roster, config.aggregation.aggregator)
     served = Served(folder, f"localhost:{port}")
-    party = Party(hub, roster.clients, deadlines, served.notes.append, decryptor, helpers)
+    (seen := seen or Progress()).begin(hub, roster.clients, config.aggregation.aggregator, config.rounds.count)
+    party = Party(hub, roster.clients, deadlines, served.notes.append, decryptor, helpers, seen)
 
     def run():
         served.state = serve_rounds(folder, config, *(begin or (first_state(config), plain_step)), party)

@@ -21,7 +21,7 @@ from edge.export.tflite import build_files
 from models.tokeniser import LATEST
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
-from orchestrator.network import web_site
+from orchestrator.network import web_listener, web_site
 
 TIME, RATE, BATCH = 8, 0.1, 4
 WORDS = "i you like my the a dog cat house friend how are see at do know good morning to zebrafish"
@@ -36,7 +36,7 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
     ".svg": "image/svg+xml",
 }
-_HEADERS = {**web_site._HEADERS, "Content-Security-Policy": web_site._POLICY}  # those of the door
+_HEADERS = {**web_listener._HEADERS, "Content-Security-Policy": web_site.POLICY}  # those of the door
 
 
 def build_web_bundle(folder: Path, key: Path) -> Path:

@@ -98,12 +98,12 @@ def test_what_would_fail_later_is_refused_at_once(tmp_path, monkeypatch):
     place = _Place(tmp_path / "phone")
     monkeypatch.setattr(edge.clients.web_page, "_DIST", tmp_path / "nowhere")
     with pytest.raises(EdgeError, match="make web"):
-        _require_ready(place, "localhost:0")
+        _require_ready(place, [("localhost:0", "--web")])
     (tmp_path / "index.html").touch()
     monkeypatch.setattr(edge.clients.web_page, "_DIST", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortInUse, match="choose another --web"):
-        _require_ready(place, f"localhost:{taken.getsockname()[1]}")
-    _require_ready(place, "localhost:0")
+        _require_ready(place, [(f"localhost:{taken.getsockname()[1]}", "--web")])
+    _require_ready(place, [("localhost:0", "--web")])
     assert not place.path.exists()
 
 
