@@ -16,7 +16,7 @@ COVERAGE := $(PACKAGES:%=--cov=%) --cov-report=term:skip-covered
 WHEEL := build/wheel
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## install everything into .venv (once; again when its lock changes)
 	@scripts/setup.sh runtime

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "fk_error.h"
+#include "fk_protocol.h" /* rounds: bytes in, bytes out */
 
 #ifdef __cplusplus
 extern "C" {
