@@ -83,9 +83,8 @@ def measure_fairness(
     with borrow(runtime, config.runtime.workers) as runtime:
         sums = _evaluate(runtime, config, state.model, data.vocabulary.size, scored)
     aggregation = few_drop_out(config.aggregation)
-    aggregator = aggregation.aggregator
     secure = Secure(build_aggregator(aggregation, observer), options.min_group_size)
-    note(f"summing by group, by {aggregator}")
+    note(f"summing by group, by {aggregation.aggregator}")
     started = time.perf_counter()
     measured = measure_recall(tuple(scored), sums, _features(run.text, scored), of_scored, secure, config.seed)
     participation = {}
@@ -98,7 +97,7 @@ def measure_fairness(
         round_num=state.round_num,
         weights_sha256=weights_digest(state.model),
         people=options.people,
-        aggregator=aggregator,
+        aggregator=aggregation.aggregator,
         min_group_size=options.min_group_size,
         min_positions=figures.MIN_POSITIONS,
         clients=everybody.clients,

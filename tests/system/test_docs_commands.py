@@ -1,5 +1,6 @@
 """Every command of README.md and docs/*.md runs, page by page and in order, in one folder and at a small size."""
 
+# Over 300 lines: what each page's commands need stands beside their run.
 from __future__ import annotations
 
 import contextlib

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_manifest import small_manifest
 
-from edge.bundle import parity
+from edge.bundle import parity, runtimes
 from edge.bundle.manifest import MANIFEST_FILE, to_json
 from edge.clients.litert import TrainableModel, build_interpreter
 from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE, build_files
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SIZE, TIME, RATE, CLIP = ModelSize(vocabulary_size=120, embedding_size=16, num_cells=24), 8, 0.1, 0.5
 FIXED = 16  # sentences of train_fixed, at most so many of which LiteRT.js trains on
-assert parity.RUNTIMES, "no runtime to hold to the contract"
+assert runtimes.RUNTIMES, "no runtime to hold to the contract"
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def in_tensorflow(weights, batches):
     return tuple(w - a.numpy() for w, a in zip(weights, after)), losses
 
 
-@pytest.fixture(params=parity.RUNTIMES)
+@pytest.fixture(params=runtimes.RUNTIMES)
 def runtime(request, files):
-    runtime = parity.RUNTIMES[request.param]
+    runtime = runtimes.RUNTIMES[request.param]
     missing = runtime.why_not(files)
     if missing:
         pytest.skip(missing)
@@ -104,15 +104,15 @@ def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
 def test_litert_js_is_left_out_of_a_bundle_from_before_train_fixed(files):
     old = {**files, TRAIN_FILE: files[STATELESS_FILE]}  # which has no such signature either
     why = "train.tflite has no train_fixed, which LiteRT.js needs: export the run again"
-    assert parity.RUNTIMES["litert-js"].why_not(old) == why
+    assert runtimes.RUNTIMES["litert-js"].why_not(old) == why
 
 
 def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):
     batches = build_batches(sentences(32, 1), batch_size=16, time=TIME)
     delta, losses = runtime.train(files, weights, batches, RATE)
-    is_own_process = runtime in [parity.RUNTIMES[name] for name in ("c-client", "aarch64", "litert-js")]
+    is_own_process = runtime in [runtimes.RUNTIMES[name] for name in ("c-client", "aarch64", "litert-js")]
     for _ in range(2 if is_own_process else 20):
-        parity.RUNTIMES["litert"].train(files, weights, batches, RATE)
+        runtimes.RUNTIMES["litert"].train(files, weights, batches, RATE)
         again, losses_again = runtime.train(files, weights, batches, RATE)
         assert losses_again == losses
         for first, second in zip(delta, again):

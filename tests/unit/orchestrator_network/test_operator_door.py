@@ -1,5 +1,6 @@
 """The operator's page: whoever has the token sees the rounds, nobody else sees anything, and no round waits for it."""
 
+# Over 300 lines: strangers, readers and what is shown, over one door.
 from __future__ import annotations
 
 import asyncio

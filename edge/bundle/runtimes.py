@@ -1,0 +1,110 @@
+"""The runtimes that train with the exported files, as rows: what runs their steps, and why one can't here."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.bundle.manifest import MANIFEST_FILE
+from edge.clients import arm64, c_client, litert_js
+from edge.clients.files import batches_to_bytes, read_update
+from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
+from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE
+from models.batches import Batches
+from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
+
+Steps = tuple[Weights, list[float]]  # delta, losses
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run the exported files. why_not: what is missing here or in the files, or ""."""
+
+    version: Callable[[], str]
+    train: Callable[[Mapping[str, bytes], Weights, Batches, float], Steps]
+    why_not: Callable[[Mapping[str, bytes]], str]
+
+
+def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+    model.set_weights(weights)
+    losses = [model.train_step(*batch, learning_rate)[0] for batch in zip(*batches)]
+    return tuple(before - after for before, after in zip(weights, model.get_weights())), losses
+
+
+def _run_client(
+    run: Callable[[Sequence[object]], subprocess.CompletedProcess[str]],
+    files: Mapping[str, bytes],
+    weights: Weights,
+    batches: Batches,
+    learning_rate: float,
+) -> Steps:
+    """Trains in a build of the C client."""
+    with _written(files, weights, batches) as folder:
+        options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
+        printed = run(["train", folder, folder / "batches", folder / "update", *options]).stdout
+        losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]
+        return tuple(read_update(folder / "update", weights)["delta"]), losses
+
+
+def _run_litert_js(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+    with _written(files, weights, batches) as folder:
+        losses = litert_js.train_in_node(folder, learning_rate)
+        after = weights_from_bytes((folder / "weights_after").read_bytes(), ModelSize.of(weights))
+        return tuple(start - end for start, end in zip(weights, after)), losses
+
+
+@contextmanager
+def _written(files: Mapping[str, bytes], weights: Weights, batches: Batches) -> Iterator[Path]:
+    """A folder that holds as much of a bundle as training takes, and what to train with."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in (MANIFEST_FILE, TRAIN_FILE):
+            (folder / name).write_bytes(files[name])
+        (folder / "weights").write_bytes(weights_to_bytes(weights))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+        yield folder
+
+
+def _js_why_not(files: Mapping[str, bytes]) -> str:
+    if FIXED_SIGNATURE in build_interpreter(files[TRAIN_FILE]).get_signature_list():
+        return litert_js.why_not()
+    return f"{TRAIN_FILE} has no {FIXED_SIGNATURE}, which LiteRT.js needs: export the run again"
+
+
+def _present(files: Mapping[str, bytes]) -> str:
+    return ""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "litert": Runtime(
+        lambda: runtime_version("litert"),
+        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE]), *steps),
+        _present,
+    ),
+    "litert-stateless": Runtime(
+        lambda: runtime_version("litert"),
+        lambda files, *steps: _run_steps(StatelessModel(files[STATELESS_FILE]), *steps),
+        _present,
+    ),
+    "tensorflow": Runtime(
+        lambda: runtime_version("tensorflow"),
+        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], "tensorflow"), *steps),
+        _present,
+    ),
+    "c-client": Runtime(
+        lambda: runtime_version("litert"),
+        functools.partial(_run_client, c_client.run_c_client),
+        lambda files: c_client.why_not(),
+    ),
+    "aarch64": Runtime(
+        lambda: c_client.LITERT_VERSION,
+        functools.partial(_run_client, arm64.run_arm64_client),
+        lambda files: arm64.why_not(),
+    ),
+    "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not),
+}
