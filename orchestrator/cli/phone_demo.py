@@ -168,10 +168,12 @@ def _model(path: Path, place: _Place) -> RunFolder:
     """The run that words and model come from."""
     from orchestrator.cli.training import train_with_progress
     from orchestrator.run.folder import RunFolder
+    from orchestrator.run.saved import read_run
     from orchestrator.settings.files import read_config
 
     found, own = RunFolder(path), RunFolder(place.path / "model")
     if found.exists():
+        read_run(found).require_rounds()
         return found
     config = read_config(preset="smoke", overrides={"rounds.count": _QUICK_ROUNDS})
     if not own.exists() or len(own.rounds()) < _QUICK_ROUNDS:

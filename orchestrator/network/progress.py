@@ -32,7 +32,7 @@ class Upload(NamedTuple):
 
 
 UPLOADS: Mapping[str, Upload] = {
-    "secagg": Upload("upload", "nothing: masks cover every number, and cancel only in the sum of those who stay"),
+    "secagg": Upload("upload", "nothing, since masks cover every number and cancel only in the sum of those who stay"),
     "encrypted": Upload("encrypt", "nothing: only the decryptor can open it, and opens sums alone"),
     "split": Upload("train", "nothing without every helper: they hold the seeds of its mask, and open sums alone"),
 }
