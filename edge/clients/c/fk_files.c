@@ -114,13 +114,19 @@ static bool write_all(int descriptor, const void *bytes, size_t size) {
   return true;
 }
 
-fk_status fk_write_file(const char *path, const void *header, size_t header_bytes, const void *body, size_t body_bytes,
-                        int is_private, fk_error *error) {
+char *fk_partial(const char *path) {
   size_t length = strlen(path);
   char *partial = malloc(length + sizeof ".partial");
-  if (!partial) return fk_fail(error, FK_NO_MEMORY, "out of memory");
+  if (!partial) return NULL;
   memcpy(partial, path, length);
   memcpy(partial + length, ".partial", sizeof ".partial");
+  return partial;
+}
+
+fk_status fk_write_file(const char *path, const void *header, size_t header_bytes, const void *body, size_t body_bytes,
+                        int is_private, fk_error *error) {
+  char *partial = fk_partial(path);
+  if (!partial) return fk_fail(error, FK_NO_MEMORY, "out of memory");
   int descriptor = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, is_private ? 0600 : 0666);
   bool written = descriptor >= 0 && write_all(descriptor, header, header_bytes) &&
                  write_all(descriptor, body, body_bytes) && fsync(descriptor) == 0;

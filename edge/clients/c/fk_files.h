@@ -18,6 +18,8 @@ char *fk_join(const char *folder, const char *name);
 fk_status fk_read_file(const char *path, size_t max_bytes, fk_file *file, fk_error *error);
 /* A file inside of a folder that anybody may have made: no link is followed on the way from the folder to it. */
 fk_status fk_read_inside(const char *folder, const char *name, size_t max_bytes, fk_file *file, fk_error *error);
+/* What `path` is called until it is written whole; free() it. NULL: no memory. */
+char *fk_partial(const char *path);
 /* Writes two pieces to `path`, readable by its owner alone if `is_private`. */
 fk_status fk_write_file(const char *path, const void *header, size_t header_bytes, const void *body, size_t body_bytes,
                         int is_private, fk_error *error);

@@ -116,17 +116,28 @@ static bool overwrite(int descriptor, size_t size) {
   return fsync(descriptor) == 0;
 }
 
+/* Overwrites and deletes a file; true if there is none. */
+static bool wipe_file(const char *path, int *reason) {
+  int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+  *reason = errno;
+  if (descriptor < 0 && errno == ENOENT) return true;
+  struct stat status;
+  bool is_over = descriptor >= 0 && fstat(descriptor, &status) == 0 && overwrite(descriptor, (size_t)status.st_size);
+  if (descriptor >= 0) *reason = errno, close(descriptor);
+  if (unlink(path) != 0) is_over = false, *reason = errno;
+  return is_over;
+}
+
 fk_status fk_store_wipe(fk_store *store, fk_error *error) {
   if (!store) return fk_fail(error, FK_BAD_ARGUMENT, "fk_store_wipe needs a store");
   fk_buffer_close(&store->lines);
   store->count = 0;
-  int descriptor = open(store->path, O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0 && errno == ENOENT) return fk_ok(error);
-  struct stat status;
-  bool is_over = descriptor >= 0 && fstat(descriptor, &status) == 0 && overwrite(descriptor, (size_t)status.st_size);
-  int reason = errno;
-  if (descriptor >= 0) close(descriptor);
-  if (unlink(store->path) != 0) is_over = false, reason = errno;
-  if (is_over) return fk_ok(error);
-  return fk_fail(error, FK_IO, "%s: can't be wiped: %s", fk_tail(store->path), strerror(reason));
+  char *partial = fk_partial(store->path); /* stays where a process ended while it wrote */
+  int reason, other_reason = 0;
+  bool is_over = wipe_file(store->path, &reason);
+  bool is_other_over = partial && wipe_file(partial, &other_reason);
+  if (!partial) return fk_no_memory(error);
+  free(partial);
+  if (is_over && is_other_over) return fk_ok(error);
+  return fk_fail(error, FK_IO, "%s: can't be wiped: %s", fk_tail(store->path), strerror(is_over ? other_reason : reason));
 }

@@ -210,6 +210,16 @@ def test_wiping_leaves_nothing(text, tmp_path):
     assert path.read_bytes() == b"again\n"
 
 
+def test_wiping_takes_what_a_write_left_that_was_cut_off(text, tmp_path):
+    path, partial, link = tmp_path / "sentences", tmp_path / "sentences.partial", tmp_path / "link"
+    partial.write_bytes(b"my secret\n")
+    os.link(partial, link)
+    with Store(path, 9) as store:
+        store.wipe()
+    assert not partial.exists()
+    assert set(link.read_bytes()) == {0}
+
+
 @pytest.mark.parametrize("content", [b"cut off", b"a\0b\n"])
 def test_a_file_that_is_no_store(tmp_path, content):
     library()
