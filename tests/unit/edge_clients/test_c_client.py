@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,15 @@ def test_a_source_that_does_not_compile_is_told_in_one_line_each_time(source, tm
 def test_make_is_given_the_library_that_is_installed(source, tmp_path):
     c_client.c_client_path()
     assert f"LITERT={c_client.litert_library()}" in calls(tmp_path)[0].split()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make not found")
+@pytest.mark.parametrize("pkg_config", ["/nonexistent/pkg-config", "false"], ids=["no pkg-config", "no libcrypto"])
+def test_make_says_in_one_line_that_libcrypto_is_missing(tmp_path, pkg_config):
+    arguments = ["-C", str(c_client.SOURCE), f"BUILD={tmp_path}", f"PKG_CONFIG={pkg_config}", "LITERT=none"]
+    made = subprocess.run(["make", "--no-print-directory", *arguments], capture_output=True, text=True, check=False)
+    assert made.returncode == 2
+    assert made.stdout == ""
+    (line,) = made.stderr.splitlines()
+    assert "install OpenSSL's headers (on Debian: pkg-config and libssl-dev)" in line
+    assert list(tmp_path.iterdir()) == []
