@@ -226,18 +226,22 @@ def many_rounds(progress, number):
 
 def test_a_reader_that_takes_nothing_is_dropped_and_holds_up_nobody():
     progress = Progress()
-    many_rounds(progress, 3000)  # 40 MB
-    with operator_door(progress, OperatorLimits(every_s=0.01, write_s=0.3)) as (door, url):
+    many_rounds(progress, 3000)  # 40 MB, which a reader of a busy machine takes in less than write_s
+    with operator_door(progress, OperatorLimits(every_s=0.01, write_s=3.0)) as (door, url):
 
         async def stall():
             _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1)
-            writer.transport.pause_reading()
-            writer.write(f"GET /{door.token}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            await asyncio.get_running_loop().run_in_executor(None, wait_until, lambda: door._readers)
-            seen = await Reader(f"{url}/{door.token}/").follow(until=lambda own: own.view is not None)
-            await asyncio.get_running_loop().run_in_executor(None, wait_until, lambda: not door._readers)
-            writer.close()
-            return seen
+            try:
+                writer.transport.pause_reading()
+                writer.write(f"GET /{door.token}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                await in_thread(lambda: door._readers)
+                seen = await Reader(f"{url}/{door.token}/").follow(until=lambda own: own.view is not None)
+                await in_thread(lambda: not door._readers)
+                return seen
+            finally:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
 
         assert len(asyncio.run(stall()).rounds) == 3000
 
