@@ -73,7 +73,7 @@ def privacy(run_path: Path, others: tuple[Path, ...], populations: tuple[int, ..
     return Output(privacy_figures(result, runs, projections), partial(_show, result, projections), then=draw)
 
 
-def _show(result: RunPrivacy, projections: Sequence[Projection]) -> None:
+def _show(result: RunPrivacy, projections: Sequence[Projection] = ()) -> None:
     from orchestrator.settings.kinds import MECHANISM_TRAITS
     from orchestrator.units import count_text
 

@@ -56,7 +56,7 @@ def test_a_decryptor_with_keys_of_its_own_opens_sums_and_the_operator_has_none_o
 
 def test_helpers_with_keys_of_their_own_answer_the_server_and_the_operator_has_none_of_them(tmp_path):
     operator, folders = enrolled_parties(tmp_path, [2, None, 1])
-    assert sorted(path.name for path in operator.glob("*.key")) == ["ca.key", "server.key"]
+    assert sorted(path.name for path in operator.glob("*.key")) == ["ca.key", "operator.key", "server.key"]
     for number in (1, 2):
         folder = folders[f"helper-{number}"]
         service = helper_service(folder, number, tmp_path / f"{number}.sqlite", 2, print)
