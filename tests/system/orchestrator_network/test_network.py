@@ -209,9 +209,7 @@ def test_mistakes_get_one_line_and_exit_code_2(keys, text, tmp_path):
         done = fedkeys(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
         assert message in done.stderr
-        said = [
-            line for line in done.stderr.splitlines() if not line.startswith("roster ")
-        ]  # whose word a client goes by
+        said = [line for line in done.stderr.splitlines() if not line.startswith("roster ")]
         assert len(said) == 1, done.stderr
     assert not (tmp_path / "run").exists()
 
