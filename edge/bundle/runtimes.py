@@ -23,11 +23,19 @@ Steps = tuple[Weights, list[float]]  # delta, losses
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run the exported files. why_not: what is missing here or in the files, or ""."""
+    """A way to run the exported files.
+
+    Attributes:
+      version: of the runtime.
+      train: runs the steps on files, from weights, at a learning rate.
+      why_not: what is missing here or in the files, or "".
+      is_emulated: on a processor that software plays, where the steps take minutes.
+    """
 
     version: Callable[[], str]
     train: Callable[[Mapping[str, bytes], Weights, Batches, float], Steps]
     why_not: Callable[[Mapping[str, bytes]], str]
+    is_emulated: bool = False
 
 
 def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rate: float) -> Steps:
@@ -105,6 +113,7 @@ RUNTIMES: dict[str, Runtime] = {
         lambda: c_client.LITERT_VERSION,
         functools.partial(_run_client, arm64.run_arm64_client),
         lambda files: arm64.why_not(),
+        is_emulated=True,
     ),
     "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_manifest import small_manifest
@@ -156,3 +158,16 @@ def test_what_stands_in_the_padding_does_not_matter(runtime, files, weights):
     theirs, _ = runtime.train(files, weights, noisy, RATE)
     for a, b in zip(mine, theirs):
         np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_an_emulated_runtime_is_in_a_certificate_only_if_it_is_asked_for(files, weights, monkeypatch, emulated):
+    litert = runtimes.RUNTIMES["litert"]
+    rows = {"litert": litert, "phone": dataclasses.replace(litert, is_emulated=True)}
+    monkeypatch.setattr(parity, "RUNTIMES", rows)
+    batches = build_batches(sentences(4, 0), batch_size=4, time=TIME)
+    reference = parity.Reference("TensorFlow", *in_tensorflow(weights, batches), 0.0)
+    held_out = [np.arange(NUM_SPECIAL, NUM_SPECIAL + 5)]
+    made = parity.certify(files, weights, "0", batches, RATE, reference, held_out, emulated)
+    assert set(made.runtimes) == ({"litert", "phone"} if emulated else {"litert"})
+    assert set(made.skipped) == (set() if emulated else {"phone"})
