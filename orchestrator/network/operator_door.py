@@ -58,9 +58,10 @@ class OperatorLimits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """Whoever follows the events. has_ended: set once nothing more is sent to it."""
+    """Whoever follows the events. is_replaced: set once others have its place; has_ended: once nothing more is sent."""
 
     request: web.Request
+    is_replaced: asyncio.Event
     has_ended: asyncio.Event
 
     def drop(self) -> None:
@@ -136,12 +137,12 @@ class OperatorDoor:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         while len(self._readers) >= self._limits.most_readers:
-            self._readers.pop(0).drop()
-        reader = _Reader(request, asyncio.Event())
+            self._readers.pop(0).is_replaced.set()
+        reader = _Reader(request, asyncio.Event(), asyncio.Event())
         self._readers.append(reader)
         try:
             await asyncio.wait_for(response.prepare(request), self._limits.write_s)
-            await self._tell(response)
+            await self._tell(response, reader)
         except (asyncio.TimeoutError, ConnectionError):
             reader.drop()
         finally:
@@ -150,8 +151,8 @@ class OperatorDoor:
             reader.has_ended.set()
         return response
 
-    async def _tell(self, response: web.StreamResponse) -> None:
-        """Sends the moment whenever it has changed, and each round that is over, until the run ends."""
+    async def _tell(self, response: web.StreamResponse, reader: _Reader) -> None:
+        """Sends the moment whenever it has changed, and each round that is over, until the run or the view ends."""
         await self._send(response, "about", {"alone": {kind: own.alone for kind, own in UPLOADS.items()}})
         num_told, told, told_at = 0, b"", time.monotonic()
         while True:
@@ -171,6 +172,9 @@ class OperatorDoor:
                 told_at = time.monotonic()
             if is_last:
                 await self._send(response, "end", {})
+                return
+            if reader.is_replaced.is_set():  # it is told: a browser that is cut off comes back, and ends the next one
+                await self._send(response, "replaced", {})
                 return
             await asyncio.sleep(self._limits.every_s)
 

@@ -169,7 +169,7 @@ def headers_with(policy: str) -> Callable[[web.Request, web.StreamResponse], Awa
         response.headers.update(_HEADERS)
         response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault("Cache-Control", "no-cache")  # asked again, and answered by 304 if nothing changed
-        if request.secure:
+        if request.secure and not is_loopback(request.host):  # a browser would hold every port of localhost to it
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
 
     return add

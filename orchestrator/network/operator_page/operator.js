@@ -245,6 +245,10 @@ source.addEventListener("end", () => {
   source.close();
   link("ended", "the server has ended");
 });
+source.addEventListener("replaced", () => {
+  source.close();
+  link("ended", "too many browsers have this page open: load it again to take another's place");
+});
 source.addEventListener("error", () => {
   const isOver = source.readyState === EventSource.CLOSED;
   link("lost", isOver ? "the server has gone; a new one prints a new address" : "connection lost, trying again");

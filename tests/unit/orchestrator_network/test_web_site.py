@@ -81,6 +81,8 @@ def test_over_tls_a_browser_needs_no_certificate_and_is_told_to_come_by_tls_agai
         url = f"https://localhost:{door.listen('localhost:0', web_context(tls.chain, tls.key))}"
         status, headers, _ = ask("GET", f"{url}/status", ssl=trusting)
         assert status == 200
+        assert "Strict-Transport-Security" not in headers  # it holds for every port: also where HTTP is spoken
+        headers = ask("GET", f"{url}/status", headers={"Host": "phones.example"}, ssl=trusting)[1]
         assert "max-age" in headers["Strict-Transport-Security"]
         with pytest.raises(aiohttp.ClientConnectorCertificateError):  # whose CA is nobody's
             ask("GET", f"{url}/status")
