@@ -17,7 +17,7 @@ from orchestrator.run.saved import read_run
 
 
 def times(p50, **more):
-    return {**more, "p50": p50, "p90": 2 * p50, "p99": 3 * p50, "n": 30}
+    return {"p50": p50, "p90": 2 * p50, "p99": 3 * p50, "n": 30, **more}
 
 
 def saved(**changes):
@@ -77,6 +77,7 @@ WRONG = {
     "text": ("words", "malformed"),
     "another format": (saved(format="fedkeys web benchmark 2"), r"\$\.format"),
     "a time that is a text": (saved(train_step_ms=[times("1", sentences=1, rows=16)]), r"\$\.train_step_ms\[0\]\.p50"),
+    "a time without end": (saved(key_stroke_ms=[times(1e308, model="m")]), r"\$\.key_stroke_ms\[0\]\.p50"),
     "a negative time": (saved(load_ms={"library": 1, "infer": -1, "train": 1}), r"\$\.load_ms\.infer"),
     "no device": ({k: v for k, v in saved().items() if k != "device"}, "required field `device`"),
     "a long name": (saved(runtime="x" * 101), r"\$\.runtime"),
@@ -99,6 +100,22 @@ def test_what_is_no_file_is_refused_without_waiting(folder):
     os.mkfifo(folder.path / "phones" / "pipe.json")
     with pytest.raises(DeviceDataError, match=r"pipe\.json is not a regular file"):
         page_of(folder)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere.json").write_text(json.dumps(saved()))
+    (folder.path / "phones" / "link.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(DeviceDataError, match=r"link\.json is a link, and links are not followed"):
+        page_of(folder)
+
+
+def test_the_largest_figures_and_a_file_s_name_are_shown_as_text(folder):
+    largest = times(1e8, sentences=2**31, rows=1, p90=1e8, p99=1e8)
+    device = {**saved()["device"], "model": ""}
+    put(folder, saved(train_step_ms=[largest], device=device), "<img src=x onerror=1>.json")
+    page = page_of(folder)
+    assert "<td>Android (&lt;img src=x onerror=1&gt;)</td>" in page
+    assert "<td>100,000,000 ms</td>" in page
 
 
 def test_more_files_than_a_page_shows_are_refused(folder):
