@@ -200,6 +200,8 @@ def build_modified_kneser_ney(
 def estimate_discounts(counts: NDArray[np.integer]) -> tuple[float, float, float]:
     """Returns what is taken off the counts 1, 2 and 3 or more; FALLBACK where too little was counted to tell.
 
+    A discount of 0 is no estimate, either: whatever a context had not before it would be impossible.
+
     n1 = 4, n2 = 2, n3 = n4 = 1: Y = 4 / 8, D1 = 1 - 2 / 2 * 2 / 4, D2 = 2 - 3 / 2 * 1 / 2, D3 = 3 - 4 / 2.
 
     >>> estimate_discounts(np.array([1, 1, 1, 1, 2, 2, 3, 4, 9]))
@@ -210,7 +212,7 @@ def estimate_discounts(counts: NDArray[np.integer]) -> tuple[float, float, float
         return FALLBACK
     y = n1 / (n1 + 2 * n2)
     discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-    return discounts if all(0 <= own <= count for count, own in enumerate(discounts, 1)) else FALLBACK
+    return discounts if all(0 < own <= count for count, own in enumerate(discounts, 1)) else FALLBACK
 
 
 def previous_ids(tokens: NDArray[np.integer], number: int) -> NDArray[np.int32]:

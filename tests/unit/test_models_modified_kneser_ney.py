@@ -139,6 +139,14 @@ def test_discounts_by_hand_and_where_there_is_too_little_to_tell():
     assert estimate_discounts(np.array(counts)) == pytest.approx((1 - 1 * 3 / 6, 2 - 1.5 * 2 / 3, 3 - 2 * 1 / 2))
     assert estimate_discounts(np.array([1, 1, 2])) == FALLBACK  # nothing was seen three times
     assert estimate_discounts(np.array([1, 1, 2, 3, 3, 3])) == FALLBACK  # D2 would be 2 - 3 / 2 * 3
+    assert estimate_discounts(np.array([1] * 6 + [2] * 3 + [3] * 4)) == FALLBACK  # D2 would be 2 - 3 / 2 * 4 / 3 = 0
+
+
+def test_no_word_is_impossible_where_a_discount_would_come_to_nothing():
+    # 3-grams: one was seen once, one twice, two three times, so D2 would be 2 - 3 * 1 / 3 * 2 / 1 = 0.
+    text = [[4]] + [[5]] * 2 + [[6]] * 3 + [[7]] * 3
+    row = build(text, order=3).after(np.array([[BOS, 5]])).probabilities(3)[0]
+    assert (row[EOS:] > 0).all()
 
 
 def test_positions_are_those_of_the_neural_model():
