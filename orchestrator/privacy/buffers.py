@@ -30,13 +30,13 @@ def noise_of_buffers(num_rounds: int, separation: int, buffers: Sequence[Buffer]
     >>> round(noise_of_buffers(2000, 313, read_buffers("0.993485:0.144318 0.780696:0.325208")), 3)
     9.926
     """
-    poles = [np.array([1.0, -one.decay]) for one in buffers]
-    numerator = _product(poles)
+    decays = [one.decay for one in buffers]
+    numerator = np.poly(decays)
     for place, one in enumerate(buffers):
-        numerator += one.scale * np.append(0.0, _product(poles[:place] + poles[place + 1 :]))
+        numerator += one.scale * np.append(0.0, np.poly(decays[:place] + decays[place + 1 :]))
     impulse = np.zeros(num_rounds)
     impulse[0] = 1.0
-    column = lfilter(_product(poles), np.convolve(numerator, [1.0, -1.0]), impulse)
+    column = lfilter(np.poly(decays), np.convolve(numerator, [1.0, -1.0]), impulse)
     rms = math.sqrt(float(np.cumsum(np.square(column)).mean()))
     return rms * math.sqrt(buffered_squared(buffers, num_rounds, separation))
 
@@ -76,13 +76,6 @@ def buffers_text(config: RunConfig) -> str:
         f"noise in {count_text(len(buffers), 'buffer')} (decay:scale {privacy.buffers}), whose rms error x sensitivity "
         f"is {noise:.2f}"
     )
-
-
-def _product(polynomials: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    product = np.ones(1)
-    for one in polynomials:
-        product = np.convolve(product, one)
-    return product
 
 
 def _improved(num_rounds: int, separation: int, start: Sequence[Buffer]) -> tuple[float, tuple[Buffer, ...]]:
