@@ -236,7 +236,7 @@ def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
 
 
 def _about_start(start: Start, of_the_same: Optional[Guarantee]) -> str:
-    if start.is_public:
+    if of_the_same is None and start.is_public:
         return start.statement
     if of_the_same is None:
         return f"{start.statement} The ledger is of this text's people; who typed in both pays twice."

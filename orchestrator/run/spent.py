@@ -43,13 +43,14 @@ def spent_on_words(path: Path) -> Optional[Guarantee]:
 def spent_on_start(run: Run) -> Optional[Guarantee]:
     """Returns what the training of a run's start has cost the run's own people; None if it was not on their text.
 
-    Two texts are taken to be of the same people if they have one name or one digest.
+    Two texts are taken to be of the same people if they have one name or one digest. Of a text with a licence only the
+    digest counts: people whom a run protects are not public because a start calls their text so.
     """
     identity = run.identity
     own = [
         Guarantee(text.epsilon, text.delta)
         for text in (run.start.texts if run.start else ())
-        if text.licence is None and (text.sha256 == identity.corpus_sha256 or text.name == identity.corpus_name)
+        if text.sha256 == identity.corpus_sha256 or (text.licence is None and text.name == identity.corpus_name)
     ]
     return functools.reduce(operator.add, own) if own else None
 

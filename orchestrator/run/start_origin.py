@@ -8,6 +8,7 @@ import msgspec
 
 RUN, BUNDLE, PUBLIC_TEXT = "run", "bundle", "public text"  # kinds of folders that hold a start
 _SAID = {RUN: "run", BUNDLE: "bundle", PUBLIC_TEXT: "public start"}
+_BEFORE_A_BUNDLE = "A bundle does not say what its own training began with: no epsilon covers that, either."
 
 
 class StartText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +71,8 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             f"The training began with the {_SAID[self.source]} `{self.name}`{after}; it knew {self.mapped:,} of the "
             f"{self.words:,} words{others}."
         )
-        return " ".join((began, *map(_about, self.texts)))
+        before = [_BEFORE_A_BUNDLE] if self.source == BUNDLE else []
+        return " ".join((began, *map(_about, self.texts), *before))
 
 
 def _about(text: StartText) -> str:

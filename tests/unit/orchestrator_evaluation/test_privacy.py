@@ -207,7 +207,7 @@ def test_a_start_on_the_same_people_s_text_is_added_and_one_on_other_text_is_sai
     epsilon = epsilon_spent(folder.path)
     once = StartText("test", "another digest", epsilon=3.0, delta=1e-6)
     twice = StartText("another name", "-", epsilon=2.0, delta=2e-6)
-    result = begin_with(folder, once, twice, StartText("public", "-", licence="CC0"))
+    result = begin_with(folder, once, twice, StartText("public", "8", licence="CC0"))
     assert result.start == Guarantee(5.0, pytest.approx(3e-6))
     assert result.total == Guarantee(pytest.approx(epsilon + 5.0), pytest.approx(result.delta + 3e-6))
     assert any("comes on top" in text and "at epsilon 3, delta" in text for text in result.assumptions)
@@ -226,6 +226,13 @@ def test_a_start_on_the_same_people_s_text_is_added_and_one_on_other_text_is_sai
 
 
 def test_a_public_start_costs_nothing(tmp_path):
-    result = begin_with(build_run(tmp_path / "run"), StartText("test", "-", licence="CC0"))
+    result = begin_with(build_run(tmp_path / "run"), StartText("test", "8", licence="CC0"))
     assert (result.start, result.total) == (None, None)
     assert any("which costs no epsilon" in text for text in result.assumptions)
+
+
+def test_a_licence_does_not_make_the_run_s_own_text_public(tmp_path):
+    result = begin_with(build_run(tmp_path / "run"), StartText("copy", "-", licence="CC0"))
+    assert result.start == Guarantee(None, 0.0)
+    assert result.total == Guarantee(None, result.delta)
+    assert any("These are people of this run" in text for text in result.assumptions)

@@ -92,6 +92,13 @@ def test_the_texts_of_the_start_of_a_start_are_told_too(tmp_path):
     assert "the public text a public text (licence: CC0), which costs no epsilon" in began_with.statement
 
 
+def test_of_a_bundle_it_is_said_that_what_came_before_it_is_not_known():
+    said = "A bundle does not say what its own training began with"
+    typed = (StartText("old.jsonl", "7" * 64),)
+    assert said in Start("bundle", "phones", 3, "a", "b", 5, 5, typed).statement
+    assert said not in Start("run", "old", 3, "a", "b", 5, 5, typed).statement
+
+
 @pytest.mark.parametrize(
     ("written", "asked", "complaint"),
     [
