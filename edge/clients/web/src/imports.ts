@@ -27,7 +27,8 @@ const LINE_END = /\r\n|\n|\r/;
 const HTML = /^\s*<(?:!doctype\s+html|html)\b/i;
 
 // White space and digits are Python's, which are not JavaScript's.
-const S = "[\\p{White_Space}\\x1c-\\x1f]";
+const SPACES = "\\p{White_Space}\\x1c-\\x1f";
+const S = `[${SPACES}]`;
 const D = "\\p{Nd}";
 const TIME =
   `^[\\u200e\\u200f]?\\[?${D}{1,4}[.\\/\\-]${D}{1,2}[.\\/\\-]${D}{1,4},?${S}{1,3}(?:at )?` +
@@ -59,13 +60,13 @@ export function readImport(content: Uint8Array): Imported {
 /** Returns who wrote what in an exported chat, in the order of their first messages; nobody if the lines are no such chat. */
 export function inChat(lines: readonly string[]): Person[] {
   const [head, time] = [new RegExp(`${TIME}(?<who>[^:\\n]{1,60}):${S}`, "v"), new RegExp(TIME, "v")];
-  const isBlank = new RegExp(`^${S}*$`, "v");
+  const typedAny = new RegExp(`[^${SPACES}]`, "v"); // not ^S*$: a match of millions of spaces fills the stack
   const people = new Map<string, string[]>();
   let heads = 0;
   let typed = 0;
   let open: string[] = []; // the messages of whoever wrote last
   for (const line of lines) {
-    if (isBlank.test(line)) continue;
+    if (!typedAny.test(line)) continue;
     typed++;
     const found = head.exec(line);
     if (found !== null) {
@@ -118,8 +119,8 @@ function telegram(text: string): Said[] {
     const isTyped = type === "message" && forwarded_from === undefined && via_bot === undefined;
     if (!isTyped || typeof from !== "string" || typeof id !== "string") return [];
     const pieces = Array.isArray(message) ? message : [message];
-    const typed = pieces.map((piece) => (typeof piece === "string" ? piece : String(asObject(piece)["text"] ?? "")));
-    return [{ id, name: from, message: typed.join("") }];
+    const typed = pieces.map((piece) => (typeof piece === "string" ? piece : asObject(piece)["text"]));
+    return [{ id, name: from, message: typed.filter((piece) => typeof piece === "string").join("") }];
   });
 }
 

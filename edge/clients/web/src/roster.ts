@@ -15,7 +15,7 @@ import { ascii, bigEndian32, concat, equal, fromHex, hasSmallOrder, hex, isSigne
 export const CLIENT_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 const PREFIX = "fedkeys network 1 ";
 const MOST_CLIENTS = 1 << 20;
-const MOST_HELPERS = 5;
+export const MOST_HELPERS = 5; // of the split sum
 const ASK = "ask the operator for the newest one";
 const FIELDS = new Set(["schema", "clients", "roster_id", "number", "helpers", "signature"]);
 

@@ -4,10 +4,10 @@ import { MalformedMessage, WireError } from "./errors.ts";
 import { OVERHEAD_BYTES } from "./hpke.ts";
 import { SEED_BYTES } from "./masks.ts";
 import { ascii, bigEndian32, concat, sha256, type Bytes } from "./primitives.ts";
+import { MOST_HELPERS } from "./roster.ts";
 import { Message, bytes, exactly, listOf, text, uint, type Fielded } from "./wire.ts";
 
 const VERSION = 1;
-export const MAX_HELPERS = 5;
 const MAX_TERMS_BYTES = 256;
 const PREFIX = "fedkeys split sum 1 ";
 const MOST_UINT32 = 2 ** 32 - 1;
@@ -33,7 +33,7 @@ export const UPLOAD = new Message(tag("Upload"), {
   terms: digest,
   clientId: text(1, 128),
   version: count,
-  sealed: listOf(exactly(SEED_BYTES + OVERHEAD_BYTES), MAX_HELPERS),
+  sealed: listOf(exactly(SEED_BYTES + OVERHEAD_BYTES), MOST_HELPERS),
   signature: exactly(64),
   words: bytes(),
 });

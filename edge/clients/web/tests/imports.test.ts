@@ -49,6 +49,11 @@ test("on an iPhone placeholders and names bear marks of direction", () => {
   assert.deepEqual(found, { people: [{ name: "Ann", messages: ["hi"] }, { name: "Bob", messages: ["hi"] }] });
 });
 
+test("a line of millions of spaces is read", () => {
+  const line = `${" ".repeat(6_000_000)}x`;
+  assert.deepEqual(inChat([line]), []);
+});
+
 test("of a Telegram chat only what its people typed, by their ids", () => {
   const message = (from: string, from_id: string, text: unknown, more = {}) => ({ type: "message", from, from_id, text, ...more });
   const chat = {
@@ -58,13 +63,14 @@ test("of a Telegram chat only what its people typed, by their ids", () => {
       message("Ann", "user1", "see you"),
       message("Ann", "user2", "another of the same name"),
       message("Ann", "user1", ["look ", { type: "link", text: "https://example.org" }, " now"]),
+      message("Ann", "user1", ["so ", { type: "of a later version", text: { of: "what?", toString: 1 } }, { text: 3 }]),
       message("Ann", "user1", "somebody else's", { forwarded_from: "Cy" }),
       message("Ann", "user1", "a program's", { via_bot: "@bot" }),
       { type: "message", from: null, from_id: "user3", text: "who has left" },
     ],
   };
   const people = [
-    { name: "Ann", messages: ["see you", "look https://example.org now"] },
+    { name: "Ann", messages: ["see you", "look https://example.org now", "so "] },
     { name: "Ann", messages: ["another of the same name"] },
   ];
   for (const text of [JSON.stringify(chat, null, 1), JSON.stringify(chat)]) assert.deepEqual(readImport(bytes(text)), { people });
