@@ -21,7 +21,6 @@ from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
 from orchestrator.run.spent import Guarantee, spent_in_all, spent_on_start, spent_on_words
 from orchestrator.run.start_origin import Start
-from orchestrator.settings.noise_shape import buffers_setting
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 
@@ -255,12 +254,9 @@ def _costs(
             zcdp = planned_squared(name, num_rounds, separation, shape) / (2 * noise_multiplier**2)
             epsilon = Cost(zcdp, kind.traits.is_gaussian).epsilon(delta)
         needed = noise_of_budget(name, target, delta, num_rounds, separation, shape)
-        privacy = msgspec.structs.replace(
-            config.privacy, mechanism=name, bands=shape.bands, buffers=buffers_setting(shape.buffers)
-        )
+        privacy = msgspec.structs.replace(config.privacy.with_shape(shape), mechanism=name)
         by_round = running_noise(config, privacy) * needed
-        rms = float(np.sqrt(np.square(by_round).mean()))
-        costs.append(MechanismCost(name, epsilon, needed, rms, by_round))
+        costs.append(MechanismCost(name, epsilon, needed, over_rounds(by_round), by_round))
     return tuple(costs)
 
 
@@ -279,3 +275,8 @@ def running_noise(config: RunConfig, privacy: PrivacyConfig) -> NDArray[np.float
     elif privacy.traits.releases_uploads:
         variances = variances * cohort_size
     return np.sqrt(variances) / cohort_size
+
+
+def over_rounds(noise: NDArray[np.float64]) -> float:
+    """Returns the root mean square of the running sum's noise over the rounds."""
+    return float(np.sqrt(np.square(noise).mean()))

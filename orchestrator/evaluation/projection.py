@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluation.privacy import running_noise
+from orchestrator.evaluation.privacy import over_rounds, running_noise
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta, planned_squared, shape_of
 from orchestrator.privacy.ledger import LedgerHead, read_ledger
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
-from orchestrator.settings.noise_shape import NoiseShape, buffers_setting
+from orchestrator.settings.noise_shape import NoiseShape
 from orchestrator.settings.run_config import RunConfig
 
 ASSUMES = (
@@ -98,8 +97,7 @@ def project(config: RunConfig, head: LedgerHead, populations: Sequence[int]) -> 
 
 def _noise(config: RunConfig, cohort_size: int, shape: NoiseShape) -> float:
     """Returns the running sum's noise at noise multiplier 1, with as large a share of survivors as in the run."""
-    buffers = buffers_setting(shape.buffers)
-    privacy = msgspec.structs.replace(config.privacy, bands=shape.bands, buffers=buffers)
+    privacy = config.privacy.with_shape(shape)
     share = config.rounds.cohort_size / cohort_size  # each client of `local` brings noise of its own
-    in_runs_cohorts = float(np.sqrt(np.square(running_noise(config, privacy)).mean()))
+    in_runs_cohorts = over_rounds(running_noise(config, privacy))
     return in_runs_cohorts * (share**0.5 if privacy.traits.releases_uploads else share)

@@ -14,7 +14,7 @@ from orchestrator.privacy.buffers import choose_buffers
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation, require_separation
 from orchestrator.settings.kinds import kind_of
-from orchestrator.settings.noise_shape import INDEPENDENT, NoiseShape, buffers_setting
+from orchestrator.settings.noise_shape import INDEPENDENT, NoiseShape
 
 if TYPE_CHECKING:
     from orchestrator.settings.run_config import RunConfig
@@ -57,14 +57,8 @@ def resolve_privacy(config: RunConfig, num_people: int) -> RunConfig:
     noise = privacy.noise_multiplier or noise_of_budget(
         privacy.mechanism, privacy.epsilon, delta, rounds.count, separation, shape
     )
-    resolved = msgspec.structs.replace(
-        privacy,
-        delta=delta,
-        separation=separation,
-        bands=shape.bands,
-        buffers=buffers_setting(shape.buffers),
-        noise_multiplier=noise,
-    )
+    shaped = privacy.with_shape(shape)
+    resolved = msgspec.structs.replace(shaped, delta=delta, separation=separation, noise_multiplier=noise)
     if privacy.adaptive_clip:
         count_noise = privacy.count_noise or max(rounds.cohort_size / 20, 1.6 * noise)
         update_noise(noise, count_noise)

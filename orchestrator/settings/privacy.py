@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from orchestrator.settings.kinds import MECHANISM_TRAITS, MechanismTraits, kind_of
-from orchestrator.settings.noise_shape import NoiseShape, read_buffers
+from orchestrator.settings.noise_shape import NoiseShape, buffers_setting, read_buffers
 from orchestrator.settings.types import Count, CountOrNone, NotNegative, Share, one_of, says
 
 
@@ -87,3 +87,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def shape(self) -> NoiseShape:
         """What shapes the noise that rounds share."""
         return NoiseShape(self.bands or 1, read_buffers(self.buffers))
+
+    def with_shape(self, shape: NoiseShape) -> PrivacyConfig:
+        """Returns these settings with another shape of the noise."""
+        return msgspec.structs.replace(self, bands=shape.bands, buffers=buffers_setting(shape.buffers))
