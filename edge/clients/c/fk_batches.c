@@ -1,5 +1,6 @@
 #include "fk_batches.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,12 +57,14 @@ static fk_status check_header(fk_batches *batches, size_t size, fk_error *error)
                                     .batch_size = header.batch_size,
                                     .time = header.time,
                                     .vocabulary_size = header.vocabulary_size};
-  batches->positions = (size_t)header.batch_size * (size_t)header.time;
-  size_t body = size - sizeof header, bytes_per_batch = 4 * FK_NUM_PARTS * batches->positions;
-  if (body % bytes_per_batch != 0 || body / bytes_per_batch != (size_t)header.num_batches)
+  /* What a header claims may take more bytes than a size_t of 32 bits counts. */
+  uint64_t body = size - sizeof header, positions = (uint64_t)header.batch_size * (uint64_t)header.time;
+  uint64_t bytes_per_batch = 4 * FK_NUM_PARTS * positions;
+  if (body % bytes_per_batch != 0 || body / bytes_per_batch != (uint64_t)header.num_batches)
     return fk_fail(error, FK_DAMAGED,
-                   "%s is cut off or too long: %zu bytes, of which each of its %d batches takes %zu; write it again",
+                   "%s is cut off or too long: %zu bytes, of which each of its %d batches takes %" PRIu64 "; write it again",
                    name, size, header.num_batches, bytes_per_batch);
+  batches->positions = (size_t)positions;
   return FK_OK;
 }
 

@@ -113,6 +113,23 @@ void fk_model_close(fk_model *model) {
 
 /* ---- a signature ---- */
 
+/* Counts a tensor's bytes from its shape, which a hostile file may lie about. */
+static fk_status size_tensor(fk_tensor *tensor, int32_t batch, bool *was_free, fk_error *error) {
+  enum { MAX_BYTES = 1 << 29 }; /* twice what all the weights of a bundle take at most */
+  LiteRtLayout *layout = &tensor->type.layout;
+  bool fits = layout->rank <= sizeof layout->dimensions / sizeof *layout->dimensions;
+  tensor->bytes = 4;
+  for (unsigned i = 0; fits && i < layout->rank; i++) {
+    int32_t *dimension = &layout->dimensions[i];
+    if (*dimension < 0) *dimension = batch, *was_free = true;
+    fits = *dimension > 0 && (size_t)*dimension <= MAX_BYTES / tensor->bytes;
+    if (fits) tensor->bytes *= (size_t)*dimension;
+  }
+  if (fits) return FK_OK;
+  return fk_fail(error, FK_UNSUPPORTED, "the model's tensor %s has a shape that none of fedkeys' has: export the bundle again",
+                 tensor->name);
+}
+
 /* Gives a tensor its type and buffer; `was_free` says whether a free dimension took the value `batch`. */
 static fk_status open_tensor(const fk_model *model, fk_tensor *tensor, LiteRtTensor handle, int32_t batch,
                              bool *was_free, fk_error *error) {
@@ -121,12 +138,7 @@ static fk_status open_tensor(const fk_model *model, fk_tensor *tensor, LiteRtTen
   if (tensor->type.element_type != kLiteRtFloat32 && tensor->type.element_type != kLiteRtInt32)
     return fk_fail(error, FK_UNSUPPORTED, "the model's tensor %s is neither float32 nor int32: export the bundle again",
                    tensor->name);
-  tensor->bytes = 4;
-  for (unsigned i = 0; i < tensor->type.layout.rank; i++) {
-    int32_t *dimension = &tensor->type.layout.dimensions[i];
-    if (*dimension < 0) *dimension = batch, *was_free = true;
-    tensor->bytes *= (size_t)*dimension;
-  }
+  FK_TRY(size_tensor(tensor, batch, was_free, error));
   CALL(model->litert, LiteRtCreateManagedTensorBuffer, model->environment, kLiteRtHostMemory, &tensor->type,
        tensor->bytes, &tensor->buffer);
   return FK_OK;

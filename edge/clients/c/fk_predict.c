@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fk_model.h"
+#include "fk_protocol_parts.h"
 
 /* Words of a sentence whose states are kept. A longer one is read from where its last words begin, which moves on by
  * half as many words at once: else each word would have all before it read anew. */
@@ -57,6 +58,7 @@ fk_status fk_predictor_open(fk_model *model, fk_predictor **predictor, fk_error 
 
 void fk_predictor_close(fk_predictor *predictor) {
   if (!predictor) return;
+  if (predictor->states) fk_predictor_forget(predictor);
   fk_signature_close(&predictor->infer);
   free(predictor->states);
   free(predictor);
@@ -65,8 +67,8 @@ void fk_predictor_close(fk_predictor *predictor) {
 void fk_predictor_forget(fk_predictor *predictor) {
   if (!predictor) return;
   size_t bytes = predictor->hidden_bytes + predictor->cell_bytes;
-  memset(predictor->strokes, 0, sizeof predictor->strokes);
-  memset(predictor->states, 0, (MAX_KEPT + 1) * bytes);
+  fk_wipe(predictor->strokes, sizeof predictor->strokes);
+  fk_wipe(predictor->states, (MAX_KEPT + 1) * bytes);
   predictor->num_read = 0;
 }
 
