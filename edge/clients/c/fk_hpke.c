@@ -8,8 +8,6 @@
 static const uint8_t KEM_SUITE[] = {'K', 'E', 'M', 0, 0x20};
 static const uint8_t SUITE[] = {'H', 'P', 'K', 'E', 0, 0x20, 0, 1, 0, 1};
 
-#define VIEW(array) ((fk_bytes){(array), sizeof(array)})
-
 /* The secret that what follows derives from, and the suite that all is bound to. */
 typedef struct {
   fk_bytes suite;
@@ -40,7 +38,7 @@ static fk_status extract(fk_bytes suite, fk_bytes salt, const char *label, fk_by
 static fk_status expand(const fk_schedule *from, const char *label, fk_bytes info, uint8_t *out, uint8_t size, fk_error *error) {
   const uint8_t head[2] = {0, size};
   uint8_t block[32];
-  fk_status status = mac_of(VIEW(from->secret), head, sizeof head, from->suite, label, info, true, block, error);
+  fk_status status = mac_of(FK_VIEW(from->secret), head, sizeof head, from->suite, label, info, true, block, error);
   if (status == FK_OK) memcpy(out, block, size);
   fk_wipe(block, sizeof block);
   return status;
@@ -48,7 +46,7 @@ static fk_status expand(const fk_schedule *from, const char *label, fk_bytes inf
 
 /* ExtractAndExpand of section 4.1. */
 static fk_status of_kem(const uint8_t shared[32], const uint8_t keys[64], uint8_t secret[32], fk_error *error) {
-  fk_schedule kem = {.suite = VIEW(KEM_SUITE)};
+  fk_schedule kem = {.suite = FK_VIEW(KEM_SUITE)};
   fk_status status = extract(kem.suite, (fk_bytes){0}, "eae_prk", (fk_bytes){shared, 32}, kem.secret, error);
   if (status == FK_OK) status = expand(&kem, "shared_secret", (fk_bytes){keys, 64}, secret, 32, error);
   fk_wipe(&kem, sizeof kem);
@@ -57,13 +55,13 @@ static fk_status of_kem(const uint8_t shared[32], const uint8_t keys[64], uint8_
 
 /* KeySchedule of section 5.1 in base mode, for the first and only message: the key, then the nonce. */
 static fk_status of_schedule(const uint8_t secret[32], fk_bytes info, uint8_t key[16], uint8_t nonce[12], fk_error *error) {
-  fk_schedule own = {.suite = VIEW(SUITE)};
+  fk_schedule own = {.suite = FK_VIEW(SUITE)};
   uint8_t context[1 + 32 + 32] = {0}; /* base mode, no PSK, info */
   fk_status status = extract(own.suite, (fk_bytes){0}, "psk_id_hash", (fk_bytes){0}, context + 1, error);
   if (status == FK_OK) status = extract(own.suite, (fk_bytes){0}, "info_hash", info, context + 33, error);
   if (status == FK_OK) status = extract(own.suite, (fk_bytes){secret, 32}, "secret", (fk_bytes){0}, own.secret, error);
-  if (status == FK_OK) status = expand(&own, "key", VIEW(context), key, 16, error);
-  if (status == FK_OK) status = expand(&own, "base_nonce", VIEW(context), nonce, 12, error);
+  if (status == FK_OK) status = expand(&own, "key", FK_VIEW(context), key, 16, error);
+  if (status == FK_OK) status = expand(&own, "base_nonce", FK_VIEW(context), nonce, 12, error);
   fk_wipe(&own, sizeof own);
   return status;
 }

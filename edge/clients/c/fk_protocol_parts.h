@@ -25,6 +25,9 @@ typedef struct {
   size_t size;
 } fk_bytes;
 
+/* All bytes of an array. */
+#define FK_VIEW(array) ((fk_bytes){(array), sizeof(array)})
+
 /* fk_buffer.c */
 
 /* Bytes that grow. After an allocation has failed it stays as it is, and says so. */

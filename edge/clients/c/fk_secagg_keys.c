@@ -5,8 +5,6 @@
 
 #include "fk_protocol_parts.h"
 
-#define VIEW(array) ((fk_bytes){(array), sizeof(array)})
-
 static fk_bytes view(const fk_buffer *buffer) { return (fk_bytes){buffer->data, buffer->size}; }
 
 static fk_bytes text(const char *literal, size_t size) { return (fk_bytes){(const uint8_t *)literal, size}; }
@@ -47,7 +45,7 @@ fk_status fk_bound_session(const uint8_t session[32], fk_bytes agreed, fk_creden
     fk_buffer_add(&keys, everyone[i].channel_key, FK_KEY_BYTES);
     fk_buffer_add(&keys, everyone[i].mask_key, FK_KEY_BYTES);
   }
-  const fk_bytes parts[4] = {TEXT("fedkeys secagg 1 bound"), {session, FK_SESSION_BYTES}, VIEW(digest), view(&keys)};
+  const fk_bytes parts[4] = {TEXT("fedkeys secagg 1 bound"), {session, FK_SESSION_BYTES}, FK_VIEW(digest), view(&keys)};
   fk_status status = keys.failed ? fk_no_memory(error) : fk_sha256(parts, 4, bound, error);
   fk_buffer_close(&keys);
   return status;

@@ -46,7 +46,7 @@ static fk_status read_golden(const fk_bundle *bundle, golden *expected, fk_error
   free(bytes);
   FK_TRY(fk_bundle_read(bundle, "golden/weights_after.bin", &expected->weights, &expected->weights_bytes, error));
   double rate = expected->learning_rate, tolerance = expected->tolerance;
-  if (count != fk_batches_get_info(expected->batches)->num_batches || !rate || !tolerance)
+  if (count != fk_batches_get_info(expected->batches)->num_batches || rate == 0 || tolerance == 0)
     return fk_fail(error, FK_DAMAGED, "golden/expected.txt does not fit golden/batches.bin: export the run again");
   if (!(rate > 0 && isfinite(rate) && tolerance > 0 && tolerance <= MAX_TOLERANCE))
     return fk_fail(error, FK_UNTRUSTED,

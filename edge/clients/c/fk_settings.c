@@ -69,7 +69,7 @@ static bool read_kind(const char *const *one_of, fk_value value, double *place) 
   size_t size;
   if (!fk_value_string(value, &text, &size)) return false;
   for (size_t i = 0; one_of[i]; i += 1) {
-    if (strlen(one_of[i]) == size && memcmp(one_of[i], text, size) == 0) return *place = (double)i, true;
+    if (fk_value_is(text, size, one_of[i])) return *place = (double)i, true;
   }
   return false;
 }
@@ -92,19 +92,17 @@ static bool read_value(fk_reading *reading, size_t place, fk_value value) {
   return is_above && (of->below_most ? *found < of->most : *found <= of->most);
 }
 
-static bool is_named(const char *key, size_t size, const char *name) { return strlen(name) == size && memcmp(key, name, size) == 0; }
-
 /* Reads a section: each setting once, and none that nobody knows. */
 static bool read_section(fk_reading *reading, const char *section, size_t section_size, fk_value object) {
   const char *key;
   size_t size, first = 0;
   fk_value value;
-  while (first < FK_NUM_SETTINGS && !is_named(section, section_size, FK_SETTINGS[first].section)) first += 1;
+  while (first < FK_NUM_SETTINGS && !fk_value_is(section, section_size, FK_SETTINGS[first].section)) first += 1;
   if (first == FK_NUM_SETTINGS) return false;
   while (fk_value_next(&object, &key, &size, &value)) {
     size_t place = first;
     while (place < FK_NUM_SETTINGS && strcmp(FK_SETTINGS[place].section, FK_SETTINGS[first].section) == 0 &&
-           !is_named(key, size, FK_SETTINGS[place].name)) {
+           !fk_value_is(key, size, FK_SETTINGS[place].name)) {
       place += 1;
     }
     bool is_known = place < FK_NUM_SETTINGS && strcmp(FK_SETTINGS[place].section, FK_SETTINGS[first].section) == 0;
@@ -121,7 +119,7 @@ static bool read_config(fk_reading *reading, fk_bytes config) {
   size_t size;
   if (!fk_utf8_count(config, &size) || !fk_value_is_json(root)) return false;
   while (fk_value_next(&root, &key, &size, &value)) {
-    if (is_named(key, size, "seed")) {
+    if (fk_value_is(key, size, "seed")) {
       if (reading->has_seed || !read_seed(value, &reading->settings->seed)) return false;
       reading->has_seed = true;
     } else if (!read_section(reading, key, size, value)) {
@@ -144,7 +142,7 @@ static fk_status check_words(const fk_word *words, size_t count, fk_error *error
   if (count <= NUM_SPECIAL) return not_ours(error);
   for (size_t i = 0; i < count; i += 1) {
     if (fk_is_no_word((fk_bytes){(const uint8_t *)words[i].text, words[i].size})) return not_ours(error);
-    if (i < NUM_SPECIAL && !is_named(words[i].text, words[i].size, SPECIAL_WORDS[i])) return not_ours(error);
+    if (i < NUM_SPECIAL && !fk_value_is(words[i].text, words[i].size, SPECIAL_WORDS[i])) return not_ours(error);
   }
   fk_word *sorted = fk_array(count, sizeof *sorted);
   if (!sorted) return fk_no_memory(error);

@@ -23,8 +23,6 @@ struct fk_signed_roster {
 
 /* ---- reading ---- */
 
-static bool has_key(const char *key, size_t size, const char *name) { return strlen(name) == size && memcmp(key, name, size) == 0; }
-
 /* Reads hex digits in small letters. */
 static bool read_hex(fk_value value, uint8_t *bytes, size_t size) {
   const char *text;
@@ -98,13 +96,13 @@ static unsigned read_fields(fk_signed_roster *roster, fk_value root) {
   fk_value value;
   unsigned found = 0;
   while (fk_value_next(&root, &key, &size, &value)) {
-    unsigned field = has_key(key, size, "schema")      ? HAS_SCHEMA
-                     : has_key(key, size, "clients")   ? HAS_CLIENTS
-                     : has_key(key, size, "roster_id") ? HAS_ID
-                     : has_key(key, size, "number")    ? HAS_NUMBER
-                     : has_key(key, size, "helpers")   ? HAS_HELPERS
-                     : has_key(key, size, "signature") ? HAS_SIGNATURE
-                                                       : 0;
+    unsigned field = fk_value_is(key, size, "schema")    ? HAS_SCHEMA
+                     : fk_value_is(key, size, "clients")   ? HAS_CLIENTS
+                     : fk_value_is(key, size, "roster_id") ? HAS_ID
+                     : fk_value_is(key, size, "number")    ? HAS_NUMBER
+                     : fk_value_is(key, size, "helpers")   ? HAS_HELPERS
+                     : fk_value_is(key, size, "signature") ? HAS_SIGNATURE
+                                                           : 0;
     bool holds = (field == HAS_SCHEMA && read_uint32(value, &roster->schema)) ||
                  (field == HAS_CLIENTS && read_clients(roster, value)) ||
                  (field == HAS_ID && read_hex(value, roster->roster_id, ID_BYTES)) ||

@@ -54,6 +54,10 @@ static bool skip_value(fk_value *text) {
   return true;
 }
 
+bool fk_value_is(const char *bytes, size_t length, const char *text) {
+  return strlen(text) == length && memcmp(bytes, text, length) == 0;
+}
+
 bool fk_value_next(fk_value *place, const char **key, size_t *key_length, fk_value *value) {
   skip_space(place);
   if (!take(place, '{') && !take(place, ',')) return false;
@@ -144,8 +148,9 @@ bool fk_value_number(fk_value value, double *number) {
 
 bool fk_value_string(fk_value value, const char **bytes, size_t *length) {
   skip_space(&value);
-  *bytes = value.at + 1;
+  const char *quote = value.at;
   if (!skip_string(&value)) return false;
+  *bytes = quote + 1;
   *length = (size_t)(value.at - *bytes) - 1;
   return memchr(*bytes, '\\', *length) == NULL;
 }

@@ -25,6 +25,8 @@ bool fk_value_next(fk_value *place, const char **key, size_t *key_length, fk_val
 bool fk_value_number(fk_value value, double *number);
 /* A string without a backslash, as its bytes in the text. */
 bool fk_value_string(fk_value value, const char **bytes, size_t *length);
+/* Whether so many bytes, of a key or a string, are this text. */
+bool fk_value_is(const char *bytes, size_t length, const char *text);
 /* The number that so many bytes write, wherever the decimal point lies in the app's locale. */
 bool fk_parse_number(const char *bytes, size_t length, double *number);
 
