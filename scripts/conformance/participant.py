@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Optional
 
 import msgspec
@@ -129,7 +129,7 @@ def participant_vectors() -> dict[str, object]:
         "setup": SETUP.hex(),
         "agreed": messages.agreed_digest(SETUP, plan()).hex(),
         "conversation": talk,
-        "refusals": list(_refusals()),
+        "refusals": [refusal(participant(), lie, told, SETUP) for lie, told in _lies()],
         "values": VALUES,
         "settings": {f"{s}.{n}": _outcomes(s, n) for s in FEDERATED for n in msgspec.to_builtins(CONFIG)[s]},
     }
@@ -174,20 +174,17 @@ def _conversation(draws: Draws) -> Iterator[tuple[bytes, Optional[bytes]]]:
     yield goodbye, clients[0].answer(goodbye)
 
 
-def _refusals() -> Iterator[dict[str, object]]:
-    """Each lie: the messages, of which the client refuses the last."""
-    for lie, told in _lies():
-        client = participant()
-        *before, last = told
-        for message in before:
-            client.answer(message)
-        try:
-            client.answer(last)
-        except OrchestratorError as error:
-            named = ["setup" if message == SETUP else message.hex() for message in told]
-            yield {"lie": lie, "messages": named, "error": type(error).__name__, "text": str(error)}
-            continue
-        raise AssertionError(f"{lie}: the client took it")
+def refusal(client: Participant, lie: str, told: Sequence[bytes], setup: bytes) -> dict[str, object]:
+    """Returns a lie's entry: the messages, of which the client refuses the last; `setup` stands there by its name."""
+    *before, last = told
+    for message in before:
+        client.answer(message)
+    try:
+        client.answer(last)
+    except OrchestratorError as error:
+        named = ["setup" if message == setup else message.hex() for message in told]
+        return {"lie": lie, "messages": named, "error": type(error).__name__, "text": str(error)}
+    raise AssertionError(f"{lie}: the client took it")
 
 
 def _lies() -> Iterator[tuple[str, list[bytes]]]:

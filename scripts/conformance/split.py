@@ -10,7 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from conformance.draws import Draws
-from conformance.participant import CONFIG, NAMES, SIZE, WORDS, identity, plan, public, step, trainer
+from conformance.participant import CONFIG, NAMES, SIZE, WORDS, identity, plan, public, refusal, step, trainer
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.errors import OrchestratorError
 from orchestrator.network import messages as network
@@ -192,14 +192,4 @@ def _lies() -> Iterator[dict[str, object]]:
         ("a round twice", [SETUP, _split_plan(1), _split_plan(1)]),
         ("a stage of another sum", [SETUP, _split_plan(1), step(1, "advertise")]),
     ):
-        client = _taking_part()
-        *before, last = told
-        for message in before:
-            client.answer(message)
-        try:
-            client.answer(last)
-        except OrchestratorError as error:
-            named = ["setup" if message == SETUP else message.hex() for message in told]
-            yield {"lie": lie, "messages": named, "error": type(error).__name__, "text": str(error)}
-            continue
-        raise AssertionError(f"{lie}: the client took it")
+        yield refusal(_taking_part(), lie, told, SETUP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import struct
@@ -9,11 +10,13 @@ import subprocess
 from contextlib import suppress
 from functools import cache
 from os import environ
+from pathlib import Path
 
 import numpy as np
 import pytest
 from twin import Twin
 
+import edge
 from edge.clients import c_client
 from orchestrator.network import messages
 from orchestrator.network.errors import NetworkError
@@ -26,6 +29,24 @@ DEMANDS = {  # the usual ones of a roster of ten or fewer, in the order of fk_pr
     "max_learning_rate": 10.0,
 }  # fmt: skip
 LIBCRYPTO = ["pkg-config", "--exists", "libcrypto"]
+
+
+def conformance(name):
+    return json.loads((Path(edge.__file__).parent / "conformance" / f"{name}.json").read_text("utf-8"))
+
+
+def numbers(fields):
+    return [float(field) for field in fields]
+
+
+def policy_fields(policy):
+    fields = {**policy, "max_clients": 1 << 20}
+    fields["semi_malicious"] = int(fields["semi_malicious"])
+    return [repr(value) for value in fields.values()]
+
+
+def unhex(*texts):
+    return [bytes.fromhex(text) for text in texts]
 
 
 class Refused(NetworkError):

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from c_peer import CPeer, Refused
+from c_peer import Refused, conformance
 
-import edge
-
-VECTORS = json.loads((Path(edge.__file__).parent / "conformance" / "roster.json").read_text("utf-8"))
+VECTORS = conformance("roster")
 KEY, ROSTER_ID = (bytes.fromhex(VECTORS["operator"][name]) for name in ("key", "roster_id"))
 OWN = bytes.fromhex(VECTORS["public_key"])
 NUMBER = {case["lie"]: json.loads(case["content"]).get("number", 0) for case in VECTORS["refusals"]}
-
-
-@pytest.fixture(scope="module")
-def peer():
-    with CPeer() as own:
-        yield own
 
 
 def opened(peer, content, seen=None, client_id=VECTORS["client_id"], key=OWN):

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from c_peer import DEMANDS, CParticipant, CPeer, Refused
+from c_participant import ROSTER, quarter
+from c_participant import VECTORS as AROUND
+from c_peer import DEMANDS, CParticipant, Refused, conformance
 
-import edge
-from models.corpus import ClientId
-from orchestrator.seeds import Purpose, simulation_rng
-
-CONFORMANCE = Path(edge.__file__).parent / "conformance"
-VECTORS, AROUND = (json.loads((CONFORMANCE / f"{name}.json").read_text("utf-8")) for name in ("split", "participant"))
+VECTORS = conformance("split")
 TALK = VECTORS["participant"]
 IDENTITY, SETUP = bytes.fromhex(AROUND["identity"]), bytes.fromhex(TALK["setup"])
-ROSTER = {name: bytes.fromhex(key) for name, key in AROUND["roster"].items()}
-SEED = 2**63 - 5
-
-
-@pytest.fixture(scope="module")
-def peer():
-    with CPeer() as own:
-        yield own
 
 
 def joined(texts):
@@ -73,14 +59,6 @@ def test_the_rounds_that_a_client_refuses(peer, case):
     with pytest.raises(Refused) as caught:
         upload(peer, case["terms"], case["told"], draws=bytes(999), last_answered=last)
     assert (caught.value.name, str(caught.value)) == (case["error"], case["text"])
-
-
-def quarter(round_num, rate, weights):
-    """Training that every language does alike; the rounding draws what Python's client does."""
-    trained, rng = AROUND["trained"], simulation_rng(SEED, Purpose.ROUNDING, round_num, ClientId(AROUND["client_id"]))
-    delta = np.frombuffer(weights, "<f4") * np.float32(trained["scale"])
-    draws, last = rng.random(delta.size, dtype=np.float32).tobytes(), rng.random()
-    return delta.tobytes(), trained["num_tokens"], trained["num_examples"], draws, last
 
 
 def participant(peer, draws=bytes(1000)):
