@@ -13,6 +13,12 @@ static uint32_t read_index(fk_reader *reader) { return fk_read_uint(reader, 0, F
 
 static const uint8_t *read_exactly(fk_reader *reader, size_t size) { return fk_read_bytes(reader, size, size).data; }
 
+/* Reads how many items a list has, and returns room for them; NULL: there is no memory. */
+static void *list_of(fk_reader *reader, size_t least_item_bytes, size_t item_size, size_t *count) {
+  *count = fk_read_list(reader, least_item_bytes);
+  return fk_array(*count, item_size);
+}
+
 static fk_status begin(fk_reader *reader, fk_bytes wire, const char *tag, size_t num_fields, fk_error *error) {
   const char *name = tag + sizeof TAG("") - 1;
   *reader = (fk_reader){wire.data, wire.size, 0, false};
@@ -59,8 +65,7 @@ fk_status fk_read_roster(fk_bytes wire, fk_roster *found, fk_error *error) {
   FK_TRY(begin(&reader, wire, TAG("Roster"), 3, error));
   found->session = read_exactly(&reader, FK_SESSION_BYTES);
   found->recipient = read_index(&reader);
-  found->count = fk_read_list(&reader, CREDENTIALS_BYTES);
-  found->peers = fk_array(found->count, sizeof *found->peers);
+  found->peers = list_of(&reader, CREDENTIALS_BYTES, sizeof *found->peers, &found->count);
   if (!found->peers) return fk_no_memory(error);
   for (size_t i = 0; i < found->count; i += 1) found->peers[i] = read_credentials(&reader);
   return end(&reader, "Roster", error);
@@ -68,8 +73,7 @@ fk_status fk_read_roster(fk_bytes wire, fk_roster *found, fk_error *error) {
 
 /* A list of pairs: who it is of, and so many bytes. */
 static fk_status read_delivered(fk_reader *reader, size_t size, fk_delivered **list, size_t *count, fk_error *error) {
-  *count = fk_read_list(reader, DELIVERED_BYTES(size));
-  *list = fk_array(*count, sizeof **list);
+  *list = list_of(reader, DELIVERED_BYTES(size), sizeof **list, count);
   if (!*list) return fk_no_memory(error);
   for (size_t i = 0; i < *count; i += 1) {
     if (fk_read_array(reader) != 2) reader->bad = true;
@@ -99,8 +103,7 @@ fk_status fk_read_survivors(fk_bytes wire, fk_survivors *found, fk_error *error)
 }
 
 static fk_status read_indices(fk_reader *reader, uint32_t **list, size_t *count, fk_error *error) {
-  *count = fk_read_list(reader, 1);
-  *list = fk_array(*count, sizeof **list);
+  *list = list_of(reader, 1, sizeof **list, count);
   if (!*list) return fk_no_memory(error);
   for (size_t i = 0; i < *count; i += 1) (*list)[i] = read_index(reader);
   return FK_OK;

@@ -19,6 +19,7 @@ struct fk_signed_roster {
   size_t num_helpers;
   uint8_t roster_id[ID_BYTES], signature[FK_SIGNATURE_BYTES];
   uint32_t schema, number;
+  bool has_failed; /* for want of memory */
 };
 
 /* ---- reading ---- */
@@ -58,9 +59,11 @@ static bool read_clients(fk_signed_roster *roster, fk_value object) {
   fk_value value, again = object;
   if (object.at == object.end || *object.at != '{' || roster->clients) return false;
   while (fk_value_next(&again, &key, &size, &value)) roster->count += 1;
+  if (roster->count > FK_MAX_CLIENTS) return false;
   roster->clients = fk_array(roster->count, sizeof *roster->clients);
   roster->names = fk_array((size_t)(object.end - object.at), 1); /* a name takes two quotes more than here */
-  if (!roster->clients || !roster->names || roster->count > FK_MAX_CLIENTS) return false;
+  roster->has_failed = !roster->clients || !roster->names;
+  if (roster->has_failed) return false;
   for (size_t i = 0; i < roster->count && fk_value_next(&object, &key, &size, &value); i += 1) {
     fk_enrolled *client = &roster->clients[i];
     if (!read_hex(value, client->public_key, FK_KEY_BYTES) || fk_has_small_order(client->public_key)) return false;
@@ -122,9 +125,9 @@ static int by_client(const void *one, const void *other) {
 static int by_bytes(const void *one, const void *other) { return memcmp(one, other, FK_KEY_BYTES); }
 
 /* Whether no key and no name stands there twice; sorts the clients by their names. */
-static bool are_different(fk_signed_roster *roster, bool *has_failed) {
+static bool are_different(fk_signed_roster *roster) {
   uint8_t *keys = fk_array(roster->count, FK_KEY_BYTES);
-  *has_failed = !keys;
+  roster->has_failed = !keys;
   if (!keys) return false;
   for (size_t i = 0; i < roster->count; i += 1) memcpy(keys + i * FK_KEY_BYTES, roster->clients[i].public_key, FK_KEY_BYTES);
   qsort(keys, roster->count, FK_KEY_BYTES, by_bytes);
@@ -158,7 +161,7 @@ static fk_status read_roster(fk_signed_roster *roster, fk_bytes json, fk_error *
   const char *text = (const char *)json.data;
   fk_value root = {text, text + json.size};
   size_t count;
-  bool has_failed = false, are_sound = false;
+  bool are_sound = false;
   unsigned found = fk_utf8_count(json, &count) && fk_value_is_json(root) ? read_fields(roster, root) : 0;
   bool is_of_before = roster->schema == 1 && (found & ~(unsigned)HAS_HELPERS) == (HAS_SCHEMA | HAS_CLIENTS) && !roster->num_helpers;
   bool is_signed = roster->schema == 2 && (found | HAS_HELPERS) == 2 * HAS_SIGNATURE - 1;
@@ -166,8 +169,8 @@ static fk_status read_roster(fk_signed_roster *roster, fk_bytes json, fk_error *
   for (size_t i = 0; holds && is_signed && i < roster->count; i += 1) {
     holds = is_name(roster->clients[i].client_id, strlen(roster->clients[i].client_id));
   }
-  holds = holds && are_different(roster, &has_failed);
-  if (has_failed) return fk_no_memory(error);
+  holds = holds && are_different(roster);
+  if (roster->has_failed) return fk_no_memory(error);
   if (holds) FK_TRY(check_helpers(roster, &are_sound, error));
   if (holds && are_sound) return FK_OK;
   return fk_fail(error, FK_KEYS_ERROR, "the roster is damaged, or of another version: ask the operator");

@@ -13,11 +13,11 @@ OWN = bytes.fromhex(VECTORS["public_key"])
 NUMBER = {case["lie"]: json.loads(case["content"]).get("number", 0) for case in VECTORS["refusals"]}
 
 
-def opened(peer, content, seen=None, client_id=VECTORS["client_id"], key=OWN):
+def opened(peer, content, seen=None, client_id=VECTORS["client_id"], key=OWN, starved_at=0):
     """(number, digest, helpers, {client: key}) of a roster that is taken."""
     kept = (seen["number"], bytes.fromhex(seen["digest"])) if seen else (0, b"")
     content = content if isinstance(content, bytes) else content.encode()
-    number, digest, helpers, *clients = peer.ask("roster", content, KEY, ROSTER_ID, *kept, client_id, key)
+    number, digest, helpers, *clients = peer.ask("roster", content, KEY, ROSTER_ID, *kept, client_id, key, starved_at)
     return int(number), digest, helpers, dict(zip(clients[::2], clients[1::2]))
 
 
@@ -70,3 +70,17 @@ def test_a_roster_of_before_is_one_that_nobody_signed(peer):
     with pytest.raises(Refused) as caught:
         opened(peer, json.dumps({"schema": 1, "clients": {"anna maria": "11" * 32}}))
     assert caught.value.name == "UnsignedRoster"
+
+
+def test_no_allocation_fails_silently(peer):
+    """Whichever allocation fails: the status says so, and nothing leaks."""
+    content, names, allocation = VECTORS["rosters"]["some clients and a helper"]["content"], set(), 0
+    while True:
+        allocation += 1
+        try:
+            opened(peer, content, starved_at=allocation)
+            break
+        except Refused as error:
+            names.add(error.name)
+    assert names == {"NoMemory"}
+    assert allocation > 4  # the roster, its clients, their names, and their keys to compare

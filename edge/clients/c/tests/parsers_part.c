@@ -6,45 +6,20 @@
 
 typedef bool (*reader)(fk_bytes wire);
 
-static bool invitation(fk_bytes wire) {
-  fk_invitation found;
-  return fk_read_invitation(wire, &found, NULL) == FK_OK;
-}
-
-static bool roster(fk_bytes wire) {
-  fk_roster found;
-  bool is_one = fk_read_roster(wire, &found, NULL) == FK_OK;
-  free(found.peers);
-  return is_one;
-}
-
-static bool delivery(fk_bytes wire) {
-  fk_delivery found;
-  bool is_one = fk_read_delivery(wire, &found, NULL) == FK_OK;
-  free(found.shares);
-  return is_one;
-}
-
-static bool survivors(fk_bytes wire) {
-  fk_survivors found;
-  return fk_read_survivors(wire, &found, NULL) == FK_OK;
-}
-
-static bool unmask_request(fk_bytes wire) {
-  fk_unmask_request found;
-  bool is_one = fk_read_unmask_request(wire, &found, NULL) == FK_OK;
-  free(found.consents);
-  free(found.alive);
-  free(found.dead);
-  return is_one;
-}
-
-static bool to_client(fk_bytes wire) {
-  fk_to_client found;
-  bool is_one = fk_read_to_client(wire, &found, NULL) == FK_OK;
-  free(found.words);
-  return is_one;
-}
+/* Defines a reader of one kind of message, which frees what was found. */
+#define READER(kind, free_found)                               \
+  static bool kind(fk_bytes wire) {                           \
+    fk_##kind found;                                          \
+    bool is_one = fk_read_##kind(wire, &found, NULL) == FK_OK; \
+    free_found;                                               \
+    return is_one;                                            \
+  }
+READER(invitation, (void)found)
+READER(roster, free(found.peers))
+READER(delivery, free(found.shares))
+READER(survivors, (void)found)
+READER(unmask_request, (free(found.consents), free(found.alive), free(found.dead)))
+READER(to_client, free(found.words))
 
 static bool config(fk_bytes wire) {
   static const fk_word WORDS[5] = {{"<pad>", 5}, {"<bos>", 5}, {"<eos>", 5}, {"<unk>", 5}, {"see", 3}};

@@ -4,7 +4,8 @@
 
 #include "peer.h"
 
-/* Fields: the text, the operator's key and roster_id, the number and digest that were seen (or no digest), name and key. */
+/* Fields: the text, the operator's key and roster_id, the number and digest that were seen (or no digest), name,
+ * key, and which allocation fails, counted from 1. */
 static fk_status open_roster(const frame *asked, fk_error *error) {
   fk_operator signer;
   fk_seen_roster before = {uint_field(asked, 4), {0}}, seen;
@@ -17,8 +18,10 @@ static fk_status open_roster(const frame *asked, fk_error *error) {
   char *client_id = text_field(asked, 6), *exact = malloc(text.size ? text.size : 1);
   if (!exact) give_up("out of memory");
   memcpy(exact, text.data, text.size);
+  allocations_left = (long)uint_field(asked, 8);
   fk_status status = fk_signed_roster_open(exact, text.size, &signer, digest.size ? &before : NULL, client_id,
                                            field_of(asked, 7, 32), &roster, &seen, error);
+  allocations_left = 0;
   free(exact);
   free(client_id);
   if (status != FK_OK) {
