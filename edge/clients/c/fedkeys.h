@@ -162,7 +162,7 @@ FK_API fk_status fk_predictor_after(fk_predictor *predictor, const int32_t *ids,
  * own words: what is predicted stands in the bundle's list. */
 FK_API fk_status fk_predict_words(fk_predictor *predictor, fk_text *text, const char *typed, size_t size,
                                   const char *words[FK_NUM_PREDICTIONS], fk_error *error);
-/* Forgets what was typed. Call it also when the model's weights have changed. */
+/* Forgets what was typed, as closing does. Call it also when the model's weights have changed. */
 FK_API void fk_predictor_forget(fk_predictor *predictor);
 
 /* ---- batches ---- */
