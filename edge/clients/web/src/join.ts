@@ -141,7 +141,7 @@ export async function takePartHere(
     },
     observer: {
       stage: (round, stage) => tell({ kind: "stage", round, stage }),
-      left: ({ round, stage, bytes, head }) => tell({ kind: "left", round, stage, bytes, head }),
+      left: (what) => tell({ kind: "left", ...what }),
       refused: () => undefined, // takePart throws what was refused, and the page says it
     },
   });

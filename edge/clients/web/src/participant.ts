@@ -5,6 +5,7 @@ import * as demands from "./demands.ts";
 import type { Demands } from "./demands.ts";
 import { Encoder, buildEncoder, clientWeight, l2Norm, secureUniform, type Uniform } from "./encoder.ts";
 import { DemandRefused, KeysError, RunChanged, SessionReplayed, TooFewPeers, WireError } from "./errors.ts";
+import { firstNumbers } from "./left.ts";
 import * as messages from "./messages.ts";
 import { DEFAULT_STEP_MS, held } from "./pace.ts";
 import { equal, hex, isSigned, random as secureRandom, sign, type Bytes, type Random } from "./primitives.ts";
@@ -38,12 +39,12 @@ export interface Journal {
   spend(seed: string, round: number): Promise<void>;
 }
 
-/** An answer that leaves the browser, and its first bytes. */
+/** An answer that leaves the browser, and of an upload the first masked numbers. */
 interface Left {
   readonly round: number;
   readonly stage: string;
   readonly bytes: number;
-  readonly head: Uint8Array;
+  readonly numbers: readonly number[];
 }
 
 export interface Observer {
@@ -74,7 +75,7 @@ interface Run {
   readonly name: Bytes; // in the split sum; empty in others
 }
 
-const HEAD_BYTES = 1024; // of an upload: what stands around the numbers, sealed seeds among it, and the first of them
+const SHOWN_NUMBERS = 6;
 
 export class Participant {
   /** Why the server let the client go. */
@@ -128,15 +129,17 @@ export class Participant {
     const stage = found.kind === "plan" ? "train" : found.fields.stage;
     this.options.observer.stage(roundNum, stage);
     let answer: Bytes;
+    let numbers: number[] = [];
     try {
       const body = found.kind === "plan" ? await this.train(found.fields, message) : await this.step(found.fields);
       answer = messages.ANSWER.encode({ roundNum, stage, body });
+      numbers = firstNumbers(body, SHOWN_NUMBERS);
     } catch (error) {
       if (!(error instanceof TooFewPeers)) throw error; // happens to an honest server too: not this round
       this.forgetRound();
       answer = messages.DECLINE.encode({ roundNum, stage, reason: error.message });
     }
-    this.options.observer.left({ round: roundNum, stage, bytes: answer.length, head: answer.slice(0, HEAD_BYTES) });
+    this.options.observer.left({ round: roundNum, stage, bytes: answer.length, numbers });
     return answer;
   }
 

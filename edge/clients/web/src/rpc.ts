@@ -88,7 +88,7 @@ export type Progress =
   | { kind: "roster"; number: number; people: number; isSigned: boolean; helpers: string[] } // their keys, as hex
   | { kind: "connection"; isUp: boolean }
   | { kind: "stage"; round: number; stage: string }
-  | { kind: "left"; round: number; stage: string; bytes: number; head: Uint8Array };
+  | { kind: "left"; round: number; stage: string; bytes: number; numbers: readonly number[] };
 
 export interface Request {
   id: number;

@@ -6,14 +6,12 @@ import { type Eligibility, eligibility } from "./capabilities.ts";
 import { AGGREGATORS, demandsFor, STAGES, type Aggregator } from "./demands.ts";
 import { byId, make, show } from "./dom.ts";
 import { enrol, type Offer, offerOf, type ServerStatus, serverStatus } from "./enrol.ts";
-import { firstNumbers } from "./left.ts";
 import { fingerprintOf, type Operator } from "./roster.ts";
 import type { Progress } from "./rpc.ts";
 import { get, keptCount, remove } from "./store.ts";
 import type { Key } from "./strings.ts";
 
 const POLL_MS = 3000;
-const SHOWN_NUMBERS = 6;
 const SHOWN_DIGITS = 16;
 const SHOWN_ANSWERS = 60;
 const LIMITS = demandsFor(0);
@@ -253,7 +251,7 @@ export class JoinView implements View {
     this.app.announce(`${title}, ${this.stageName(stage)}`);
   }
 
-  private left({ round, stage, bytes, head }: Progress & { kind: "left" }): void {
+  private left({ round, stage, bytes, numbers }: Progress & { kind: "left" }): void {
     const { strings } = this.app;
     const name = make("th", { text: strings.say("join.leftRow", { n: round, stage: this.stageName(stage) }) });
     name.scope = "row";
@@ -265,10 +263,9 @@ export class JoinView implements View {
     show(byId("join-left"), true);
     const stages = STAGES_OF[this.aggregator()];
     if (stage === stages.at(-1)) this.roundOver();
-    if (stage !== "upload" && stages.length > 1) return;
-    const numbers = firstNumbers(head, bytes, SHOWN_NUMBERS);
+    if (numbers.length === 0) return;
     byId("join-numbers").textContent = `${numbers.join(", ")} …`;
-    show(byId("join-masked"), numbers.length > 0);
+    show(byId("join-masked"), true);
   }
 
   private roundOver(): void {

@@ -9,9 +9,12 @@ import { DemandRefused, KeysError } from "../src/errors.ts";
 import { fewestSurvivors } from "../src/graph.ts";
 import { requireFit, runIds, signedHelpers } from "../src/join.ts";
 import { firstNumbers } from "../src/left.ts";
+import { ANSWER } from "../src/messages.ts";
 import { fromHex } from "../src/primitives.ts";
 import { decodeRoster, operatorOf } from "../src/roster.ts";
+import { MASKED_VECTOR } from "../src/secagg_messages.ts";
 import type { RunSettings } from "../src/settings.ts";
+import { UPLOAD } from "../src/split_messages.ts";
 
 const WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", "see", "you", "there"];
 const RUN = {
@@ -60,25 +63,22 @@ test("the fewest survivors are Python's", () => {
   assert.deepEqual([3, 10, 100, 1000].map((enrolled) => fewestSurvivors(enrolled, 0.05)), [3, 3, 7, 52]);
 });
 
-test("an upload's first masked numbers are found in its first bytes", () => {
-  const answers = vectors.conversation.flatMap(({ answer }) => (answer === null ? [] : [fromHex(answer)]));
-  const uploads = answers.filter((answer) => new TextDecoder("latin1").decode(answer).includes("MaskedVector"));
-  assert.equal(uploads.length, 1);
-  const upload = uploads[0] as Uint8Array;
-  const at = Buffer.from(upload).lastIndexOf(vectorOf(upload));
-  const wanted = [0, 4, 8].map((offset) => Buffer.from(upload).readUInt32LE(at + offset));
-  assert.deepEqual(firstNumbers(upload.subarray(0, 160), upload.length, 3), wanted);
-  assert.deepEqual(firstNumbers(upload.subarray(0, 20), upload.length, 3), []);
+test("an upload's first masked numbers are those that its message carries", () => {
+  const sent = vectors.conversation.flatMap(({ answer }) => (answer === null ? [] : [fromHex(answer)]));
+  const answers = sent.filter((octets) => textOf(octets).includes("/Answer")).map(bodyOf);
+  const uploads = answers.map((body) => firstNumbers(body, 3)).filter((numbers) => numbers.length > 0);
+  const body = answers.find((octets) => textOf(octets).includes("MaskedVector"))!;
+  assert.deepEqual(uploads, [littleEndian(MASKED_VECTOR.decode(body, body.length).words, 3)]);
 });
 
-// The vector's bytes: what is left after the sender's index, which follows the session.
-function vectorOf(upload: Uint8Array): Buffer {
-  const text = Buffer.from(upload);
-  const session = text.indexOf(Buffer.from([0xc4, 32]), text.indexOf("MaskedVector"));
-  const sender = session + 2 + 32;
-  const lengthBytes = { 0xc4: 1, 0xc5: 2, 0xc6: 4 }[text[sender + 1] as 0xc4 | 0xc5 | 0xc6];
-  return text.subarray(sender + 2 + lengthBytes);
-}
+test("numbers that look like the beginning of a vector are numbers", () => {
+  // In a split upload of 32 words, 0xc4 and the count of the bytes behind it: MessagePack's mark of 18 bytes.
+  const words = new Uint8Array(128);
+  words.set([0xc4, 18], 108);
+  const fields = { terms: new Uint8Array(32), clientId: "ann", version: 1, sealed: [], signature: new Uint8Array(64), words };
+  assert.deepEqual(firstNumbers(UPLOAD.encode(fields), 6), [0, 0, 0, 0, 0, 0]);
+  assert.deepEqual(firstNumbers(UPLOAD.encode({ ...fields, words: words.subarray(108, 116) }), 6), [0x12c4, 0]);
+});
 
 test("a browser seals for the helpers that its operator signed, and for nobody else", async () => {
   const roster = await decodeRoster(rosters.taken[0]!.content);
@@ -91,6 +91,9 @@ test("a browser seals for the helpers that its operator signed, and for nobody e
 
 test("the first masked numbers of a split upload are those of its vector", () => {
   const answer = fromHex(split.participant.conversation[1]!.answer!);
-  const words = new Uint32Array(answer.slice(-4 * 177).buffer);
-  assert.deepEqual(firstNumbers(answer.slice(0, 1024), answer.length, 4), [...words.slice(0, 4)]);
+  assert.deepEqual(firstNumbers(bodyOf(answer), 4), littleEndian(answer.slice(-4 * 177), 4));
 });
+
+const textOf = (octets: Uint8Array) => new TextDecoder("latin1").decode(octets);
+const bodyOf = (octets: Uint8Array<ArrayBuffer>) => ANSWER.decode(octets, octets.length).body;
+const littleEndian = (octets: Uint8Array, most: number) => [...new Uint32Array(octets.slice().buffer).slice(0, most)];
