@@ -100,11 +100,14 @@ def require_free(places: Iterable[tuple[str, str]]) -> None:
 def host_of(address: str) -> str:
     """Returns the host of HOST:PORT or of HOST.
 
-    >>> [host_of(address) for address in ("localhost", "localhost:80", "[::1]:80", "[::1]")]
-    ['localhost', 'localhost', '::1', '::1']
+    >>> [host_of(address) for address in ("localhost", "localhost:80", "[::1]:80", "[::1]", "[::1].example:80")]
+    ['localhost', 'localhost', '::1', '::1', '[::1].example']
     """
     if address.startswith("["):
-        return address[1:].partition("]")[0]
+        host, _, rest = address[1:].partition("]")
+        if rest[:1] in ("", ":"):
+            return host
+        return address[: len(address) - len(rest)] + rest.partition(":")[0]
     return address.partition(":")[0]
 
 

@@ -13,6 +13,7 @@ from orchestrator.report.parts import Section, Table
 from orchestrator.report.view import RunView
 from orchestrator.rounds.build import model_size
 from orchestrator.units import count_text
+from orchestrator.wire import as_one_line
 
 PHONES_FOLDER = "phones"  # of a run: a person puts there what phones saved
 _MAX_FILES = 100
@@ -85,7 +86,7 @@ def _read_all(folder: Path) -> dict[str, PhoneFigures]:
 def _name(device: Device, file: str) -> str:
     """What to call a device: its model; where the browser gives none, as on desktops, its platform and the file."""
     name = device.model or " ".join(filter(None, (device.platform, device.architecture, f"({file})")))
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+    return as_one_line(name)
 
 
 def _of_size(steps: Sequence[TrainStepTimes], sentences: int) -> Optional[TrainStepTimes]:

@@ -89,5 +89,6 @@ class PrivacyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return NoiseShape(self.bands or 1, read_buffers(self.buffers))
 
     def with_shape(self, shape: NoiseShape) -> PrivacyConfig:
-        """Returns these settings with another shape of the noise."""
-        return msgspec.structs.replace(self, bands=shape.bands, buffers=buffers_setting(shape.buffers))
+        """Returns these settings with another shape of the noise; buffers that they have already stay as written."""
+        buffers = self.buffers if shape.buffers == self.shape.buffers else buffers_setting(shape.buffers)
+        return msgspec.structs.replace(self, bands=shape.bands, buffers=buffers)

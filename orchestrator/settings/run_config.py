@@ -257,6 +257,16 @@ def privacy_rules(config: RunConfig) -> Iterator[Rule]:
         ("privacy.adaptive_clip", "privacy.mechanism"),
         "noise that clients add, or that rounds share, is made for one clip norm; take central, or a fixed clip",
     )
+    yield (
+        privacy.bands <= 1 or privacy.traits.has_bands,
+        ("privacy.mechanism", "privacy.bands"),
+        "only matrix has bands; take it, or set the second to 0",
+    )
+    yield (
+        not privacy.buffers or privacy.traits.has_buffers,
+        ("privacy.mechanism", "privacy.buffers"),
+        "only blt has buffers; take it, or leave the second empty",
+    )
     if not privacy.traits.adds_noise:
         yield (
             privacy.noise_multiplier == 0.0 and privacy.epsilon == 0.0,

@@ -141,7 +141,14 @@ def test_the_setting_is_in_no_digest_of_a_run_without_it():
     assert config_digest(kept) == config_digest(
         msgspec.structs.replace(kept, privacy=msgspec.structs.replace(kept.privacy, buffers=""))
     )
-    assert config_digest(kept) != config_digest(read_config(preset="private", overrides={"privacy.buffers": "0.5:0.4"}))
+    blt = {"privacy.mechanism": "blt"}
+    with_buffers = read_config(preset="private", overrides={**blt, "privacy.buffers": "0.5:0.4"})
+    assert config_digest(read_config(preset="private", overrides=blt)) != config_digest(with_buffers)
+
+
+def test_buffers_that_a_person_wrote_stay_as_written():
+    given = resolve_privacy(_blt(privacy__buffers="0.12345678:0.5"), 711)
+    assert given.privacy.buffers == "0.12345678:0.5"
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ def test_a_budget_alone_sets_a_noise_that_lasts_for_all_rounds(tmp_path):
         ({"privacy__delta": 0.06}, "privacy.delta = 0.06: with 20 training people it may be at most 5.00e-02"),
         ({"privacy__separation": 5}, "privacy.separation = 5: 20 people in cohorts of 5 can keep 4 at most"),
         ({"mechanism": "matrix", "privacy__bands": 5}, "privacy.bands = 5, privacy.separation = 4"),
+        ({"mechanism": "tree", "privacy__bands": 5}, "only matrix has bands"),
+        ({"mechanism": "matrix", "privacy__buffers": "0.5:0.4"}, "only blt has buffers"),
         ({"mechanism": "distributed", "aggregation__aggregator": "plain"}, "under a part of the noise only"),
         ({"mechanism": "tree", "privacy__adaptive_clip": True}, "made for one clip norm"),
         ({"mechanism": "none"}, "no mechanism adds noise"),

@@ -61,7 +61,7 @@ def test_a_phone_s_figures_stand_beside_the_estimates(folder):
     put(folder, saved(weights=7, device={**saved()["device"], "model": "", "architecture": "x86"}), "desk.json")
     page = page_of(folder)
     row = "<td>1,234 ms</td><td>1,300 ms</td><td>2.35 ms</td><td>150 ms</td></tr>"
-    assert f"<tr><td>Pixel &lt;8&gt;?</td><td>1,000</td>{row}" in page
+    assert f"<tr><td>Pixel &lt;8&gt;\\u202e</td><td>1,000</td>{row}" in page
     assert f"<tr><td>Android x86 (desk)</td><td>7</td>{row}" in page
     assert "Measured, by whoever sent it: 2 files" in page
     assert "Of another model than this run&#39;s: 1" in page
