@@ -61,7 +61,7 @@ def test_an_enrolment_is_answered_by_the_operator_of_the_code_s_address(world, t
         assert phone.do("evaluate", 'document.getElementById("join-ready").hidden')
         phone.do("evaluate", f"location.href = '/?again#code={code}&operator={operator.fingerprint}'")
         phone.until(f'document.getElementById("join-code").value === {json.dumps(code)}')
-        phone.do("fill", {"selector": "#join-name", "value": phone.name})
+        phone.until(f'document.getElementById("join-name").value === {json.dumps(phone.name)}')  # as it asked before
         phone.do("tap", "#join-enrol")
         phone.says("join-outcome", "This browser is enrolled as addressed.")
         assert phone.text("join-operator").replace(" ", "") == operator.fingerprint

@@ -42,8 +42,14 @@ export class JoinView implements View {
     document.addEventListener("visibilitychange", () => void this.stayAwake());
     window.addEventListener("hashchange", () => void this.poll());
     setInterval(() => void this.poll(), POLL_MS);
-    byId<HTMLInputElement>("join-name").value = `phone-${crypto.randomUUID().slice(0, 4)}`;
+    void this.suggestName();
     void this.poll();
+  }
+
+  /** The name that this browser asked for before, which the server may have enrolled though its answer was lost; else a new one. */
+  private async suggestName(): Promise<void> {
+    const known = await get("identity");
+    byId<HTMLInputElement>("join-name").value ||= known?.clientId ?? `phone-${crypto.randomUUID().slice(0, 4)}`;
   }
 
   /** A code that came with the page's address, and who signs the roster. */
