@@ -4,6 +4,7 @@
 #   FOLDER/sysroot             Debian's arm64 libraries, and a /proc/cpuinfo of an ARM processor
 #   FOLDER/libLiteRt.so        LiteRT for Linux on ARM64, out of the wheel of ai-edge-litert
 #   FOLDER/fedkeys_client      the program, FOLDER/build/libfedkeys.so the library
+#   FOLDER/build/protocol_peer the process that the tests of the protocol ask
 #
 # It takes qemu-user-static, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross, and fetches from Debian and PyPI.
 set -euo pipefail
@@ -53,5 +54,5 @@ fi
 export PKG_CONFIG_SYSROOT_DIR=$folder/sysroot
 export PKG_CONFIG_LIBDIR=$folder/sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$folder/sysroot/usr/share/pkgconfig
 make -s -C edge/clients/c CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar BUILD="$folder/build" LITERT=libLiteRt.so \
-  CFLAGS="-O2 -isystem $folder/sysroot/usr/include/aarch64-linux-gnu"
+  CFLAGS="-O2 -isystem $folder/sysroot/usr/include/aarch64-linux-gnu" all protocol-peer
 cp "$folder/build/fedkeys_client" "$folder/.fedkeys_client" && mv "$folder/.fedkeys_client" "$folder/fedkeys_client"

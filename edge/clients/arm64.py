@@ -22,8 +22,8 @@ def why_not() -> str:
     """Returns what is missing to run the C client for ARM64; empty if nothing is."""
     if shutil.which(QEMU) is None:
         return f"{QEMU} not found: install it (on Debian: qemu-user-static), then `make arm64`"
-    if not (_folder() / "fedkeys_client").is_file():
-        return f"{_folder()} holds no C client for ARM64: `make arm64`, or name its folder in {FOLDER_VARIABLE}"
+    if not (arm64_folder() / "fedkeys_client").is_file():
+        return f"{arm64_folder()} holds no C client for ARM64: `make arm64`, or name its folder in {FOLDER_VARIABLE}"
     return ""
 
 
@@ -33,9 +33,14 @@ def run_arm64_client(args: Sequence[object]) -> subprocess.CompletedProcess[str]
     Raises:
       ClientError: it ended with an error, whose line it is.
     """
-    command = [QEMU, "-cpu", PROCESSOR, "-L", str(_folder() / "sysroot"), str(_folder() / "fedkeys_client")]
-    return run_client([*command, *map(str, args)], _folder() / "libLiteRt.so")
+    return run_client([*emulated("fedkeys_client"), *map(str, args)], arm64_folder() / "libLiteRt.so")
 
 
-def _folder() -> Path:
+def emulated(program: str) -> list[str]:
+    """Returns the command that runs a program of the folder here; its words follow."""
+    return [QEMU, "-cpu", PROCESSOR, "-L", str(arm64_folder() / "sysroot"), str(arm64_folder() / program)]
+
+
+def arm64_folder() -> Path:
+    """Returns the folder that the client for ARM64 was built into, or would be."""
     return Path(os.environ.get(FOLDER_VARIABLE) or Path(__file__).parents[2] / "build" / "arm64").resolve()

@@ -17,7 +17,7 @@ import pytest
 from twin import Twin
 
 import edge
-from edge.clients import c_client
+from edge.clients import arm64, c_client
 from orchestrator.network import messages
 from orchestrator.network.errors import NetworkError
 
@@ -64,25 +64,40 @@ class Refused(NetworkError):
 
 
 @cache
-def peer_path(sanitized):
-    """Builds the peer, or skips the test where a tool for it is missing."""
+def peer_path():
+    """Builds the peer with sanitizers, or skips the test where a tool for it is missing."""
     compiler = shlex.split(environ.get("CC") or "cc")[0]
     missing = [tool for tool in ("make", compiler, "pkg-config") if shutil.which(tool) is None]
     if missing or subprocess.run(LIBCRYPTO, check=False).returncode:
         pytest.skip(f"{missing or 'libcrypto'} not found: on Debian, build-essential pkg-config libssl-dev")
     command = ["make", "-s", "-C", str(c_client.SOURCE), "protocol-peer"]
     folder = c_client.build_folder()
-    command += [f"BUILD={folder}", *(["SANITIZE=address,undefined"] if sanitized else [])]
+    command += [f"BUILD={folder}", "SANITIZE=address,undefined"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / f"protocol_peer{'-sanitized' if sanitized else ''}"
+    return folder / "protocol_peer-sanitized"
+
+
+@cache
+def arm64_peer():
+    """The command of the peer for ARM64, built anew if a source is newer; skips the test where it can't be."""
+    if arm64.why_not():
+        pytest.skip(f"no processor for ARM64: {arm64.why_not()}")
+    script = Path(edge.__file__).parents[1] / "scripts" / "arm64.sh"
+    done = subprocess.run([script, arm64.arm64_folder()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return arm64.emulated("build/protocol_peer")
 
 
 class CPeer:
-    """A process that answers; used as a context it must end well: no leak, no error of memory."""
+    """A process that answers; used as a context it must end well: no leak, no error of memory.
 
-    def __init__(self, sanitized=True):
-        self._process = subprocess.Popen([peer_path(sanitized)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    Args:
+      command: what runs it; None takes the build with sanitizers.
+    """
+
+    def __init__(self, command=None):
+        self._process = subprocess.Popen(command or [peer_path()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self):
         return self
@@ -190,14 +205,15 @@ class CClient:
 
     Args:
       killed_at: the stage at which its process is killed.
+      command: what runs the process; see CPeer.
     """
 
-    def __init__(self, client_id, identity, enrolled, *rest, killed_at=None, **others):
+    def __init__(self, client_id, identity, enrolled, *rest, killed_at=None, command=None, **others):
         self._twin = Twin(client_id, identity, enrolled, *rest, **others)
         self._journal, self.client_id, self._killed_at = self._twin.journal, client_id, killed_at
         own, self._round_num = identity.public_key().public_bytes_raw(), 0
         roster = {f"peer {i}": key for i, key in enumerate(sorted(enrolled - {own}))}
-        self.peer = CPeer()
+        self.peer = CPeer(command)
         self.peer.ask("helpers", b"".join(self._twin.helpers))
         demands = {**DEMANDS, "min_survivors": 2}.values()  # the run's, as Python's clients in the test
         raw = identity.private_bytes_raw()

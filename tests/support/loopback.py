@@ -53,7 +53,7 @@ from orchestrator.run.identity import SCHEMA, RunIdentity, digest_of_what_matter
 from orchestrator.settings.files import read_config
 from orchestrator.wire import encode
 
-CROWD = tuple(ClientId(f"client{i}") for i in range(9))
+CROWD = tuple(ClientId(f"client{i}") for i in range(10))
 NAMES = CROWD[:6]
 WORDS = Vocabulary(SPECIAL_WORDS + ("see", "you", "at", "the", "house", "of", "my", "friend", "in", "class"))
 TEXTS = {name: ("see you at the house", "my friend", "in class") * (1 + i) for i, name in enumerate(CROWD)}

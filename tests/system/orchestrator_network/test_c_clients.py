@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from c_peer import CClient, Refused, peer_path
+from c_peer import CClient, Refused, arm64_peer, peer_path
 from loopback import (
     CROWD,
     NAMES,
@@ -25,13 +25,15 @@ from orchestrator.rounds.round import weights_digest
 from orchestrator.run.identity import run_digest
 
 pytestmark = pytest.mark.timeout(120)
-IN_C = CROWD[::2]  # five of nine
+IN_C = CROWD[::2]  # five of ten
 KILLED = {IN_C[1]: ("shares", DropStage.BEFORE_SHARES), IN_C[3]: ("upload", DropStage.BEFORE_UPLOAD)}
+# One of each kind where half of the processes are for ARM64.
+KILLED_OF_BOTH = {CROWD[1]: ("shares", DropStage.BEFORE_SHARES), CROWD[6]: ("upload", DropStage.BEFORE_UPLOAD)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def built():
-    peer_path(sanitized=True)
+    peer_path()
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +47,38 @@ def config_of_all(num_rounds, aggregator="secagg"):
     return config_of(num_rounds, **{"rounds.cohort_size": len(CROWD), "aggregation.aggregator": aggregator})
 
 
-def in_c(killed_at=None):
+def in_c(killed_at=None, command=None):
     """Builds a client that is a C process."""
-    return lambda *given, **named: CClient(*given, killed_at=killed_at, **named)
+    return lambda *given, **named: CClient(*given, killed_at=killed_at, command=command, **named)
 
 
-def run(keys, path, num_rounds, killed_at):
-    """The rounds' reports; every process of C that was not killed must end without a leak or an error of memory."""
+def run(keys, path, num_rounds, kinds, killed=()):
+    """The rounds' reports; every process of C that was not killed must end without a leak or an error of memory.
+
+    Args:
+      kinds: {the name of a client that is no Python: what builds it}.
+      killed: the names of those that are killed on the way.
+    """
     with serving(keys, path, config_of_all(num_rounds)) as served:
-        kinds = {name: {"kind": in_c(killed_at.get(name))} if name in IN_C else {} for name in CROWD}
-        peers = {name: Peer(keys, served, name, **kinds[name]) for name in CROWD}
+        peers = {name: Peer(keys, served, name, **({"kind": kinds[name]} if name in kinds else {})) for name in CROWD}
     for name, peer in peers.items():
         peer.join()
-        if name in killed_at:
+        if name in killed:
             assert isinstance(peer.error, BrokenPipeError), name
         else:
             assert (peer.error, peer.goodbye) == (None, "all done"), name
-        if name in IN_C:
-            assert (peer._participant.peer.close() == 0) == (name not in killed_at)
+        if name in kinds:
+            assert (peer._participant.peer.close() == 0) == (name not in killed)
     return served.rounds
+
+
+def assert_sum_of_survivors(report, killed):
+    """Passes if a run's only round summed all but the killed, to the bit of the plain sum in one process."""
+    assert report.outcome == "completed", report.reason
+    assert list(report.survivors) == [name for name in CROWD if name not in killed]
+    drops = {name: drop for name, (_, drop) in killed.items()}
+    state = plain_round(1, first_state(config_of_all(1)), report, drops)
+    assert report.weights_sha256 == weights_digest(state.weights)
 
 
 def plain_round(num_rounds, state, report, drops):
@@ -72,7 +87,7 @@ def plain_round(num_rounds, state, report, drops):
 
 def test_rounds_of_both_kinds_of_clients_give_the_plain_sum(keys, tmp_path):
     state = first_state(config_of_all(2))
-    reports = run(keys, tmp_path, 2, {})
+    reports = run(keys, tmp_path, 2, dict.fromkeys(IN_C, in_c()))
     assert [list(report.survivors) for report in reports] == [list(CROWD)] * 2
     for report in reports:
         state = plain_round(2, state, report, {})
@@ -80,12 +95,18 @@ def test_rounds_of_both_kinds_of_clients_give_the_plain_sum(keys, tmp_path):
 
 
 def test_two_processes_are_killed_and_the_sum_is_that_of_the_others(keys, tmp_path):
-    (report,) = run(keys, tmp_path, 1, {name: stage for name, (stage, _) in KILLED.items()})
-    assert report.outcome == "completed", report.reason
-    assert list(report.survivors) == [name for name in CROWD if name not in KILLED]
-    drops = {name: drop for name, (_, drop) in KILLED.items()}
-    state = plain_round(1, first_state(config_of_all(1)), report, drops)
-    assert report.weights_sha256 == weights_digest(state.weights)
+    kinds = {name: in_c(KILLED[name][0] if name in KILLED else None) for name in IN_C}
+    (report,) = run(keys, tmp_path, 1, kinds, KILLED)
+    assert_sum_of_survivors(report, KILLED)
+
+
+def test_ten_processes_of_two_processors_are_a_round(keys, tmp_path):
+    """Five of this machine's and five of ARM64, under qemu, over TLS; one of each is killed."""
+    emulated = arm64_peer()
+    stages = {name: KILLED_OF_BOTH[name][0] if name in KILLED_OF_BOTH else None for name in CROWD}
+    kinds = {name: in_c(stages[name], None if name in IN_C else emulated) for name in CROWD}
+    (report,) = run(keys, tmp_path, 1, kinds, KILLED_OF_BOTH)
+    assert_sum_of_survivors(report, KILLED_OF_BOTH)
 
 
 @pytest.mark.parametrize(("num_helpers", "killed"), [(1, None), (2, IN_C[1])])
