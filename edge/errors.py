@@ -5,6 +5,7 @@ EdgeError                     exit code 2: bad input
 ├── BundleError               a phone bundle that is missing, damaged, unsigned or of another schema
 ├── DeviceDataError           a file of token batches, of an update, or of a phone's figures, that can't be used
 ├── ClientError               the C client can't be built or refuses what it is given
+│   └── Diverged              its training made weights that are not finite
 └── FleetError                a fleet of phones that can't be: its settings, or a trace that can't be used
 
 A bad argument (a programmer's mistake) is a ValueError with the name and the value in it.
@@ -33,6 +34,10 @@ class DeviceDataError(EdgeError):
 
 class ClientError(EdgeError):
     """The C client can't be built or refuses what it is given."""
+
+
+class Diverged(ClientError):
+    """The C client's training made weights that are not finite."""
 
 
 class FleetError(EdgeError):

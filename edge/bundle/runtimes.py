@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bundle.manifest import MANIFEST_FILE
 from edge.clients import arm64, c_client, litert_js
-from edge.clients.files import batches_to_bytes, read_update
+from edge.clients.c_training import RunClient, train_in_c
+from edge.clients.files import batches_to_bytes
 from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
 from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE
 from models.batches import Batches
@@ -45,36 +45,30 @@ def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rat
 
 
 def _run_client(
-    run: Callable[[Sequence[object]], subprocess.CompletedProcess[str]],
-    files: Mapping[str, bytes],
-    weights: Weights,
-    batches: Batches,
-    learning_rate: float,
+    run: RunClient, files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float
 ) -> Steps:
     """Trains in a build of the C client."""
-    with _written(files, weights, batches) as folder:
-        options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
-        printed = run(["train", folder, folder / "batches", folder / "update", *options]).stdout
-        losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]
-        return tuple(read_update(folder / "update", weights)["delta"]), losses
+    with _trainable(files) as folder:
+        result, losses = train_in_c(run, folder, weights, batches, learning_rate)
+    return tuple(result["delta"]), losses
 
 
 def _run_litert_js(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
-    with _written(files, weights, batches) as folder:
+    with _trainable(files) as folder:
+        (folder / "weights").write_bytes(weights_to_bytes(weights))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
         losses = litert_js.train_in_node(folder, learning_rate)
         after = weights_from_bytes((folder / "weights_after").read_bytes(), ModelSize.of(weights))
         return tuple(start - end for start, end in zip(weights, after)), losses
 
 
 @contextmanager
-def _written(files: Mapping[str, bytes], weights: Weights, batches: Batches) -> Iterator[Path]:
-    """A folder that holds as much of a bundle as training takes, and what to train with."""
+def _trainable(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """A folder that holds as much of a bundle as training takes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in (MANIFEST_FILE, TRAIN_FILE):
             (folder / name).write_bytes(files[name])
-        (folder / "weights").write_bytes(weights_to_bytes(weights))
-        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
         yield folder
 
 

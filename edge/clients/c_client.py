@@ -17,11 +17,12 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Optional
 
-from edge.errors import ClientError
+from edge.errors import ClientError, Diverged
 from models.files import CACHE_DIR_VARIABLE, cache_folder
 
 SOURCE = Path(__file__).parent / "c"
 LITERT_VERSION = "2.3.0"  # whose calls litert.h declares
+_DIVERGED = "training made weights that are not finite"  # in the words of c/fk_train.c
 
 
 def why_not() -> str:
@@ -127,12 +128,15 @@ def run_client(command: Sequence[str], litert: Optional[Path]) -> subprocess.Com
       litert: the shared object that it loads.
 
     Raises:
-      ClientError: it ended with an error, whose line it is.
+      Diverged: it trained, and a weight went non-finite.
+      ClientError: it ended with another error, whose line it is.
     """
     environment = {**os.environ, "FEDKEYS_LITERT": str(litert)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("fedkeys_client: ")]
         reason = lines[-1] if lines else f"it was ended by signal {-done.returncode}"
-        raise ClientError(f"the C client failed, exit code {done.returncode}: {reason.replace('fedkeys_client: ', '')}")
+        reason = reason.replace("fedkeys_client: ", "")
+        kind = Diverged if reason.startswith(_DIVERGED) else ClientError
+        raise kind(f"the C client failed, exit code {done.returncode}: {reason}")
     return done

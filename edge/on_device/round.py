@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -14,7 +13,8 @@ from edge.bundle.folder import open_bundle, read_file, read_vocabulary
 from edge.bundle.golden import GOLDEN_FILES, check_golden
 from edge.bundle.manifest import Manifest
 from edge.clients.c_client import run_c_client
-from edge.clients.files import BATCHES_MAGIC, batches_from_bytes, batches_to_bytes, read_update, write_update
+from edge.clients.c_training import train_in_c
+from edge.clients.files import BATCHES_MAGIC, batches_from_bytes, batches_to_bytes, write_update
 from edge.clients.litert import TrainableModel, train_client
 from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
@@ -75,18 +75,12 @@ def train_on_device(
     if save_batches is not None:
         write_atomically(save_batches, batches_to_bytes(batches, size.vocabulary_size))
     if client == "c":
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "batches"
-            path.write_bytes(batches_to_bytes(batches, size.vocabulary_size))
-            start = [] if weights_path is None else ["--weights", weights_path]
-            run_c_client(["train", bundle, path, out, "--learning-rate", rate, *start])
-        result = read_update(out, weights)
-        write_update(out, result, weights)  # with a tag
+        result, _ = train_in_c(run_c_client, bundle, weights, batches, rate)
     else:
         result = train_client(model, weights, rate, batches)
         if not result["is_finite"]:
             raise DeviceDataError(f"training on {data} went to a number that is not finite: lower the learning rate")
-        write_update(out, result, weights)
+    write_update(out, result, weights)
     return DeviceUpdate(
         num_examples=result["num_examples"],
         num_tokens=result["num_tokens"],

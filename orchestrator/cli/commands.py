@@ -64,7 +64,7 @@ _ROWS = (
     CommandRow("keygen", "serve", "keys:keygen", "Make the keys of bundles and servers, and enrol clients."),
     CommandRow("enrol", "serve", "keys:enrol", "Make a client's keys, and a request to be enrolled."),
     CommandRow("serve", "serve", "server:serve", "Serve the rounds of a run to clients, over TLS."),
-    CommandRow("client", "serve", "server:client", "Take part in a server's rounds with one person's text."),
+    CommandRow("client", "serve", "client:client", "Take part in a server's rounds with one person's text."),
     CommandRow("phone-demo", "serve", "phone_demo:phone_demo", "Take part in secure rounds with your own phone."),
     CommandRow("decryptor", "serve", "parties:decryptor", "Hold the key of the encrypted sum."),
     CommandRow("helper", "serve", "parties:helper", "Add up the masks of the split sum."),

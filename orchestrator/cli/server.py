@@ -1,22 +1,18 @@
-"""The commands of rounds over real connections: serve, client."""
+"""The command of the server of rounds over real connections: serve."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import click
-import msgspec
 
-from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.operator import OPERATOR, operator_page
 from orchestrator.cli.output import Output, log, prints, say, silence_grpc
-from orchestrator.cli.parties import fewest_of_roster
 from orchestrator.cli.web import NO_PAIR, WebFlags, open_door, takes_web
 from orchestrator.units import count_text
 
@@ -168,133 +164,3 @@ def _read_config(
     # Nobody tells a server how often each word occurs.
     config = read_config(path, preset, {**overrides, "model.start_from_word_counts": False})
     return hidden_in_a_crowd(config, len(read_roster(keys)) + num_phones)
-
-
-@click.command()
-@click.option("--server", required=True, metavar="HOST:PORT", help="Where `fedkeys serve` listens.")
-@click.option(
-    "--data",
-    "source",
-    default=BUILT_IN,
-    show_default=True,
-    metavar="SPEC",
-    help="The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.",
-)
-@click.option("--client-id", required=True, metavar="ID", help="The name under which the client is enrolled.")
-@options.KEYS
-@click.option(
-    "--state",
-    type=options.FILE,
-    metavar="FILE",
-    help="Where the client keeps which rounds it answered; state/ID.json in --keys by default.",
-)
-@click.option(
-    "--wait",
-    "wait_s",
-    type=options.Number(0.0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the server.",
-)
-@click.option(
-    "--min-survivors",
-    type=click.IntRange(2),
-    help="Take part only in sums of at least this many clients. By default so many that two of them are honest, if "
-    "--corrupt-share of the roster is not.",
-)
-@click.option(
-    "--aggregator",
-    default="secagg",
-    show_default=True,
-    metavar="NAME",
-    help="Take part only in this kind of sum, whatever the server says: secagg, encrypted or split.",
-)
-@click.option(
-    "--max-minutes",
-    type=options.Number(0.0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Refuse runs whose rounds may take more training, at a billion operations a second.",
-)
-@click.option(
-    "--max-memory",
-    type=click.IntRange(1),
-    default=4096,
-    show_default=True,
-    metavar="MIB",
-    help="Refuse runs that may take more memory.",
-)
-@click.option(
-    "--answer-step",
-    type=options.Number(0.0),
-    default=1.0,
-    show_default=True,
-    help="Answer whole steps of this many seconds after the server asked, so that it can't tell how much was typed.",
-)
-@click.option(
-    "--patience",
-    "patience_s",
-    type=options.Number(0.0, min_open=True),
-    default=3600.0,
-    show_default=True,
-    help="Give up after this many seconds without a message of the server.",
-)
-@click.option(
-    "--corrupt-share",
-    type=options.Number(0.0, 1.0, max_open=True),
-    help="secagg: as aggregation.corrupt_share; the server's must agree.",
-)
-@click.option(
-    "--dropout-share",
-    type=options.Number(0.0, 1.0, max_open=True),
-    help="secagg: as aggregation.dropout_share; the server's must agree.",
-)
-@click.option(
-    "--complete-up-to",
-    type=click.IntRange(0, 1 << 20),
-    help="secagg: as aggregation.complete_up_to; the server's must agree.",
-)
-def client(
-    server: str,
-    source: str,
-    client_id: str,
-    keys: Path,
-    state: Optional[Path],
-    wait_s: float,
-    min_survivors: Optional[int],
-    aggregator: str,
-    max_minutes: float,
-    max_memory: int,
-    answer_step: float,
-    patience_s: float,
-    corrupt_share: Optional[float],
-    dropout_share: Optional[float],
-    complete_up_to: Optional[int],
-) -> None:
-    """Take part in a server's rounds with one client's text, which stays here. It ends when the server says so.
-
-    Exits with 3 if the server asked for something that could expose the client: the client refused.
-
-    \b
-    Example:
-      fedkeys client --server localhost:8443 --keys keys --client-id ann --data ann.txt
-    """
-    from orchestrator.network.certificates import read_identity
-    from orchestrator.network.client import run_client
-    from orchestrator.network.demands import Demands
-    from orchestrator.network.pace import Pace
-    from orchestrator.rounds.sums import secagg_policy
-    from orchestrator.settings.sections import AggregationConfig
-
-    shares = {"corrupt_share": corrupt_share, "dropout_share": dropout_share, "complete_up_to": complete_up_to}
-    aggregation = msgspec.structs.replace(
-        AggregationConfig(), **{name: value for name, value in shares.items() if value is not None}
-    )
-    read_identity(keys, client_id)  # the first that can be missing
-    least = min_survivors or fewest_of_roster(keys, aggregation.corrupt_share)
-    aggregation = msgspec.structs.replace(aggregation, min_survivors=least)
-    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):  # many clients may share this machine
-        os.environ.setdefault(variable, "1")
-    demands = Demands(secagg_policy(aggregation), aggregator, max_minutes=max_minutes, max_memory_mib=max_memory)
-    pace = Pace(answer_step, log)
-    say(run_client(server, keys, client_id, source, demands, wait_s, pace, patience_s, state, log))

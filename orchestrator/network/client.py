@@ -254,6 +254,7 @@ def run_client(
     patience_s: float = DEFAULT_PATIENCE_S,
     state: Optional[Path] = None,
     note: Callable[[str], None] = lambda _: None,
+    build_trainer: Optional[Callable[[RunConfig, ModelSize], Trainer]] = None,
 ) -> str:
     """Takes part in a server's rounds until it says goodbye, and returns its reason.
 
@@ -268,6 +269,7 @@ def run_client(
       patience_s: how long to wait for a message of the server, in seconds.
       state: the file of the client's journal; None takes state/ID.json in the folder of keys.
       note: called with a line that says whose roster it is.
+      build_trainer: builds the trainer; None takes TensorFlow's.
 
     Raises:
       NetworkError: a key is missing, the roster is not the operator's newest, or the connection fails or ends.
@@ -287,6 +289,7 @@ def run_client(
             journal,
             pace,
             read_decryptor(keys),
+            build_trainer,
             helpers=read_own_helpers(keys, roster) if demands.aggregator == "split" else (),
         )
         check_server(server, tls, wait_s)

@@ -96,10 +96,10 @@ def first_state(config):
     )
 
 
-def in_one_process(config, state, report, drops):
-    """The digest of the weights after a round of the same cohort, summed in this process."""
+def in_one_process(config, state, report, drops, load_trainer=text_trainer):
+    """The state after a round of the same cohort, summed in this process."""
     size = model_size(config.model, WORDS.size)
-    trainer = text_trainer(config, size)
+    trainer = load_trainer(config, size)
     sentences = {name: cut(tuple(map(WORDS.encode, TEXTS[name])), size.vocabulary_size) for name in CROWD}
     functions = RoundFunctions(
         batches_of=lambda person, rng: draw_batches(config, sentences[person], rng),
