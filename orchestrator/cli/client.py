@@ -137,7 +137,7 @@ def client(
         raise click.UsageError("TensorFlow is not installed here: name a bundle by --bundle, to train through LiteRT")
     from orchestrator.network.bundle_trainer import bundle_trainer
     from orchestrator.network.certificates import read_identity
-    from orchestrator.network.client import run_client
+    from orchestrator.network.client_process import run_client
     from orchestrator.network.demands import Demands
     from orchestrator.network.pace import Pace
     from orchestrator.rounds.sums import secagg_policy

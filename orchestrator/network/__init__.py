@@ -19,6 +19,7 @@
     serve.py         the work of `fedkeys serve` around the rounds
     channel.py       the calling side: TLS, the stream, and an error for each failure
     client.py        a client: its text, its training, its half of the protocol
+    client_process.py  the process around it: its keys, its connection
     bundle_trainer.py  its training through the C library
     own_text.py      reads a client's text
     journal.py       the rounds that a client answered, on its disk

@@ -18,7 +18,7 @@ from orchestrator.network import messages
 from orchestrator.network.authority import make_keys
 from orchestrator.network.certificates import DECRYPTOR, SERVER, read_identity, read_roster
 from orchestrator.network.channel import Link, check_server, open_channel
-from orchestrator.network.client import run_client
+from orchestrator.network.client_process import run_client
 from orchestrator.network.decryptor import RemoteDecryptor
 from orchestrator.network.demands import Demands
 from orchestrator.network.errors import (
