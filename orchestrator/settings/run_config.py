@@ -21,6 +21,7 @@ from orchestrator.settings.group_rules import group_rules
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, WEIGHTINGS, kind_of
 from orchestrator.settings.noise_shape import read_buffers
 from orchestrator.settings.privacy import PrivacyConfig
+from orchestrator.settings.privacy_rules import privacy_rules
 from orchestrator.settings.sections import (
     AggregationConfig,
     ClientConfig,
@@ -88,8 +89,9 @@ def check_rules(config: RunConfig) -> None:
     """
     for setting, kinds in KINDS.items():
         kind_of(kinds, setting, attrgetter(setting)(config))
-    parts = (data_rules, sum_rules, training_rules, audit_rules, fleet_rules, privacy_rules)
-    for holds, names, advice in chain.from_iterable(rules(config) for rules in parts):
+    parts = (data_rules, sum_rules, training_rules, audit_rules, fleet_rules)
+    on_privacy = privacy_rules(config.privacy, config.client, config.model, config.aggregation)
+    for holds, names, advice in chain(*(rules(config) for rules in parts), on_privacy):
         if not holds:
             values = ", ".join(f"{name} = {attrgetter(name)(config)}" for name in names)
             raise ConfigError(f"{values}: {advice}")
@@ -246,61 +248,4 @@ def _buffer_rules(config: RunConfig) -> Iterator[Rule]:
         fleet.buffer_size <= config.rounds.cohort_size,
         ("fleet.buffer_size", "rounds.cohort_size"),
         "updates are encoded with room for a cohort; lower the first or raise the second",
-    )
-
-
-def privacy_rules(config: RunConfig) -> Iterator[Rule]:
-    """Yields the rules on differential privacy; see check_rules."""
-    privacy = config.privacy
-    yield (
-        not privacy.adaptive_clip or privacy.traits.allows_adaptive_clip,
-        ("privacy.adaptive_clip", "privacy.mechanism"),
-        "noise that clients add, or that rounds share, is made for one clip norm; take central, or a fixed clip",
-    )
-    yield (
-        privacy.bands <= 1 or privacy.traits.has_bands,
-        ("privacy.mechanism", "privacy.bands"),
-        "only matrix has bands; take it, or set the second to 0",
-    )
-    yield (
-        not privacy.buffers or privacy.traits.has_buffers,
-        ("privacy.mechanism", "privacy.buffers"),
-        "only blt has buffers; take it, or leave the second empty",
-    )
-    if not privacy.traits.adds_noise:
-        yield (
-            privacy.noise_multiplier == 0.0 and privacy.epsilon == 0.0,
-            ("privacy.mechanism", "privacy.noise_multiplier", "privacy.epsilon"),
-            "no mechanism adds noise or keeps a budget; name one, or set both to 0",
-        )
-    else:
-        yield from _noise_rules(config)
-
-
-def _noise_rules(config: RunConfig) -> Iterator[Rule]:
-    privacy, mechanism = config.privacy, ("privacy.mechanism",)
-    yield (
-        privacy.clip_norm > 0.0,
-        (*mechanism, "privacy.clip_norm"),
-        "noise without clipping hides nobody whose update is long; set the second to about the median update norm",
-    )
-    yield (
-        privacy.noise_multiplier > 0.0 or privacy.epsilon > 0.0,
-        ("privacy.noise_multiplier", "privacy.epsilon"),
-        "neither noise nor a budget to derive it from; set one",
-    )
-    yield (
-        not WEIGHTINGS[config.client.weighting].depends_on_text,
-        (*mechanism, "client.weighting"),
-        "weights that depend on example counts tell of them, and let one person count for more; set it to 'equal'",
-    )
-    yield (
-        not config.model.counts_words,
-        (*mechanism, "model.start_from_word_counts"),
-        "the counts of all words would be in the model without any noise; set the second to false",
-    )
-    yield (
-        config.aggregation.traits.hides_updates or not privacy.traits.is_split,
-        (*mechanism, "aggregation.aggregator"),
-        "the server would see every update under a part of the noise only; take secagg, split, encrypted or central",
     )
