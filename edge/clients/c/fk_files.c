@@ -138,3 +138,17 @@ fk_status fk_write_file(const char *path, const void *header, size_t header_byte
   if (!written) return fk_fail(error, FK_IO, "%s: can't be written: %s", fk_tail(path), strerror(reason));
   return FK_OK;
 }
+
+fk_status fk_sync_folder_of(const char *path, fk_error *error) {
+  char *folder = fk_join(path, NULL);
+  if (!folder) return fk_fail(error, FK_NO_MEMORY, "out of memory");
+  char *slash = strrchr(folder, '/');
+  if (slash) slash[slash == folder] = 0; /* of "/name" the slash stays */
+  int descriptor = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  bool is_there = descriptor >= 0 && fsync(descriptor) == 0;
+  int reason = errno;
+  if (descriptor >= 0) close(descriptor);
+  free(folder);
+  if (is_there) return FK_OK;
+  return fk_fail(error, FK_IO, "the folder of %s can't be written: %s", fk_tail(path), strerror(reason));
+}

@@ -23,5 +23,7 @@ char *fk_partial(const char *path);
 /* Writes two pieces to `path`, readable by its owner alone if `is_private`. */
 fk_status fk_write_file(const char *path, const void *header, size_t header_bytes, const void *body, size_t body_bytes,
                         int is_private, fk_error *error);
+/* Brings the names in the folder of `path` to the disk: what was written there stays there after a loss of power. */
+fk_status fk_sync_folder_of(const char *path, fk_error *error);
 
 #endif

@@ -112,6 +112,17 @@ typedef struct {
   fk_status (*spend)(void *context, uint64_t seed, uint32_t round_num, fk_error *error);
 } fk_journal;
 
+/* A journal in a file of `fedkeys client`, "state/ID.json" beside its keys: whichever of the two takes part, no round is
+ * answered twice. Beside the rounds it keeps which rosters were seen. Keep the file as long as the client's key. */
+typedef struct fk_journal_file fk_journal_file;
+/* Opens the file, or begins one in a folder that is there. It is this journal's alone until it is closed: a lock lies
+ * beside it. FK_DAMAGED: it does not say what was answered; restore it, or remove it and take part in new runs only. */
+FK_API fk_status fk_journal_file_open(const char *path, fk_journal_file **file, fk_error *error);
+FK_API void fk_journal_file_close(fk_journal_file *file); /* NULL is fine */
+/* The callbacks of a participant, which must be closed before the file. What they wrote stands on the disk when they
+ * return: the file is written whole or not at all, and its folder, too, is brought to the disk. */
+FK_API fk_journal fk_journal_file_callbacks(fk_journal_file *file);
+
 /* One who may take part, as the operator's roster names it. */
 typedef struct {
   const char *client_id; /* UTF-8 */
@@ -131,6 +142,12 @@ typedef struct {
 } fk_seen_roster;
 
 typedef struct fk_signed_roster fk_signed_roster;
+
+/* Writes which roster of the operator with this fingerprint the journal has seen; the number is 0 if none. */
+FK_API fk_status fk_journal_file_seen(fk_journal_file *file, const char fingerprint[33], fk_seen_roster *seen, fk_error *error);
+/* Returns FK_OK once it stands on the disk that this roster was seen. Refused if a newer one was. */
+FK_API fk_status fk_journal_file_see(fk_journal_file *file, const char fingerprint[33], const fk_seen_roster *seen,
+                                     fk_error *error);
 
 /* Writes the 32 hex digits, and a 0, that people and the address of an enrolment hold an operator against. */
 FK_API fk_status fk_operator_fingerprint(const fk_operator *signer, char fingerprint[33], fk_error *error);

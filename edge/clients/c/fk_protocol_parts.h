@@ -106,6 +106,8 @@ fk_status fk_x25519(const uint8_t private_key[32], const uint8_t public_key[32],
 fk_status fk_ed25519_public(const uint8_t private_key[32], uint8_t public_key[32], fk_error *error);
 fk_status fk_sign(const uint8_t private_key[32], fk_bytes body, uint8_t signature[64], fk_error *error);
 fk_status fk_is_signed(const uint8_t *signature, const uint8_t public_key[32], fk_bytes body, bool *is_signed, fk_error *error);
+/* fk_signed_roster.c: reads a string of hex digits, in small letters. */
+bool fk_read_hex(fk_value value, uint8_t *bytes, size_t size);
 bool fk_has_small_order(const uint8_t public_key[32]);
 /* AES-128-GCM, as fk_seal. */
 fk_status fk_seal_128(const uint8_t key[16], const uint8_t nonce[12], fk_bytes bound, fk_bytes plain, uint8_t *sealed, fk_error *error);
@@ -197,6 +199,7 @@ typedef struct {
 fk_status fk_run_name(fk_bytes config, const fk_word *words, size_t num_words, uint8_t name[32], fk_error *error);
 
 bool fk_is_integer(fk_value number); /* whether a number of JSON is written as one */
+bool fk_read_seed(fk_value value, uint64_t *seed); /* reads a number below 2**63 to its last digit */
 double fk_setting_default(size_t place);
 const char *fk_setting_text(const fk_settings *settings, size_t place); /* of one that is one of several */
 double fk_num_weights(const fk_settings *settings);

@@ -50,8 +50,7 @@ bool fk_is_integer(fk_value value) {
   return true;
 }
 
-/* Reads a number below 2**63 to its last digit. */
-static bool read_seed(fk_value value, uint64_t *seed) {
+bool fk_read_seed(fk_value value, uint64_t *seed) {
   uint64_t found = 0;
   const char *at = value.at;
   for (; at < value.end && *at >= '0' && *at <= '9'; at += 1) {
@@ -120,7 +119,7 @@ static bool read_config(fk_reading *reading, fk_bytes config) {
   if (!fk_utf8_count(config, &size) || !fk_value_is_json(root)) return false;
   while (fk_value_next(&root, &key, &size, &value)) {
     if (fk_value_is(key, size, "seed")) {
-      if (reading->has_seed || !read_seed(value, &reading->settings->seed)) return false;
+      if (reading->has_seed || !fk_read_seed(value, &reading->settings->seed)) return false;
       reading->has_seed = true;
     } else if (!read_section(reading, key, size, value)) {
       return false;

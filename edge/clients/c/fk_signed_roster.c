@@ -24,8 +24,7 @@ struct fk_signed_roster {
 
 /* ---- reading ---- */
 
-/* Reads hex digits in small letters. */
-static bool read_hex(fk_value value, uint8_t *bytes, size_t size) {
+bool fk_read_hex(fk_value value, uint8_t *bytes, size_t size) {
   const char *text;
   size_t length;
   if (value.at == value.end || *value.at != '"' || !fk_value_string(value, &text, &length)) return false;
@@ -66,7 +65,7 @@ static bool read_clients(fk_signed_roster *roster, fk_value object) {
   if (roster->has_failed) return false;
   for (size_t i = 0; i < roster->count && fk_value_next(&object, &key, &size, &value); i += 1) {
     fk_enrolled *client = &roster->clients[i];
-    if (!read_hex(value, client->public_key, FK_KEY_BYTES) || fk_has_small_order(client->public_key)) return false;
+    if (!fk_read_hex(value, client->public_key, FK_KEY_BYTES) || fk_has_small_order(client->public_key)) return false;
     memcpy(roster->names + at, key, size);
     client->client_id = roster->names + at;
     at += size + 1; /* behind it stands a 0 */
@@ -83,7 +82,7 @@ static bool read_helpers(fk_signed_roster *roster, fk_value list) {
     while (at < list.end && strchr(" \t\r\n,", *at) && *at) at += 1; /* it is JSON: commas stand where they must */
     if (at == list.end || *at == ']') return at < list.end;
     fk_value item = {at, list.end};
-    if (roster->num_helpers == FK_MOST_HELPERS || !read_hex(item, roster->helpers[roster->num_helpers], FK_KEY_BYTES)) return false;
+    if (roster->num_helpers == FK_MOST_HELPERS || !fk_read_hex(item, roster->helpers[roster->num_helpers], FK_KEY_BYTES)) return false;
     roster->num_helpers += 1;
     fk_value_string(item, &text, &length);
     at = text + length + 1;
@@ -108,10 +107,10 @@ static unsigned read_fields(fk_signed_roster *roster, fk_value root) {
                                                            : 0;
     bool holds = (field == HAS_SCHEMA && read_uint32(value, &roster->schema)) ||
                  (field == HAS_CLIENTS && read_clients(roster, value)) ||
-                 (field == HAS_ID && read_hex(value, roster->roster_id, ID_BYTES)) ||
+                 (field == HAS_ID && fk_read_hex(value, roster->roster_id, ID_BYTES)) ||
                  (field == HAS_NUMBER && read_uint32(value, &roster->number)) ||
                  (field == HAS_HELPERS && read_helpers(roster, value)) ||
-                 (field == HAS_SIGNATURE && read_hex(value, roster->signature, FK_SIGNATURE_BYTES));
+                 (field == HAS_SIGNATURE && fk_read_hex(value, roster->signature, FK_SIGNATURE_BYTES));
     if (!holds || found & field) return 0;
     found |= field;
   }

@@ -140,6 +140,7 @@ static fk_status begin(const frame *asked, fk_error *error) {
       .helpers = (const uint8_t (*)[FK_KEY_BYTES])helpers,
       .num_helpers = num_helpers,
   };
+  journal_callbacks(&options.journal);
   participant_end();
   memcpy(options.identity, field_of(asked, 2, 32), 32);
   if (asked->count > 6) {

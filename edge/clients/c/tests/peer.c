@@ -1,10 +1,11 @@
 /* libfedkeys' client of the protocol as a process, for tests: frames in and out. It answers until its input ends. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "peer.h"
 
-long allocations_left = 0;
+long allocations_left = 0, syncs_left = 0;
 
 static bool is_starved(void) { return allocations_left > 0 && --allocations_left == 0; }
 
@@ -18,6 +19,13 @@ void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_malloc(size_t size) { return is_starved() ? NULL : __real_malloc(size); }
 void *__wrap_calloc(size_t count, size_t size) { return is_starved() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *memory, size_t size) { return is_starved() ? NULL : __real_realloc(memory, size); }
+int __real_fsync(int descriptor);
+int __wrap_fsync(int descriptor);
+int __wrap_fsync(int descriptor) {
+  if (syncs_left == 0 || --syncs_left > 0) return __real_fsync(descriptor);
+  errno = EIO;
+  return -1;
+}
 
 recorded record(fk_bytes draws) {
   recorded found = {malloc(draws.size + 1), draws.size, 0};
@@ -71,7 +79,7 @@ int main(void) {
     char *name = text_field(&asked, 0);
     reply_begin("ok");
     bool is_known = primitives_part(name, &asked) || secagg_part(name, &asked) || participant_part(name, &asked) ||
-                    parsers_part(name, &asked) || roster_part(name, &asked) || split_part(name, &asked);
+                    parsers_part(name, &asked) || roster_part(name, &asked) || split_part(name, &asked) || journal_part(name, &asked);
     if (!is_known) give_up("a question that nobody knows");
     reply_send();
     free(name);
@@ -79,5 +87,6 @@ int main(void) {
   }
   secagg_end();
   participant_end();
+  journal_end();
   return 0;
 }

@@ -11,8 +11,12 @@ bool participant_part(const char *name, const frame *asked);
 bool parsers_part(const char *name, const frame *asked);
 bool roster_part(const char *name, const frame *asked);
 bool split_part(const char *name, const frame *asked);
+bool journal_part(const char *name, const frame *asked);
 void secagg_end(void);
 void participant_end(void);
+void journal_end(void);
+/* The journal of a file, if one was opened; else that of the asker. */
+bool journal_callbacks(fk_journal *journal);
 
 /* Recorded draws, in the place of the operating system's. */
 typedef struct {
@@ -22,6 +26,8 @@ typedef struct {
 
 /* While a count is above 0, allocations of the library count it down; the one that ends it fails. */
 extern long allocations_left;
+/* Likewise, of calls of fsync. */
+extern long syncs_left;
 
 /* Draws of rounding that were handed in: float32 numbers, then one of float64. */
 typedef struct {
