@@ -47,11 +47,12 @@ def plain_process(pipe, size) -> None:
     """Trains the clients that it is sent, in a plain tf.function loop of one thread."""
     import tensorflow as tf
 
-    from models import cifg_lstm
+    from models.model import load_model
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    step = tf.function(lambda w, x, y, m: cifg_lstm.sgd_step(w, x, y, m, LEARNING_RATE, CLIP_NORM))
+    model = load_model(size)
+    step = tf.function(lambda w, x, y, m: model.sgd_step(w, x, y, m, LEARNING_RATE, CLIP_NORM))
     while True:
         message = pipe.recv()
         if message is None:
@@ -235,13 +236,13 @@ def main(as_json: bool, repeats: int, num_batches: int) -> None:
 
     import tensorflow as tf
 
-    from models.cifg_lstm import initial_weights
+    from models.model import load_model
     from models.weights import ModelSize
     from tff_pipelines.client_work import build_client_work
     from tff_pipelines.runtime import Runtime
 
     size = ModelSize(vocabulary_size=10_000, embedding_size=96, num_cells=670)
-    start = initial_weights(size, 0)
+    start = load_model(size).initial_weights(0)
     figures: dict = {"clients": CLIENTS, "batches": num_batches, "sentences": BATCH, "time": TIME}
     with Runtime("2") as runtime:
         plain = PlainLoops(size)

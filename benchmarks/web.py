@@ -51,11 +51,10 @@ NAME = "benchmark"
 
 def small_model_slots() -> int:
     """Returns the length of a vector of the small model: its weights, and the client's weight."""
-    from models.weights import ModelSize
-    from orchestrator.settings.sections import ModelConfig
+    from orchestrator.settings.model import ModelConfig
 
     model = ModelConfig()
-    return ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights + 1
+    return model.size.num_weights + 1
 
 
 def in_python(session: Session, index: int) -> dict[str, tuple[float, str]]:
@@ -137,8 +136,8 @@ def native_steps(bundle: Path, sizes: Sequence[int], runs: int = 30) -> dict[int
     from edge.clients.litert import TrainableModel
     from edge.on_device.worker import LEARNING_RATE, dense_batch
 
-    model = TrainableModel((bundle / "train.tflite").read_bytes())
     size = read_manifest(bundle)[0].model
+    model = TrainableModel((bundle / "train.tflite").read_bytes(), size.size.names)
     times: dict[int, list[float]] = {}
     for batch in sizes:
         dense = dense_batch(size.size.vocabulary_size, size.max_words, batch)

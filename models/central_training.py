@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from models.batches import build_batches
-from models.cifg_lstm import Dropout, loss_and_gradients
 from models.inference import recall_sums
-from models.weights import Weights
+from models.model import Dropout, load_model
+from models.weights import ModelSize, Weights
 
 _BATCHES_AT_ONCE = 64  # in memory as padded arrays
 _CLIP_NORM = 1.0  # of a step's gradients together
@@ -39,17 +39,18 @@ class PooledRecall:
 
 
 def train_centrally(
-    weights: Weights, sentences: Sequence[np.ndarray], time: int, settings: CentralSettings
+    size: ModelSize, weights: Weights, sentences: Sequence[np.ndarray], time: int, settings: CentralSettings
 ) -> Iterator[tuple[Weights, float]]:
     """Yields (the weights, the mean loss in nats per token) after each epoch.
 
     Args:
+      size: of the model.
       weights: to begin with.
       sentences: ids [num_words] each; those beyond the model's rows become UNK.
       time: positions of a sentence that are trained on.
       settings: how.
     """
-    num_rows, rng = int(weights[0].shape[0]), np.random.default_rng(settings.seed)
+    model, rng = load_model(size), np.random.default_rng(settings.seed)
     variables = [tf.Variable(w) for w in weights]
     steps = settings.epochs * -(-len(sentences) // settings.batch_size)
     rate = tf.keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, steps, 0.0)
@@ -59,7 +60,7 @@ def train_centrally(
     @tf.function(reduce_retracing=True)
     def step(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         dropout = Dropout(settings.dropout, tf.stack([settings.seed, seed])) if settings.dropout else None
-        found = loss_and_gradients(variables, tokens, targets, mask, dropout)
+        found = model.loss_and_gradients(variables, tokens, targets, mask, dropout)
         optimizer.apply_gradients(zip(found.gradients, variables))
         return found.loss_sum, found.num_tokens
 
@@ -69,23 +70,27 @@ def train_centrally(
         order = rng.permutation(len(sentences))
         for some in np.array_split(order, -(-len(order) // (_BATCHES_AT_ONCE * settings.batch_size))):
             own = [sentences[place] for place in some]
-            for batch in zip(*build_batches(own, batch_size=settings.batch_size, time=time, vocabulary_size=num_rows)):
+            for batch in zip(
+                *build_batches(own, batch_size=settings.batch_size, time=time, vocabulary_size=size.vocabulary_size)
+            ):
                 losses += [float(value) for value in step(*map(tf.constant, batch), tf.constant(number))]
                 number += 1
         yield tuple(variable.numpy() for variable in variables), float(losses[0] / losses[1])
 
 
-def pooled_recall(weights: Weights, sentences: Sequence[np.ndarray], time: int, vocabulary_size: int) -> PooledRecall:
+def pooled_recall(
+    size: ModelSize, weights: Weights, sentences: Sequence[np.ndarray], time: int, vocabulary_size: int
+) -> PooledRecall:
     """Returns how well a model predicts these sentences; see models.inference.recall_sums.
 
     Raises:
       ValueError: no word of them is of the vocabulary.
     """
-    constants = tuple(map(tf.constant, weights))
+    model, constants = load_model(size), tuple(map(tf.constant, weights))
 
     @tf.function(reduce_retracing=True)
     def score(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return recall_sums(constants, tokens, targets, mask, vocabulary_size)[:4]
+        return recall_sums(model, constants, tokens, targets, mask, vocabulary_size)[:4]
 
     sums = np.zeros(4)
     for batch in zip(*build_batches(sentences, batch_size=128, time=time)):

@@ -2,6 +2,7 @@
 
 ModelsError
 ├── CorpusError        text that can't be read, cleaned or split by person
+├── RoleError          a weight that this kind of network does not have
 ├── SegmenterError     text that this machine can't cut into words
 └── VocabularyError    a vocabulary file that can't be read, or words that can't make one
 
@@ -17,6 +18,10 @@ class ModelsError(Exception):
 
 class CorpusError(ModelsError):
     """Text that can't be read, cleaned or split by person."""
+
+
+class RoleError(ModelsError):
+    """Something needs a weight, such as the output bias, that this kind of network does not have."""
 
 
 class SegmenterError(ModelsError):

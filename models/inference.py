@@ -1,7 +1,7 @@
-"""What the trained model says: next words and their probabilities, one key stroke, recall on a batch.
+"""What a trained model says: next words and their probabilities, one key stroke, recall on a batch.
 
-Pure functions over the weights of models.cifg_lstm. key_stroke, and recall_sums with `padded`, are in TFLite's builtin
-ops: the export traces them.
+Pure functions over the weights of a models.model.Model. key_stroke, and recall_sums with `padded`, are in TFLite's
+builtin ops: the export traces them.
 """
 
 from __future__ import annotations
@@ -11,31 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.cifg_lstm import Tensors, hidden_states, to_tensors
-from models.layouts import Packed, build_layout
+from models.model import Model
+from models.network import Named, Tensors
 from models.vocabulary import NUM_SPECIAL, UNK
 
 
-def next_word_probabilities(weights: Tensors, tokens: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Probabilities float32 [N, V] at the real positions, and where each row stands: int64 [N, 2] of (row, step)."""
-    layout = Packed(mask)
-    hidden = hidden_states(to_tensors(weights), tokens, layout).after
-    probability = tf.nn.softmax(layout.times_transposed(hidden, weights[0]) + weights[4])
-    return probability, layout.positions
-
-
-def recurrent_step(
-    weights: Tensors, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor
+def next_word_probabilities(
+    model: Model, weights: Tensors, tokens: tf.Tensor, mask: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns (hidden [batch, D], cell [batch, U]) after one more word in each row; token int32 [batch]."""
-    embedding, kernel, bias, projection, _ = weights
-    num_cells = projection.shape[0]
-    gates = tf.matmul(tf.concat([tf.gather(embedding, token), hidden], 1), kernel) + bias
-    forget = tf.sigmoid(gates[:, :num_cells])
-    output = tf.sigmoid(gates[:, num_cells : 2 * num_cells])
-    candidate = tf.tanh(gates[:, 2 * num_cells :])
-    cell = candidate + forget * (cell - candidate)
-    return tf.matmul(output * tf.tanh(cell), projection), cell
+    """Probabilities float32 [N, V] at the real positions, and where each row stands: int64 [N, 2] of (row, step)."""
+    named, layout = model.named(weights), model.layout(mask, padded=False)
+    rows, _ = model.network.rows(named, model.embed(named, layout.flatten(tokens)), layout)
+    return tf.nn.softmax(model.logits(named, layout.real(rows), layout)), layout.positions
 
 
 class KeyStroke(NamedTuple):
@@ -43,22 +30,23 @@ class KeyStroke(NamedTuple):
 
     ids: tf.Tensor  # int32 [1, 3], likeliest first; never a special id
     probabilities: tf.Tensor  # float32 [1, 3]
-    hidden: tf.Tensor  # float32 [1, D]
-    cell: tf.Tensor  # float32 [1, U]
+    state: Named  # with the shapes of ModelSize.state
 
 
-def key_stroke(weights: Tensors, token: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> KeyStroke:
-    """Returns one step of the recurrence for one word, in TFLite's builtin ops.
+def key_stroke(model: Model, weights: Tensors, token: tf.Tensor, state: Named) -> KeyStroke:
+    """Returns one step of the network for one word, in TFLite's builtin ops.
 
     Args:
-      weights: the five weights.
+      model: whose weights they are.
+      weights: all of them.
       token: int32 [1], the word just typed; BOS at the start of a sentence.
-      hidden, cell: float32 [1, D] and [1, U], of the step before; zeros at the start.
+      state: of the step before; zeros at the start.
     """
-    hidden, cell = recurrent_step(weights, token, hidden, cell)
-    probability = tf.nn.softmax(tf.matmul(hidden, weights[0], transpose_b=True) + weights[4])
+    named = model.named(weights)
+    rows, state = model.network.step(named, model.embed(named, token), state)
+    probability = tf.nn.softmax(model.logits(named, rows))
     best, ids = tf.math.top_k(probability[:, NUM_SPECIAL:], 3)
-    return KeyStroke(ids + NUM_SPECIAL, best, hidden, cell)
+    return KeyStroke(ids + NUM_SPECIAL, best, state)
 
 
 class RecallSums(NamedTuple):
@@ -72,6 +60,7 @@ class RecallSums(NamedTuple):
 
 
 def recall_sums(
+    model: Model,
     weights: Tensors,
     tokens: tf.Tensor,
     targets: tf.Tensor,
@@ -87,23 +76,24 @@ def recall_sums(
     different size compare.
 
     Args:
-      weights: the model's, with V <= vocabulary_size rows.
+      model: with V <= vocabulary_size words.
+      weights: the model's.
       tokens, targets: int32 [batch, time] ids of the vocabulary, not cut to the model's.
       mask: float32 [batch, time].
       vocabulary_size: ids of the vocabulary, special ones included.
-      padded: as in models.cifg_lstm.loss_and_gradients.
+      padded: as in models.model.Model.loss_and_gradients.
     """
-    num_rows = int(weights[0].shape[0])
-    layout = build_layout(mask, padded)
+    num_rows, named = model.size.vocabulary_size, model.named(weights)
+    layout = model.layout(mask, padded)
     known_tokens = tf.where(tokens >= num_rows, UNK, tokens)
-    hidden = hidden_states(to_tensors(weights), known_tokens, layout).after
+    rows, _ = model.network.rows(named, model.embed(named, layout.flatten(known_tokens)), layout)
     target = layout.flatten(targets)
     is_word = target >= NUM_SPECIAL
     num_oov = tf.reduce_sum(layout.weight_where(tf.equal(target, UNK)))
     weight = layout.weight_where(is_word)
-    target, hidden = layout.only(is_word, target), layout.only(is_word, hidden)
+    target, rows = layout.only(is_word, target), layout.only(is_word, rows)
     missing = target >= num_rows
-    logits = layout.times_transposed(hidden, weights[0]) + weights[4]
+    logits = model.logits(named, rows, layout)
     of_target = layout.picked(logits, tf.where(missing, UNK, target))
     nll = tf.reduce_logsumexp(logits, 1, keepdims=True)[:, 0] - of_target  # without keepdims TFLite computes a shape
     if vocabulary_size > num_rows:

@@ -1,6 +1,6 @@
 """How a batch's positions lie in memory while the model goes over them, for training (Packed) and export (Padded).
 
-Both classes have one interface, so that models.cifg_lstm says its arithmetic once.
+Both classes have one interface, so that models.model and each network say their arithmetic once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class Packed:
 
     def flatten(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather_nd(ids, self.positions)
+
+    @staticmethod
+    def real(rows: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of the real positions, which stand where `positions` says."""
+        return rows
 
     def steps(self, rows: tf.Tensor) -> list[tf.Tensor]:
         return tf.split(rows, self.sizes, num=self.time)
@@ -90,6 +95,15 @@ class Padded:
 
     def flatten(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.transpose(ids), [-1])
+
+    @property
+    def positions(self) -> tf.Tensor:
+        """Where the real positions stand: int64 [real, 2] of (row, step). Not for export."""
+        return tf.reverse(tf.where(tf.reshape(self.weight, [self.time, -1]) > 0.0), [1])
+
+    def real(self, rows: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of the real positions. Not for export."""
+        return tf.gather(rows, tf.where(self.weight[:, 0] > 0.0)[:, 0])
 
     def steps(self, rows: tf.Tensor) -> list[tf.Tensor]:
         return tf.unstack(tf.reshape(rows, [self.time, -1, rows.shape[1]]))

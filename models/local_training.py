@@ -9,22 +9,27 @@ import numpy as np
 import tensorflow as tf
 
 from models.batches import Batches
-from models.cifg_lstm import Dropout, Pull, Tensors, sgd_step
 from models.client_result import ClientResult
+from models.model import Dropout, Pull, load_model
+from models.network import Tensors
 from models.weights import ModelSize, Weights
 
 Trainer = Callable[[Weights, float, int, Batches], ClientResult]
 
 
-def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0) -> tf.function:
+def build_local_training(
+    size: ModelSize, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+) -> tf.function:
     """Returns the function (weights, learning_rate, seed, batches) -> ClientResult, of tensors, that one client runs.
 
     Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
     Args:
-      clip_norm, proximal, dropout: see models.cifg_lstm.sgd_step; 0 switches each off. Without dropout the seed, an
+      size: the model's size.
+      clip_norm, proximal, dropout: see models.model.Model.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
     """
+    model = load_model(size)
 
     @tf.function(autograph=False)  # its loop is a tf.while_loop; rewriting its source takes longer than tracing
     def train(
@@ -37,7 +42,7 @@ def build_local_training(clip_norm: float = 0.0, proximal: float = 0.0, dropout:
         def step(
             i: tf.Tensor, weights: Tensors, loss_sum: tf.Tensor, num_tokens: tf.Tensor
         ) -> tuple[tf.Tensor, Tensors, tf.Tensor, tf.Tensor]:
-            weights, loss, tokens_of_batch = sgd_step(
+            weights, loss, tokens_of_batch = model.sgd_step(
                 weights,
                 tokens[i],
                 targets[i],
@@ -73,7 +78,7 @@ def build_trainer(
     It is traced once, for any number of batches of any size.
     """
     scalar, ids = tf.TensorSpec([], tf.float32), tf.TensorSpec([None, None, time], tf.int32)
-    train = build_local_training(clip_norm, proximal, dropout).get_concrete_function(
+    train = build_local_training(size, clip_norm, proximal, dropout).get_concrete_function(
         tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes),
         scalar,
         tf.TensorSpec([], tf.int32),

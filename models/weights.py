@@ -1,20 +1,22 @@
-"""What the model's weights are: names, order, shapes, raw bytes. Imports no TensorFlow: the phone tools need it."""
+"""What a model's weights are: names, order, shapes, raw bytes. Imports no TensorFlow: the phone tools need it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-WEIGHT_NAMES = ("embedding", "kernel", "bias", "projection", "output_bias")
-Weights = tuple[np.ndarray, ...]  # float32, in the order of WEIGHT_NAMES
+from models.architectures import ARCHITECTURES, CIFG, Architecture
+from models.errors import RoleError
+
+Weights = tuple[np.ndarray, ...]  # float32, in the order of ModelSize.names
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The three numbers that fix every weight's shape.
+    """The kind of network and the three numbers that fix every weight's shape.
 
     >>> ModelSize(vocabulary_size=10_000, embedding_size=96, num_cells=670).num_weights
     1422250
@@ -23,27 +25,85 @@ class ModelSize:
     vocabulary_size: int
     embedding_size: int
     num_cells: int
+    kind: str = field(default=CIFG, repr=False)  # a key of ARCHITECTURES
+
+    @property
+    def architecture(self) -> Architecture:
+        """The row of the kind."""
+        return ARCHITECTURES[self.kind]
+
+    @property
+    def by_name(self) -> Mapping[str, tuple[int, ...]]:
+        """{weight: shape}, in the order in which the weights travel."""
+        return self.architecture.shapes(self.vocabulary_size, self.embedding_size, self.num_cells)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the weights, in their order."""
+        return tuple(self.by_name)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the weights, in the order of WEIGHT_NAMES."""
-        v, d, u = self.vocabulary_size, self.embedding_size, self.num_cells
-        return (v, d), (2 * d, 3 * u), (3 * u,), (u, d), (v,)
+        """Shapes of the weights, in the order of the names."""
+        return tuple(self.by_name.values())
 
     @property
     def num_weights(self) -> int:
         """Number of float32 weights."""
         return sum(math.prod(shape) for shape in self.shapes)
 
+    @property
+    def state(self) -> Mapping[str, tuple[int, ...]]:
+        """{name: shape} of what a key stroke hands to the next one; float32, zeros at the start."""
+        return self.architecture.state(self.embedding_size, self.num_cells)
+
+    def start_state(self) -> dict[str, np.ndarray]:
+        """Returns the state before the first key stroke of a sentence."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self.state.items()}
+
+    def place_of(self, name: str) -> slice:
+        """Returns where a weight stands in a vector of all weights.
+
+        >>> ModelSize(5, 2, 3).place_of("output_bias")
+        slice(61, 66, None)
+        """
+        start = 0
+        for other, shape in self.by_name.items():
+            if other == name:
+                return slice(start, start + math.prod(shape))
+            start += math.prod(shape)
+        raise KeyError(name)
+
+    def role(self, role: str) -> str:
+        """Returns the name of the weight that has a role: "embedding", "output" or "output_bias".
+
+        Raises:
+          RoleError: no weight of this kind has it.
+        """
+        name = getattr(self.architecture, role)
+        if name is None:
+            raise RoleError(f"model.kind = {self.kind!r} has no {role.replace('_', ' ')}: take another kind for this")
+        return name
+
     @staticmethod
-    def of(weights: Sequence) -> ModelSize:
-        """Returns the size that these weights have."""
-        (v, d), (u, _) = weights[0].shape, weights[3].shape
-        return ModelSize(int(v), int(d), int(u))
+    def of(weights: Sequence, kind: str = CIFG) -> ModelSize:
+        """Returns the size that these weights of a kind have.
+
+        Raises:
+          ValueError: they are of another kind.
+        """
+        architecture, shapes = ARCHITECTURES[kind], [tuple(map(int, weight.shape)) for weight in weights]
+        try:
+            size = ModelSize(*architecture.size_of(dict(zip(architecture.names, shapes))), kind)
+        except (KeyError, IndexError, ValueError):  # other weights, or other ranks
+            size = None
+        if size is None or list(size.shapes) != shapes:
+            raise ValueError(f"weights must be those of a {kind!r} model, got shapes {shapes}")
+        return size
 
 
 def weights_to_bytes(weights: Sequence) -> bytes:
-    """Returns the weights as raw little-endian float32, row-major, one after the other in the order of WEIGHT_NAMES."""
+    """Returns the weights as raw little-endian float32, row-major, one after the other in their order."""
     return b"".join(np.ascontiguousarray(w, "<f4").tobytes() for w in weights)
 
 
@@ -59,9 +119,23 @@ def weights_from_bytes(raw: bytes, size: ModelSize) -> Weights:
     """
     if len(raw) != 4 * size.num_weights:
         raise ValueError(f"raw must hold {4 * size.num_weights} bytes for {size}, got len(raw)={len(raw)}")
+    return in_shapes(raw, size.shapes)
+
+
+def in_shapes(raw: bytes, shapes: Sequence[tuple[int, ...]]) -> Weights:
+    """Returns raw little-endian float32 as arrays of these shapes, which take all of it; copies."""
     flat = np.frombuffer(raw, "<f4").astype(np.float32)
-    ends = np.cumsum([int(np.prod(shape)) for shape in size.shapes])
-    return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), size.shapes))
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes))
+
+
+def word_products(size: ModelSize) -> int:
+    """Returns the multiplications of one word's forward pass, in matrix products.
+
+    >>> word_products(ModelSize(10_000, 96, 670))
+    1410240
+    """
+    return size.architecture.products(size.vocabulary_size, size.embedding_size, size.num_cells)
 
 
 def train_step_flops(size: ModelSize, time: int, batch: int) -> float:
@@ -72,6 +146,4 @@ def train_step_flops(size: ModelSize, time: int, batch: int) -> float:
     >>> train_step_flops(ModelSize(10_000, 96, 670), time=20, batch=1) / 1e6  # millions
     169.2288
     """
-    v, d, u = size.vocabulary_size, size.embedding_size, size.num_cells
-    forward = 2 * (2 * d * 3 * u + u * d + d * v)
-    return 3.0 * forward * time * batch
+    return 3.0 * 2.0 * word_products(size) * time * batch

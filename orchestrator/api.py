@@ -185,8 +185,7 @@ def predict(run: Run, text: str, count: int = 3) -> tuple[Prediction, ...]:
     """
     from orchestrator.evaluation.prediction import Predictor
 
-    predictor = Predictor(run.newest.model, run.vocabulary, run.config.data.max_words, run.tokeniser)
-    return predictor.next_words(text, count)
+    return Predictor.of_run(run, run.newest.model).next_words(text, count)
 
 
 def evaluate(run: Run, personalise: bool = False, note: Callable[[str], None] = lambda text: None) -> Evaluation:

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.batches import Batches
-from models.cifg_lstm import Tensors
 from models.local_training import build_local_training
+from models.network import Tensors
 from models.weights import ModelSize
 from tff_pipelines.framework import tff
 
@@ -46,11 +46,11 @@ def build_client_work(
     Args:
       size: the model's size.
       time: positions a sentence.
-      clip_norm, proximal, dropout: see models.cifg_lstm.sgd_step; 0 switches each off. Without dropout the seed, an
+      clip_norm, proximal, dropout: see models.model.Model.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
     """
 
-    train = build_local_training(clip_norm, proximal, dropout)
+    train = build_local_training(size, clip_norm, proximal, dropout)
 
     @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, batches_type(time))
     def train_client(

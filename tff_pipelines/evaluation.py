@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from models import inference
 from models.batches import Batches
-from models.cifg_lstm import Tensors
 from models.local_training import build_local_training
+from models.model import load_model
+from models.network import Tensors
 from models.weights import ModelSize
 from tff_pipelines.client_work import batches_type, weights_type
 from tff_pipelines.framework import tff
@@ -20,15 +21,16 @@ from tff_pipelines.framework import tff
 Sums = collections.OrderedDict[str, tf.Tensor]  # the fields of models.inference.RecallSums
 
 
-def _build_scoring(vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
+def _build_scoring(size: ModelSize, vocabulary_size: int) -> Callable[[Tensors, Batches], Sums]:
     """Returns the function that one client runs."""
+    model = load_model(size)
 
     @tf.function(autograph=False)  # its loop is a tf.while_loop; rewriting its source takes longer than tracing
     def score(weights: Tensors, batches: Batches) -> Sums:
         tokens, targets, mask = batches
 
         def step(i: tf.Tensor, sums: Tensors) -> tuple[tf.Tensor, Tensors]:
-            of_batch = inference.recall_sums(weights, tokens[i], targets[i], mask[i], vocabulary_size)
+            of_batch = inference.recall_sums(model, weights, tokens[i], targets[i], mask[i], vocabulary_size)
             return i + 1, tuple(a + b for a, b in zip(sums, of_batch))
 
         zero = tuple(tf.constant(0.0) for _ in inference.RecallSums._fields)
@@ -49,7 +51,7 @@ def build_evaluation(size: ModelSize, time: int, vocabulary_size: int) -> tff.Co
       vocabulary_size: ids of the vocabulary whose words are scored; the batches' ids are below it.
     """
 
-    score = _build_scoring(vocabulary_size)
+    score = _build_scoring(size, vocabulary_size)
 
     @tff.tensorflow.computation(weights_type(size), batches_type(time))
     def evaluate_client(weights: Tensors, batches: Batches) -> Sums:
@@ -78,7 +80,7 @@ def build_personalisation(
     Sums is an ordered dict `before`, as build_evaluation's, and `after`, one such for each of `steps`: at 1 the trained
     model, below it a point on the way there from the model that it started from.
     """
-    score, train = _build_scoring(vocabulary_size), build_local_training(clip_norm)
+    score, train = _build_scoring(size, vocabulary_size), build_local_training(size, clip_norm)
     data_type = collections.OrderedDict(history=batches_type(time), held_out=batches_type(time))
 
     @tff.tensorflow.computation(weights_type(size), np.float32, data_type)

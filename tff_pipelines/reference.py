@@ -12,7 +12,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from models.cifg_lstm import Tensors
+from models.network import Tensors
 from models.plain_loss import plain_loss
 from models.weights import ModelSize, Weights
 from tff_pipelines.framework import tff
@@ -42,7 +42,7 @@ def build_reference_round(
         del training
         # The loss needs the weights of each step and tff.learning hands it only predictions: predict the loss.
         tokens, targets = inputs["tokens"], inputs["targets"]
-        loss = plain_loss(tuple(model_weights[0]), tokens, targets)
+        loss = plain_loss(size, tuple(model_weights[0]), tokens, targets)
         return tf.fill([tf.shape(tokens)[0]], loss)
 
     @tf.function

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.cifg_lstm import Tensors
+from models.network import Tensors
 from models.weights import ModelSize
 from tff_pipelines.algorithms import ALGORITHMS, Hyperparameters
 from tff_pipelines.client_work import weights_type

@@ -38,18 +38,21 @@ def golden_batches(vocabulary_size: int, time: int) -> Batches:
     return build_batches(sentences, batch_size=4, time=time)  # the twelfth row is filling
 
 
-def golden_files(weights: Weights, time: int, clip_norm: float, learning_rate: float) -> dict[str, bytes]:
+def golden_files(
+    size: ModelSize, weights: Weights, time: int, clip_norm: float, learning_rate: float
+) -> dict[str, bytes]:
     """Returns the golden batch's files: what TensorFlow, not TFLite, computes of it. Imports TensorFlow."""
-    from models.cifg_lstm import Tensors, sgd_step
+    from models.model import load_model
+    from models.network import Tensors
 
-    batches = golden_batches(ModelSize.of(weights).vocabulary_size, time)
+    model, batches = load_model(size), golden_batches(size.vocabulary_size, time)
     expected = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}"]
     after: Tensors = weights
     for tokens, targets, mask in zip(*batches):
-        after, loss_sum, num_tokens = sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
+        after, loss_sum, num_tokens = model.sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
         expected.append(f"loss {float(loss_sum / num_tokens):.8f}")
     return {
-        GOLDEN_BATCHES: batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size),
+        GOLDEN_BATCHES: batches_to_bytes(batches, size.vocabulary_size),
         GOLDEN_WEIGHTS: weights_to_bytes([np.asarray(w) for w in after]),
         GOLDEN_EXPECTED: ("\n".join(expected) + "\n").encode(),
     }
@@ -75,7 +78,7 @@ def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> s
         )
     after = weights_from_bytes(contents[GOLDEN_WEIGHTS], size)
     try:
-        model = TrainableModel(contents[TRAIN_FILE])
+        model = TrainableModel(contents[TRAIN_FILE], size.names)
         losses = [model.train_step(*batch, expected["learning_rate"][0])[0] for batch in zip(*batches)]
         worst = float(np.max([np.abs(a - b).max() for a, b in zip(model.get_weights(), after)]))
     except Exception as error:  # what LiteRT raises depends on where a file is broken; other shapes are a ValueError

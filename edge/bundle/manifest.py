@@ -18,11 +18,12 @@ from msgspec import Meta
 from edge.bundle.reading import decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
+from models.architectures import ARCHITECTURES, CIFG
 from models.errors import SegmenterError
 from models.segmentation import NO_SEGMENTER, SEGMENTERS
 from models.tokeniser import TOKENISERS, Tokeniser, tokeniser_of
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK, WordOrigin
-from models.weights import WEIGHT_NAMES, ModelSize
+from models.weights import ModelSize
 
 SCHEMA = 1
 MANIFEST_FILE = "manifest.json"
@@ -78,12 +79,20 @@ class ModelEntry(_Struct, frozen=True):
     num_cells: _Dimension
     max_words: _Positions  # of a sentence
     weights: tuple[WeightEntry, ...]
+    kind: Union[str, msgspec.UnsetType] = msgspec.UNSET  # of the network; unset in bundles of a CIFG-LSTM
     weights_layout: str = "raw little-endian float32, row-major, one weight after the other in this order, no header"
 
     @property
     def size(self) -> ModelSize:
-        """The same as a ModelSize."""
-        return ModelSize(self.vocabulary_size, self.embedding_size, self.num_cells)
+        """The same as a ModelSize.
+
+        Raises:
+          BundleError: nobody knows the kind of network.
+        """
+        kind = CIFG if self.kind is msgspec.UNSET else self.kind
+        if kind not in ARCHITECTURES:
+            raise BundleError(f"{MANIFEST_FILE} names the network {kind!r}: use the fedkeys that wrote it")
+        return ModelSize(self.vocabulary_size, self.embedding_size, self.num_cells, kind)
 
 
 class TrainingPlan(_Struct, frozen=True):
@@ -204,7 +213,7 @@ def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
     WeightEntry(name='kernel', shape=(4, 9), offset_bytes=40)
     """
     entries, offset = [], 0
-    for name, shape in zip(WEIGHT_NAMES, size.shapes):
+    for name, shape in size.by_name.items():
         entries.append(WeightEntry(name=name, shape=shape, offset_bytes=offset))
         offset += 4 * math.prod(shape)  # exact, whatever a manifest says
     return tuple(entries)

@@ -24,7 +24,7 @@ from edge.clients.litert import build_interpreter
 from edge.export.tflite import INFER_FILE, build_infer_file
 from models.batches import Batches
 from models.vocabulary import BOS, NUM_SPECIAL
-from models.weights import WEIGHT_NAMES, ModelSize, Weights
+from models.weights import ModelSize, Weights
 
 PARITY_FILE = "parity.json"
 STEPS = 50
@@ -107,6 +107,7 @@ def read_certificate(content: bytes) -> Certificate:
 
 def certify(
     files: Mapping[str, bytes],
+    size: ModelSize,
     weights: Weights,
     weights_sha256: str,
     batches: Batches,
@@ -119,6 +120,7 @@ def certify(
 
     Args:
       files: {name: content}, the three TFLite files and a manifest of them among it.
+      size: of the model.
       weights: that training starts from.
       weights_sha256: their digest.
       batches: STEPS batches of real text.
@@ -133,8 +135,8 @@ def certify(
         if missing:
             skipped[name] = missing
             continue
-        delta, losses = runtime.train(files, weights, batches, learning_rate)
-        runtimes[name] = compare(runtime.version(), weights, delta, losses, reference)
+        delta, losses = runtime.train(files, size, weights, batches, learning_rate)
+        runtimes[name] = compare(runtime.version(), size.names, weights, delta, losses, reference)
     return Certificate(
         weights_sha256=weights_sha256,
         reference=reference.name,
@@ -145,16 +147,21 @@ def certify(
         reference_self_diff=reference.self_diff,
         runtimes=runtimes,
         skipped=skipped,
-        int8=int8_agreement(weights, files[INFER_FILE], held_out),
+        int8=int8_agreement(size, weights, files[INFER_FILE], held_out),
     )
 
 
 def compare(
-    version: str, weights: Weights, delta: Weights, losses: Sequence[float], reference: Reference
+    version: str,
+    names: Sequence[str],
+    weights: Weights,
+    delta: Weights,
+    losses: Sequence[float],
+    reference: Reference,
 ) -> RuntimeParity:
-    """Returns how far two trainings that started at `weights` are apart."""
+    """Returns how far two trainings are apart that started at `weights`, whose names are `names`."""
     by_tensor, distances = {}, []
-    for name, start, mine, theirs in zip(WEIGHT_NAMES, weights, delta, reference.delta):
+    for name, start, mine, theirs in zip(names, weights, delta, reference.delta):
         after, expected = start - mine, start - theirs
         by_tensor[name] = float(np.abs(after.astype(np.float64) - expected).max())
         distances.append(ulp_distance(after, expected).ravel())
@@ -185,11 +192,12 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(ordered(a) - ordered(b))
 
 
-def int8_agreement(weights: Weights, infer_file: bytes, sentences: Sequence[np.ndarray]) -> Int8Agreement:
+def int8_agreement(
+    size: ModelSize, weights: Weights, infer_file: bytes, sentences: Sequence[np.ndarray]
+) -> Int8Agreement:
     """Returns how far the int8 file's proposals agree with those of the same model in float32. Imports TensorFlow."""
-    size = ModelSize.of(weights)
     mine = _proposals(infer_file, size, sentences)
-    theirs = _proposals(build_infer_file(weights, quantised=False), size, sentences)
+    theirs = _proposals(build_infer_file(size, weights, quantised=False), size, sentences)
     both = [len(set(a) & set(b)) / len(a) for a, b in zip(mine, theirs)]
     return Int8Agreement(len(mine), float(np.mean(mine[:, 0] == theirs[:, 0])), float(np.mean(both)))
 
@@ -199,11 +207,10 @@ def _proposals(content: bytes, size: ModelSize, sentences: Sequence[np.ndarray])
     infer = build_interpreter(content).get_signature_runner("infer")
     proposals = []
     for sentence in sentences:
-        hidden = np.zeros((1, size.embedding_size), np.float32)
-        cell = np.zeros((1, size.num_cells), np.float32)
+        state: Mapping[str, np.ndarray] = size.start_state()
         for before, word in zip([BOS, *sentence[:-1]], sentence):
-            got = infer(token=np.array([before], np.int32), hidden=hidden, cell=cell)
-            hidden, cell = got["next_hidden"], got["next_cell"]
+            got = infer(token=np.array([before], np.int32), **state)
+            state = {name: got[f"next_{name}"] for name in state}
             if word >= NUM_SPECIAL:
                 proposals.append(got["ids"][0])
     return np.array(proposals)

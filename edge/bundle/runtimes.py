@@ -27,13 +27,13 @@ class Runtime:
 
     Attributes:
       version: of the runtime.
-      train: runs the steps on files, from weights, at a learning rate.
+      train: runs the steps on files of a model of a size, from weights, at a learning rate.
       why_not: what is missing here or in the files, or "".
       is_emulated: on a processor that software plays, where the steps take minutes.
     """
 
     version: Callable[[], str]
-    train: Callable[[Mapping[str, bytes], Weights, Batches, float], Steps]
+    train: Callable[[Mapping[str, bytes], ModelSize, Weights, Batches, float], Steps]
     why_not: Callable[[Mapping[str, bytes]], str]
     is_emulated: bool = False
 
@@ -45,20 +45,27 @@ def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rat
 
 
 def _run_client(
-    run: RunClient, files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float
+    run: RunClient,
+    files: Mapping[str, bytes],
+    size: ModelSize,
+    weights: Weights,
+    batches: Batches,
+    learning_rate: float,
 ) -> Steps:
     """Trains in a build of the C client."""
     with _trainable(files) as folder:
-        result, losses = train_in_c(run, folder, weights, batches, learning_rate)
+        result, losses = train_in_c(run, folder, size, weights, batches, learning_rate)
     return tuple(result["delta"]), losses
 
 
-def _run_litert_js(files: Mapping[str, bytes], weights: Weights, batches: Batches, learning_rate: float) -> Steps:
+def _run_litert_js(
+    files: Mapping[str, bytes], size: ModelSize, weights: Weights, batches: Batches, learning_rate: float
+) -> Steps:
     with _trainable(files) as folder:
         (folder / "weights").write_bytes(weights_to_bytes(weights))
-        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, size.vocabulary_size))
         losses = litert_js.train_in_node(folder, learning_rate)
-        after = weights_from_bytes((folder / "weights_after").read_bytes(), ModelSize.of(weights))
+        after = weights_from_bytes((folder / "weights_after").read_bytes(), size)
         return tuple(start - end for start, end in zip(weights, after)), losses
 
 
@@ -85,17 +92,17 @@ def _present(files: Mapping[str, bytes]) -> str:
 RUNTIMES: dict[str, Runtime] = {
     "litert": Runtime(
         lambda: runtime_version("litert"),
-        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE]), *steps),
+        lambda files, size, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], size.names), *steps),
         _present,
     ),
     "litert-stateless": Runtime(
         lambda: runtime_version("litert"),
-        lambda files, *steps: _run_steps(StatelessModel(files[STATELESS_FILE]), *steps),
+        lambda files, size, *steps: _run_steps(StatelessModel(files[STATELESS_FILE], size.names), *steps),
         _present,
     ),
     "tensorflow": Runtime(
         lambda: runtime_version("tensorflow"),
-        lambda files, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], "tensorflow"), *steps),
+        lambda files, size, *steps: _run_steps(TrainableModel(files[TRAIN_FILE], size.names, "tensorflow"), *steps),
         _present,
     ),
     "c-client": Runtime(

@@ -119,11 +119,7 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
 
 def _check_key_stroke(content: bytes, size: ModelSize) -> str:
     """Runs the file that predicts from the start of a sentence."""
-    start = {
-        "token": np.array([BOS], np.int32),
-        "hidden": np.zeros((1, size.embedding_size), np.float32),
-        "cell": np.zeros((1, size.num_cells), np.float32),
-    }
+    start = {"token": np.array([BOS], np.int32), **size.start_state()}
     try:
         got = build_interpreter(content).get_signature_runner("infer")(**start)
         ids, shares = got["ids"].ravel(), got["probabilities"].ravel()

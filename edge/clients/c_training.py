@@ -20,13 +20,14 @@ RunClient = Callable[[Sequence[object]], "subprocess.CompletedProcess[str]"]  # 
 
 
 def train_in_c(
-    run: RunClient, bundle: Path, weights: Weights, batches: Batches, learning_rate: float
+    run: RunClient, bundle: Path, size: ModelSize, weights: Weights, batches: Batches, learning_rate: float
 ) -> tuple[ClientResult, list[float]]:
     """Returns what a training from these weights gives, and the loss of each step in nats per token.
 
     Args:
       run: what runs the client.
       bundle: the folder with manifest.json and train.tflite.
+      size: of the model.
       weights: to start from.
       batches: at least one.
       learning_rate: above 0.
@@ -38,7 +39,7 @@ def train_in_c(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "weights").write_bytes(weights_to_bytes(weights))
-        (folder / "batches").write_bytes(batches_to_bytes(batches, ModelSize.of(weights).vocabulary_size))
+        (folder / "batches").write_bytes(batches_to_bytes(batches, size.vocabulary_size))
         options = ("--learning-rate", learning_rate, "--weights", folder / "weights")
         printed = run(["train", bundle, folder / "batches", folder / "update", *options]).stdout
         losses = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("loss ")]

@@ -28,7 +28,7 @@ from edge.errors import DeviceDataError
 from models.batches import Batches
 from models.client_result import ClientResult
 from models.files import write_atomically
-from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
+from models.weights import Weights, in_shapes, weights_to_bytes
 
 BATCHES_MAGIC = b"FKBATCH1"
 UPDATE_MAGIC = b"FKUPDAT1"
@@ -140,13 +140,13 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
     Raises:
       DeviceDataError: it is cut off, or is an update of other weights.
     """
-    size = ModelSize.of(base)
+    total = sum(weight.size for weight in base)
     if len(raw) < _UPDATE_HEADER.size or not raw.startswith(UPDATE_MAGIC):
         raise DeviceDataError(f"{path} holds no update: it must begin with {UPDATE_MAGIC.decode()}")
     _, crc32, num_weights, num_examples, num_tokens, loss_sum = _UPDATE_HEADER.unpack_from(raw)
-    expected = _UPDATE_HEADER.size + 4 * size.num_weights
-    if num_weights != size.num_weights:
-        raise DeviceDataError(f"{path} is an update of {num_weights} weights, the model has {size.num_weights}")
+    expected = _UPDATE_HEADER.size + 4 * total
+    if num_weights != total:
+        raise DeviceDataError(f"{path} is an update of {num_weights} weights, the model has {total}")
     if len(raw) not in (expected, expected + _TAG_BYTES):
         raise DeviceDataError(f"{path} has {len(raw)} bytes instead of {expected}: have the device send it again")
     if crc32 != zlib.crc32(weights_to_bytes(base)):
@@ -159,7 +159,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
         raise DeviceDataError(
             f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"
         )
-    delta = weights_from_bytes(raw[_UPDATE_HEADER.size : expected], size)
+    delta = in_shapes(raw[_UPDATE_HEADER.size : expected], [weight.shape for weight in base])
     return ClientResult(
         delta=delta,
         loss_sum=loss_sum,

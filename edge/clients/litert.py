@@ -18,7 +18,7 @@ import numpy as np
 
 from models.batches import Batches
 from models.client_result import ClientResult
-from models.weights import WEIGHT_NAMES, ModelSize, Weights
+from models.weights import ModelSize, Weights
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter, SignatureRunner
@@ -87,9 +87,16 @@ def _silence_greeting(content: bytes) -> None:
 
 
 class TrainableModel:
-    """train.tflite in a runtime. It holds the weights: a train step changes them."""
+    """train.tflite in a runtime. It holds the weights: a train step changes them.
 
-    def __init__(self, content: bytes, runtime: str = "litert", num_threads: int = 1):
+    Args:
+      content: the file's bytes.
+      names: of its weights, in their order.
+      runtime, num_threads: as in build_interpreter.
+    """
+
+    def __init__(self, content: bytes, names: Sequence[str], runtime: str = "litert", num_threads: int = 1):
+        self._names = names
         self._interpreter = build_interpreter(content, runtime, num_threads)
         self._runners: dict[str, SignatureRunner] = {}
 
@@ -101,11 +108,11 @@ class TrainableModel:
     def get_weights(self) -> Weights:
         """Returns a copy of the weights."""
         weights = self._run("get_weights")
-        return tuple(weights[name] for name in WEIGHT_NAMES)
+        return tuple(weights[name] for name in self._names)
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Replaces the weights."""
-        self._run("set_weights", **dict(zip(WEIGHT_NAMES, weights)))
+        self._run("set_weights", **dict(zip(self._names, weights)))
 
     def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
         """Takes one step of SGD on a batch [batch, time].
@@ -123,22 +130,23 @@ class TrainableModel:
 class StatelessModel:
     """train_stateless.tflite behind the interface of TrainableModel: here the app keeps the weights."""
 
-    def __init__(self, content: bytes, runtime: str = "litert", num_threads: int = 1):
+    def __init__(self, content: bytes, names: Sequence[str], runtime: str = "litert", num_threads: int = 1):
+        self._names = names
         self._train = build_interpreter(content, runtime, num_threads).get_signature_runner("train")
         self._weights: dict[str, np.ndarray] = {}
 
     def get_weights(self) -> Weights:
         """Returns the weights."""
-        return tuple(self._weights[name] for name in WEIGHT_NAMES)
+        return tuple(self._weights[name] for name in self._names)
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Replaces the weights."""
-        self._weights = dict(zip(WEIGHT_NAMES, weights))
+        self._weights = dict(zip(self._names, weights))
 
     def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
         """See TrainableModel.train_step."""
         got = self._train(**self._weights, tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(rate))
-        self._weights = {name: got[f"new_{name}"] for name in WEIGHT_NAMES}
+        self._weights = {name: got[f"new_{name}"] for name in self._names}
         return float(got["loss"]), float(got["num_tokens"])
 
 
@@ -169,13 +177,13 @@ class LiteRtClients:
     Each worker is a thread with an interpreter of its own; LiteRT lets go of Python's lock while it computes.
     """
 
-    def __init__(self, content: bytes, num_workers: int):
+    def __init__(self, content: bytes, names: Sequence[str], num_workers: int):
         """Loads `content`, that of train.tflite, for `num_workers` clients that train at once, at least 1."""
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got num_workers={num_workers}")
         self._idle: queue.Queue[TrainableModel] = queue.Queue()
         for _ in range(num_workers):
-            self._idle.put(TrainableModel(content))
+            self._idle.put(TrainableModel(content, names))
         self._num_workers = num_workers
         self._threads = futures.ThreadPoolExecutor(num_workers)
 
@@ -219,4 +227,5 @@ def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int
     from edge.export.tflite import TRAIN_FILE, build_files
 
     zeros = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
-    return LiteRtClients(build_files(zeros, time, clip_norm, batch_size=1)[TRAIN_FILE], num_workers)
+    content = build_files(size, zeros, time, clip_norm, batch_size=1)[TRAIN_FILE]
+    return LiteRtClients(content, size.names, num_workers)

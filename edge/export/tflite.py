@@ -7,7 +7,7 @@
                             refuse resource variables
     infer.tflite            one key stroke, weights as int8 constants, which the runtime turns into float32 as it loads
 
-All three trace models.cifg_lstm, which TFF trains with. TensorFlow is imported where a file is made, not here: the
+All three trace models.model, which TFF trains with. TensorFlow is imported where a file is made, not here: the
 tools that only read files must not need it.
 """
 
@@ -23,13 +23,13 @@ import numpy as np
 from edge.errors import ExportError
 from edge.export.flatbuffer import custom_ops, with_int8_matrices
 from models.vocabulary import NUM_SPECIAL
-from models.weights import WEIGHT_NAMES, ModelSize, Weights
+from models.weights import ModelSize, Weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from models.cifg_lstm import Tensors
-    from models.inference import KeyStroke
+    from models.model import Model
+    from models.network import Tensors
 
     Outputs = dict[str, tf.Tensor]  # by the names of a signature
     Body = Callable[..., Outputs]
@@ -66,7 +66,6 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
     ['tokens', 'targets', 'mask', 'learning_rate']
     """
     # More than 40 lines, since it is one table, to be read from top to bottom.
-    width, cells = size.embedding_size, size.num_cells
     batch = (
         TensorSpec("tokens", "int32", (-1, time), "word id; each sentence starts with <bos>, then <pad> fills"),
         TensorSpec("targets", "int32", (-1, time), "word id that follows; <eos> ends a sentence, then <pad> fills"),
@@ -84,9 +83,9 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
         TensorSpec("positions", "float32", (), "real positions whose target is a word of the vocabulary"),
         TensorSpec("oov", "float32", (), "real positions whose target is <unk>: not scored"),
     )
-    state = (
-        TensorSpec("hidden", "float32", (1, width), "state of the key stroke before; zeros at the start"),
-        TensorSpec("cell", "float32", (1, cells), "state of the key stroke before; zeros at the start"),
+    state = tuple(
+        TensorSpec(name, "float32", shape, "state of the key stroke before; zeros at the start")
+        for name, shape in size.state.items()
     )
     stroke_in = (TensorSpec("token", "int32", (1,), "id of the word just typed; <bos> at the start"), *state)
     stroke_out = (
@@ -94,7 +93,7 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
         TensorSpec("probabilities", "float32", (1, NUM_PREDICTIONS), "probability of each of ids"),
         *(TensorSpec(f"next_{spec.name}", spec.dtype, spec.shape, "state for the next key stroke") for spec in state),
     )
-    weights = tuple(TensorSpec(n, "float32", s, "weight") for n, s in zip(WEIGHT_NAMES, size.shapes))
+    weights = tuple(TensorSpec(n, "float32", s, "weight") for n, s in size.by_name.items())
     new_weights = tuple(TensorSpec(f"new_{w.name}", w.dtype, w.shape, "weight after the step") for w in weights)
     fixed = tuple(replace(spec, shape=(batch_size, time)) for spec in batch)
     done = TensorSpec("ok", "int32", (), "1")
@@ -116,24 +115,28 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
     }
 
 
-def build_files(weights: Weights, time: int, clip_norm: float, batch_size: int) -> dict[str, bytes]:
+def build_files(size: ModelSize, weights: Weights, time: int, clip_norm: float, batch_size: int) -> dict[str, bytes]:
     """Returns {file name: content} of the three TFLite files; the same bytes for the same arguments.
 
     Args:
-      weights: float32, in the order of WEIGHT_NAMES, all finite.
+      size: of the model.
+      weights: float32, all finite.
       time: positions a sentence.
-      clip_norm: as in models.cifg_lstm.sgd_step; traced into the train signatures.
+      clip_norm: as in models.model.Model.sgd_step; traced into the train signatures.
       batch_size: sentences of a batch of train_fixed.
 
     Raises:
       ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
         that a plain TFLite runtime does not have.
     """
-    _check_weights(weights)
+    from models.model import load_model
+
+    _check_weights(size, weights)
+    model = load_model(size)
     files = {
-        TRAIN_FILE: _build_train_file(weights, time, clip_norm, batch_size),
-        STATELESS_FILE: _build_stateless_file(ModelSize.of(weights), time, clip_norm, batch_size),
-        INFER_FILE: build_infer_file(weights),
+        TRAIN_FILE: _build_train_file(model, weights, time, clip_norm, batch_size),
+        STATELESS_FILE: _build_stateless_file(model, time, clip_norm, batch_size),
+        INFER_FILE: build_infer_file(size, weights),
     }
     for name, content in files.items():
         custom = custom_ops(content)
@@ -142,24 +145,24 @@ def build_files(weights: Weights, time: int, clip_norm: float, batch_size: int) 
     return files
 
 
-def build_infer_file(weights: Weights, quantised: bool = True) -> bytes:
+def build_infer_file(size: ModelSize, weights: Weights, quantised: bool = True) -> bytes:
     """Returns the one-step model with constant weights: int8 matrices, or float32 to compare them with."""
     import tensorflow as tf
 
-    from models import inference
+    from models.model import load_model
 
-    constants = tuple(tf.constant(w) for w in weights)
-    spec = signatures(ModelSize.of(weights), time=1, batch_size=1)[INFER_FILE]["infer"]
-    functions = {"infer": _traced(spec, lambda **inputs: _stroke(inference.key_stroke(constants, **inputs)))}
+    model, constants = load_model(size), tuple(tf.constant(w) for w in weights)
+    spec = signatures(size, time=1, batch_size=1)[INFER_FILE]["infer"]
+    functions = {"infer": _traced(spec, lambda **inputs: _infer(model, constants, **inputs))}
     content = _convert(tf.Module(), functions)
     return with_int8_matrices(content) if quantised else content
 
 
-def _build_train_file(weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
+def _build_train_file(model: Model, weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
-    module = tf.Module()
-    module.weights = [tf.Variable(w, name=name) for name, w in zip(WEIGHT_NAMES, weights)]
+    module, names = tf.Module(), model.size.names
+    module.weights = [tf.Variable(w, name=name) for name, w in zip(names, weights)]
 
     def read() -> Tensors:
         return tuple(variable.read_value() for variable in module.weights)
@@ -169,48 +172,49 @@ def _build_train_file(weights: Weights, time: int, clip_norm: float, batch_size:
             variable.assign(value)
 
     def train(**batch: tf.Tensor) -> Outputs:
-        after, outputs = _train(read(), clip_norm, **batch)
+        after, outputs = _train(model, read(), clip_norm, **batch)
         assign(after)
         return outputs
 
     def set_weights(**values: tf.Tensor) -> Outputs:
-        assign([values[name] for name in WEIGHT_NAMES])
+        assign([values[name] for name in names])
         return {"ok": tf.constant(1)}
 
-    size = ModelSize.of(weights)
     bodies: dict[str, Body] = {
         "train": train,
         FIXED_SIGNATURE: train,
-        "eval": lambda **batch: _score(read(), **batch),
-        "infer": lambda **inputs: _infer(read(), **inputs),
-        "get_weights": lambda: dict(zip(WEIGHT_NAMES, read())),
+        "eval": lambda **batch: _score(model, read(), **batch),
+        "infer": lambda **inputs: _infer(model, read(), **inputs),
+        "get_weights": lambda: dict(zip(names, read())),
         "set_weights": set_weights,
     }
-    specs = signatures(size, time, batch_size)[TRAIN_FILE]
+    specs = signatures(model.size, time, batch_size)[TRAIN_FILE]
     return _convert(module, {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
 
 
-def _build_stateless_file(size: ModelSize, time: int, clip_norm: float, batch_size: int) -> bytes:
+def _build_stateless_file(model: Model, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
+    names = model.size.names
+
+    def take_weights(inputs: dict[str, tf.Tensor]) -> Tensors:
+        return tuple(inputs.pop(name) for name in names)
+
     def train(**inputs: tf.Tensor) -> Outputs:
-        after, outputs = _train(_take_weights(inputs), clip_norm, **inputs)
-        return {**outputs, **{f"new_{name}": value for name, value in zip(WEIGHT_NAMES, after)}}
+        after, outputs = _train(model, take_weights(inputs), clip_norm, **inputs)
+        return {**outputs, **{f"new_{name}": value for name, value in zip(names, after)}}
 
     bodies: dict[str, Body] = {
         "train": train,
-        "eval": lambda **inputs: _score(_take_weights(inputs), **inputs),
-        "infer": lambda **inputs: _infer(_take_weights(inputs), **inputs),
+        "eval": lambda **inputs: _score(model, take_weights(inputs), **inputs),
+        "infer": lambda **inputs: _infer(model, take_weights(inputs), **inputs),
     }
-    specs = signatures(size, time, batch_size)[STATELESS_FILE]
+    specs = signatures(model.size, time, batch_size)[STATELESS_FILE]
     return _convert(tf.Module(), {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
 
 
-def _take_weights(inputs: dict[str, tf.Tensor]) -> Tensors:
-    return tuple(inputs.pop(name) for name in WEIGHT_NAMES)
-
-
 def _train(
+    model: Model,
     weights: Tensors,
     clip_norm: float,
     tokens: tf.Tensor,
@@ -220,32 +224,25 @@ def _train(
 ) -> tuple[Tensors, Outputs]:
     import tensorflow as tf
 
-    from models import cifg_lstm
-
-    after, loss_sum, num_tokens = cifg_lstm.sgd_step(
-        weights, tokens, targets, mask, learning_rate, clip_norm, padded=True
-    )
+    after, loss_sum, num_tokens = model.sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm, padded=True)
     return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
 
 
-def _score(weights: Tensors, **batch: tf.Tensor) -> Outputs:
+def _score(model: Model, weights: Tensors, **batch: tf.Tensor) -> Outputs:
     from models import inference
 
-    return inference.recall_sums(weights, **batch, vocabulary_size=int(weights[0].shape[0]), padded=True)._asdict()
+    size = model.size
+    return inference.recall_sums(model, weights, **batch, vocabulary_size=size.vocabulary_size, padded=True)._asdict()
 
 
-def _infer(weights: Tensors, **inputs: tf.Tensor) -> Outputs:
+def _infer(model: Model, weights: Tensors, token: tf.Tensor, **state: tf.Tensor) -> Outputs:
     from models import inference
 
-    return _stroke(inference.key_stroke(weights, **inputs))
-
-
-def _stroke(stroke: KeyStroke) -> Outputs:
+    stroke = inference.key_stroke(model, weights, token, state)
     return {
         "ids": stroke.ids,
         "probabilities": stroke.probabilities,
-        "next_hidden": stroke.hidden,
-        "next_cell": stroke.cell,
+        **{f"next_{name}": value for name, value in stroke.state.items()},
     }
 
 
@@ -281,14 +278,13 @@ def _convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.Co
             raise ExportError(f"TensorFlow {tf.__version__} can't convert this model to TFLite: {reason}") from error
 
 
-def _check_weights(weights: Weights) -> None:
-    size = ModelSize.of(weights)
+def _check_weights(size: ModelSize, weights: Weights) -> None:
     if size.vocabulary_size < NUM_SPECIAL + NUM_PREDICTIONS:
         raise ExportError(
             f"the model has {size.vocabulary_size - NUM_SPECIAL} words and a phone shows {NUM_PREDICTIONS}: "
             "train it with a larger model.vocabulary_size"
         )
-    for name, weight in zip(WEIGHT_NAMES, weights):
+    for name, weight in zip(size.names, weights):
         bad = int(np.size(weight) - np.count_nonzero(np.isfinite(weight)))
         if bad:
             raise ExportError(

@@ -70,12 +70,12 @@ def train_on_device(
     contents = {name: read_file(bundle, manifest, name) for name in (TRAIN_FILE, *GOLDEN_FILES)}
     check_golden(contents, size, manifest.model.max_words)  # as an app does before its first training
     batches = load_batches(bundle, manifest, data, seed)
-    model = TrainableModel(contents[TRAIN_FILE])
+    model = TrainableModel(contents[TRAIN_FILE], size.names)
     weights = model.get_weights() if weights_path is None else _read_weights(weights_path, size)
     if save_batches is not None:
         write_atomically(save_batches, batches_to_bytes(batches, size.vocabulary_size))
     if client == "c":
-        result, _ = train_in_c(run_c_client, bundle, weights, batches, rate)
+        result, _ = train_in_c(run_c_client, bundle, size, weights, batches, rate)
     else:
         result = train_client(model, weights, rate, batches)
         if not result["is_finite"]:

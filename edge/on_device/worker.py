@@ -81,7 +81,9 @@ class _Litert:
     def __init__(self, bundle: Path, manifest: Manifest, threads: int):
         self._bundle, self._manifest, self._threads = bundle, manifest, threads
         self._model = manifest.model
-        self._trainable = TrainableModel(read_file(bundle, manifest, TRAIN_FILE), num_threads=threads)
+        self._trainable = TrainableModel(
+            read_file(bundle, manifest, TRAIN_FILE), manifest.model.size.names, num_threads=threads
+        )
         self._start = self._trainable.get_weights()
 
     def answer(self, request: Request) -> Answer:
@@ -111,9 +113,8 @@ class _Litert:
         infer = build_interpreter(read_file(self._bundle, self._manifest, file), "litert", self._threads)
         runner = infer.get_signature_runner("infer")
         token = np.array([NUM_SPECIAL], np.int32)
-        hidden = np.zeros((1, self._model.embedding_size), np.float32)
-        cell = np.zeros((1, self._model.num_cells), np.float32)
-        return lambda: runner(token=token, hidden=hidden, cell=cell)
+        state = self._model.size.start_state()
+        return lambda: runner(token=token, **state)
 
     @staticmethod
     def _gemm(runs: int) -> float:
@@ -128,30 +129,32 @@ class _Tensorflow:
     def __init__(self, bundle: Path, manifest: Manifest, threads: int):
         import tensorflow as tf
 
-        from models.cifg_lstm import sgd_step
+        from models.model import load_model
         from models.plain_loss import plain_loss
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
         self._model, clip_norm = manifest.model, manifest.plan.clip_norm
-        self._start = TrainableModel(read_file(bundle, manifest, TRAIN_FILE)).get_weights()
+        model = load_model(manifest.model.size)
+        inner = [model.size.names.index(name) for name in model.size.architecture.inner]
+        self._start = TrainableModel(read_file(bundle, manifest, TRAIN_FILE), model.size.names).get_weights()
         self._weights = [tf.Variable(w) for w in self._start]
         rate = tf.constant(LEARNING_RATE)
 
         def plain(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = plain_loss(self._weights, tokens, targets)
+                loss = plain_loss(model.size, self._weights, tokens, targets)
             gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self._weights)]
             scale = rate
             if clip_norm > 0:
-                scale *= clip_norm / tf.maximum(tf.linalg.global_norm(gradients[1:4]), clip_norm)
+                scale *= clip_norm / tf.maximum(tf.linalg.global_norm([gradients[i] for i in inner]), clip_norm)
             for variable, gradient in zip(self._weights, gradients):
                 variable.assign_sub(scale * gradient)
             return loss
 
         def own(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             weights = [variable.read_value() for variable in self._weights]
-            after, loss_sum, num_tokens = sgd_step(weights, tokens, targets, mask, rate, clip_norm)
+            after, loss_sum, num_tokens = model.sgd_step(weights, tokens, targets, mask, rate, clip_norm)
             for variable, value in zip(self._weights, after):
                 variable.assign(value)
             return loss_sum / num_tokens

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.disclosure import MIN_GROUP
+from models.errors import RoleError
 from models.vocabulary import NUM_SPECIAL, Vocabulary
-from models.weights import Weights
+from models.weights import ModelSize, Weights
 from orchestrator.audit.attack_results import (
     FILE_NAME,
     HIDDEN_AUC,
@@ -81,6 +82,7 @@ def attack_run(
     people = choose_people(data, config.seed, state.round_num, client, num_sentences, NUM_TARGETS)
     note("loading TensorFlow")
     maker = UpdateMaker(config, data, state, num_sentences)
+    _require_tied(maker.size)
     noise = noise_of(config.privacy, config.rounds.cohort_size, state.clip_norm, noise_multiplier)
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
@@ -88,7 +90,8 @@ def attack_run(
     scores, only_target, noise_result = score_views(seen), only_the_target(seen, vocabulary), _measure_noise(views)
     note("putting the words of the raw updates in order")
     one_sentence = tuple(maker.updates(people.targets, num_sentences=1))
-    rebuilt = _rebuild({1: one_sentence, num_sentences: views.targets}, state.weights, config.data, vocabulary)
+    texts = {1: one_sentence, num_sentences: views.targets}
+    rebuilt = _rebuild(texts, maker.size, state.weights, config.data, vocabulary)
     largest = list(only_target.values())[-1] if only_target else None
     num_words = maker.size.vocabulary_size - NUM_SPECIAL
     result = AttackResult(
@@ -114,6 +117,16 @@ def attack_run(
     )
     write_figures(run.path / FILE_NAME, result, private=True)
     return result
+
+
+def _require_tied(size: ModelSize) -> None:
+    """Refuses a kind of network whose update the rules can't read."""
+    size.role("output_bias")
+    if not size.architecture.is_tied:
+        raise RoleError(
+            f"model.kind = {size.kind!r} has an output layer apart from its embedding, and the attack's rules read a "
+            "tied embedding: attack a run of another kind"
+        )
 
 
 @dataclass(frozen=True)
@@ -234,11 +247,15 @@ def _measure_noise(views: Views) -> NoiseResult:
 
 
 def _rebuild(
-    updates: Mapping[int, Sequence[AttackedUpdate]], weights: Weights, data: DataConfig, vocabulary: Vocabulary
+    updates: Mapping[int, Sequence[AttackedUpdate]],
+    size: ModelSize,
+    weights: Weights,
+    data: DataConfig,
+    vocabulary: Vocabulary,
 ) -> dict[str, RebuiltMeans]:
     """Measures how much of the sentences is rebuilt from raw updates, by the number of sentences in each."""
     return {
-        str(count): measure_rebuilding(weights, own, data.max_words, vocabulary)
+        str(count): measure_rebuilding(size, weights, own, data.max_words, vocabulary)
         for count, own in updates.items()
         if own
     }

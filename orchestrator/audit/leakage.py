@@ -119,7 +119,7 @@ def _clipped_sum(
 
 def _audit_whole_run(run: Run, state: ServerState, delta: float, note: Callable[[str], None]) -> Union[WholeRun, str]:
     """Returns the audit of the canary clients that took part in the training, or why there is none."""
-    config, size = run.config, ModelSize.of(state.weights)
+    config, size = run.config, ModelSize.of(state.weights, run.config.model.kind)
     canaries = build_canaries(config, size)
     if canaries is None:
         return "no canary client took part; train a run with --set audit.canaries=200"
@@ -146,9 +146,10 @@ def _measure_exposures(
     note(f"ranking the planted phrases among {NUM_REFERENCES} others")
     planted = planted_phrases(config, data)
     rng = simulation_rng(config.seed, Purpose.PHRASES, 1 << 20)
+    size = ModelSize.of(weights, config.model.kind)
     others = draw_phrases(config, data, NUM_REFERENCES, rng)
-    losses = phrase_losses(weights, [phrase.words for phrase in planted], config.data.max_words)
-    references = phrase_losses(weights, list(others), config.data.max_words).tolist()
+    losses = phrase_losses(size, weights, [phrase.words for phrase in planted], config.data.max_words)
+    references = phrase_losses(size, weights, list(others), config.data.max_words).tolist()
     bits = [exposure(loss, references) for loss in losses.tolist()]
     took_part = {client for report in reports for client in report.survivors}
     return summarise_exposures(planted, bits, took_part)
@@ -174,19 +175,22 @@ def summarise_exposures(planted: Sequence[Phrase], bits: Sequence[float], took_p
     )
 
 
-def phrase_losses(weights: Weights, phrases: Sequence[NDArray[np.int32]], max_words: int) -> NDArray[np.float64]:
+def phrase_losses(
+    size: ModelSize, weights: Weights, phrases: Sequence[NDArray[np.int32]], max_words: int
+) -> NDArray[np.float64]:
     """Returns minus the log-probability, in nats, of each phrase as a whole sentence, float64 [phrases]."""
     import tensorflow as tf
 
     from models.inference import next_word_probabilities
+    from models.model import load_model
 
-    constants = tuple(map(tf.constant, weights))
+    model, constants = load_model(size), tuple(map(tf.constant, weights))
     losses = []
     for start in range(0, len(phrases), _PHRASES_AT_ONCE):
         some = phrases[start : start + _PHRASES_AT_ONCE]
         batches = build_batches(some, batch_size=len(some), time=max_words)
         tokens, targets, mask = (part[0] for part in batches)
-        probability, positions = next_word_probabilities(constants, tf.constant(tokens), tf.constant(mask))
+        probability, positions = next_word_probabilities(model, constants, tf.constant(tokens), tf.constant(mask))
         of_target = tf.gather_nd(
             probability, np.stack([np.arange(len(positions)), targets[tuple(positions.numpy().T)]], 1)
         )

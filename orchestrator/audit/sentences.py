@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import BOS, EOS, UNK, Vocabulary
-from models.weights import Weights
+from models.weights import ModelSize, Weights
 from orchestrator.audit.attack_results import Example, RebuiltMeans
 from orchestrator.audit.updates import AttackedUpdate
 from orchestrator.audit.word_recovery import score_words
 
 Sentence = tuple[int, ...]  # word ids, EOS at the end unless it was cut
-# (words [beams], hidden [beams, D], cell [beams, U]) -> the two states after those words
-Step = Callable[[NDArray, NDArray, NDArray], tuple[NDArray, NDArray]]
+State = Mapping[str, NDArray]  # of each beam: the first axis is the beams
 
 # Picked on other clients than those that the command attacks.
 BEAMS = 32
@@ -44,24 +43,45 @@ class Rebuilt:
     sentences: tuple[Sentence, ...]
 
 
-def build_step(weights: Weights) -> Step:
-    """Returns one step of the model's recurrence, on arrays; loads TensorFlow."""
+@dataclass(frozen=True)
+class SteppedModel:
+    """The attacked model, word by word, on arrays.
+
+    Attributes:
+      step: (words [beams], the state before them) -> (rows [beams, D] of the output layer, the state after them).
+      start: the state before a sentence.
+      output: [V, D] and output_bias: [V], of the output layer.
+    """
+
+    step: Callable[[NDArray, State], tuple[NDArray, State]]
+    start: State
+    output: NDArray
+    output_bias: NDArray
+
+
+def step_by_word(size: ModelSize, weights: Weights) -> SteppedModel:
+    """Returns a model that is asked word by word; loads TensorFlow."""
     import tensorflow as tf
 
-    from models.inference import recurrent_step
+    from models.model import load_model
 
-    constants = tuple(map(tf.constant, weights))
+    model = load_model(size)
+    named = model.named(weights)
 
     @tf.function(reduce_retracing=True)
-    def step(words: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return recurrent_step(constants, words, hidden, cell)
+    def step(words: tf.Tensor, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        return model.network.step(named, model.embed(named, words), state)
 
-    return lambda *arrays: tuple(state.numpy() for state in step(*map(tf.constant, arrays)))
+    def of_arrays(words: NDArray, state: State) -> tuple[NDArray, State]:
+        after = step(*tf.nest.map_structure(tf.constant, (words, dict(state))))
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), after)
+
+    arrays = dict(zip(size.names, weights))
+    return SteppedModel(of_arrays, size.start_state(), arrays[size.role("output")], arrays[size.role("output_bias")])
 
 
 def rebuild_sentences(
-    weights: Weights,
-    step: Step,
+    model: SteppedModel,
     embedding: NDArray[np.floating],
     output_bias: NDArray[np.floating],
     num_sentences: int,
@@ -71,8 +91,7 @@ def rebuild_sentences(
     """Returns the sentences that the update seems to come from, the surest first.
 
     Args:
-      weights: of the server, from which the client trained.
-      step: one step of the model's recurrence.
+      model: of the server, from which the client trained.
       embedding: [V, D], the update; output_bias: [V].
       num_sentences: how many; taken as known.
       max_words: of a sentence.
@@ -87,7 +106,7 @@ def rebuild_sentences(
     uses = np.zeros(len(words), int)
     found: list[Sentence] = []
     for _ in range(num_sentences):
-        sentence = _best_sentence(weights, step, words, rows, towards, row_weight, uses, max_words)
+        sentence = _best_sentence(model, words, rows, towards, row_weight, uses, max_words)
         found.append(sentence)
         uses += np.isin(words, sentence) & (words != EOS)
     return tuple(found)
@@ -118,8 +137,7 @@ def _untyped_direction(embedding: NDArray[np.floating], words: NDArray[np.int_])
 
 
 def _best_sentence(
-    weights: Weights,
-    step: Step,
+    model: SteppedModel,
     words: NDArray[np.int_],
     rows: NDArray[np.float64],
     towards: NDArray[np.float64],
@@ -129,13 +147,12 @@ def _best_sentence(
 ) -> Sentence:
     """Returns the finished sentence with the best mean score a word."""
     contexts, totals = np.full((1, 1), BOS, np.int32), np.zeros(1)
-    hidden = np.zeros((1, weights[0].shape[1]), np.float32)
-    cell = np.zeros((1, weights[3].shape[0]), np.float32)
+    state = model.start
     best: Sentence = (EOS,)
     best_mean = -np.inf
     for length in range(1, max_words + 1):
-        hidden, cell = step(contexts[:, -1], hidden, cell)
-        logits = hidden @ weights[0].T + weights[4]
+        hidden, state = model.step(contexts[:, -1], state)
+        logits = hidden @ model.output.T + model.output_bias
         top = logits.max(1, keepdims=True)
         log_sum = top + np.log(np.exp(logits - top).sum(1, keepdims=True))
         fit = _unit(_without(hidden.astype(np.float64), towards)) @ rows.T
@@ -150,7 +167,7 @@ def _best_sentence(
         order = np.argsort(-scores, axis=None)[:BEAMS]
         beams, chosen = np.unravel_index(order, scores.shape)
         contexts = np.concatenate([contexts[beams], words[chosen, np.newaxis].astype(np.int32)], 1)
-        totals, hidden, cell = scores[beams, chosen], hidden[beams], cell[beams]
+        totals, state = scores[beams, chosen], {name: value[beams] for name, value in state.items()}
         if last and totals[0] / length > best_mean:
             best = tuple(map(int, contexts[0][1:]))
     return best
@@ -187,20 +204,20 @@ def _pairs(sentences: Sequence[Sentence]) -> Counter:
 
 
 def measure_rebuilding(
-    weights: Weights, updates: Sequence[AttackedUpdate], max_words: int, vocabulary: Vocabulary
+    size: ModelSize, weights: Weights, updates: Sequence[AttackedUpdate], max_words: int, vocabulary: Vocabulary
 ) -> RebuiltMeans:
     """Rebuilds the sentences of each raw update, and returns the means over the clients.
 
     An example is the rebuilt sentence that shares most pairs of words with a sentence that the first client typed.
     """
-    step = build_step(weights)
+    model = step_by_word(size, weights)
+    embedding, output_bias = (size.names.index(size.role(role)) for role in ("embedding", "output_bias"))
     with_rows: list[Rebuilt] = []
     without_rows: list[Rebuilt] = []
     for update in updates:
         for row_weight, results in ((ROW_WEIGHT, with_rows), (0.0, without_rows)):
-            rebuilt = rebuild_sentences(
-                weights, step, update.delta[0], update.delta[-1], len(update.sentences), max_words, row_weight
-            )
+            rows, biases = update.delta[embedding], update.delta[output_bias]
+            rebuilt = rebuild_sentences(model, rows, biases, len(update.sentences), max_words, row_weight)
             results.append(compare_sentences(rebuilt, update.sentences))
     return RebuiltMeans(
         clients=len(updates),

@@ -81,7 +81,7 @@ def read_transcript(
     if again.outcome != "completed":
         raise RunFolderError(f"secure aggregation could not have summed round {report.round_num}: {again.reason}")
     note("encrypting the client's vector, and masking it for the split sum")
-    size, vocabulary = ModelSize.of(state.weights), run.vocabulary
+    size, vocabulary = ModelSize.of(state.weights, run.config.model.kind), run.vocabulary
     typed = _typed(data, client, vocabulary, size)
     plain, masked, encrypted, split = _uploads(
         run.config.aggregation, witness, client, report.round_num, size, vocabulary
@@ -185,7 +185,7 @@ def _read_text(run: Run, report: Round) -> ClientData:
 
 
 def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: Round, witness: Witness) -> RoundReport:
-    size, seed, round_num = ModelSize.of(state.weights), config.seed, report.round_num
+    size, seed, round_num = ModelSize.of(state.weights, config.model.kind), config.seed, report.round_num
     trainer = load_trainer(config, size)
     client_rate, server_rate = learning_rates(config, round_num)
 
@@ -224,7 +224,7 @@ def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> tu
 
     Source: for the bias of the output layer the gradient is the word's predicted minus its true share.
     """
-    biases = words[size.num_weights - size.vocabulary_size : size.num_weights].view(np.int32)
+    biases = words[size.place_of(size.role("output_bias"))].view(np.int32)
     best = np.argsort(biases[NUM_SPECIAL:], kind="stable")[:NUM_SHOWN] + NUM_SPECIAL  # delta = server's minus client's
     return tuple(vocabulary.words[i] for i in best)
 

@@ -69,7 +69,7 @@ class UpdateMaker:
     """Trains clients from a checkpoint as the run's next round would, each on a few of its sentences."""
 
     def __init__(self, config: RunConfig, data: ClientData, state: ServerState, num_sentences: int):
-        self.size = ModelSize.of(state.weights)
+        self.size = ModelSize.of(state.weights, config.model.kind)
         self._config, self._num_sentences = config, num_sentences
         self._data, self._weights = data, state.weights
         self.round_num = state.round_num + 1

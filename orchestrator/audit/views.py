@@ -252,9 +252,9 @@ class Views:
 
     def _read(self, vector: NDArray) -> NDArray:
         """Returns the slots of a vector that the attack reads: those of the embedding and of the output bias."""
-        num_rows, width = self._size.vocabulary_size, self._size.embedding_size
-        end = self._size.num_weights
-        return np.concatenate([vector[: num_rows * width], vector[end - num_rows : end]])
+        return np.concatenate(
+            [vector[self._size.place_of(self._size.role(role))] for role in ("embedding", "output_bias")]
+        )
 
     def _seen(self, part: _Part, target: AttackedUpdate) -> Seen:
         num_rows = self._size.vocabulary_size

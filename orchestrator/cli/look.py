@@ -116,7 +116,7 @@ def predict(run_path: Path, text: Optional[str], round_num: Optional[int]) -> Ou
 
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
-    predictor = Predictor(run.state_after(round_num).model, run.vocabulary, run.config.data.max_words, run.tokeniser)
+    predictor = Predictor.of_run(run, run.state_after(round_num).model)
     if text is None:
         return Output({}, partial(_converse, predictor))
     predictions = predictor.next_words(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional, Union
@@ -22,6 +23,7 @@ from models.metrics import (
     summarise,
     top1_per_client,
 )
+from models.model import load_model
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
 from orchestrator.evaluation.personal import personal_figures
@@ -70,7 +72,7 @@ def evaluate_run(
         note("starting the TFF workers")
     with borrow(runtime, config.runtime.workers) as runtime:
         note("federated evaluation on the test people")
-        size = ModelSize.of(state.model)
+        size = ModelSize.of(state.model, config.model.kind)
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)}
@@ -83,11 +85,11 @@ def evaluate_run(
     ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
     note("choosing the best n-gram, and the model's weight in the mixture with it, on the dev people")
     order = ngrams.best_order(data.dev)
-    scorer = _Scorer(state.model, ngrams, order, config.data.max_words)
+    scorer = _Scorer(size, state.model, ngrams, order, config.data.max_words)
     mixing_weight = scorer.best_mixing_weight(data.dev)
     note("scoring the baselines and the mixture on the test people")
     sums.update(scorer.score(data.test, mixing_weight))
-    predictor = Predictor(state.model, run.vocabulary, config.data.max_words, run.tokeniser)
+    predictor = Predictor.of_run(run, state.model)
     examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
     figures = _evaluation(state.round_num, sums, MODIFIED[order], mixing_weight, examples, personalised)
     write_figures(run.path / EVALUATION_FILE, figures, private=True)  # it has each test person's recall
@@ -148,16 +150,16 @@ class _Chunk:
 class _Scorer:
     """Scores model, baselines and the mixture with the n-gram of an order on the same positions."""
 
-    def __init__(self, weights: Weights, ngrams: PooledNgrams, order: int, time_steps: int):
-        self._weights = tuple(map(tf.constant, weights))
+    def __init__(self, size: ModelSize, weights: Weights, ngrams: PooledNgrams, order: int, time_steps: int):
+        self._num_rows, self._weights = size.vocabulary_size, tuple(map(tf.constant, weights))
         self._ngrams, self._order, self._time = ngrams, order, time_steps
         self._probabilities = tf.function(
-            inference.next_word_probabilities,
+            functools.partial(inference.next_word_probabilities, load_model(size)),
             reduce_retracing=True,
         )
 
     def _chunks(self, people: Mapping[ClientId, Sentences]) -> Iterator[_Chunk]:
-        num_rows, size = int(self._weights[0].shape[0]), self._ngrams.vocabulary_size
+        num_rows, size = self._num_rows, self._ngrams.vocabulary_size
         for person, sentences in enumerate(people.values()):
             batches = build_batches(sentences, batch_size=128, time=self._time)
             for tokens, targets, mask in zip(*batches):

@@ -89,7 +89,7 @@ class _Tuner:
 
     def __init__(self, runtime: Runtime, config: RunConfig, data: ClientData, weights: Weights):
         self._runtime, self._config, self._weights = runtime, config, weights
-        self._size = ModelSize.of(weights)
+        self._size = ModelSize.of(weights, config.model.kind)
         self._computation = build_personalisation(
             self._size, config.data.max_words, data.vocabulary.size, config.client.clip_norm, _STEPS
         )

@@ -135,7 +135,7 @@ def _evaluate(
     runtime: Runtime, config: RunConfig, model: Weights, vocabulary_size: int, scored: Mapping[ClientId, Sentences]
 ) -> ClientSums:
     """Scores the model on each person's text by federated evaluation."""
-    evaluation = build_evaluation(ModelSize.of(model), config.data.max_words, vocabulary_size)
+    evaluation = build_evaluation(ModelSize.of(model, config.model.kind), config.data.max_words, vocabulary_size)
     batches = evaluation_batches(scored, config.data.max_words, config.data.max_sentences_eval)
     return federated_sums(runtime, evaluation, model, batches, config.runtime.clients_per_call)
 

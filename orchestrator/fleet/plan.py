@@ -11,7 +11,6 @@ from typing import Callable
 
 import numpy as np
 
-from models.weights import ModelSize
 from orchestrator.fleet.checkin import DROP_OUTS, Outcome
 from orchestrator.fleet.results import GroupShares, Hours, PlanFigures, Traffic
 from orchestrator.fleet.simulation import Simulation, build_simulation, groups_of
@@ -39,11 +38,9 @@ def plan_fleet(config: RunConfig, hours: int, note: Note = lambda text: None) ->
     Raises:
       FleetError, ConfigError: see build_simulation.
     """
-    model = config.model
-    size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
     started = time.perf_counter()
     note(f"drawing {count_text(config.fleet.devices, 'phone')}")
-    simulation = build_simulation(config, size, config.fleet.devices)
+    simulation = build_simulation(config, config.model.size, config.fleet.devices)
     rounds: list[FleetRound] = []
     told, end = 0, hours * 3600.0
     while True:

@@ -14,7 +14,7 @@ from edge.fleet import profiles
 from edge.fleet.behaviour import Behaviour, parse_time_zones, zone_name
 from edge.fleet.phones import Fleet, RecordedSessions, Requirements, Work, build_fleet, participation_times
 from edge.fleet.trace import Trace, read_trace
-from models.weights import ModelSize
+from models.weights import ModelSize, word_products
 from orchestrator.errors import ConfigError
 from orchestrator.fleet.bill import participation_work
 from orchestrator.fleet.buffer import BufferSteps
@@ -124,16 +124,8 @@ def _recorded_for(trace: Trace, num_devices: int) -> Optional[RecordedSessions]:
 
 
 def _relative_size(size: ModelSize) -> np.float32:
-    """Returns the arithmetic of a training step over that of Gboard's model, which the table of devices is about.
-
-    Multiplications a word: three gates and a projection in the cells, and the output layer.
-    """
-
-    def work(model: ModelSize) -> int:
-        cells = 3 * model.num_cells * 2 * model.embedding_size + model.num_cells * model.embedding_size
-        return cells + model.embedding_size * model.vocabulary_size
-
-    return np.float32(work(size) / work(ModelSize(10_000, 96, 670)))
+    """Returns the arithmetic of a training step over that of Gboard's model, which the table of devices is about."""
+    return np.float32(word_products(size) / word_products(ModelSize(10_000, 96, 670)))
 
 
 def _draw_ideal(num: int, rng: np.random.Generator) -> profiles.Devices:

@@ -41,14 +41,14 @@ def bundle_trainer(bundle: Path, run: RunClient = run_c_client) -> Callable[[Run
         _require_fit(bundle, manifest, config, size)
 
         def train(weights: Weights, learning_rate: float, seed: int, batches: Batches) -> ClientResult:
-            return _trained(run, bundle, weights, learning_rate, batches)
+            return _trained(run, bundle, size, weights, learning_rate, batches)
 
         return train
 
     return build
 
 
-def _trained(run: RunClient, bundle: Path, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
+def _trained(run: RunClient, bundle: Path, size: ModelSize, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
     """The client's part of a round. Weights that go non-finite are no error: the server could read one."""
     nothing = ClientResult(
         delta=zeros_like(weights),
@@ -60,7 +60,7 @@ def _trained(run: RunClient, bundle: Path, weights: Weights, learning_rate: floa
     if not (learning_rate and len(batches.tokens)):  # the C client asks for a rate above 0, and for a batch
         return nothing
     try:
-        result, _ = train_in_c(run, bundle, weights, batches, learning_rate)
+        result, _ = train_in_c(run, bundle, size, weights, batches, learning_rate)
     except Diverged:
         return {**nothing, "is_finite": False}
     return result

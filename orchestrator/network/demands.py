@@ -126,8 +126,7 @@ class Demands:
                 f"the server's run has {config.aggregation.helpers} helpers, this client's helpers.pub names "
                 f"{num_helpers}: agree on them"
             )
-        client, data, model = config.client, config.data, config.model
-        size = ModelSize(min(model.vocabulary_size, num_words), model.embedding_size, model.num_cells)
+        client, data, size = config.client, config.data, config.model.size_with(num_words)
         if data.tokeniser != LATEST.version:
             raise DemandRefused(
                 f"the run's words are those of tokeniser {data.tokeniser}, this client reads text by {LATEST.version}: "

@@ -72,7 +72,7 @@ class _Rounds:
         self, folder: RunFolder, config: RunConfig, state: ServerState, update_server: UpdateServer, party: Party
     ):
         self._folder, self._config, self._party, self._update_server = folder, config, party, update_server
-        self._encoder = build_encoder(config, ModelSize.of(state.weights))
+        self._encoder = build_encoder(config, ModelSize.of(state.weights, config.model.kind))
         party.progress.resume(folder.rounds())
         self._suspects = Suspects(folder.suspects_path)
         if self._suspects.struck:

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from models.weights import ModelSize
 from orchestrator.privacy.correlated import ROUNDS_AHEAD
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
+from orchestrator.settings.model import ModelConfig
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import ModelConfig
 from orchestrator.units import count_text
 
 # The first column [bands] of the Toeplitz matrix that shapes the noise.
@@ -145,4 +144,4 @@ def _coefficients(privacy: PrivacyConfig) -> Coefficients:
 
 def _num_weights(model: ModelConfig) -> int:
     """Returns the weights of the settings' model; that of a text with fewer words has fewer."""
-    return ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells).num_weights
+    return model.size.num_weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,9 +35,10 @@ from edge.bundle.signing import check_key
 from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.errors import ExportError
 from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
+from models.architectures import CIFG
 from models.segmentation import NO_SEGMENTER
 from models.vocabulary import NUM_SPECIAL, Vocabulary
-from models.weights import WEIGHT_NAMES, ModelSize
+from models.weights import ModelSize
 from orchestrator.release.parity import certify_in_tff, require_passed
 from orchestrator.release.provenance import bundle_files
 from orchestrator.rounds.round import weights_digest
@@ -133,11 +134,12 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     """Returns {name: content} of the model's files, the words and the golden batch."""
     note("converting the model to TFLite")
     weights, time, client = state.model, run.config.data.max_words, run.config.client
-    files = build_files(weights, time, client.clip_norm, client.batch_size)
-    vocabulary = run.vocabulary.truncate(ModelSize.of(weights).vocabulary_size)  # what the model has rows for
+    size = ModelSize.of(weights, run.config.model.kind)
+    files = build_files(size, weights, time, client.clip_norm, client.batch_size)
+    vocabulary = run.vocabulary.truncate(size.vocabulary_size)  # what the model has rows for
     files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
     files[VECTORS_FILE] = vectors_bytes(run.tokeniser, vocabulary)
-    files.update(golden_files(weights, time, client.clip_norm, client.learning_rate))
+    files.update(golden_files(size, weights, time, client.clip_norm, client.learning_rate))
     return files
 
 
@@ -169,7 +171,7 @@ def _manifest(
     files: Mapping[str, FileEntry],
 ) -> Manifest:
     config, identity = run.config, run.identity
-    size, time = ModelSize.of(state.model), config.data.max_words
+    size, time = ModelSize.of(state.model, config.model.kind), config.data.max_words
     return Manifest(
         fedkeys_version=metadata.version("fedkeys"),
         tokeniser=config.data.tokeniser,
@@ -188,10 +190,11 @@ def _manifest(
             num_cells=size.num_cells,
             max_words=time,
             weights=weight_entries(size),
+            kind=msgspec.UNSET if size.kind == CIFG else size.kind,
         ),
         special_ids=SPECIAL_IDS,
         words=run.words.truncate(size.vocabulary_size - NUM_SPECIAL),
-        phase=(_training_phase(run.config),),
+        phase=(_training_phase(run.config, size.names),),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},
         signatures=signature_entries(size, time, run.config.client.batch_size),
@@ -199,7 +202,7 @@ def _manifest(
     )
 
 
-def _training_phase(config: RunConfig) -> Phase:
+def _training_phase(config: RunConfig, names: Iterable[str]) -> Phase:
     """Returns how a phone trains, and how its update is to be summed."""
     client = config.client
     aggregation = Aggregation(
@@ -212,7 +215,7 @@ def _training_phase(config: RunConfig) -> Phase:
         io_router=IoRouter(
             input="token batches, FKBATCH1",
             output="update, FKUPDAT1: weights before minus weights after, float32",
-            aggregations=dict.fromkeys(WEIGHT_NAMES, aggregation),
+            aggregations=dict.fromkeys(names, aggregation),
         ),
         plan=TrainingPlan(
             epochs=client.epochs,

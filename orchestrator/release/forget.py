@@ -126,7 +126,7 @@ def _measure_exposure(runtime: Runtime, run: Run, after: Run, person: ClientId) 
     """How far the two models differ on the person's sentences; None if none of these can be scored."""
     config, data = run.config, run.text.data
     own = _sentences(data, person)
-    size = ModelSize.of(run.newest.model)
+    size = ModelSize.of(run.newest.model, config.model.kind)
     evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
     batches = evaluation_batches({person: own, **_strangers(data, person)}, config.data.max_words)
 

@@ -183,7 +183,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         min_group=MIN_GROUP,
         too_few=TOO_FEW,
         worst_tenth=worst_tenth_text(model.top1_worst_tenth_mean, model.clients_averaged),
-        vocabulary_size=f"{ModelSize.of(state.model).vocabulary_size:,}",
+        vocabulary_size=f"{ModelSize.of(state.model, run.config.model.kind).vocabulary_size:,}",
         record=len(run.record) if run.has_record else 0,
     )
 

@@ -22,7 +22,7 @@ from models.batches import Batches, build_batches
 from models.client_data import ClientData, Sentences
 from models.client_result import ClientResult
 from models.vocabulary import NUM_SPECIAL
-from models.weights import WEIGHT_NAMES, ModelSize, Weights
+from models.weights import ModelSize, Weights
 from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.saved import Run
@@ -44,7 +44,7 @@ def run_parity(run: Run, bundle: Path, note: Callable[[str], None] = lambda text
     if manifest.run.config_sha256 != run.identity.config_sha256:
         raise BundleError(f"{bundle} was not exported from {run.path}: name the run that it came from")
     files = {MANIFEST_FILE: raw, **{name: read_file(bundle, manifest, name) for name in manifest.files}}
-    weights = TrainableModel(files[TRAIN_FILE]).get_weights()
+    weights = TrainableModel(files[TRAIN_FILE], manifest.model.size.names).get_weights()
     if weights_digest(weights) != manifest.run.weights_sha256:
         raise BundleError(f"{bundle / TRAIN_FILE} holds other weights than the manifest names: export the run again")
     return certify_in_tff(run.config, run.text.data, files, weights, note, emulated=True)
@@ -60,7 +60,7 @@ def require_passed(certificate: Certificate) -> None:
         return
     worst = max(certificate.runtimes, key=lambda name: certificate.runtimes[name].max_abs_diff)
     by_tensor = certificate.runtimes[worst].max_abs_diff_by_tensor
-    tensor = max(WEIGHT_NAMES, key=lambda name: by_tensor[name])
+    tensor = max(by_tensor, key=lambda name: by_tensor[name])
     raise ExportError(
         f"after {certificate.steps} steps {worst} is {by_tensor[tensor]:.1e} off TFF in {tensor}, "
         f"{certificate.gate:.0e} is allowed (TFF is {certificate.reference_self_diff:.1e} off itself): "
@@ -83,7 +83,8 @@ def certify_in_tff(
       runtime: to train in; None starts a worker for it.
       emulated: whether emulated runtimes train, too, which takes minutes.
     """
-    num_rows, time = ModelSize.of(weights).vocabulary_size, config.data.max_words
+    size, time = ModelSize.of(weights, config.model.kind), config.data.max_words
+    num_rows = size.vocabulary_size
     batch_size, rate = config.client.batch_size, min(RATE, config.client.learning_rate)
     sentences = sentences_to_train_on(config, data.train.values(), STEPS * batch_size, num_rows)
     batches = build_batches(sentences, batch_size=batch_size, time=time)
@@ -92,7 +93,7 @@ def certify_in_tff(
     note(f"{STEPS} steps in TFF")
     reference = _train_in_tff(config, weights, batches, rate, runtime)
     note("the same steps in the exported files")
-    return certify(files, weights, weights_digest(weights), batches, rate, reference, held_out, emulated)
+    return certify(files, size, weights, weights_digest(weights), batches, rate, reference, held_out, emulated)
 
 
 def sentences_to_train_on(
@@ -118,7 +119,9 @@ def _train_in_tff(
     from tff_pipelines.client_work import build_client_work
     from tff_pipelines.runtime import borrow
 
-    client_work = build_client_work(ModelSize.of(weights), config.data.max_words, config.client.clip_norm)
+    client_work = build_client_work(
+        ModelSize.of(weights, config.model.kind), config.data.max_words, config.client.clip_norm
+    )
     with borrow(runtime, "1") as opened:
 
         def train(start: Weights, own: Batches) -> ClientResult:

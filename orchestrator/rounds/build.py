@@ -26,9 +26,10 @@ from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings.cohorts import cohort_limit
 from orchestrator.settings.kinds import WEIGHTINGS, kind_of
+from orchestrator.settings.model import ModelConfig
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
-from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
+from orchestrator.settings.sections import AggregationConfig, ClientConfig
 
 _MODULUS_BITS = 32
 _MOST_WEIGHTS = 2**28  # a gigabyte of float32, of which a round holds several
@@ -58,7 +59,7 @@ def model_size(model: ModelConfig, vocabulary_size: int) -> ModelSize:
     Raises:
       ConfigError: the model would be too large.
     """
-    size = ModelSize(min(model.vocabulary_size, vocabulary_size), model.embedding_size, model.num_cells)
+    size = model.size_with(vocabulary_size)
     if size.num_weights > _MOST_WEIGHTS:
         raise ConfigError(
             f"model.vocabulary_size = {size.vocabulary_size}, model.embedding_size = {size.embedding_size}, "
@@ -69,11 +70,11 @@ def model_size(model: ModelConfig, vocabulary_size: int) -> ModelSize:
 
 
 def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.ndarray]) -> Weights:
-    """Returns a run's weights before its first round; see models.cifg_lstm.initial_weights."""
-    from models.cifg_lstm import initial_weights
+    """Returns a run's weights before its first round; see models.model.Model.initial_weights."""
+    from models.model import load_model
 
     seed = int(seed_sequence(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(1)[0])
-    return initial_weights(size, seed, word_counts, config.model.initial_range)
+    return load_model(size).initial_weights(seed, word_counts, config.model.initial_range)
 
 
 def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
@@ -164,10 +165,11 @@ def require_summable(config: RunConfig) -> None:
 
 def _require_fine_grid(config: RunConfig) -> None:
     """Refuses a clip norm so large that rounding leaves nothing but noise: the encoder's grid spans the clip norm."""
-    model, cohort_size = config.model, config.rounds.cohort_size
+    cohort_size = config.rounds.cohort_size
     clip_norm = first_clip_norm(config.privacy, config.aggregation)
-    size = ModelSize(model.vocabulary_size, model.embedding_size, model.num_cells)
-    num_weights = min(size.num_weights, _MOST_WEIGHTS)  # a small text has fewer words; model_size refuses the rest
+    num_weights = min(
+        config.model.size.num_weights, _MOST_WEIGHTS
+    )  # a small text has fewer words; model_size refuses the rest
     bits = _MODULUS_BITS - (cohort_size - 1).bit_length()
     # Rounding has a standard deviation of up to half a step in each weight; a mean averages it over the cohort.
     rounding = clip_norm / 2.0 ** (bits - 1) / 2.0 * math.sqrt(num_weights / cohort_size)

@@ -84,7 +84,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     config = read_run(folder).config
     _require_possible(config, len(paths))
     kept, state = folder.checkpoints(), folder.load_to_go_on()
-    encoder = build_encoder(config, ModelSize.of(state.weights))
+    encoder = build_encoder(config, ModelSize.of(state.weights, config.model.kind))
     updates = read_device_updates(paths, state.weights)
     for update in updates:
         _require_weight(update, config.client, encoder)
@@ -94,7 +94,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer
 
-    _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights))
+    _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights, config.model.kind))
     round_num = state.round_num + 1
     client_rate, server_rate = _learning_rates(config, round_num)
     clock, devices = WallClock(), _Devices(updates)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from models.architectures import CIFG
 from models.files import write_atomically
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
@@ -40,6 +41,7 @@ class Pretrained(msgspec.Struct, frozen=True):
     Attributes:
       tokeniser, segmenter: the rules that split the text into words, as data.tokeniser and data.segmenter name them.
       size: (words, embedding, cells) of the model.
+      kind: of the network, as model.kind names it.
       words: of the model, special ones not counted.
       sentences, tokens: of the public text.
       overlap: share of the test people's sentences, of overlap_words words or more, that the public text holds.
@@ -60,6 +62,12 @@ class Pretrained(msgspec.Struct, frozen=True):
     vocabulary_sha256: str
     weights_sha256: str
     texts: tuple[StartText, ...]
+    kind: str = CIFG
+
+    @property
+    def model_size(self) -> ModelSize:
+        """The size and the kind of the model."""
+        return ModelSize(*self.size, self.kind)
 
 
 def write_pretrained(folder: Path, model: Pretrained, vocabulary: Vocabulary, weights: Weights) -> None:
@@ -84,7 +92,7 @@ def read_pretrained(folder: Path) -> tuple[Pretrained, Vocabulary, Weights]:
     weights: Weights = ()
     if model is not None:
         with contextlib.suppress(OSError, ValueError):  # told below
-            weights = weights_from_bytes((folder / _WEIGHTS_FILE).read_bytes(), ModelSize(*model.size))
+            weights = weights_from_bytes((folder / _WEIGHTS_FILE).read_bytes(), model.model_size)
     if model is None or not weights or weights_digest(weights) != model.weights_sha256:
         raise RunFolderError(f"{folder / _WEIGHTS_FILE} does not hold the weights that were trained: pretrain anew")
     if vocabulary.digest != model.vocabulary_sha256:

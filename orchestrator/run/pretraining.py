@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from models.errors import CorpusError
 from models.text_sources import Message
 from models.tokeniser import Tokeniser, tokeniser_of
 from models.vocabulary import EOS, FEDERATED, NUM_SPECIAL, POOLED, UNK
-from models.weights import ModelSize, Weights
+from models.weights import Weights
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.build import first_weights, model_size
 from orchestrator.rounds.round import weights_digest
@@ -74,12 +74,14 @@ def pretrain(
     _require_little(overlap, most_overlap)
     note("loading TensorFlow")
     encoded = [data.vocabulary.encode(sentence) for sentence in sentences]
-    vocabulary = data.vocabulary.truncate(model_size(config.model, data.vocabulary.size).vocabulary_size)
+    size = model_size(config.model, data.vocabulary.size)
+    vocabulary = data.vocabulary.truncate(size.vocabulary_size)
     weights, loss = _train(config, encoded, vocabulary.size, epochs, note)
     model = Pretrained(
         tokeniser=config.data.tokeniser,
         segmenter=config.data.segmenter,
-        size=astuple(ModelSize.of(weights)),
+        size=(size.vocabulary_size, size.embedding_size, size.num_cells),
+        kind=size.kind,
         words=vocabulary.size - NUM_SPECIAL,
         sentences=len(sentences),
         tokens=sum(map(len, encoded)),
@@ -113,7 +115,7 @@ def _train(
     size = model_size(config.model, num_words)
     weights, loss, began = first_weights(config, size, _counts(sentences, num_words)), 0.0, time.monotonic()
     settings = CentralSettings(epochs, seed=config.seed % 2**31)
-    trained = train_centrally(weights, sentences, config.data.max_words, settings)
+    trained = train_centrally(size, weights, sentences, config.data.max_words, settings)
     for epoch, result in enumerate(trained, 1):
         weights, loss = result
         left = (time.monotonic() - began) / epoch * (epochs - epoch)
@@ -125,7 +127,8 @@ def _recall_of_test_people(config: RunConfig, weights: Weights, data: ClientData
     from models.central_training import pooled_recall
 
     test = [sentence for own in data.test.values() for sentence in own]
-    recall = pooled_recall(weights, test, config.data.max_words, data.vocabulary.size)
+    size = model_size(config.model, data.vocabulary.size)
+    recall = pooled_recall(size, weights, test, config.data.max_words, data.vocabulary.size)
     return PretrainedRecall(**asdict(recall), clients=len(data.test))
 
 

@@ -44,6 +44,7 @@ class _Model:
     """A model that a run may begin with, as its folder holds it."""
 
     start: Start  # whose last four fields are still open
+    size: ModelSize
     weights: Weights
     vocabulary: Vocabulary
     rules: tuple[int, str]  # by which its text was split into words: the tokeniser's version, the segmenter
@@ -77,13 +78,22 @@ def build_first_weights(config: RunConfig, vocabulary: Vocabulary) -> Optional[F
         return None
     model, own_ids, ids = _fitted(config, vocabulary)
     size = model_size(config.model, vocabulary.size)
-    fresh = first_weights(config, size, None)
-    embedding, output_bias = fresh[0].copy(), fresh[-1].copy()
-    embedding[own_ids] = model.weights[0][ids]
-    output_bias[:] = np.quantile(model.weights[-1][ids[ids >= NUM_SPECIAL]], _RARE)
-    output_bias[own_ids] = model.weights[-1][ids]
-    weights = (embedding, *model.weights[1:-1], output_bias)
+    weights = tuple(
+        _of_own_words(weight, fresh, own_ids, ids) if name in size.architecture.by_word else weight
+        for name, weight, fresh in zip(size.names, model.weights, first_weights(config, size, None))
+    )
     return FirstWeights(weights, msgspec.structs.replace(model.start, first_sha256=weights_digest(weights)))
+
+
+def _of_own_words(
+    theirs: NDArray[np.float32], fresh: NDArray[np.float32], own_ids: NDArray[np.int64], ids: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Returns a weight that has an entry for each word, with the start's entries where it knows the word."""
+    own = fresh.copy()
+    if theirs.ndim == 1:  # a bias
+        own[:] = np.quantile(theirs[ids[ids >= NUM_SPECIAL]], _RARE)
+    own[own_ids] = theirs[ids]
+    return own
 
 
 def read_first_weights(path: Path, start: Optional[Start], size: ModelSize) -> Optional[Weights]:
@@ -116,7 +126,11 @@ def _fitted(config: RunConfig, vocabulary: Vocabulary) -> tuple[_Model, NDArray[
             f"{place}: its words are those of data.tokeniser = {model.rules[0]}, data.segmenter = {model.rules[1]!r}, "
             f"and this run's of {config.data.tokeniser}, {config.data.segmenter!r}: name a model of the same rules"
         )
-    has = ModelSize.of(model.weights)
+    has = model.size
+    if has.kind != size.kind:
+        raise ConfigError(
+            f"{place}: it is of model.kind = {has.kind!r}, this run's is {size.kind!r}: set it to the start's"
+        )
     if (has.embedding_size, has.num_cells) != (size.embedding_size, size.num_cells):
         raise ConfigError(
             f"{place}: it has {has.num_cells} cells and an embedding of {has.embedding_size}, and model.num_cells = "
@@ -129,7 +143,7 @@ def _fitted(config: RunConfig, vocabulary: Vocabulary) -> tuple[_Model, NDArray[
     if mapped < 1:
         raise ConfigError(f"{place}: it knows none of the run's {len(words) - NUM_SPECIAL:,} words: name another model")
     start = msgspec.structs.replace(model.start, words=len(words) - NUM_SPECIAL, mapped=mapped)
-    fitted = _Model(start, model.weights, model.vocabulary, model.rules)
+    fitted = _Model(start, model.size, model.weights, model.vocabulary, model.rules)
     return fitted, pairs[:, 0], pairs[:, 1]
 
 
@@ -157,7 +171,8 @@ def _of_run(run: Run) -> _Model:
     start = _unfitted(RUN, run.name, state.round_num, state.model, texts)
     data = run.config.data
     rules = (data.tokeniser, data.segmenter)
-    return _Model(start, state.model, run.vocabulary, rules, what_is_hidden(run.config.audit))
+    size = run.config.model.size_with(run.vocabulary.size)
+    return _Model(start, size, state.model, run.vocabulary, rules, what_is_hidden(run.config.audit))
 
 
 def _guarantee(path: Path) -> Guarantee:
@@ -176,19 +191,21 @@ def _of_bundle(place: Path) -> _Model:
     from edge.export.tflite import TRAIN_FILE
 
     manifest, _ = open_bundle(place)
-    weights = TrainableModel(read_file(place, manifest, TRAIN_FILE)).get_weights()
+    weights = TrainableModel(read_file(place, manifest, TRAIN_FILE), manifest.model.size.names).get_weights()
     if weights_digest(weights) != manifest.run.weights_sha256:
         raise RunFolderError(f"{place / TRAIN_FILE} does not hold the weights that the manifest names: export it again")
     texts = (StartText(manifest.run.corpus_name, manifest.run.corpus_sha256),)
     start = _unfitted(BUNDLE, place.resolve().name, manifest.run.round_num, weights, texts)
     rules = manifest.text_rules
-    return _Model(start, weights, read_vocabulary(place, manifest), (rules.version, rules.segmenter))
+    return _Model(
+        start, manifest.model.size, weights, read_vocabulary(place, manifest), (rules.version, rules.segmenter)
+    )
 
 
 def _of_public_text(place: Path) -> _Model:
     model, vocabulary, weights = read_pretrained(place)
     start = _unfitted(PUBLIC_TEXT, place.resolve().name, 0, weights, model.texts)
-    return _Model(start, weights, vocabulary, (model.tokeniser, model.segmenter))
+    return _Model(start, model.model_size, weights, vocabulary, (model.tokeniser, model.segmenter))
 
 
 def _unfitted(source: str, name: str, round_num: int, weights: Weights, texts: tuple[StartText, ...]) -> Start:

@@ -48,6 +48,7 @@ _LATER = (
     "data.forgotten",
     "model.start",
     "data.segmenter",
+    "model.kind",
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.

@@ -19,6 +19,7 @@ from orchestrator.settings.audit import MIN_CANARIES, AuditConfig
 from orchestrator.settings.fleet import FleetConfig
 from orchestrator.settings.group_rules import group_rules
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SCHEDULES, WEIGHTINGS, kind_of
+from orchestrator.settings.model import ModelConfig
 from orchestrator.settings.noise_shape import read_buffers
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.privacy_rules import privacy_rules
@@ -28,7 +29,6 @@ from orchestrator.settings.sections import (
     DataConfig,
     EvaluationConfig,
     FaultsConfig,
-    ModelConfig,
     RoundsConfig,
     RuntimeConfig,
     ServerConfig,

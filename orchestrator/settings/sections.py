@@ -89,36 +89,6 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The CIFG-LSTM with a projection and tied embeddings."""
-
-    vocabulary_size: Annotated[
-        VocabularySize,
-        says("Rows of the embedding, for the most frequent words. The others become <unk> and count as misses."),
-    ] = 5000
-    embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
-    num_cells: Annotated[Count, says("Number of LSTM cells.")] = 256
-    initial_range: Annotated[Positive, says("The embedding starts uniformly between minus and plus this number.")] = (
-        0.15
-    )
-    start_from_word_counts: Annotated[
-        bool,
-        says("Start the output bias at the log of the word counts, which a federated sum collects; not with a start."),
-    ] = True
-    start: Annotated[
-        str,
-        says(
-            "Begin with the weights of another model: the folder of a run, of a phone bundle or of `fedkeys pretrain`; "
-            "its words are mapped by name. Empty = fresh weights."
-        ),
-    ] = ""
-
-    @property
-    def counts_words(self) -> bool:
-        """True if a run counts words before its first round."""
-        return self.start_from_word_counts and not self.start
-
-
 class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a client trains in a round: SGD on its sentences."""
 

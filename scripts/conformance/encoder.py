@@ -6,7 +6,6 @@ import numpy as np
 
 from conformance.draws import Draws
 from models.corpus import ClientId
-from models.weights import ModelSize
 from orchestrator.encoding import Encoder
 from orchestrator.rounds.build import build_encoder
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
@@ -62,7 +61,7 @@ def _run(num_words: int, **overrides: object) -> dict[str, object]:
     """The encoder that a run's settings name."""
     config = read_config(overrides=overrides)
     model = config.model
-    own = build_encoder(config, ModelSize(min(model.vocabulary_size, num_words), model.embedding_size, model.num_cells))
+    own = build_encoder(config, model.size_with(num_words))
     built = {
         "clip_norm": own.clip_norm,
         "max_weight": own.max_weight,

@@ -27,10 +27,13 @@ def write(folder, files, size=SIZE, time=TIME):
 
 
 def build(size, time):
-    from models.cifg_lstm import initial_weights
+    from models.model import load_model
 
-    weights = initial_weights(size, seed=0)
-    return weights, {**build_files(weights, time, 0.0, batch_size=4), **golden_files(weights, time, 0.0, RATE)}
+    weights = load_model(size).initial_weights(seed=0)
+    return weights, {
+        **build_files(size, weights, time, 0.0, batch_size=4),
+        **golden_files(size, weights, time, 0.0, RATE),
+    }
 
 
 def build_trainable(weights, time):

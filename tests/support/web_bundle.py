@@ -41,13 +41,13 @@ _HEADERS = {**web_listener._HEADERS, "Content-Security-Policy": web_site.POLICY}
 
 def build_web_bundle(folder: Path, key: Path) -> Path:
     """Writes a bundle that `key`, which is made here, signs; its weights are random."""
-    from models.cifg_lstm import initial_weights
+    from models.model import load_model
 
     size = ModelSize(VOCABULARY.size, 16, 24)
-    weights = initial_weights(size, seed=0)
+    weights = load_model(size).initial_weights(seed=0)
     files = {
-        **build_files(weights, TIME, 0.0, batch_size=BATCH),
-        **golden_files(weights, TIME, 0.0, RATE),
+        **build_files(size, weights, TIME, 0.0, batch_size=BATCH),
+        **golden_files(size, weights, TIME, 0.0, RATE),
         "vocabulary.txt": "".join(f"{word}\n" for word in VOCABULARY.words).encode(),
         VECTORS_FILE: vectors_bytes(LATEST, VOCABULARY),
     }

@@ -25,7 +25,7 @@ from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.clients.files import batches_to_bytes
 from models.tokeniser import LATEST
 from models.vocabulary import EOS, UNK
-from models.weights import WEIGHT_NAMES, weights_to_bytes
+from models.weights import weights_to_bytes
 from orchestrator.network import messages
 from orchestrator.network.errors import WireError
 from orchestrator.rounds.build import model_size
@@ -175,7 +175,7 @@ def fixed_bundle(folder, config):
     described = {
         "rows": rows, "time": time, "step": STEP, "words": size.vocabulary_size,
         "embedding": size.embedding_size, "cells": size.num_cells,
-        "weights": [{"name": name, "shape": list(shape)} for name, shape in zip(WEIGHT_NAMES, size.shapes)],
+        "weights": [{"name": name, "shape": list(shape)} for name, shape in size.by_name.items()],
     }  # fmt: skip
     batches = golden_batches(size.vocabulary_size, time)
     targets = batches.targets[batches.mask > 0]

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from models.batches import build_batches
-from models.cifg_lstm import initial_weights
+from models.model import load_model
 from models.plain_loss import plain_loss
 from models.vocabulary import NUM_SPECIAL, PAD
 from models.weights import ModelSize
@@ -47,7 +47,7 @@ def runtime():
 
 @pytest.fixture(scope="module")
 def start():
-    return initial_weights(SIZE, 2)
+    return load_model(SIZE).initial_weights(2)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_one_client_with_one_step_is_sgd(runtime, start, clients):
     batch = batches_of(sentences)
     variables = [tf.Variable(w) for w in start]
     with tf.GradientTape() as tape:
-        loss = plain_loss(variables, tf.constant(batch.tokens[0]), tf.constant(batch.targets[0]))
+        loss = plain_loss(SIZE, variables, tf.constant(batch.tokens[0]), tf.constant(batch.targets[0]))
     for before, gradient, after in zip(start, tape.gradient(loss, variables), weights):
         np.testing.assert_allclose(after, before - RATE * tf.convert_to_tensor(gradient), atol=1e-5)
 

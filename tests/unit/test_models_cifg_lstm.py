@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import cifg_lstm, inference, metrics
+from models import inference, metrics
 from models.batches import build_batches
+from models.model import Dropout, Pull, load_model
 from models.vocabulary import NUM_SPECIAL, PAD, UNK
-from models.weights import WEIGHT_NAMES, ModelSize
+from models.weights import ModelSize
 
 SIZE = ModelSize(vocabulary_size=23, embedding_size=6, num_cells=9)
+MODEL = load_model(SIZE)
 TIME = 5
 
 
 @pytest.fixture(scope="module")
 def weights():
     rng = np.random.default_rng(3)
-    start = cifg_lstm.initial_weights(SIZE, 1, embedding_range=0.5)
+    start = MODEL.initial_weights(1, embedding_range=0.5)
     return tuple((w + rng.normal(0, 0.3, w.shape)).astype(np.float32) for w in start)
 
 
@@ -79,7 +81,7 @@ def autodiff(weights, tokens, targets, mask, keep=(None, None)):
 def test_gboards_size_has_gboards_number_of_weights():
     size = ModelSize(10_000, 96, 670)
     assert size.num_weights == 1_422_250
-    assert ModelSize.of(cifg_lstm.initial_weights(size, 0)) == size
+    assert ModelSize.of(load_model(size).initial_weights(0)) == size
 
 
 @pytest.mark.parametrize("longest", range(1, TIME + 1))
@@ -90,39 +92,39 @@ def test_gradient_equals_autodiff_for_every_length(weights, longest):
         batch = build_batches(sentences, batch_size=5, time=longest)  # the fifth row is filling
         tokens, targets, mask = (part[0] for part in batch)
         loss, expected = autodiff(weights, tokens, targets, mask)
-        got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask)
+        got = MODEL.loss_and_gradients(weights, tokens, targets, mask)
         assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-        for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
+        for name, mine, theirs in zip(SIZE.names, got.gradients, expected):
             np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
 def test_gradient_under_dropout_equals_autodiff_with_the_same_factors(weights):
     tokens, targets, mask = ragged_batch(4)
     rate, seed = 0.4, tf.constant([5, 6])
-    where = inference.next_word_probabilities(weights, tokens, mask)[1].numpy()
+    where = inference.next_word_probabilities(MODEL, weights, tokens, mask)[1].numpy()
     keep = []
     for offset in (0, 1):
-        rows = cifg_lstm._keep_factors(rate, seed + [0, offset], len(where), SIZE.embedding_size)
+        rows = Dropout(rate, seed + [0, offset]).factors(len(where), SIZE.embedding_size)
         padded = np.zeros((*tokens.shape, SIZE.embedding_size), np.float32)
         padded[where[:, 0], where[:, 1]] = rows
         keep.append(padded)
     assert not np.array_equal(*keep)
     assert set(np.unique(keep).round(4)) == {0.0, np.float32(1 / 0.6).round(4)}
     loss, expected = autodiff(weights, tokens, targets, mask, keep)
-    got = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask, cifg_lstm.Dropout(rate, seed))
+    got = MODEL.loss_and_gradients(weights, tokens, targets, mask, Dropout(rate, seed))
     assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-    for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
+    for name, mine, theirs in zip(SIZE.names, got.gradients, expected):
         np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
 def test_masked_equals_unpadded(weights):
     tokens, targets, mask = ragged_batch(5)
-    together = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask)
+    together = MODEL.loss_and_gradients(weights, tokens, targets, mask)
     alone = []
     for row in range(len(tokens)):
         length = int(mask[row].sum())
         cut = (a[row : row + 1, :length] for a in (tokens, targets, mask))
-        alone.append(cifg_lstm.loss_and_gradients(weights, *cut))
+        alone.append(MODEL.loss_and_gradients(weights, *cut))
     assert float(together.loss_sum) == pytest.approx(sum(float(a.loss_sum) for a in alone), rel=1e-6)
     assert float(together.num_tokens) == sum(float(a.num_tokens) for a in alone)
     for place, gradient in enumerate(together.gradients):
@@ -134,16 +136,16 @@ def test_what_stands_in_the_padding_does_not_matter(weights):
     tokens, targets, mask = ragged_batch(6)
     noise = np.random.default_rng(0).integers(0, SIZE.vocabulary_size, tokens.shape)
     real = mask > 0
-    other = cifg_lstm.loss_and_gradients(
+    other = MODEL.loss_and_gradients(
         weights, np.where(real, tokens, noise).astype(np.int32), np.where(real, targets, noise).astype(np.int32), mask
     )
-    for mine, theirs in zip(cifg_lstm.loss_and_gradients(weights, tokens, targets, mask).gradients, other.gradients):
+    for mine, theirs in zip(MODEL.loss_and_gradients(weights, tokens, targets, mask).gradients, other.gradients):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_batch_of_nothing_changes_nothing(weights):
     nothing = np.full((3, TIME), PAD, np.int32)
-    after, loss_sum, num_tokens = cifg_lstm.sgd_step(weights, nothing, nothing, np.zeros((3, TIME), np.float32), 1.0)
+    after, loss_sum, num_tokens = MODEL.sgd_step(weights, nothing, nothing, np.zeros((3, TIME), np.float32), 1.0)
     assert float(loss_sum) == float(num_tokens) == 0.0
     for before, now in zip(weights, after):
         np.testing.assert_array_equal(before, now)
@@ -151,27 +153,27 @@ def test_a_batch_of_nothing_changes_nothing(weights):
 
 def test_clipping_scales_all_gradients_by_the_norm_of_the_recurrent_ones(weights):
     batch = ragged_batch(7)
-    gradients = cifg_lstm.loss_and_gradients(weights, *batch).gradients
+    gradients = MODEL.loss_and_gradients(weights, *batch).gradients
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients[1:4]))
-    after, *_ = cifg_lstm.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) / 4)
+    after, *_ = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) / 4)
     for before, now, gradient in zip(weights, after, gradients):
         np.testing.assert_allclose(now, before - 0.125 * gradient, atol=1e-6)
-    unclipped, *_ = cifg_lstm.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) * 2)
+    unclipped, *_ = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) * 2)
     np.testing.assert_allclose(unclipped[1], weights[1] - 0.5 * gradients[1], atol=1e-6)
 
 
 def test_fedprox_pulls_towards_the_servers_weights(weights):
     batch = ragged_batch(8)
     anchor = tuple(w - 1.0 for w in weights)
-    plain, *_ = cifg_lstm.sgd_step(weights, *batch, 0.1)
-    pulled, *_ = cifg_lstm.sgd_step(weights, *batch, 0.1, pull=cifg_lstm.Pull(0.5, anchor))
+    plain, *_ = MODEL.sgd_step(weights, *batch, 0.1)
+    pulled, *_ = MODEL.sgd_step(weights, *batch, 0.1, pull=Pull(0.5, anchor))
     for a, b in zip(plain, pulled):
         np.testing.assert_allclose(b, a - 0.1 * 0.5, atol=1e-5)
 
 
 def test_probabilities_equal_the_plain_equations(weights):
     tokens, _, mask = ragged_batch(9)
-    probabilities, where = inference.next_word_probabilities(weights, tokens, mask)
+    probabilities, where = inference.next_word_probabilities(MODEL, weights, tokens, mask)
     assert sorted(map(tuple, where.numpy())) == sorted(map(tuple, np.argwhere(mask > 0)))
     for (row, step), got in zip(where.numpy(), probabilities.numpy()):
         np.testing.assert_allclose(got, plain_probabilities(weights, tokens[row])[step], atol=1e-6)
@@ -181,9 +183,9 @@ def test_probabilities_equal_the_plain_equations(weights):
 def test_recall_sums_equal_the_metrics_module(weights, vocabulary_size):
     tokens, targets, mask = ragged_batch(10, rows=40, vocabulary_size=vocabulary_size)
     targets = np.where((targets == 5) & (mask > 0), UNK, targets)  # some unknown words
-    got = inference.recall_sums(weights, tokens, targets, mask, vocabulary_size)
+    got = inference.recall_sums(MODEL, weights, tokens, targets, mask, vocabulary_size)
     known = np.where(tokens >= SIZE.vocabulary_size, UNK, tokens)
-    probabilities, where = inference.next_word_probabilities(weights, known, mask)
+    probabilities, where = inference.next_word_probabilities(MODEL, weights, known, mask)
     target = targets[where[:, 0], where[:, 1]]
     scored = target >= NUM_SPECIAL
     spread = inference.over_vocabulary(probabilities.numpy()[scored], vocabulary_size)
@@ -199,8 +201,10 @@ def test_recall_sums_equal_the_metrics_module(weights, vocabulary_size):
 def test_word_counts_start_the_model_at_the_unigram():
     counts = np.zeros(SIZE.vocabulary_size)
     counts[7] = 1000
-    start = cifg_lstm.initial_weights(SIZE, 0, counts, embedding_range=0.01)
-    probabilities, _ = inference.next_word_probabilities(start, *(a for i, a in enumerate(ragged_batch(1)) if i != 1))
+    start = MODEL.initial_weights(0, counts, embedding_range=0.01)
+    probabilities, _ = inference.next_word_probabilities(
+        MODEL, start, *(a for i, a in enumerate(ragged_batch(1)) if i != 1)
+    )
     assert np.all(probabilities.numpy().argmax(1) == 7)
     with pytest.raises(ValueError, match=r"word_counts must have shape \(23,\)"):
-        cifg_lstm.initial_weights(SIZE, 0, np.zeros(3))
+        MODEL.initial_weights(0, np.zeros(3))

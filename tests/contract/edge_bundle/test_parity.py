@@ -14,7 +14,7 @@ from edge.clients.litert import TrainableModel, build_interpreter
 from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE, build_files
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
-from models.weights import WEIGHT_NAMES, ModelSize
+from models.weights import ModelSize
 
 pytestmark = pytest.mark.slow
 
@@ -25,15 +25,15 @@ assert runtimes.RUNTIMES, "no runtime to hold to the contract"
 
 @pytest.fixture(scope="module")
 def weights():
-    from models.cifg_lstm import initial_weights
+    from models.model import load_model
 
-    return initial_weights(SIZE, 0, embedding_range=0.5)
+    return load_model(SIZE).initial_weights(0, embedding_range=0.5)
 
 
 @pytest.fixture(scope="module")
 def files(weights):
     """The three files, and as much of a manifest as the C client and the page's worker read."""
-    content = build_files(weights, TIME, CLIP, FIXED)
+    content = build_files(SIZE, weights, TIME, CLIP, FIXED)
     manifest = small_manifest(content, SIZE, TIME, RATE, CLIP)
     return {**content, MANIFEST_FILE: to_json(manifest)}
 
@@ -47,9 +47,9 @@ def in_tensorflow(weights, batches):
     """The packed step, which TFF trains with: delta and losses."""
     import tensorflow as tf
 
-    from models.cifg_lstm import sgd_step
+    from models.model import load_model
 
-    step = tf.function(lambda w, *batch: sgd_step(w, *batch, RATE, CLIP), reduce_retracing=True)
+    step = tf.function(lambda w, *batch: load_model(SIZE).sgd_step(w, *batch, RATE, CLIP), reduce_retracing=True)
     after, losses = tuple(map(tf.constant, weights)), []
     for batch in zip(*batches):
         after, loss_sum, num_tokens = step(after, *map(tf.constant, batch))
@@ -67,9 +67,9 @@ def runtime(request, files):
 
 
 def measured(runtime, files, weights, batches) -> parity.RuntimeParity:
-    delta, losses = runtime.train(files, weights, batches, RATE)
+    delta, losses = runtime.train(files, SIZE, weights, batches, RATE)
     reference = parity.Reference("TensorFlow", *in_tensorflow(weights, batches), 0.0)
-    return parity.compare(runtime.version(), weights, delta, losses, reference)
+    return parity.compare(runtime.version(), SIZE.names, weights, delta, losses, reference)
 
 
 def test_fifty_ragged_steps(runtime, files, weights):
@@ -93,13 +93,13 @@ def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
     details = build_interpreter(files[TRAIN_FILE]).get_signature_runner(FIXED_SIGNATURE).get_input_details()
     assert list(details["tokens"]["shape_signature"]) == [FIXED, TIME]
     batches = build_batches(sentences(2 * FIXED - 1, 3), batch_size=FIXED, time=TIME)  # the last row is filling
-    free, fixed = TrainableModel(files[TRAIN_FILE]), build_interpreter(files[TRAIN_FILE])
+    free, fixed = TrainableModel(files[TRAIN_FILE], SIZE.names), build_interpreter(files[TRAIN_FILE])
     train = fixed.get_signature_runner(FIXED_SIGNATURE)
     for tokens, targets, mask in zip(*batches):
         got = train(tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(RATE))
         assert (float(got["loss"]), float(got["num_tokens"])) == free.train_step(tokens, targets, mask, RATE)
     after = fixed.get_signature_runner("get_weights")()
-    for name, expected in zip(WEIGHT_NAMES, free.get_weights()):
+    for name, expected in zip(SIZE.names, free.get_weights()):
         np.testing.assert_array_equal(after[name], expected)
 
 
@@ -111,11 +111,11 @@ def test_litert_js_is_left_out_of_a_bundle_from_before_train_fixed(files):
 
 def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):
     batches = build_batches(sentences(32, 1), batch_size=16, time=TIME)
-    delta, losses = runtime.train(files, weights, batches, RATE)
+    delta, losses = runtime.train(files, SIZE, weights, batches, RATE)
     is_own_process = runtime in [runtimes.RUNTIMES[name] for name in ("c-client", "aarch64", "litert-js")]
     for _ in range(2 if is_own_process else 20):
         runtimes.RUNTIMES["litert"].train(files, weights, batches, RATE)
-        again, losses_again = runtime.train(files, weights, batches, RATE)
+        again, losses_again = runtime.train(files, SIZE, weights, batches, RATE)
         assert losses_again == losses
         for first, second in zip(delta, again):
             np.testing.assert_array_equal(first, second)
@@ -125,7 +125,9 @@ def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, wei
     """The gradient of a batch is the mean of its sentences', weighted by their tokens; rows of padding are none."""
     many = sentences(6, 2)
     together = build_batches(many, batch_size=8, time=TIME)
-    delta, losses = runtime.train(files, weights, together, 1e-3)  # too small a gradient to be clipped differently
+    delta, losses = runtime.train(
+        files, SIZE, weights, together, 1e-3
+    )  # too small a gradient to be clipped differently
     assert in_clip_range(weights, together)
     sums = [np.zeros_like(w, np.float64) for w in weights]
     loss_sum = 0.0
@@ -133,7 +135,7 @@ def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, wei
         alone = build_batches([sentence], batch_size=1, time=TIME)
         if not in_clip_range(weights, alone):
             pytest.fail("the test's own sentences must not be clipped")
-        own_delta, own_losses = runtime.train(files, weights, alone, 1e-3)
+        own_delta, own_losses = runtime.train(files, SIZE, weights, alone, 1e-3)
         loss_sum += own_losses[0] * alone.num_tokens
         for place, part in enumerate(own_delta):
             sums[place] += part.astype(np.float64) * alone.num_tokens
@@ -144,9 +146,9 @@ def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, wei
 
 def in_clip_range(weights, batches: Batches) -> bool:
     """True if the first batch's recurrent gradients are shorter than the clip norm."""
-    from models.cifg_lstm import loss_and_gradients
+    from models.model import load_model
 
-    gradients = loss_and_gradients(weights, *(part[0] for part in batches)).gradients[1:4]
+    gradients = load_model(SIZE).loss_and_gradients(weights, *(part[0] for part in batches)).gradients[1:4]
     return float(np.sqrt(sum(np.sum(np.square(g)) for g in gradients))) < CLIP
 
 
@@ -154,8 +156,8 @@ def test_what_stands_in_the_padding_does_not_matter(runtime, files, weights):
     batches = build_batches(sentences(8, 3), batch_size=4, time=TIME)
     noise = np.random.default_rng(0).integers(0, SIZE.vocabulary_size, batches.tokens.shape).astype(np.int32)
     noisy = Batches(*(np.where(batches.mask > 0, ids, noise) for ids in batches[:2]), batches.mask)
-    mine, _ = runtime.train(files, weights, batches, RATE)
-    theirs, _ = runtime.train(files, weights, noisy, RATE)
+    mine, _ = runtime.train(files, SIZE, weights, batches, RATE)
+    theirs, _ = runtime.train(files, SIZE, weights, noisy, RATE)
     for a, b in zip(mine, theirs):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
@@ -168,6 +170,6 @@ def test_an_emulated_runtime_is_in_a_certificate_only_if_it_is_asked_for(files, 
     batches = build_batches(sentences(4, 0), batch_size=4, time=TIME)
     reference = parity.Reference("TensorFlow", *in_tensorflow(weights, batches), 0.0)
     held_out = [np.arange(NUM_SPECIAL, NUM_SPECIAL + 5)]
-    made = parity.certify(files, weights, "0", batches, RATE, reference, held_out, emulated)
+    made = parity.certify(files, SIZE, weights, "0", batches, RATE, reference, held_out, emulated)
     assert set(made.runtimes) == ({"litert", "phone"} if emulated else {"litert"})
     assert set(made.skipped) == (set() if emulated else {"phone"})

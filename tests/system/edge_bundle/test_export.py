@@ -43,7 +43,8 @@ def test_export_prints_what_it_wrote(exported, run):
     words = (out / "vocabulary.txt").read_text().splitlines()
     assert tuple(words) == run.vocabulary().words[: read_manifest(out)[0].model.vocabulary_size]
     assert len(words) < run.vocabulary().size
-    weights = TrainableModel((out / TRAIN_FILE).read_bytes()).get_weights()
+    names = read_manifest(out)[0].model.size.names
+    weights = TrainableModel((out / TRAIN_FILE).read_bytes(), names).get_weights()
     assert weights_to_bytes(weights) == weights_to_bytes(run.load_checkpoint().model)
 
 

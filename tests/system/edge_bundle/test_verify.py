@@ -17,7 +17,7 @@ from edge.bundle.verification import verify_bundle
 from edge.errors import BundleError
 from edge.export import tflite
 from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, TRAIN_FILE
-from models.cifg_lstm import initial_weights
+from models.model import load_model
 from models.weights import ModelSize
 from orchestrator.cli.commands import cli
 from orchestrator.release.export import ExportOptions, export_run
@@ -96,8 +96,8 @@ def broken_model(files, manifest):
 def nan_suggestions(files, manifest):
     model = manifest["model"]
     size = ModelSize(model["vocabulary_size"], model["embedding_size"], model["num_cells"])
-    *others, output_bias = initial_weights(size, 0)
-    files[INFER_FILE] = tflite.build_infer_file((*others, np.full_like(output_bias, np.nan)))
+    *others, output_bias = load_model(size).initial_weights(0)
+    files[INFER_FILE] = tflite.build_infer_file(size, (*others, np.full_like(output_bias, np.nan)))
 
 
 def fewer_words(files, manifest):

@@ -42,7 +42,7 @@ def test_trains_as_litert_in_python_does(client, model, bundle, tmp_path):
         words = ["train", bundle, tmp_path / "batches", tmp_path / "update", "--learning-rate", 0.5]
         done = c_client.run_c_client(words, client)
         got = read_update(tmp_path / "update", start)
-        expected = train_client(TrainableModel(files[TRAIN_FILE]), start, 0.5, batches)
+        expected = train_client(TrainableModel(files[TRAIN_FILE], SIZE.names), start, 0.5, batches)
         for mine, theirs in zip(got["delta"], expected["delta"]):
             np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
         assert max(np.abs(d).max() for d in got["delta"]) > 1e-3
@@ -58,7 +58,7 @@ def test_any_batch_size(client, model, bundle, tmp_path, batch_size):
     (tmp_path / "batches").write_bytes(batches_to_bytes(batches, SIZE.vocabulary_size))
     c_client.run_c_client(["train", bundle, tmp_path / "batches", tmp_path / "update"], client)
     got = read_update(tmp_path / "update", model[0])
-    expected = train_client(TrainableModel(model[1][TRAIN_FILE]), model[0], RATE, batches)
+    expected = train_client(TrainableModel(model[1][TRAIN_FILE], SIZE.names), model[0], RATE, batches)
     assert max(np.abs(a - b).max() for a, b in zip(got["delta"], expected["delta"])) < 1e-6
     assert got["num_examples"] == 4
 
@@ -78,7 +78,7 @@ def test_starts_from_the_rounds_weights(client, bundle, weights, batches_path, t
     update = tmp_path / "update"
     c_client.run_c_client(["train", bundle, batches_path, update, "--weights", tmp_path / "weights"], client)
     got = read_update(update, base)
-    model = TrainableModel((bundle / TRAIN_FILE).read_bytes())
+    model = TrainableModel((bundle / TRAIN_FILE).read_bytes(), SIZE.names)
     expected = train_client(model, base, RATE, golden_batches(SIZE.vocabulary_size, TIME))
     assert max(np.abs(a - b).max() for a, b in zip(got["delta"], expected["delta"])) < 1e-6
     with pytest.raises(DeviceDataError, match="began at other weights"):

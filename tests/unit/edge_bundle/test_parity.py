@@ -31,7 +31,7 @@ def certificate_of(offset: float) -> parity.Certificate:
     weights, delta = weights_and_delta(offset)
     none = tuple(np.zeros_like(d) for d in delta)
     reference = parity.Reference("TFF", none, [2.0, 1.0], 0.0)
-    measured = parity.compare("1.0", weights, delta, [2.0, 1.25], reference)
+    measured = parity.compare("1.0", SIZE.names, weights, delta, [2.0, 1.25], reference)
     return parity.Certificate(
         weights_sha256="0",
         reference="TFF",

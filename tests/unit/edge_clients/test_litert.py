@@ -31,7 +31,7 @@ print(ids["ids"].shape)
 def test_litert_greets_nobody_and_standard_error_stays(tmp_path):
     rng = np.random.default_rng(0)
     weights = tuple(rng.standard_normal(shape).astype(np.float32) for shape in SIZE.shapes)
-    (tmp_path / "infer.tflite").write_bytes(build_infer_file(weights))
+    (tmp_path / "infer.tflite").write_bytes(build_infer_file(SIZE, weights))
     command = [sys.executable, "-c", PREDICT, str(tmp_path / "infer.tflite")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("(1, 3)\n", "before;after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import flatbuffers
 import numpy as np
 import pytest
@@ -9,21 +11,23 @@ import tensorflow as tf
 
 from edge.errors import ExportError
 from edge.export import flatbuffer, tflite
-from models import cifg_lstm, inference
+from models import inference
 from models.batches import build_batches
+from models.model import load_model
 from models.vocabulary import BOS, NUM_SPECIAL, UNK
-from models.weights import WEIGHT_NAMES, ModelSize
+from models.weights import ModelSize
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")  # no wheel for Python 3.9
 
 SIZE = ModelSize(vocabulary_size=23, embedding_size=6, num_cells=9)
+MODEL = load_model(SIZE)
 TIME = 5
 
 
 @pytest.fixture(scope="module")
 def weights():
     rng = np.random.default_rng(3)
-    start = cifg_lstm.initial_weights(SIZE, 1, embedding_range=0.5)
+    start = MODEL.initial_weights(1, embedding_range=0.5)
     return tuple((w + rng.normal(0, 0.3, w.shape)).astype(np.float32) for w in start)
 
 
@@ -58,17 +62,17 @@ def autodiff(weights, tokens, targets, mask):
 def test_the_exported_gradient_equals_autodiff_for_every_length(weights, longest):
     batch = ragged_batch(0, longest)
     loss, expected = autodiff(weights, *batch)
-    got = cifg_lstm.loss_and_gradients(weights, *batch, padded=True)
+    got = MODEL.loss_and_gradients(weights, *batch, padded=True)
     assert float(got.loss_sum) / float(got.num_tokens) == pytest.approx(loss, abs=1e-6)
-    for name, mine, theirs in zip(WEIGHT_NAMES, got.gradients, expected):
+    for name, mine, theirs in zip(SIZE.names, got.gradients, expected):
         np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=name)
 
 
 def test_the_exported_step_equals_the_one_that_tff_trains_with(weights):
     for seed in range(5):
         batch = ragged_batch(seed)
-        mine = cifg_lstm.sgd_step(weights, *batch, 0.5, clip_norm=0.3, padded=True)
-        theirs = cifg_lstm.sgd_step(weights, *batch, 0.5, clip_norm=0.3)
+        mine = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=0.3, padded=True)
+        theirs = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=0.3)
         for a, b in zip(tf.nest.flatten(mine), tf.nest.flatten(theirs)):
             np.testing.assert_allclose(a, b, atol=2e-6)
 
@@ -77,8 +81,8 @@ def test_padding_has_no_effect_on_the_exported_step(weights):
     tokens, targets, mask = ragged_batch(6)
     noise = np.random.default_rng(0).integers(0, 23, tokens.shape)
     noisy = [np.where(mask > 0, ids, noise).astype(np.int32) for ids in (tokens, targets)]
-    mine = cifg_lstm.loss_and_gradients(weights, tokens, targets, mask, padded=True)
-    theirs = cifg_lstm.loss_and_gradients(weights, *noisy, mask, padded=True)
+    mine = MODEL.loss_and_gradients(weights, tokens, targets, mask, padded=True)
+    theirs = MODEL.loss_and_gradients(weights, *noisy, mask, padded=True)
     for a, b in zip(tf.nest.flatten(mine), tf.nest.flatten(theirs)):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
@@ -86,8 +90,8 @@ def test_padding_has_no_effect_on_the_exported_step(weights):
 def test_the_exported_metric_equals_the_one_of_evaluation(weights):
     tokens, targets, mask = ragged_batch(7, rows=40)
     targets = np.where((targets == 5) & (mask > 0), UNK, targets)  # some unknown words
-    mine = inference.recall_sums(weights, tokens, targets, mask, 23, padded=True)
-    theirs = inference.recall_sums(weights, tokens, targets, mask, 23)
+    mine = inference.recall_sums(MODEL, weights, tokens, targets, mask, 23, padded=True)
+    theirs = inference.recall_sums(MODEL, weights, tokens, targets, mask, 23)
     assert [float(v) for v in mine] == pytest.approx([float(v) for v in theirs], rel=1e-6)
     assert float(theirs.positions) > 20
     assert float(theirs.oov) > 0
@@ -96,14 +100,26 @@ def test_the_exported_metric_equals_the_one_of_evaluation(weights):
 def test_key_strokes_equal_the_whole_sentence(weights):
     words = [BOS, 7, 22, 4, 11]
     tokens, mask = np.array([words], np.int32), np.ones((1, len(words)), np.float32)
-    whole = inference.next_word_probabilities(weights, tokens, mask)[0].numpy()
-    hidden, cell = np.zeros((1, 6), np.float32), np.zeros((1, 9), np.float32)
+    whole = inference.next_word_probabilities(MODEL, weights, tokens, mask)[0].numpy()
+    state = SIZE.start_state()
     for word, expected in zip(words, whole):
-        stroke = inference.key_stroke(weights, np.array([word], np.int32), hidden, cell)
-        hidden, cell = stroke.hidden, stroke.cell
+        stroke = inference.key_stroke(MODEL, weights, np.array([word], np.int32), state)
+        state = stroke.state
         best = NUM_SPECIAL + np.argsort(-expected[NUM_SPECIAL:])[:3]
         assert stroke.ids.numpy()[0].tolist() == best.tolist()
         np.testing.assert_allclose(stroke.probabilities[0], expected[best], atol=1e-6)
+
+
+@pytest.mark.skipif(not tf.__version__.startswith("2.14."), reason="another TensorFlow writes other bytes")
+def test_the_default_kind_is_exported_to_the_bytes_that_it_always_was():
+    size = ModelSize(60, 8, 12)
+    weights = load_model(size).initial_weights(5, np.arange(60.0), 0.3)
+    files = tflite.build_files(size, weights, 6, 0.3, 4)
+    assert {name: hashlib.sha256(content).hexdigest()[:16] for name, content in files.items()} == {
+        "train.tflite": "35f6cb0ba325e19a",
+        "train_stateless.tflite": "c987bcf512f5c80a",
+        "infer.tflite": "2b64baf5dd74da4b",
+    }
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -111,13 +127,13 @@ def test_weights_that_are_not_finite_are_not_exported(weights, bad):
     broken = [w.copy() for w in weights]
     broken[3][2, 1] = bad
     with pytest.raises(ExportError, match=r"not finite: 1 of 54 values of projection"):
-        tflite.build_files(tuple(broken), TIME, 0.0, 4)
+        tflite.build_files(SIZE, tuple(broken), TIME, 0.0, 4)
 
 
 def test_a_model_with_fewer_words_than_a_phone_shows_is_not_exported():
-    tiny = cifg_lstm.initial_weights(ModelSize(6, 2, 3), 0)
+    tiny = load_model(ModelSize(6, 2, 3)).initial_weights(0)
     with pytest.raises(ExportError, match="has 2 words and a phone shows 3"):
-        tflite.build_files(tiny, TIME, 0.0, 4)
+        tflite.build_files(ModelSize(6, 2, 3), tiny, TIME, 0.0, 4)
 
 
 def file_with_ops(*ops) -> bytes:
@@ -145,7 +161,7 @@ def test_ops_are_read_from_the_file():
 
 def test_no_op_takes_a_shape_that_another_computes(weights):
     """LiteRT 2.3 with XNNPACK now and then trained wrongly with such a file: docs/adr/0003."""
-    for content in tflite.build_files(weights, TIME, 1.0, 4).values():
+    for content in tflite.build_files(SIZE, weights, TIME, 1.0, 4).values():
         for counts in flatbuffer.ops_of(content).values():
             assert not {"SHAPE", "FILL", "RANGE", "BROADCAST_TO"} & set(counts)
 
@@ -157,7 +173,7 @@ def test_flex_and_custom_ops_are_refused(weights, monkeypatch):
     monkeypatch.setattr(tflite, "_build_train_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
     monkeypatch.setattr(tflite, "_build_stateless_file", lambda *args: file_with_ops(schema.BuiltinOperator.ADD))
     with pytest.raises(ExportError, match=r"infer\.tflite needs ops .* FlexTensorListReserve, CUSTOM MyOwn"):
-        tflite.build_files(weights, TIME, 0.0, 4)
+        tflite.build_files(SIZE, weights, TIME, 0.0, 4)
 
 
 def test_what_is_no_tflite_file_is_told():

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from models.cifg_lstm import initial_weights
+from models.model import load_model
 from orchestrator.rounds.build import model_size
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.data import load_client_data
@@ -49,7 +49,7 @@ def _begin_run(folder_path, text_path, num_people, **overrides):
     size = model_size(config.model, data.vocabulary.size)
     folder = RunFolder(folder_path)
     folder.create(config, data.vocabulary, build_identity(config, corpus, data.vocabulary, size.num_weights))
-    folder.save_checkpoint(ServerState(0, initial_weights(size, seed=0), {"step": np.int32(0)}), keep=2)
+    folder.save_checkpoint(ServerState(0, load_model(size).initial_weights(seed=0), {"step": np.int32(0)}), keep=2)
     return folder, data
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.corpus import ClientId
+from models.weights import ModelSize
 from orchestrator.audit.leakage import audit_run, phrase_losses, summarise_exposures
 from orchestrator.audit.leakage_results import Exposed, Stated
 from orchestrator.cli.audit_tables import print_audit
@@ -34,8 +35,10 @@ def test_an_audit_names_its_bounds_and_estimates(tmp_path, begin_run, capsys):
 
     words = [phrase.words for phrase in planted_phrases(folder.config(), data)]
     weights = folder.load_checkpoint().weights
-    losses = phrase_losses(weights, words, 20)
-    assert losses == pytest.approx([phrase_losses(weights, [one], 20)[0] for one in words], rel=1e-5)
+    losses = phrase_losses(ModelSize.of(weights), weights, words, 20)
+    assert losses == pytest.approx(
+        [phrase_losses(ModelSize.of(weights), weights, [one], 20)[0] for one in words], rel=1e-5
+    )
     assert np.all(losses > 6 * np.log(200))  # five words and the end, each about as likely as any of 404
 
 

@@ -6,21 +6,20 @@ import numpy as np
 import pytest
 
 from models.vocabulary import BOS, EOS
-from orchestrator.audit.sentences import candidate_words, compare_sentences, rebuild_sentences
+from orchestrator.audit.sentences import SteppedModel, candidate_words, compare_sentences, rebuild_sentences
 
 SIZE = 10
 NEXT = {BOS: 4, 4: 5, 5: EOS, 6: 7}  # what the model expects after a word; 9 follows whatever else
 
 
 def model():
-    """(weights, step): the hidden state points at the row of the word that comes next."""
+    """The hidden state points at the row of the word that comes next."""
     rows = np.eye(SIZE, dtype=np.float32)
-    weights = (rows, None, None, np.zeros((1, 4), np.float32), np.zeros(SIZE, np.float32))
 
-    def step(words, hidden, cell):
-        return np.stack([5 * rows[NEXT.get(int(word), 9)] for word in words]), np.zeros((len(words), 1), np.float32)
+    def step(words, state):
+        return np.stack([5 * rows[NEXT.get(int(word), 9)] for word in words]), {"cell": np.zeros((len(words), 1))}
 
-    return weights, step
+    return SteppedModel(step, {"cell": np.zeros((1, 1))}, rows, np.zeros(SIZE, np.float32))
 
 
 def update_of(typed):
@@ -34,15 +33,13 @@ def update_of(typed):
 
 
 def test_the_words_of_a_sentence_come_back_in_order():
-    weights, step = model()
     embedding, bias = update_of([(BOS, 4), (4, 5), (5, EOS)])
     assert {4, 5, EOS} <= set(candidate_words(embedding, bias))
-    assert rebuild_sentences(weights, step, embedding, bias, num_sentences=1, max_words=6) == ((4, 5, EOS),)
+    assert rebuild_sentences(model(), embedding, bias, num_sentences=1, max_words=6) == ((4, 5, EOS),)
 
 
 def test_a_sentence_ends_where_it_must():
-    weights, step = model()
-    (sentence,) = rebuild_sentences(weights, step, *update_of([(BOS, 4), (4, 5), (5, EOS)]), 1, max_words=2)
+    (sentence,) = rebuild_sentences(model(), *update_of([(BOS, 4), (4, 5), (5, EOS)]), 1, max_words=2)
     assert len(sentence) <= 2
 
 

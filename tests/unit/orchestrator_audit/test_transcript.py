@@ -9,9 +9,9 @@ import random
 import numpy as np
 import pytest
 
-from models.cifg_lstm import initial_weights
 from models.corpus import ClientId
 from models.local_training import build_trainer
+from models.model import load_model
 from orchestrator.aggregator import Cohort, DropStage, PlainSum
 from orchestrator.audit.transcript import read_transcript
 from orchestrator.audit.transcript_results import read_transcript_file, write_transcript
@@ -91,7 +91,7 @@ def run(tmp_path_factory):
         aggregator=keeping,
         update_server=lambda state, weights, delta, rate: (state, tuple(w - d for w, d in zip(weights, delta))),
     )
-    state = ServerState(0, initial_weights(size, seed=0), {"step": np.int32(0)})
+    state = ServerState(0, load_model(size).initial_weights(seed=0), {"step": np.int32(0)})
     members = tuple(map(ClientId, list(data.train)[:5]))
     for round_num in (1, 2):
         client_rate, server_rate = learning_rates(config, round_num)

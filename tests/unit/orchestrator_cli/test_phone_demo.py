@@ -23,7 +23,7 @@ from orchestrator.network.errors import PortInUse
 from orchestrator.network.lobby import Lobby
 from orchestrator.run.folder import RunFolder
 from orchestrator.settings.files import read_config
-from orchestrator.settings.sections import ModelConfig
+from orchestrator.settings.model import ModelConfig
 
 WAITS = [sys.executable, "-c", "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"]
 FAILS = [sys.executable, "-c", "import sys; sys.exit('fedkeys: no such text')"]

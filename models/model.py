@@ -1,0 +1,233 @@
+"""A next-word model: its weights at the start, its loss and gradients, one step of SGD.
+
+A model is an embedding, a network of some kind (models.network) and an output layer. The forward pass and the gradient
+stand here once for all kinds, over a layout of the batch's positions (models.layouts): TFF trains with Packed, which
+leaves the padding out, and the TFLite export traces Padded, whose every op lowers to a TFLite builtin.
+
+Notation: V words, D embedding size, `time` positions a sentence, N positions of the layout.
+
+    p(word) = softmax(rows O^T + e)     O is the output layer [V, D]: the embedding itself, if the two are tied
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Optional, Union
+
+import numpy as np
+import tensorflow as tf
+
+from models import cifg_lstm
+from models.architectures import CIFG
+from models.layouts import Layout, build_layout
+from models.network import Named, Network, Tensors
+from models.weights import ModelSize, Weights
+
+NETWORKS: Mapping[str, Network] = {CIFG: cifg_lstm.NETWORK}  # by the keys of ARCHITECTURES
+
+_SMALLEST_PROBABILITY = 1e-30  # keeps log() finite where float32 softmax underflows
+
+
+class LossAndGradients(NamedTuple):
+    """What one batch gives: scalars float32, gradients in the order and shapes of the weights."""
+
+    loss_sum: tf.Tensor  # nats, summed over the real positions
+    num_tokens: tf.Tensor  # float32, real positions
+    gradients: tuple[tf.Tensor, ...]  # of loss_sum / max(num_tokens, 1)
+
+
+class Dropout(NamedTuple):
+    """Dropout of what enters and leaves the network, not of what recurs. Source: Zaremba et al. 2014."""
+
+    rate: float  # the share that is dropped
+    seed: tf.Tensor  # int32 [2]
+
+    def factors(self, num_rows: tf.Tensor, width: int) -> tf.Tensor:
+        """Returns factors [num_rows, width]: 0 with probability `rate`, else 1 / (1 - rate); equal for equal seeds."""
+        uniform = tf.random.stateless_uniform([num_rows, width], self.seed)
+        return tf.cast(uniform >= self.rate, tf.float32) / (1.0 - self.rate)
+
+
+class Pull(NamedTuple):
+    """FedProx's term mu * (weights - anchor). Source: Li et al. 2020, equation 2."""
+
+    mu: float
+    anchor: Tensors  # the weights of the server
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of one kind and size, as pure functions over its weights."""
+
+    size: ModelSize
+    network: Network
+
+    def named(self, weights: Tensors) -> dict[str, tf.Tensor]:
+        """Returns {name: tensor} of the weights, whether they are arrays, variables or tensors."""
+        return {name: tf.convert_to_tensor(w) for name, w in zip(self.size.names, weights)}
+
+    def layout(self, mask: tf.Tensor, padded: bool) -> Layout:
+        """Returns the layout of a batch with this mask, float32 [batch, time]; padded if the kind can't pack."""
+        return build_layout(mask, padded or not self.network.packs)
+
+    def embed(self, weights: Named, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the embedded rows [N, D] of ids, int32 [N]."""
+        return tf.gather(weights[self.size.role("embedding")], ids)
+
+    def logits(self, weights: Named, rows: tf.Tensor, layout: Optional[Layout] = None) -> tf.Tensor:
+        """Returns the output layer's logits [N, V] of rows [N, D]."""
+        output = weights[self.size.role("output")]
+        product = layout.times_transposed(rows, output) if layout else tf.matmul(rows, output, transpose_b=True)
+        bias = self.size.architecture.output_bias
+        return product if bias is None else product + weights[bias]
+
+    def initial_weights(
+        self, seed: int, word_counts: Optional[np.ndarray] = None, embedding_range: float = 0.15
+    ) -> Weights:
+        """Returns random float32 weights; equal for equal arguments.
+
+        Args:
+          seed: any int >= 0.
+          word_counts: float [V], how often each id is a target; the output bias starts at the log of its smoothed
+            share, which gives the untrained model the accuracy of the unigram. None starts it at zero.
+          embedding_range: the embedding is uniform in [-embedding_range, embedding_range].
+
+        Raises:
+          RoleError: there are word counts, and this kind has no output bias.
+        """
+        v = self.size.vocabulary_size
+        weights = self.network.initial(self.size, np.random.default_rng(seed), embedding_range)
+        bias = self.size.architecture.output_bias
+        if bias is not None:
+            weights[bias] = np.zeros(v, np.float32)
+        if word_counts is not None:
+            if word_counts.shape != (v,):
+                raise ValueError(f"word_counts must have shape ({v},), got word_counts.shape={word_counts.shape}")
+            log_share = np.log((word_counts + 0.5) / (word_counts + 0.5).sum())
+            weights[self.size.role("output_bias")] = (log_share - log_share.mean()).astype(np.float32)
+        return tuple(weights[name] for name in self.size.names)
+
+    def loss_and_gradients(
+        self,
+        weights: Tensors,
+        tokens: tf.Tensor,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        dropout: Optional[Dropout] = None,
+        padded: bool = False,
+    ) -> LossAndGradients:
+        """Returns the summed cross-entropy of a batch, and the gradient of its mean over the real positions.
+
+        Args:
+          weights: all of them.
+          tokens: int32 [batch, time], `time` static.
+          targets: int32 [batch, time].
+          mask: float32 [batch, time] of 0 and 1; in each row the ones come first.
+          dropout: None drops nothing.
+          padded: compute the padding too and weigh it 0, in TFLite's builtin ops; for export. The figures are the same
+            but for rounding.
+        """
+        named, layout, width = self.named(weights), self.layout(mask, padded), self.size.embedding_size
+        token_ids = layout.flatten(tokens)
+        embedded = self.embed(named, token_ids)
+        keep_in = keep_out = None
+        if dropout is not None:
+            keep_in = dropout.factors(layout.num_rows, width)
+            keep_out = dropout._replace(seed=dropout.seed + tf.constant([0, 1])).factors(layout.num_rows, width)
+            embedded *= keep_in
+        rows, pull_back = self.network.rows(named, embedded, layout)
+        if keep_out is not None:
+            rows *= keep_out
+        out = _output_layer(self, named, rows, layout.flatten(targets), layout)
+        d_embedded, gradients = pull_back(out.d_rows if keep_out is None else out.d_rows * keep_out)
+        if keep_in is not None:
+            d_embedded *= keep_in
+        gradients.update(_outer_gradients(self.size, named, layout, (token_ids, d_embedded), out))
+        return LossAndGradients(out.loss_sum, out.num_tokens, tuple(gradients[name] for name in self.size.names))
+
+    def sgd_step(
+        self,
+        weights: Tensors,
+        tokens: tf.Tensor,
+        targets: tf.Tensor,
+        mask: tf.Tensor,
+        learning_rate: Union[float, tf.Tensor],
+        clip_norm: float = 0.0,
+        pull: Optional[Pull] = None,
+        dropout: Optional[Dropout] = None,
+        padded: bool = False,
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+        """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
+
+        Args:
+          weights, tokens, targets, mask, dropout, padded: as in loss_and_gradients.
+          learning_rate: float32 scalar.
+          clip_norm: if the gradients of the inner weights together are longer than this (L2), the whole step is scaled
+            down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
+          pull: FedProx's pull towards the server's weights; None pulls nowhere.
+        """
+        loss_sum, num_tokens, gradients = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
+        if pull is not None:
+            gradients = tuple(g + pull.mu * (w - a) for g, w, a in zip(gradients, weights, pull.anchor))
+        rate = learning_rate
+        if clip_norm > 0:
+            inner = [g for name, g in zip(self.size.names, gradients) if name in self.size.architecture.inner]
+            norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in inner]))
+            rate = learning_rate * (clip_norm / tf.maximum(norm, clip_norm))
+        return tuple(w - rate * g for w, g in zip(weights, gradients)), loss_sum, num_tokens
+
+
+class _OutputLayer(NamedTuple):
+    """Loss of the softmax, and its gradients: d_output without the targets' part, which is sparse."""
+
+    loss_sum: tf.Tensor
+    num_tokens: tf.Tensor
+    target_ids: tf.Tensor  # int32 [N]
+    rows_share: tf.Tensor  # [N, D], rows times their share of the mean
+    d_rows: tf.Tensor  # [N, D]
+    d_output: tf.Tensor  # [V, D]
+    d_output_bias: tf.Tensor  # [V]
+
+
+def _output_layer(model: Model, weights: Named, rows: tf.Tensor, target_ids: tf.Tensor, layout: Layout) -> _OutputLayer:
+    """Computes d loss / d logits = (probability - one_hot(target)) * share; the one-hot part stays sparse."""
+    output = weights[model.size.role("output")]
+    num_tokens = tf.reduce_sum(layout.weight)
+    share = layout.weight / tf.maximum(num_tokens, 1.0)  # [N, 1]
+    probability = tf.nn.softmax(model.logits(weights, rows, layout))
+    of_target = layout.picked(probability, target_ids)
+    loss_sum = -tf.reduce_sum(tf.math.log(tf.maximum(of_target, _SMALLEST_PROBABILITY)) * layout.weight[:, 0])
+    rows_share = rows * share
+    d_rows = tf.matmul(probability, output) * share - tf.gather(output, target_ids) * share
+    d_output = tf.matmul(probability, rows_share, transpose_a=True)
+    d_output_bias = layout.add_rows(layout.weighted_sum(probability, share), target_ids, -share[:, 0])
+    return _OutputLayer(loss_sum, num_tokens, target_ids, rows_share, d_rows, d_output, d_output_bias)
+
+
+def _outer_gradients(
+    size: ModelSize, weights: Named, layout: Layout, read: tuple[tf.Tensor, tf.Tensor], out: _OutputLayer
+) -> dict[str, tf.Tensor]:
+    """Returns the gradients of embedding, output layer and output bias.
+
+    The output layer's has two parts: of the softmax (dense) and of the targets (sparse). `read` are the words that were
+    read, and the gradients of their rows; if the two layers are tied, both sparse parts are added at once.
+    """
+    embedding, output = size.role("embedding"), size.role("output")
+    token_ids, d_embedded = read
+    if size.architecture.is_tied:
+        ids, rows = tf.concat([token_ids, out.target_ids], 0), tf.concat([d_embedded, -out.rows_share], 0)
+        gradients = {embedding: layout.add_rows(out.d_output, ids, rows)}
+    else:
+        gradients = {
+            embedding: layout.add_rows(tf.zeros_like(weights[embedding]), token_ids, d_embedded),
+            output: layout.add_rows(out.d_output, out.target_ids, -out.rows_share),
+        }
+    if size.architecture.output_bias is not None:
+        gradients[size.architecture.output_bias] = out.d_output_bias
+    return gradients
+
+
+def load_model(size: ModelSize) -> Model:
+    """Returns the model of a size; its kind is the size's."""
+    return Model(size, NETWORKS[size.kind])

@@ -1,0 +1,52 @@
+"""The section of a run's settings about the next-word network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from models.architectures import ARCHITECTURES, CIFG
+from models.weights import ModelSize
+from orchestrator.settings.types import Count, Positive, VocabularySize, one_of, says
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next-word network."""
+
+    vocabulary_size: Annotated[
+        VocabularySize,
+        says("Rows of the embedding, for the most frequent words. The others become <unk> and count as misses."),
+    ] = 5000
+    embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
+    num_cells: Annotated[Count, says("Number of LSTM cells.")] = 256
+    initial_range: Annotated[Positive, says("The embedding starts uniformly between minus and plus this number.")] = (
+        0.15
+    )
+    start_from_word_counts: Annotated[
+        bool,
+        says("Start the output bias at the log of the word counts, which a federated sum collects; not with a start."),
+    ] = True
+    start: Annotated[
+        str,
+        says(
+            "Begin with the weights of another model: the folder of a run, of a phone bundle or of `fedkeys pretrain`; "
+            "its words are mapped by name. Empty = fresh weights."
+        ),
+    ] = ""
+    kind: Annotated[str, one_of(ARCHITECTURES), says("The kind of network; docs/models.md compares them.")] = CIFG
+
+    @property
+    def size(self) -> ModelSize:
+        """The model's size; a small text may have fewer words than this."""
+        return self.size_with(self.vocabulary_size)
+
+    def size_with(self, num_words: int) -> ModelSize:
+        """Returns the model's size on a list of `num_words` words."""
+        num_rows = min(self.vocabulary_size, num_words)
+        return ModelSize(num_rows, self.embedding_size, self.num_cells, self.kind)
+
+    @property
+    def counts_words(self) -> bool:
+        """True if a run counts words before its first round."""
+        return self.start_from_word_counts and not self.start
