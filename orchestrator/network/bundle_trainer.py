@@ -48,7 +48,9 @@ def bundle_trainer(bundle: Path, run: RunClient = run_c_client) -> Callable[[Run
     return build
 
 
-def _trained(run: RunClient, bundle: Path, size: ModelSize, weights: Weights, learning_rate: float, batches: Batches) -> ClientResult:
+def _trained(
+    run: RunClient, bundle: Path, size: ModelSize, weights: Weights, learning_rate: float, batches: Batches
+) -> ClientResult:
     """The client's part of a round. Weights that go non-finite are no error: the server could read one."""
     nothing = ClientResult(
         delta=zeros_like(weights),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.settings.kinds import WEIGHTINGS
+from orchestrator.settings.model import ModelConfig
 from orchestrator.settings.privacy import PrivacyConfig
-from orchestrator.settings.sections import AggregationConfig, ClientConfig, ModelConfig
+from orchestrator.settings.sections import AggregationConfig, ClientConfig
 from orchestrator.settings.types import Rule
 
 
