@@ -74,32 +74,31 @@ def attack_run(
 
     Raises:
       RunFolderError: there is no checkpoint, the text is not the run's, or nobody can be attacked.
+      RoleError: the rules can't read the update of this kind of network.
     """
     config, state, vocabulary = run.config, run.newest, run.vocabulary
+    _require_tied(config.model.size)
     note("reading the text")
     data = run.text.data
     num_sentences = min(num_sentences, config.client.max_sentences)
     people = choose_people(data, config.seed, state.round_num, client, num_sentences, NUM_TARGETS)
     note("loading TensorFlow")
     maker = UpdateMaker(config, data, state, num_sentences)
-    _require_tied(maker.size)
     noise = noise_of(config.privacy, config.rounds.cohort_size, state.clip_norm, noise_multiplier)
     views = Views(maker, config, people, noise, note)
     seen = views.of_targets(note)
     note("telling words from what the server has")
     scores, only_target, noise_result = score_views(seen), only_the_target(seen, vocabulary), _measure_noise(views)
     note("putting the words of the raw updates in order")
-    one_sentence = tuple(maker.updates(people.targets, num_sentences=1))
-    texts = {1: one_sentence, num_sentences: views.targets}
-    rebuilt = _rebuild(texts, maker.size, state.weights, config.data, vocabulary)
+    raw = {1: tuple(maker.updates(people.targets, num_sentences=1)), num_sentences: views.targets}
+    rebuilt = _rebuild(raw, maker.size, state.weights, config.data, vocabulary)
     largest = list(only_target.values())[-1] if only_target else None
-    num_words = maker.size.vocabulary_size - NUM_SPECIAL
     result = AttackResult(
         round_num=state.round_num,
         sentences=num_sentences,
         clients=tuple(target.client_id for target in views.targets),
         aggregator=config.aggregation.aggregator,
-        words=num_words,
+        words=maker.size.vocabulary_size - NUM_SPECIAL,
         views=scores.views,
         attribution=scores.attribution,
         per_client=scores.per_client,
@@ -113,7 +112,7 @@ def attack_run(
         named={view: _named(seen[0][view], views.targets[0].typed, vocabulary) for view in seen[0]},
         noise=noise_result,
         rebuilt=rebuilt,
-        checks=tuple(check_scores(scores, num_words, len(views.targets))),
+        checks=tuple(check_scores(scores, maker.size.vocabulary_size - NUM_SPECIAL, len(views.targets))),
     )
     write_figures(run.path / FILE_NAME, result, private=True)
     return result
