@@ -1,6 +1,10 @@
-"""Clients of a network that train through the C library: on this machine, and on an emulated ARM64."""
+"""Clients that train through the C library: Python's, also on an emulated ARM64, and the example over WebSocket."""
 
 from __future__ import annotations
+
+import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,10 +15,15 @@ from loopback import NAMES, TEXTS, WORDS, Peer, config_of, first_state, in_one_p
 from edge.clients import arm64, c_client
 from edge.errors import ClientError
 from models.batches import Batches
+from orchestrator.aggregator import DropStage
 from orchestrator.cli.commands import cli
 from orchestrator.errors import ConfigError
 from orchestrator.network.authority import make_keys
 from orchestrator.network.bundle_trainer import bundle_trainer
+from orchestrator.network.certificates import SERVER
+from orchestrator.network.tls import Tls, web_context
+from orchestrator.network.web_door import WebDoor
+from orchestrator.network.web_site import Site
 from orchestrator.rounds.build import cut, draw_batches, load_trainer, model_size
 from orchestrator.rounds.round import weights_digest
 
@@ -120,3 +129,75 @@ def test_without_tensorflow_the_command_asks_for_a_bundle(monkeypatch):
     done = CliRunner().invoke(cli, ["client", "--server", "localhost:1", "--client-id", "ann"])
     assert done.exit_code == 2
     assert "TensorFlow is not installed here: name a bundle by --bundle" in done.output
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The example client under sanitizers."""
+    needed = ("libcurl", "libcrypto", "libpcre2-8", "libutf8proc")
+    missing = [name for name in needed if not c_client.has_library(name)]
+    if missing:
+        pytest.skip(
+            f"no example client: {' and '.join(missing)} not found by pkg-config (on Debian: libcurl4-openssl-dev)"
+        )
+    folder = c_client.build_folder()
+    command = ["make", "-s", "-C", c_client.SOURCE, "example", f"BUILD={folder}", "SANITIZE=address,undefined"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "take_part-sanitized"
+
+
+def take_part(example, url, keys, bundle, text):
+    environment = {**os.environ, "FEDKEYS_LITERT": str(c_client.litert_library()), "FEDKEYS_ANSWER_STEP_MS": "0"}
+    words = [example, url, keys, NAMES[0], bundle, text]
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+
+def test_the_example_takes_part_over_a_websocket(example, bundle, tmp_path, monkeypatch):
+    """It is one of six in two rounds, the others over gRPC; the sums have what it learnt of its text."""
+    keys, text = tmp_path / "keys", tmp_path / "ann.txt"
+    config = config_of(2, **SETTINGS, **{"aggregation.min_survivors": 3, "server.learning_rate": 1.0})
+    monkeypatch.setitem(TEXTS, NAMES[0], ("the friend of my class", "house of the house"))  # not what the others typed
+    make_keys(keys, NAMES)
+    text.write_text("\n".join(TEXTS[NAMES[0]]))
+    build_trainer, tls = bundle_trainer(bundle), Tls.of_role(keys, SERVER)
+    with WebDoor(Site(None, None)) as door:
+        url = f"https://localhost:{door.listen('localhost:0', web_context(tls.chain, tls.key))}"
+        with serving(keys, tmp_path, config, web=door) as served:
+            peers = [Peer(keys, served, name, load_trainer=build_trainer) for name in NAMES[1:]]
+            done = take_part(example, url, keys, bundle, text)
+        door.end_rounds("all done")
+        again = take_part(example, url, keys, bundle, text)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == ["round 1: trained", "round 2: trained", "all done"]
+    assert [(peer.join().goodbye, peer.error) for peer in peers] == [("all done", None)] * 5
+    with_it = without_it = first_state(config)
+    for report in served.rounds:
+        assert list(report.survivors) == list(NAMES), report.reason
+        gone = {NAMES[0]: DropStage.BEFORE_UPLOAD}
+        without_it = in_one_process(config, with_it, report, gone, build_trainer)
+        with_it = in_one_process(config, with_it, report, {}, build_trainer)
+    assert furthest(served.state, with_it) < 1e-5
+    assert furthest(served.state, without_it) > 1e-3
+    assert json.loads((keys / "state" / f"{NAMES[0]}.json").read_bytes())["last_rounds"] == {"0": 2}
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (
+        2, "take_part: the server opened no WebSocket: HTTP/1.1 410 Gone"
+    )  # fmt: skip
+
+
+def furthest(state, other):
+    return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(state.weights, other.weights))
+
+
+def test_the_example_trusts_the_operator_s_server_only(example, bundle, tmp_path):
+    keys, others, text = tmp_path / "keys", tmp_path / "others", tmp_path / "ann.txt"
+    for folder in (keys, others):
+        make_keys(folder, NAMES)
+    text.write_text("see you")
+    tls = Tls.of_role(others, SERVER)
+    with WebDoor(Site(None, None)) as door:
+        port = door.listen("localhost:0", web_context(tls.chain, tls.key))
+        refusal = take_part(example, f"https://localhost:{port}", keys, bundle, text)
+        plain = take_part(example, f"http://127.0.0.1:{port}", keys, bundle, text)
+    assert (refusal.returncode, "certificate" in refusal.stderr) == (2, True)
+    assert (plain.returncode, "the address must begin with https://" in plain.stderr) == (2, True)
