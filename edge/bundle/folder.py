@@ -24,7 +24,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Protocol
 
 from edge.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, read_manifest, to_json
 from edge.bundle.reading import read_regular
@@ -35,6 +35,14 @@ from models.files import write_atomically
 from models.vocabulary import Vocabulary
 
 VOCABULARY_FILE = "vocabulary.txt"
+
+
+class Listing(Protocol):
+    """A manifest of any kind: it lists the bundle's files."""
+
+    @property
+    def files(self) -> Mapping[str, FileEntry]:
+        """Size and digest of each file."""
 
 
 def check_target(out: Path, force: bool) -> None:
@@ -66,7 +74,7 @@ def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
 def write_bundle(
     out: Path,
     files: Mapping[str, bytes],
-    manifest: Manifest,
+    manifest: Listing,
     key_path: Optional[Path] = None,
     force: bool = False,
     archive: bool = False,
@@ -144,7 +152,7 @@ def open_bundle(bundle: Path) -> tuple[Manifest, bytes]:
     return manifest, raw
 
 
-def check_folder(bundle: Path, manifest: Manifest) -> None:
+def check_folder(bundle: Path, manifest: Listing) -> None:
     """Refuses a folder that holds something else than what the manifest lists, or a link.
 
     Raises:
@@ -164,7 +172,7 @@ def check_folder(bundle: Path, manifest: Manifest) -> None:
         raise BundleError(f"{bundle / name} is not in the manifest: remove it, or export the run again")
 
 
-def read_file(bundle: Path, manifest: Manifest, name: str) -> bytes:
+def read_file(bundle: Path, manifest: Listing, name: str) -> bytes:
     """Returns a file's content, after it has checked the digest.
 
     Raises:

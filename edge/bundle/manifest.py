@@ -222,12 +222,14 @@ def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
 def signature_entries(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[str, SignatureEntry]]:
     """Returns edge.export.tflite.signatures as the manifest writes them."""
     return {
-        file: {name: _signature_entry(signature) for name, signature in by_name.items()}
+        file: {name: signature_entry(signature) for name, signature in by_name.items()}
         for file, by_name in signatures(size, time, batch_size).items()
     }
 
 
-def _signature_entry(signature: Signature) -> SignatureEntry:
+def signature_entry(signature: Signature) -> SignatureEntry:
+    """Returns a signature as the manifest writes it."""
+
     def entries(specs: tuple) -> tuple[TensorEntry, ...]:
         return tuple(TensorEntry(name=s.name, dtype=s.dtype, shape=s.shape, unit=s.unit) for s in specs)
 
@@ -243,6 +245,7 @@ class _Versioned(msgspec.Struct, frozen=True):
     """What is read of a manifest of any schema."""
 
     schema: Union[int, str, None] = None
+    kind: Optional[str] = None  # of what is not a next-word model's
 
 
 def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
@@ -258,18 +261,25 @@ def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
     if not (path.exists() or path.is_symlink()):
         raise BundleError(f"{bundle} holds no {MANIFEST_FILE}: export the run again")
     raw = read_regular(bundle, MANIFEST_FILE, MAX_MANIFEST_BYTES)
-    schema = decode_json(raw, _Versioned, str(path), "export the run again").schema
+    schema, kind = msgspec.structs.astuple(decode_json(raw, _Versioned, str(path), "export the run again"))
+    if kind is not None:
+        raise BundleError(f"{bundle} holds a {kind} model, and this takes a next-word model's bundle")
     if schema != SCHEMA:
         newer = isinstance(schema, int) and schema > SCHEMA
         advice = "update fedkeys" if newer else "export the run again"
         raise BundleError(f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: {advice}")
     manifest = decode_json(raw, Manifest, str(path), "export the run again")
-    _check_names(manifest.files)
+    check_names(manifest.files)
     _check_size(path, manifest)
     return manifest, raw
 
 
-def _check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
+    """Refuses names of files outside of the bundle's folder.
+
+    Raises:
+      BundleError: the first such name.
+    """
     for name in names:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or set(name) & {"\\", "\0"} or str(pure) != name or name == ".":

@@ -160,11 +160,24 @@ def compare(
     reference: Reference,
 ) -> RuntimeParity:
     """Returns how far two trainings are apart that started at `weights`, whose names are `names`."""
+    after = [start - mine for start, mine in zip(weights, delta)]
+    expected = [start - theirs for start, theirs in zip(weights, reference.delta)]
+    drift = tuple(float(mine - theirs) for mine, theirs in zip(losses, reference.losses))
+    return compare_weights(version, names, after, expected, drift)
+
+
+def compare_weights(
+    version: str,
+    names: Sequence[str],
+    after: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    loss_drift: tuple[float, ...],
+) -> RuntimeParity:
+    """Returns how far apart the weights after two trainings are, which the names are in the order of."""
     by_tensor, distances = {}, []
-    for name, start, mine, theirs in zip(names, weights, delta, reference.delta):
-        after, expected = start - mine, start - theirs
-        by_tensor[name] = float(np.abs(after.astype(np.float64) - expected).max())
-        distances.append(ulp_distance(after, expected).ravel())
+    for name, mine, theirs in zip(names, after, expected):
+        by_tensor[name] = float(np.abs(mine.astype(np.float64) - theirs).max())
+        distances.append(ulp_distance(mine, theirs).ravel())
     ulps = np.concatenate(distances)
     p50, p90, p99 = (int(v) for v in np.percentile(ulps, (50, 90, 99), method="higher"))
     return RuntimeParity(
@@ -173,7 +186,7 @@ def compare(
         max_ulp=int(ulps.max()),
         ulp=UlpDistribution(p50, p90, p99),
         max_abs_diff_by_tensor=by_tensor,
-        loss_drift=tuple(float(mine - theirs) for mine, theirs in zip(losses, reference.losses)),
+        loss_drift=loss_drift,
     )
 
 

@@ -14,7 +14,15 @@ import numpy as np
 
 from edge.bundle.folder import VOCABULARY_FILE, check_folder, read_file, read_vocabulary
 from edge.bundle.golden import GOLDEN_FILES, check_golden
-from edge.bundle.manifest import MANIFEST_FILE, SCHEMA, Manifest, read_manifest, signature_entries, weight_entries
+from edge.bundle.manifest import (
+    MANIFEST_FILE,
+    SCHEMA,
+    Manifest,
+    SignatureEntry,
+    read_manifest,
+    signature_entries,
+    weight_entries,
+)
 from edge.bundle.parity import GATE, PARITY_FILE, read_certificate
 from edge.bundle.signing import check_signature, check_signer
 from edge.bundle.trust import remember_key, remembered_key
@@ -89,8 +97,22 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
         raise BundleError(
             f"{MANIFEST_FILE} describes other signatures or weights than schema {SCHEMA} has: export again"
         )
-    ops = set()
-    for file, by_name in manifest.signatures.items():
+    check_signatures(manifest.signatures, contents)
+    words = read_vocabulary(bundle, manifest).size
+    if words != size.vocabulary_size:
+        raise BundleError(
+            f"{VOCABULARY_FILE} has {words} words, the model {size.vocabulary_size}: export the run again"
+        )
+    return f"{len(entries)} files, builtin ops only, {size.num_weights:,} weights, {words} words"
+
+
+def check_signatures(signatures: Mapping[str, Mapping[str, SignatureEntry]], contents: Mapping[str, bytes]) -> None:
+    """Checks that the models of a bundle load, need builtin ops only, and have the signatures of its manifest.
+
+    Raises:
+      BundleError: which does not.
+    """
+    for file, by_name in signatures.items():
         content = contents.get(file)
         if content is None:
             raise BundleError(f"{MANIFEST_FILE} describes {file} and does not list it: export the run again")
@@ -108,13 +130,6 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
         }
         if {name: {k: sorted(v) for k, v in s.items()} for name, s in found.items()} != described:
             raise BundleError(f"{file} has other signatures than {MANIFEST_FILE} says: export the run again")
-        ops.add(file)
-    words = read_vocabulary(bundle, manifest).size
-    if words != size.vocabulary_size:
-        raise BundleError(
-            f"{VOCABULARY_FILE} has {words} words, the model {size.vocabulary_size}: export the run again"
-        )
-    return f"{len(ops)} files, builtin ops only, {size.num_weights:,} weights, {words} words"
 
 
 def _check_key_stroke(content: bytes, size: ModelSize) -> str:

@@ -153,8 +153,8 @@ def build_infer_file(size: ModelSize, weights: Weights, quantised: bool = True) 
 
     model, constants = load_model(size), tuple(tf.constant(w) for w in weights)
     spec = signatures(size, time=1, batch_size=1)[INFER_FILE]["infer"]
-    functions = {"infer": _traced(spec, lambda **inputs: _infer(model, constants, **inputs))}
-    content = _convert(tf.Module(), functions)
+    functions = {"infer": traced_function(spec, lambda **inputs: _infer(model, constants, **inputs))}
+    content = convert(tf.Module(), functions)
     return with_int8_matrices(content) if quantised else content
 
 
@@ -189,7 +189,7 @@ def _build_train_file(model: Model, weights: Weights, time: int, clip_norm: floa
         "set_weights": set_weights,
     }
     specs = signatures(model.size, time, batch_size)[TRAIN_FILE]
-    return _convert(module, {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
+    return convert(module, {name: traced_function(spec, bodies[name]) for name, spec in specs.items()})
 
 
 def _build_stateless_file(model: Model, time: int, clip_norm: float, batch_size: int) -> bytes:
@@ -210,7 +210,7 @@ def _build_stateless_file(model: Model, time: int, clip_norm: float, batch_size:
         "infer": lambda **inputs: _infer(model, take_weights(inputs), **inputs),
     }
     specs = signatures(model.size, time, batch_size)[STATELESS_FILE]
-    return _convert(tf.Module(), {name: _traced(spec, bodies[name]) for name, spec in specs.items()})
+    return convert(tf.Module(), {name: traced_function(spec, bodies[name]) for name, spec in specs.items()})
 
 
 def _train(
@@ -246,7 +246,7 @@ def _infer(model: Model, weights: Tensors, token: tf.Tensor, **state: tf.Tensor)
     }
 
 
-def _traced(signature: Signature, body: Body) -> tf.types.experimental.ConcreteFunction:
+def traced_function(signature: Signature, body: Body) -> tf.types.experimental.ConcreteFunction:
     """Returns the concrete function of `body`, which takes the signature's inputs by name."""
     import tensorflow as tf
 
@@ -262,7 +262,7 @@ def _traced(signature: Signature, body: Body) -> tf.types.experimental.ConcreteF
     return traced.get_concrete_function()
 
 
-def _convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.ConcreteFunction]) -> bytes:
+def convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.ConcreteFunction]) -> bytes:
     """Returns one TFLite file with a signature for each function."""
     import tensorflow as tf
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from orchestrator.cli.keras_bundle import check_options, keras_export_output, keras_options
 from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
@@ -20,7 +21,8 @@ BUNDLE = click.argument("bundle", type=FOLDER)
 
 
 @click.command()
-@RUN
+@click.option("--run", "run_path", type=FOLDER, metavar="DIR", help="The folder of the run.")
+@keras_options
 @click.option("--out", type=FOLDER, required=True, metavar="BUNDLE", help="The folder to write.")
 @click.option(
     "--round", "round_num", type=click.IntRange(0), metavar="N", help="Export this checkpoint, not the newest."
@@ -28,26 +30,41 @@ BUNDLE = click.argument("bundle", type=FOLDER)
 @click.option("--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one.")
 @click.option("--zip", "archive", is_flag=True, help="Also write BUNDLE.zip.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
-@click.option("--no-parity", is_flag=True, help="Don't compare with TFF; the bundle is marked as unproven.")
+@click.option("--no-parity", is_flag=True, help="Don't prove how it trains; the bundle is marked as unproven.")
 @prints
 def export(
-    run_path: Path,
+    run_path: Optional[Path],
+    source: Optional[Path],
     out: Path,
     round_num: Optional[int],
     key: Optional[Path],
     archive: bool,
     force: bool,
     no_parity: bool,
+    loss: Optional[str],
+    trainable: tuple[str, ...],
+    lora: int,
+    batch_size: int,
+    learning_rate: float,
 ) -> Output:
     """Write a phone bundle: models that go on training on the device, and all that an app needs beside them.
 
-    Trains 50 steps on the run's text in TFF and in the exported files, and writes nothing if they differ.
+    Of a run, or with --keras of a Keras model of TensorFlow 2.14 (.keras, .h5, SavedModel), of which no code runs.
+    Trains 50 steps in TFF, or in TensorFlow, and in the exported files, and writes nothing if they differ.
 
     \b
     Examples:
       fedkeys export --run runs/first --out bundle
       fedkeys export --run runs/first --out bundle --key signing.key --zip
+      fedkeys export --keras model.keras --out bundle --lora 4
     """
+    check_options()
+    if source is not None:
+        from orchestrator.release.keras_export import KerasOptions
+
+        of_keras = KerasOptions(loss, trainable, lora, batch_size, learning_rate, force, archive, not no_parity, key)
+        return keras_export_output(source, out, of_keras)
+    assert run_path is not None
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
 
@@ -109,12 +126,15 @@ def verify(bundle: Path, public_key: Optional[Path], require_signature: bool, ap
       fedkeys verify bundle --app keyboard --public-key signing.key.pub
       fedkeys verify next-bundle --app keyboard
     """
+    from edge.bundle.keras_manifest import is_keras_bundle
+    from edge.bundle.keras_verification import verify_keras_bundle
     from edge.bundle.verification import Check, verify_bundle
     from edge.errors import EdgeError
 
     checks: list[Check] = []
+    verified = verify_keras_bundle if is_keras_bundle(bundle) else verify_bundle
     try:
-        for check in verify_bundle(bundle, public_key, require_signature, app):
+        for check in verified(bundle, public_key, require_signature, app):
             checks.append(check)
             say_at_once(f"ok  {check.name}: {check.detail}")
     except EdgeError as error:

@@ -26,7 +26,13 @@ def drawing() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "script", [["draw_architecture.py", "--check"], ["list_messages.py", "--check"], ["check_docs.py"]]
+    "script",
+    [
+        ["draw_architecture.py", "--check"],
+        ["list_messages.py", "--check"],
+        ["list_keras_layers.py", "--check"],
+        ["check_docs.py"],
+    ],
 )
 def test_the_pages_agree_with_the_code(script: list[str]) -> None:
     done = subprocess.run(

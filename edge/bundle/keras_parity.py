@@ -1,0 +1,107 @@
+"""Whether an exported Keras model trains as TensorFlow does: the same batches through both, and the certificate of it.
+
+ReLU and max pooling have corners: where two numbers are equal but for rounding, two right programs take different
+sides, and a weight then differs by a share of the learning rate. So the comparison takes the largest of RATES at which
+the two stay within the gate. A wrong gradient is far off at any of them: `moved` says by how much the weights changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from edge.bundle.parity import GATE, PARITY_FILE, RuntimeParity, compare_weights
+from edge.bundle.reading import decode_json
+from edge.clients.keras_model import KerasModel
+from edge.clients.litert import RUNTIMES, runtime_version
+
+RATES = (0.1, 0.02, 0.004, 0.001)
+_LEAST_MOVED = 10.0  # times the gate: below it the comparison says nothing
+
+Trained = tuple[Sequence[np.ndarray], Sequence[float]]  # weights after all steps, losses
+
+
+class KerasCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """parity.json of a Keras model's bundle."""
+
+    schema: int = 1
+    weights_sha256: str
+    reference: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    gate: float
+    moved: float  # largest change of a weight in TensorFlow over all steps
+    reference_self_diff: float  # TensorFlow against itself, the rows of each batch in reverse order
+    runtimes: Mapping[str, RuntimeParity]
+
+    @property
+    def max_abs_diff(self) -> float:
+        """The worst runtime's."""
+        return float(np.max([r.max_abs_diff for r in self.runtimes.values()] or [np.nan]))
+
+    @property
+    def passed(self) -> bool:
+        """True if the weights moved, and every runtime that ran stays within the gate, and one ran."""
+        moved = self.moved >= _LEAST_MOVED * self.gate
+        return moved and bool(self.runtimes) and all(r.max_abs_diff <= self.gate for r in self.runtimes.values())
+
+
+def read_keras_certificate(content: bytes) -> KerasCertificate:
+    """Returns the certificate in parity.json.
+
+    Raises:
+      BundleError: it is damaged.
+    """
+    return decode_json(content, KerasCertificate, PARITY_FILE, "export the model again")
+
+
+def certify_keras(
+    content: bytes,
+    names: Sequence[str],
+    start: Sequence[np.ndarray],
+    weights_sha256: str,
+    batches: Sequence[Mapping[str, np.ndarray]],
+    train: Callable[[float, bool], Trained],
+    reference: str,
+) -> KerasCertificate:
+    """Returns the certificate of train.tflite.
+
+    Args:
+      content: of the file.
+      names: of the weights that train, in the signatures.
+      start: the weights that training starts from.
+      weights_sha256: their digest.
+      batches: as many as there are steps.
+      train: trains on them in TensorFlow, at a rate, with each batch's rows as they are or in reverse order.
+      reference: what TensorFlow is called in the certificate.
+    """
+    for rate in RATES:
+        after, losses = train(rate, False)
+        reversed_after, _ = train(rate, True)
+        runtimes = {}
+        for runtime in RUNTIMES:
+            model = KerasModel(content, names, runtime)
+            mine_losses = [model.train_step(batch, rate) for batch in batches]
+            drift = tuple(mine - theirs for mine, theirs in zip(mine_losses, losses))
+            runtimes[runtime] = compare_weights(runtime_version(runtime), names, model.get_weights(), after, drift)
+        certificate = KerasCertificate(
+            weights_sha256=weights_sha256,
+            reference=reference,
+            steps=len(batches),
+            batch_size=len(batches[0]["mask"]),
+            learning_rate=rate,
+            gate=GATE,
+            moved=_largest_difference(after, start),
+            reference_self_diff=_largest_difference(after, reversed_after),
+            runtimes=runtimes,
+        )
+        if certificate.passed:
+            break
+    return certificate
+
+
+def _largest_difference(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
+    return float(np.max([np.abs(a - b).max() for a, b in zip(left, right)]))

@@ -1,0 +1,98 @@
+"""Whether a Keras model's bundle is what was exported: signature, digests, ops, certificate, golden batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from edge.bundle.folder import check_folder, read_file
+from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_FILES
+from edge.bundle.keras_golden import batch_entries, batches_of, check_keras_golden, weight_names
+from edge.bundle.keras_manifest import KerasManifest, keras_weight_entries, read_keras_manifest
+from edge.bundle.keras_parity import read_keras_certificate
+from edge.bundle.manifest import MANIFEST_FILE
+from edge.bundle.parity import GATE, PARITY_FILE
+from edge.bundle.signing import check_signature, check_signer
+from edge.bundle.trust import remember_key, remembered_key
+from edge.bundle.verification import Check, check_signatures
+from edge.clients.keras_model import KerasModel
+from edge.errors import BundleError
+from edge.export.tflite import TRAIN_FILE
+
+_NEEDED = {TRAIN_FILE, *GOLDEN_FILES}
+
+
+def verify_keras_bundle(
+    bundle: Path, public_key: Optional[Path] = None, require_signature: bool = False, app: Optional[str] = None
+) -> Iterator[Check]:
+    """Yields what holds of a Keras model's bundle; arguments and end as edge.bundle.verification.verify_bundle.
+
+    Raises:
+      BundleError: what is wrong, and where.
+    """
+    bundle, is_named = Path(bundle), public_key is not None
+    if app is not None and public_key is None:
+        public_key = remembered_key(app)
+    manifest, raw = read_keras_manifest(bundle)
+    yield Check("manifest", True, f"schema {manifest.schema}, Keras model of {manifest.model.source}")
+    key = check_signature(bundle, raw)
+    yield Check("signature", True, check_signer(bundle, key, public_key, require_signature or app is not None))
+    check_folder(bundle, manifest)
+    for name in sorted(_NEEDED - set(manifest.files)):
+        raise BundleError(f"{MANIFEST_FILE} lists no {name}, which every bundle has: export the model again")
+    yield Check("files", True, f"{len(manifest.files)} files, none missing, none extra, none outside")
+    contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
+    yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
+    yield Check("model", True, _check_model(manifest, contents))
+    yield Check("parity", True, _check_parity(manifest, contents))
+    yield Check("golden batch", True, check_keras_golden(manifest, contents))
+    yield Check("inference", True, _check_inference(manifest, contents))
+    if app is not None and key is not None:
+        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key, is_named)}")
+
+
+def _check_model(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str:
+    batch_entries(manifest)
+    check_signatures(manifest.signatures, contents)
+    model = manifest.model
+    outputs = [(entry.name, entry.shape) for entry in manifest.signatures[TRAIN_FILE]["get_weights"].outputs]
+    expected = keras_weight_entries([(entry.name, entry.shape) for entry in model.weights])
+    if model.weights != expected or [shape for _, shape in outputs] != [entry.shape for entry in model.weights]:
+        raise BundleError(f"{MANIFEST_FILE} describes other weights than {TRAIN_FILE} has: export the model again")
+    return f"builtin ops only, {model.num_weights:,} weights train, {model.num_frozen:,} stay, loss {model.loss}"
+
+
+def _check_parity(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str:
+    if PARITY_FILE not in contents:
+        return "UNPROVEN: exported with --no-parity"
+    certificate = read_keras_certificate(contents[PARITY_FILE])
+    if certificate.weights_sha256 != manifest.model.weights_sha256:
+        raise BundleError(f"{PARITY_FILE} certifies other weights than this bundle's: export the model again")
+    if certificate.gate > GATE:
+        raise BundleError(
+            f"{PARITY_FILE} allows a difference of {certificate.gate:g}, {GATE:g} is the most: export again"
+        )
+    if not certificate.passed:
+        raise BundleError(f"{PARITY_FILE} says that the export differs from TensorFlow's training: export again")
+    return (
+        f"{certificate.steps} steps at rate {certificate.learning_rate:g} within {certificate.max_abs_diff:.1e} of "
+        f"{certificate.reference} in {', '.join(certificate.runtimes)}"
+    )
+
+
+def _check_inference(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str:
+    """Runs one example of the golden batch."""
+    batch = batches_of(manifest, contents[GOLDEN_BATCHES])[0]
+    inputs = {name: value[:1] for name, value in batch.items() if name not in ("targets", "mask")}
+    try:
+        outputs = KerasModel(contents[TRAIN_FILE], weight_names(manifest)).infer(inputs)
+    except Exception as error:  # what LiteRT raises depends on where a file is broken
+        raise BundleError(
+            f"{TRAIN_FILE} can't be run ({' '.join(str(error).split())}): export the model again"
+        ) from None
+    if not np.isfinite(outputs).all():
+        raise BundleError(f"{TRAIN_FILE} gives outputs that are not finite: export the model again")
+    return f"an example gives {outputs.size} finite outputs"

@@ -1,0 +1,67 @@
+"""Models of each family, exported: builtin ops only, 50 steps as in TensorFlow, each weight in the file once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras_families import FAMILIES, family
+
+from edge.bundle.keras_parity import certify_keras
+from edge.clients.keras_model import KerasModel
+from edge.export.flatbuffer import ops_of
+from edge.export.keras_network import Network, build_network
+from edge.export.keras_reference import made_up_batches, train_in_tensorflow
+from edge.export.keras_tflite import build_keras_file
+
+BATCH = 4
+LOSSES = {"cnn": {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}}
+
+pytestmark = pytest.mark.slow
+
+
+def exported(name: str, lora_rank: int = 0) -> tuple[Network, bytes]:
+    model = family(name)
+    network = build_network(model, LOSSES.get(name, model.loss), lora_rank=lora_rank, batch_size=BATCH)
+    return network, build_keras_file(network, BATCH)
+
+
+@pytest.mark.parametrize(("name", "lora_rank"), [*((name, 0) for name in FAMILIES), ("gru", 2)])
+def test_a_family_trains_in_the_file_as_in_tensorflow(name: str, lora_rank: int) -> None:
+    network, content = exported(name, lora_rank)
+    ops = {op for counts in ops_of(content).values() for op in counts}
+    assert not [op for op in ops if op.startswith("CUSTOM")]
+    batches = made_up_batches(network, BATCH, 50)
+    certificate = certify_keras(
+        content,
+        [weight.tensor for weight in network.trainable],
+        [weight.start for weight in network.trainable],
+        "",
+        batches,
+        lambda rate, reverse: train_in_tensorflow(network, batches, rate, reverse),
+        "TensorFlow",
+    )
+    assert certificate.passed, certificate
+    assert {"litert", "tensorflow"} <= set(certificate.runtimes)
+    check_other_signatures(network, KerasModel(content, [weight.tensor for weight in network.trainable]))
+
+
+def check_other_signatures(network: Network, model: KerasModel) -> None:
+    """Compares eval, infer, get_weights and set_weights with Keras."""
+    for weight, own in zip(network.trainable, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, weight.start)
+    batch = made_up_batches(network, BATCH, 1, seed=2)[0]
+    inputs = [batch[place.name] for place in network.inputs]
+    outputs = network.model(inputs if len(inputs) > 1 else inputs[0], training=False).numpy()
+    one = {place.name: batch[place.name][:1] for place in network.inputs}
+    np.testing.assert_allclose(model.infer(one), outputs[:1], atol=1e-5)
+    figures = model.evaluate(batch)
+    assert figures["num_examples"] == BATCH // 2
+    if network.loss.num_classes:
+        wanted = batch["targets"] if network.loss.targets_dtype == "int32" else batch["targets"].argmax(-1)
+        right = (outputs.argmax(-1) == wanted).reshape(BATCH, -1).mean(1)
+        assert figures["hits"] == pytest.approx(float((right * batch["mask"]).sum()), abs=1e-5)
+    else:
+        squared = ((outputs - batch["targets"]) ** 2).reshape(BATCH, -1).mean(1)
+        assert figures["squared_error"] == pytest.approx(float((squared * batch["mask"]).sum()), rel=1e-4)
+    model.set_weights([np.zeros_like(weight.start) for weight in network.trainable])
+    assert not any(own.any() for own in model.get_weights())
