@@ -1,7 +1,7 @@
 """The kinds of next-word network, as rows: their weights by name, their roles, their state, their arithmetic.
 
 Imports no TensorFlow: the settings, the phone tools and the fleet need it. What a kind computes stands in
-models/networks.py under the same name.
+models/model.py, by the same name.
 
 Notation: V words, D embedding size, U cells.
 """
@@ -28,6 +28,7 @@ class Architecture:
       embedding: the weight [V, D] that turns words into vectors; None if there is none.
       output: the weight [V, D] that turns the last rows into logits; the embedding, if the two are tied.
       output_bias: the weight [V] that is added to the logits; None if there is none.
+      width_multiple: D must be a multiple of it.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Architecture:
     embedding: Optional[str] = "embedding"
     output: Optional[str] = "embedding"
     output_bias: Optional[str] = "output_bias"
+    width_multiple: int = 1
 
     @property
     def is_tied(self) -> bool:
@@ -65,7 +67,24 @@ def _of(embedding: Shape, num_cells: int) -> tuple[int, int, int]:
     return words, width, num_cells
 
 
-CIFG = "cifg"
+CIFG, GRU, LSTM, TRANSFORMER = "cifg", "gru", "lstm", "transformer"
+
+# Of the transformer: blocks, heads of each, and the words that a word looks back at, itself included.
+LAYERS, HEADS, WINDOW = 2, 4, 32
+
+
+def _transformer_shapes(v: int, d: int, u: int) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {"embedding": (v, d)}
+    for i in range(LAYERS):
+        shapes[f"attention_norm_{i}"] = (d,)
+        shapes[f"attention_{i}"] = (d, 3 * d)
+        shapes[f"attention_out_{i}"] = (d, d)
+        shapes[f"forward_norm_{i}"] = (d,)
+        shapes[f"expand_{i}"] = (d, u)
+        shapes[f"expand_bias_{i}"] = (u,)
+        shapes[f"contract_{i}"] = (u, d)
+    return {**shapes, "final_norm": (d,), "output_bias": (v,)}
+
 
 ARCHITECTURES: dict[str, Architecture] = {
     CIFG: Architecture(
@@ -80,5 +99,48 @@ ARCHITECTURES: dict[str, Architecture] = {
         size_of=lambda shapes: _of(shapes["embedding"], shapes["projection"][0]),
         state=lambda d, u: {"hidden": (1, d), "cell": (1, u)},
         products=lambda v, d, u: 2 * d * 3 * u + u * d + d * v,
+    ),
+    GRU: Architecture(
+        label="GRU with a projection and a tied embedding",
+        shapes=lambda v, d, u: {
+            "embedding": (v, d),
+            "kernel": (d, 3 * u),
+            "recurrent": (u, 3 * u),
+            "bias": (2, 3 * u),
+            "projection": (u, d),
+            "output_bias": (v,),
+        },
+        size_of=lambda shapes: _of(shapes["embedding"], shapes["projection"][0]),
+        state=lambda d, u: {"hidden": (1, u)},
+        products=lambda v, d, u: (d + u) * 3 * u + u * d + d * v,
+    ),
+    LSTM: Architecture(
+        label="LSTM with a dense layer and an output layer of its own",
+        shapes=lambda v, d, u: {
+            "embedding": (v, d),
+            "kernel": (d, 4 * u),
+            "recurrent": (u, 4 * u),
+            "bias": (4 * u,),
+            "projection": (u, d),
+            "projection_bias": (d,),
+            "output": (v, d),
+            "output_bias": (v,),
+        },
+        size_of=lambda shapes: _of(shapes["embedding"], shapes["projection"][0]),
+        state=lambda d, u: {"hidden": (1, u), "cell": (1, u)},
+        products=lambda v, d, u: (d + u) * 4 * u + u * d + d * v,
+        output="output",
+    ),
+    TRANSFORMER: Architecture(
+        label=f"causal transformer of {LAYERS} layers and {HEADS} heads with a tied embedding",
+        shapes=_transformer_shapes,
+        size_of=lambda shapes: _of(shapes["embedding"], shapes["expand_0"][1]),
+        state=lambda d, u: {
+            "keys": (1, LAYERS, WINDOW, d),
+            "values": (1, LAYERS, WINDOW, d),
+            "seen": (1, WINDOW),
+        },
+        products=lambda v, d, u: LAYERS * (4 * d * d + 2 * d * u) + d * v,  # less the scores, which are few
+        width_multiple=HEADS,
     ),
 }

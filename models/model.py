@@ -18,13 +18,18 @@ from typing import NamedTuple, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from models import cifg_lstm
-from models.architectures import CIFG
+from models import cifg_lstm, gru, lstm, transformer
+from models.architectures import CIFG, GRU, LSTM, TRANSFORMER
 from models.layouts import Layout, build_layout
 from models.network import Named, Network, Tensors
 from models.weights import ModelSize, Weights
 
-NETWORKS: Mapping[str, Network] = {CIFG: cifg_lstm.NETWORK}  # by the keys of ARCHITECTURES
+NETWORKS: Mapping[str, Network] = {  # by the keys of ARCHITECTURES
+    CIFG: cifg_lstm.NETWORK,
+    GRU: gru.NETWORK,
+    LSTM: lstm.NETWORK,
+    TRANSFORMER: transformer.NETWORK,
+}
 
 _SMALLEST_PROBABILITY = 1e-30  # keeps log() finite where float32 softmax underflows
 

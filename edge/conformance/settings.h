@@ -26,6 +26,7 @@ enum {
   FK_MODEL_INITIAL_RANGE,
   FK_MODEL_START_FROM_WORD_COUNTS,
   FK_MODEL_START,
+  FK_MODEL_KIND,
   FK_CLIENT_RUNTIME,
   FK_CLIENT_LEARNING_RATE,
   FK_CLIENT_SCHEDULE,
@@ -119,6 +120,7 @@ enum {
 
 #ifdef FK_SETTINGS_TABLE
 static const char *const FK_DATA_SEGMENTER_KINDS[] = {"icu", "none", NULL};
+static const char *const FK_MODEL_KIND_KINDS[] = {"cifg", "gru", "lstm", "transformer", NULL};
 static const char *const FK_CLIENT_RUNTIME_KINDS[] = {"litert", "tff", NULL};
 static const char *const FK_CLIENT_SCHEDULE_KINDS[] = {"constant", "cosine", "linear", NULL};
 static const char *const FK_CLIENT_WEIGHTING_KINDS[] = {"equal", "examples", "tokens", NULL};
@@ -150,6 +152,7 @@ static const fk_setting FK_SETTINGS[FK_NUM_SETTINGS] = {
   {"model", "initial_range", FK_FLOAT, 0, INFINITY, 1, 0, 0, NULL, 0.15},
   {"model", "start_from_word_counts", FK_BOOL, -INFINITY, INFINITY, 0, 0, 0, NULL, 1.0},
   {"model", "start", FK_TEXT, -INFINITY, INFINITY, 0, 0, 0, NULL, 0},
+  {"model", "kind", FK_TEXT, -INFINITY, INFINITY, 0, 0, 0, FK_MODEL_KIND_KINDS, 0},
   {"client", "runtime", FK_TEXT, -INFINITY, INFINITY, 0, 0, 0, FK_CLIENT_RUNTIME_KINDS, 0},
   {"client", "learning_rate", FK_FLOAT, 0, INFINITY, 1, 0, 0, NULL, 3.0},
   {"client", "schedule", FK_TEXT, -INFINITY, INFINITY, 0, 0, 0, FK_CLIENT_SCHEDULE_KINDS, 0},
@@ -264,6 +267,7 @@ static const fk_naming FK_NAMING[FK_NUM_SETTINGS] = {
   {"model", "initial_range", "0.15", 0, 0, NULL, NULL},
   {"model", "start_from_word_counts", "true", 0, 0, NULL, NULL},
   {"model", "start", "\"\"", 0, 1, NULL, NULL},
+  {"model", "kind", "\"cifg\"", 0, 1, NULL, NULL},
   {"client", "runtime", "\"tff\"", 0, 0, NULL, NULL},
   {"client", "learning_rate", "3.0", 0, 0, NULL, NULL},
   {"client", "schedule", "\"constant\"", 0, 0, NULL, NULL},

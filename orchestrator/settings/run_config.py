@@ -108,6 +108,11 @@ def data_rules(config: RunConfig) -> Iterator[Rule]:
         "the model can't have more words than the vocabulary; lower the first or raise the second",
     )
     yield (
+        config.model.embedding_size % config.model.size.architecture.width_multiple == 0,
+        ("model.kind", "model.embedding_size"),
+        f"this kind takes an embedding whose size is a multiple of {config.model.size.architecture.width_multiple}",
+    )
+    yield (
         data.dev_share + data.test_share < 1.0,
         ("data.dev_share", "data.test_share"),
         "nobody is left to train; lower them until their sum is below 1",

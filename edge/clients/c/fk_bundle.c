@@ -99,6 +99,10 @@ static fk_status read_info(fk_bundle *bundle, fk_error *error) {
     return fk_fail(error, FK_UNSUPPORTED,
                    "%s/manifest.json asks for a segmenter of words, which this client has not: use Python's",
                    fk_tail(bundle->folder));
+  if (fk_value_find(document(bundle), "model kind", &tokeniser))
+    return fk_fail(error, FK_UNSUPPORTED,
+                   "%s/manifest.json holds a kind of network that this client has not: use Python's",
+                   fk_tail(bundle->folder));
   info->num_weights = count_weights(info);
   if (info->num_weights > MAX_WEIGHTS)
     return fk_fail(error, FK_UNSUPPORTED,

@@ -89,6 +89,10 @@ fk_status fk_check_run(const fk_demands *demands, const fk_settings *settings, f
   if (strcmp(segmenter, "none") != 0)
     return fk_fail(error, FK_DEMAND_REFUSED,
                    "the run's words can't be cut here: segmenter '%s' is not in this client", segmenter);
+  const char *network = fk_setting_text(settings, FK_MODEL_KIND);
+  if (strcmp(network, "cifg") != 0)
+    return fk_fail(error, FK_DEMAND_REFUSED,
+                   "the run's network can't be trained here: model.kind '%s' is not in this client", network);
   const struct {
     const char *what;
     double asked, most;

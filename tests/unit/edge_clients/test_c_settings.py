@@ -86,6 +86,11 @@ def test_a_run_whose_words_a_segmenter_cuts_is_refused_by_name(peer):
     refuses(participant(peer), changed, "DemandRefused", "segmenter 'icu' is not in this client$")
 
 
+def test_a_run_of_another_network_is_refused_by_name(peer):
+    changed = changed_setup("model", kind="gru")
+    refuses(participant(peer), changed, "DemandRefused", "model.kind 'gru' is not in this client$")
+
+
 def test_a_model_beyond_what_fedkeys_trains_is_refused_whatever_the_client_allows(peer):
     limits = dict.fromkeys(("max_weights", "max_minutes", "max_memory_mib"), float("inf"))
     client = participant(peer, limits=limits)

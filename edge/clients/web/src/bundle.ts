@@ -39,6 +39,7 @@ export interface Manifest {
     vocabulary_size: number;
     embedding_size: number;
     num_cells: number;
+    kind?: string;
     max_words: number;
     weights: { name: string; shape: number[] }[];
   };
@@ -141,6 +142,7 @@ function parseManifest(raw: Uint8Array): Manifest {
   if (manifest.schema !== SCHEMA) throw new Fault("bundleNewer", String(manifest.schema));
   if (manifest.tokeniser !== TOKENISER) throw new Fault("bundleTokeniser", String(manifest.tokeniser ?? 1));
   if (manifest.segmenter !== undefined) throw new Fault("bundleTokeniser", String(manifest.segmenter));
+  if (manifest.model?.kind !== undefined) throw new Fault("bundleNetwork", String(manifest.model.kind));
   if (!manifest.model || !manifest.files || !manifest.phase?.[0]?.plan) {
     throw new Fault("bundleDamaged", "manifest.json");
   }

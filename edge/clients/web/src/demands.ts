@@ -93,6 +93,9 @@ export function checkRun(demands: Demands, { settings, size }: RunSettings, numH
   if (settings.data.segmenter !== "none") {
     throw new DemandRefused(`the run's words can't be cut here: segmenter '${settings.data.segmenter}' is not in this client`);
   }
+  if (settings.model.kind !== "cifg") {
+    throw new DemandRefused(`the run's network can't be trained here: model.kind '${settings.model.kind}' is not in this client`);
+  }
   const asked: [string, number, number][] = [
     ["clients in a round", settings.rounds.cohort_size, demands.maxCohort],
     ["epochs", settings.client.epochs, demands.maxEpochs],

@@ -16,7 +16,12 @@ export interface Settings {
     readonly min_sentences: number;
     readonly max_sentences_train: number;
   };
-  readonly model: { readonly vocabulary_size: number; readonly embedding_size: number; readonly num_cells: number };
+  readonly model: {
+    readonly vocabulary_size: number;
+    readonly embedding_size: number;
+    readonly num_cells: number;
+    readonly kind: string;
+  };
   readonly client: {
     readonly learning_rate: number;
     readonly clip_norm: number;

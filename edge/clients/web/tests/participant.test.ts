@@ -301,3 +301,10 @@ test("a run whose words a segmenter cuts is refused by name", async () => {
   const client = await participant();
   await refused(() => client.answer(fromHex(changed)), "DemandRefused", "the run's words can't be cut here: segmenter 'icu' is not in this client");
 });
+
+test("a run of another network is refused by name", async () => {
+  const changed = hex(setup).replace(hex(ascii('"kind":"cifg"')), hex(ascii('"kind":"gru" ')));
+  assert.notEqual(changed, hex(setup));
+  const client = await participant();
+  await refused(() => client.answer(fromHex(changed)), "DemandRefused", "the run's network can't be trained here: model.kind 'gru' is not in this client");
+});
