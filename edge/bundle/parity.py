@@ -131,7 +131,7 @@ def certify(
     """
     runtimes, skipped = {}, {}
     for name, runtime in RUNTIMES.items():
-        missing = runtime.why_not(files) if emulated or not runtime.is_emulated else _EMULATED
+        missing = runtime.what_is_missing(files, size) if emulated or not runtime.is_emulated else _EMULATED
         if missing:
             skipped[name] = missing
             continue

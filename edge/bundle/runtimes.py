@@ -15,6 +15,7 @@ from edge.clients.c_training import RunClient, train_in_c
 from edge.clients.files import batches_to_bytes
 from edge.clients.litert import AnyModel, StatelessModel, TrainableModel, build_interpreter, runtime_version
 from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE
+from models.architectures import CIFG
 from models.batches import Batches
 from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
 
@@ -30,12 +31,20 @@ class Runtime:
       train: runs the steps on files of a model of a size, from weights, at a learning rate.
       why_not: what is missing here or in the files, or "".
       is_emulated: on a processor that software plays, where the steps take minutes.
+      only_kind: the only kind of network that it trains; "" if it trains any.
     """
 
     version: Callable[[], str]
     train: Callable[[Mapping[str, bytes], ModelSize, Weights, Batches, float], Steps]
     why_not: Callable[[Mapping[str, bytes]], str]
     is_emulated: bool = False
+    only_kind: str = ""
+
+    def what_is_missing(self, files: Mapping[str, bytes], size: ModelSize) -> str:
+        """Returns why it can't train this model here, or ""."""
+        if self.only_kind not in ("", size.kind):
+            return f"it trains no network but of model.kind = {self.only_kind!r}"
+        return self.why_not(files)
 
 
 def _run_steps(model: AnyModel, weights: Weights, batches: Batches, learning_rate: float) -> Steps:
@@ -109,12 +118,14 @@ RUNTIMES: dict[str, Runtime] = {
         lambda: runtime_version("litert"),
         functools.partial(_run_client, c_client.run_c_client),
         lambda files: c_client.why_not(),
+        only_kind=CIFG,
     ),
     "aarch64": Runtime(
         lambda: c_client.LITERT_VERSION,
         functools.partial(_run_client, arm64.run_arm64_client),
         lambda files: arm64.why_not(),
         is_emulated=True,
+        only_kind=CIFG,
     ),
-    "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not),
+    "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not, only_kind=CIFG),
 }

@@ -27,6 +27,7 @@ from edge.export.tflite import INFER_FILE, TRAIN_FILE
 from edge.on_device.estimates import SOURCE, estimate_train_steps
 from edge.on_device.figures import Figures, KeyStrokeTime, Machine, PhoneEstimates, Ratio, TrainStep, spread
 from edge.on_device.worker import LEARNING_RATE, Answer, Request, dense_batch
+from models.architectures import CIFG
 from models.batches import Batches
 from models.weights import ModelSize, train_step_flops
 
@@ -216,12 +217,12 @@ def _peak_rss_mib(bundle: Path) -> float:
 def _c_client(
     bundle: Path, size: ModelSize, time: int, batches: Sequence[int], runs: int
 ) -> tuple[list[TrainStep], dict[str, float]]:
-    """Rows of train_step_ms by the C client on 1 thread, and its peak memory; nothing where it can't be built.
+    """Rows of train_step_ms by the C client on 1 thread, and its peak memory; nothing where it can't train.
 
     It prints the mean of a process's steps, its first ones included: a row's percentiles are of such means.
     """
     rows: list[TrainStep] = []
-    if why_not():
+    if why_not() or size.kind != CIFG:
         return rows, {}
     memory = {}
     with tempfile.TemporaryDirectory() as folder:
