@@ -14,6 +14,7 @@ from edge.bundle.signing import SIGNATURE_FILE
 from edge.clients.web_page import NO_PAGE
 from edge.errors import BundleError
 from edge.export.tflite import FIXED_SIGNATURE, TRAIN_FILE
+from models.architectures import CIFG
 from models.vocabulary import Vocabulary
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.build import model_size
@@ -45,6 +46,10 @@ class Bundle:
         manifest, _ = open_bundle(folder)
         if FIXED_SIGNATURE not in manifest.signatures.get(TRAIN_FILE, {}):
             raise BundleError(f"{folder} was exported before browsers could train: export the run again")
+        if manifest.model.size.kind != CIFG:
+            raise BundleError(
+                f"{folder} holds a network of model.kind = {manifest.model.kind!r}: browsers train {CIFG!r}"
+            )
         return Bundle(folder, manifest)
 
     def require_fit(self, config: RunConfig, vocabulary: Vocabulary) -> None:
