@@ -79,7 +79,7 @@ def print_audit(result: AuditResult) -> None:
     table.add_row(_epsilon(result.stated.run, "no limit"), "the run", "upper bound", "the ledger")
     both = result.stated.run_and_words
     if both is not None:
-        what, from_where = "run and what it began with", f"ledger, word list, start; at delta {both.delta:.3g}"
+        what, from_where = "run and its other releases", f"ledgers, word list, start; at delta {both.delta:.3g}"
         table.add_row(_epsilon(both.epsilon, "no limit"), what, "upper bound", from_where)
     table.add_row(_epsilon(result.stated.one_round, "no limit"), "one round", "upper bound", "the noise multiplier")
     table.add_row(_epsilon(one_shot.epsilon, "above 200"), "one round", "estimate", how)

@@ -57,6 +57,7 @@ _ROWS = (
     CommandRow("device-update", "phone", "devices:device_update", "Train on one person's text as a phone does."),
     CommandRow("aggregate", "phone", "devices:aggregate", "Run a round on the updates that devices wrote."),
     CommandRow("fleet", "phone", "fleet:fleet", "Plan the rounds of a simulated fleet of phones."),
+    CommandRow("ngram", "privacy", "ngram:ngram", "Release a noisy n-gram of a private run: its baseline."),
     CommandRow("privacy", "privacy", "privacy:privacy", "Show the epsilon of a run, and what it rests on."),
     CommandRow("attack", "privacy", "audit:attack", "Show which words a curious server can read."),
     CommandRow("audit", "privacy", "audit:audit", "Measure how much a release gives away."),

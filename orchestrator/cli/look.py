@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import NEW_FILE, RUN, WORDS, WORKERS, takes_settings
+from orchestrator.cli.options import NEW_FILE, RUN, WORDS, WORKERS, Number, takes_settings
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
 if TYPE_CHECKING:
@@ -99,14 +99,23 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Outpu
     metavar="N",
     help="Use the checkpoint of this round; the newest if it is left out.",
 )
+@click.option(
+    "--mix",
+    "ngram_share",
+    type=Number(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Mix the model with the run's private n-gram, which gets this share, 0 to 1; see `fedkeys ngram`.",
+)
 @prints
-def predict(run_path: Path, text: Optional[str], round_num: Optional[int]) -> Output:
+def predict(run_path: Path, text: Optional[str], round_num: Optional[int], ngram_share: float) -> Output:
     """Show the three likeliest next words after TEXT. Without TEXT, ask for texts until an empty line.
 
     \b
     Example:
       fedkeys predict --run runs/first "have a good"
       fedkeys predict --run runs/first --round 50 "have a good"
+      fedkeys predict --run runs/private --mix 0.5 "have a good"
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
@@ -116,7 +125,7 @@ def predict(run_path: Path, text: Optional[str], round_num: Optional[int]) -> Ou
 
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
-    predictor = Predictor.of_run(run, run.state_after(round_num).model)
+    predictor = Predictor.of_run(run, run.state_after(round_num).model, ngram_share)
     if text is None:
         return Output({}, partial(_converse, predictor))
     predictions = predictor.next_words(text)

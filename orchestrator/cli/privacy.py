@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 def privacy(run_path: Path, others: tuple[Path, ...], populations: tuple[int, ...], plot: Optional[Path]) -> Output:
     """Show what the privacy of a run comes to: epsilon at several deltas, zCDP, and what they rest on.
 
-    All of it comes from the ledger. If the run found its word list from the same people, or began with a model that was
-    trained on their text, all of it together is shown, too. Also shows what each other mechanism and other numbers of
-    bands would cost, and writes a picture: how the noise of each mechanism adds up over the rounds, and accuracy
-    against epsilon. With --population it says what the same noise would come to among more people.
+    All of it comes from the ledger. If the run found its word list from the same people, released an n-gram of their
+    text, or began with a model that was trained on it, all of it together is shown, too. Also shows what each other
+    mechanism and other numbers of bands would cost, and writes a picture: how the noise of each mechanism adds up over
+    the rounds, and accuracy against epsilon. With --population it says what the same noise would come to among more
+    people.
 
     \b
     Examples (docs/privacy.md says more):
@@ -96,8 +97,10 @@ def _show(result: RunPrivacy, projections: Sequence[Projection] = ()) -> None:
         console.print(f"The run also found its word list, for {_guarantee(result.word_list)}.")
     if result.start is not None:
         console.print(f"Its start was trained on the same people's text, for {_guarantee(result.start)}.")
+    if result.ngram is not None:
+        console.print(f"It also released an n-gram of their text, for {_guarantee(result.ngram)}.")
     if result.total is not None:
-        console.print(f"Model, word list and start together: {_guarantee(result.total)}.")
+        console.print(f"All of it together: {_guarantee(result.total)}.")
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")
     at_this_noise = ("epsilon at this run's multiplier",) if adds_noise else ()
     columns = ("mechanism", "noise multiplier", "noise of the running sum", *at_this_noise)

@@ -38,6 +38,13 @@ def print_comparison(figures: Evaluation) -> None:
             f"{figures.labels[name]} minus {figures.best_label}: {100 * compared.lead:+.2f} points"
             + _over_people(compared.lead_interval)
         )
+    private = figures.private_ngram
+    if private is not None:
+        console.print(
+            f"{figures.labels['model']} minus the private n-gram: {100 * private.model_minus_ngram:+.2f} points"
+            f"{_over_people(private.model_minus_ngram_interval)}; the n-gram spent epsilon {private.epsilon:.4g} at"
+            f" delta {private.delta:.3g} of its own; share of the model in the mixture with it: {private.model_weight}"
+        )
     console.print(
         f"words outside the vocabulary: {figures.oov_rate:.2%}, counted apart"
         f" (top-1 over all words: {figures.model.top1_of_all_words:.2%});"

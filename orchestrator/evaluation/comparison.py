@@ -20,14 +20,17 @@ from models.metrics import (
     ClientSums,
     PositionScores,
     difference_interval,
+    score_ranks,
     summarise,
     top1_per_client,
 )
 from models.model import load_model
+from models.private_bigram import PrivateBigram
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
+from orchestrator.evaluation.ngram_release import ReleasedNgram, read_ngram
 from orchestrator.evaluation.personal import personal_figures
-from orchestrator.evaluation.pooled_ngrams import Mixture, PooledNgrams
+from orchestrator.evaluation.pooled_ngrams import Mixture, PooledNgrams, ranked
 from orchestrator.evaluation.prediction import Predictor
 from orchestrator.evaluation.results import (
     EVALUATION_FILE,
@@ -38,6 +41,7 @@ from orchestrator.evaluation.results import (
     Example,
     MixedScore,
     Personalised,
+    PrivateNgram,
     Score,
 )
 from orchestrator.rounds.evaluation import evaluation_batches, federated_sums
@@ -85,13 +89,14 @@ def evaluate_run(
     ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
     note("choosing the best n-gram, and the model's weight in the mixture with it, on the dev people")
     order = ngrams.best_order(data.dev)
-    scorer = _Scorer(size, state.model, ngrams, order, config.data.max_words)
-    mixing_weight = scorer.best_mixing_weight(data.dev)
+    private = read_ngram(run)
+    scorer = _Scorer(size, state.model, ngrams, order, config.data.max_words, private)
+    weights = scorer.best_mixing_weights(data.dev)
     note("scoring the baselines and the mixture on the test people")
-    sums.update(scorer.score(data.test, mixing_weight))
+    sums.update(scorer.score(data.test, weights))
     predictor = Predictor.of_run(run, state.model)
     examples = tuple(Example(text, predictor.next_words(text)) for text in _EXAMPLES)
-    figures = _evaluation(state.round_num, sums, MODIFIED[order], mixing_weight, examples, personalised)
+    figures = _evaluation(state.round_num, sums, MODIFIED[order], weights, private, examples, personalised)
     write_figures(run.path / EVALUATION_FILE, figures, private=True)  # it has each test person's recall
     return figures
 
@@ -100,7 +105,8 @@ def _evaluation(
     round_num: int,
     sums: Mapping[str, ClientSums],
     best_ngram: str,
-    mixing_weight: float,
+    weights: Mapping[str, float],
+    private: Optional[ReleasedNgram],
     examples: tuple[Example, ...],
     personalised: Union[Personalised, None, msgspec.UnsetType],
 ) -> Evaluation:
@@ -110,7 +116,7 @@ def _evaluation(
         model=ComparedScore(**_compared(scores, sums, "model", best_ngram)),
         **{name: scores[name] for name in NGRAMS},
         best_ngram=best_ngram,
-        mixed=MixedScore(**_compared(scores, sums, "mixed", best_ngram), model_weight=mixing_weight),
+        mixed=MixedScore(**_compared(scores, sums, "mixed", best_ngram), model_weight=weights["mixed"]),
         positions=model.positions,
         clients=model.clients,
         oov_rate=model.oov_rate,
@@ -118,6 +124,22 @@ def _evaluation(
         per_person_top1={name: tuple(top1_per_client(own).tolist()) for name, own in sums.items()},
         examples=examples,
         personalised=personalised,
+        private_ngram=None if private is None else _private_ngram(private, scores, sums, weights["private_mixed"]),
+    )
+
+
+def _private_ngram(
+    private: ReleasedNgram, scores: Mapping[str, Score], sums: Mapping[str, ClientSums], weight: float
+) -> PrivateNgram:
+    difference, interval = _difference(scores, sums, "model", "private_ngram")
+    return PrivateNgram(
+        epsilon=private.release.epsilon,
+        delta=private.release.delta,
+        ngram=scores["private_ngram"],
+        mixed=scores["private_mixed"],
+        model_weight=weight,
+        model_minus_ngram=difference,
+        model_minus_ngram_interval=interval,
     )
 
 
@@ -130,11 +152,17 @@ def _compared(scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name:
     """Returns the fields of a ComparedScore."""
     fields = msgspec.structs.asdict(scores[name])
     for label, other in (("trigram", "trigram"), ("best", best)):
-        fields[f"top1_minus_{label}"] = scores[name].top1 - scores[other].top1
-        # One person has no spread: no interval.
-        interval = difference_interval(sums[name], sums[other]) if scores[name].clients > 1 else None
-        fields[f"top1_minus_{label}_interval"] = interval
+        difference, interval = _difference(scores, sums, name, other)
+        fields.update({f"top1_minus_{label}": difference, f"top1_minus_{label}_interval": interval})
     return fields
+
+
+def _difference(
+    scores: Mapping[str, Score], sums: Mapping[str, ClientSums], name: str, other: str
+) -> tuple[float, Optional[tuple[float, float]]]:
+    """Returns (one predictor's top-1 recall minus another's, its interval over people; None with one person)."""
+    interval = difference_interval(sums[name], sums[other]) if scores[name].clients > 1 else None
+    return scores[name].top1 - scores[other].top1, interval
 
 
 @dataclass(frozen=True)
@@ -148,11 +176,19 @@ class _Chunk:
 
 
 class _Scorer:
-    """Scores model, baselines and the mixture with the n-gram of an order on the same positions."""
+    """Scores model, baselines, mixtures with the n-gram of an order and with a private one, on the same positions."""
 
-    def __init__(self, size: ModelSize, weights: Weights, ngrams: PooledNgrams, order: int, time_steps: int):
+    def __init__(
+        self,
+        size: ModelSize,
+        weights: Weights,
+        ngrams: PooledNgrams,
+        order: int,
+        time_steps: int,
+        private: Optional[ReleasedNgram] = None,
+    ):
         self._num_rows, self._weights = size.vocabulary_size, tuple(map(tf.constant, weights))
-        self._ngrams, self._order, self._time = ngrams, order, time_steps
+        self._ngrams, self._order, self._time, self._private = ngrams, order, time_steps, private
         self._probabilities = tf.function(
             functools.partial(inference.next_word_probabilities, load_model(size)),
             reduce_retracing=True,
@@ -177,25 +213,42 @@ class _Scorer:
                         inference.over_vocabulary(probabilities.numpy()[scored], size),
                     )
 
-    def best_mixing_weight(self, people: Mapping[ClientId, Sentences]) -> float:
-        """Returns the model's share in the mixture that gives the highest pooled top-1 recall on these people."""
-        hits = np.zeros(len(_MIXING_WEIGHTS), np.int64)
+    def best_mixing_weights(self, people: Mapping[ClientId, Sentences]) -> dict[str, float]:
+        """Returns, for each mixture, the model's share that gives the highest pooled top-1 recall on these people."""
+        hits: dict[str, np.ndarray] = {}
         for chunk in self._chunks(people):
-            counted = self._ngrams.rows(chunk.contexts, self._order)
-            for own, other, target in zip(chunk.probabilities, counted, chunk.targets):
-                hits += _proposes_first(own, other, target)
-        return _MIXING_WEIGHTS[int(hits.argmax())]
+            counted = {"mixed": self._ngrams.rows(chunk.contexts, self._order)}
+            if self._private is not None:
+                counted["private_mixed"] = self._private.model.rows(chunk.contexts[:, -1])
+            for name, rows in counted.items():
+                own_hits = hits.setdefault(name, np.zeros(len(_MIXING_WEIGHTS), np.int64))
+                for own, other, target in zip(chunk.probabilities, rows, chunk.targets):
+                    own_hits += _proposes_first(own, other, target)
+        return {name: _MIXING_WEIGHTS[int(own.argmax())] for name, own in hits.items()}
 
-    def score(self, people: Mapping[ClientId, Sentences], mixing_weight: float) -> dict[str, ClientSums]:
-        """Returns the sums per person of the baselines and of the mixture."""
+    def score(self, people: Mapping[ClientId, Sentences], weights: Mapping[str, float]) -> dict[str, ClientSums]:
+        """Returns the sums per person of the baselines and of the mixtures, in which the model has these weights."""
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
             person = np.full(len(chunk.targets), chunk.person)
-            mixtures = {"mixed": Mixture(chunk.probabilities, mixing_weight, self._order)}
+            mixtures = {"mixed": Mixture(chunk.probabilities, weights["mixed"], self._order)}
             for name, scores in self._ngrams.score(chunk.contexts, chunk.targets, person, mixtures):
                 parts.setdefault(name, []).append(scores)
+            if self._private is not None:
+                for name, rows in _private_rows(self._private.model, chunk, weights["private_mixed"]):
+                    parts.setdefault(name, []).append(score_ranks(*ranked(rows, chunk.targets), person))
         oov = np.array([sum(int(np.sum(s[: self._time] == UNK)) for s in own) for own in people.values()])
         return {name: _joined(scores).client_sums(len(people), oov) for name, scores in parts.items()}
+
+
+def _private_rows(
+    ngram: PrivateBigram, chunk: _Chunk, model_weight: float
+) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
+    """Yields (name, rows) of the private n-gram and of the mixture with it."""
+    before, weight = chunk.contexts[:, -1], np.float32(model_weight)
+    yield "private_ngram", ngram.rows(before)
+    mixed = (weight * own + (1 - weight) * row for own, row in zip(chunk.probabilities, ngram.rows(before)))
+    yield "private_mixed", mixed
 
 
 def _proposes_first(own: np.ndarray, counted: np.ndarray, target: int) -> np.ndarray:

@@ -59,7 +59,7 @@ class PooledNgrams:
         for contexts, targets in self._positions(people):
             after = self._modified.after(contexts)
             for order in MODIFIED:
-                hits[order] += int(np.count_nonzero(_ranked(after.rows(order), targets)[0] == 0))
+                hits[order] += int(np.count_nonzero(ranked(after.rows(order), targets)[0] == 0))
         return max(hits, key=lambda order: hits[order])
 
     def rows(self, contexts: NDArray[np.integer], order: int) -> Iterator[NDArray[np.float32]]:
@@ -94,11 +94,11 @@ class PooledNgrams:
             )
         after = self._modified.after(contexts)
         for order, name in MODIFIED.items():
-            yield name, score_ranks(*_ranked(after.rows(order), targets), person)
+            yield name, score_ranks(*ranked(after.rows(order), targets), person)
         for name, mixture in mixtures.items():
             weight, counted = np.float32(mixture.weight), after.rows(mixture.order)
             mixed = (weight * own + (1 - weight) * other for own, other in zip(mixture.rows, counted))
-            yield name, score_ranks(*_ranked(mixed, targets), person)
+            yield name, score_ranks(*ranked(mixed, targets), person)
 
     def _positions(self, people: Mapping[ClientId, Sentences]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Yields (contexts [n, _CONTEXT], targets [n]) of the words that are scored."""
@@ -109,7 +109,7 @@ class PooledNgrams:
                     yield self.contexts(tokens)[scored], targets[scored]
 
 
-def _ranked(
+def ranked(
     rows: Iterator[NDArray[np.float32]], targets: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Returns (the rank of each target in its row, its probability), [n] each."""

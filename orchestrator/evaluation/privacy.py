@@ -19,7 +19,7 @@ from orchestrator.privacy.mechanism import noise_sequence
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.cohort import largest_separation
 from orchestrator.run.saved import Run
-from orchestrator.run.spent import Guarantee, spent_in_all, spent_on_start, spent_on_words
+from orchestrator.run.spent import Guarantee, spent_in_all, spent_on_ngram, spent_on_start, spent_on_words
 from orchestrator.run.start_origin import Start
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
@@ -33,7 +33,7 @@ NOT_COVERED = (
     "noise. Publish the model, not the folder.",
     "The dev people's figures are theirs, not the training people's; whoever chooses settings by them spends their "
     "privacy, not that of the ledger.",
-    "Recalls of the n-gram baselines, scores of mixtures with them and an attack's success on training people are "
+    "Recalls of the pooled n-grams, scores of mixtures with them and an attack's success on training people are "
     "worked out from training text without noise: epsilon does not cover them. A model card leaves them out; the "
     "report and this folder's files hold them.",
     "A bundle holds the model, the words and a digest of the whole text; its certificate comes from made-up sentences "
@@ -80,8 +80,9 @@ class RunPrivacy:
       epsilon: of the model, by delta.
       word_list: what the run's own word list has cost the same people; None if it did not find one.
       start: what the training of the run's start has cost the same people; None if it was not on their text.
-      total: what model, word list and start have cost together, at the sum of their deltas; None without differential
-        privacy, or if the model alone has cost anything.
+      ngram: what the run's private n-gram has cost them; None if none was released.
+      total: what all of it has cost together, see orchestrator.run.spent; None without differential privacy, or if the
+        model alone has cost anything.
       assumptions: what these figures rest on.
       target: the epsilon at which the mechanisms are compared.
       costs: of each mechanism in the run's place.
@@ -102,6 +103,7 @@ class RunPrivacy:
     epsilon: dict[float, Optional[float]]
     word_list: Optional[Guarantee]
     start: Optional[Guarantee]
+    ngram: Optional[Guarantee]
     total: Optional[Guarantee]
     assumptions: tuple[str, ...]
     target: float
@@ -152,6 +154,7 @@ def run_privacy(run: Run, num_people: Optional[int] = None) -> RunPrivacy:
         epsilon={delta: cost.epsilon(delta) for delta in deltas},
         word_list=word_list,
         start=spent_on_start(run),
+        ngram=spent_on_ngram(run.path),
         total=spent_in_all(run),
         assumptions=(*_claims(run, word_list), _about_delta(head.delta, head.population), *NOT_COVERED),
         target=target,
@@ -186,6 +189,7 @@ def _without(run: Run, num_people: int, word_list: Optional[Guarantee]) -> RunPr
         epsilon={delta: None},
         word_list=word_list,
         start=spent_on_start(run),
+        ngram=None,
         total=None,
         assumptions=(
             "No noise was added: no epsilon holds. Secure aggregation hides who typed a word, not that it was typed.",
@@ -221,6 +225,11 @@ def _claims(run: Run, word_list: Optional[Guarantee]) -> list[str]:
         claims.append("The ledger charges for the model; the word list comes on top, and the total is the sum of both.")
     else:
         claims.append(f"{run.words.statement} What `fedkeys vocabulary` spent on it is not covered and comes on top.")
+    if spent_on_ngram(run.path) is not None:
+        claims.append(
+            "The private n-gram is a release of its own, with a budget and a ledger of its own; whoever has the model "
+            "and the n-gram has both, and the total adds them up."
+        )
     if run.start is not None:
         claims.append(_about_start(run.start, spent_on_start(run)))
     aggregation = config.aggregation

@@ -74,7 +74,8 @@ class PrivacyFigures(msgspec.Struct, frozen=True):
     mechanisms: tuple[MechanismFigures, ...]
     word_list: Optional[Guarantee]  # what the run's own word list has cost; None if it did not find one
     start: Optional[Guarantee]  # what training its start has cost the same people; None if not on their text
-    total: Optional[Guarantee]  # what model, word list and start have cost together; None if it was the model alone
+    ngram: Optional[Guarantee]  # what its private n-gram has cost them; None if none was released
+    total: Optional[Guarantee]  # what all of it has cost together; None if it was the model alone
     bands: int  # of the matrix; of another mechanism's run those that a matrix would get
     band_choices: tuple[BandFigures, ...]
     measured: tuple[LastPoint, ...]
@@ -90,11 +91,9 @@ def privacy_figures(
         return value if value is not None and math.isfinite(value) else None
 
     same = ("mechanism", "assumptions", "delta", "noise_multiplier", "clip_norm", "population", "separation", "budget")
+    beside = ("word_list", "start", "ngram", "total")
     return PrivacyFigures(
-        **{
-            name: getattr(result, name)
-            for name in (*same, "rounds_charged", "most_participations", "bands", "word_list", "start", "total")
-        },
+        **{name: getattr(result, name) for name in (*same, "rounds_charged", "most_participations", "bands", *beside)},
         epsilon={f"{delta:.3g}": finite(value) for delta, value in result.epsilon.items()},
         zcdp=finite(result.zcdp),
         compared_at_epsilon=finite(result.target),

@@ -71,6 +71,26 @@ class MixedScore(ComparedScore, frozen=True, kw_only=True):
     model_weight: float
 
 
+class PrivateNgram(msgspec.Struct, frozen=True):
+    """The n-gram of a private run's people that was released under noise, next to the model on the same positions.
+
+    Attributes:
+      epsilon, delta: what its release has cost these people, beside what the model has.
+      ngram, mixed: its figures, and those of the model mixed with it.
+      model_weight: the model's share in the mixture, picked on the dev people.
+      model_minus_ngram: top-1 recall of the model minus that of the n-gram.
+      model_minus_ngram_interval: 95 % over people; None with one person.
+    """
+
+    epsilon: float
+    delta: float
+    ngram: Score
+    mixed: Score
+    model_weight: float
+    model_minus_ngram: float
+    model_minus_ngram_interval: Optional[tuple[float, float]]
+
+
 class Personalised(msgspec.Struct, frozen=True):
     """What fine-tuning for each test person gave, scored on the person's later text."""
 
@@ -129,6 +149,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     four_gram: Optional[Score] = None
     five_gram: Optional[Score] = None
     best_ngram: str = "trigram"
+    private_ngram: Optional[PrivateNgram] = None  # None if the run released none
 
     @property
     def ngrams(self) -> dict[str, Score]:
@@ -138,14 +159,25 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Each predictor's: the model, the mixture, then the n-gram models, those that look at most words first."""
-        return {"model": self.model, "mixed": self.mixed, **dict(reversed(self.ngrams.items()))}
+        """Each predictor's: the model, then those of text under noise, the mixture, the n-grams of most words first."""
+        return {**self.private_scores, "mixed": self.mixed, **dict(reversed(self.ngrams.items()))}
+
+    @property
+    def private_scores(self) -> dict[str, Score]:
+        """The scores of the model, and of the run's private n-gram and the mixture with it, if there is one."""
+        private = self.private_ngram
+        beside = {} if private is None else {"private_ngram": private.ngram, "private_mixed": private.mixed}
+        return {"model": self.model, **beside}
 
     @property
     def labels(self) -> dict[str, str]:
         """What people read, by the names of `scores`."""
         pooled = {name: f"{NGRAMS[name]}, pooled text" for name in self.ngrams}
-        return {"model": "federated model", "mixed": f"mixed with the {self.best_label}", **pooled}
+        private = {
+            "private_ngram": "private n-gram, a noisy sum",
+            "private_mixed": "mixed with the private n-gram",
+        }
+        return {"model": "federated model", **private, "mixed": f"mixed with the {self.best_label}", **pooled}
 
     @property
     def best(self) -> Score:

@@ -79,7 +79,7 @@ class Mechanism:
         """See orchestrator.rounds.types.Privacy.release: checked, charged on disk, only then noised and let out."""
         num_summed, stddev = len(cohort.members), 0.0
         if self._kind.traits.from_clients:
-            stddev = math.sqrt(num_summed) * (client_stddev(self._config, encoder) + 1.0)  # rounded to the grid
+            stddev = summed_stddev(self._config, encoder, num_summed) + math.sqrt(num_summed)  # rounded to the grid
         encoder.check_sum(total, num_summed, stddev)
         digest = noise.keyed_digest(self._seed, f"sum {cohort.round_num}", total)
         if self._ledger is not None and not (
@@ -159,6 +159,19 @@ def client_stddev(config: RunConfig, encoder: Encoder) -> float:
     if config.privacy.traits.is_split:
         stddev /= math.sqrt(config.aggregation.min_survivors)
     return stddev
+
+
+def summed_stddev(config: RunConfig, encoder: Encoder, num_summed: int) -> float:
+    """Returns the standard deviation, in grid steps, of the noise in each coordinate of what a round releases.
+
+    Args:
+      config: resolved.
+      encoder: of the round.
+      num_summed: clients in the sum, who may be the ones that add the noise.
+    """
+    if config.privacy.traits.from_clients:
+        return math.sqrt(num_summed) * client_stddev(config, encoder)
+    return server_stddev(config.privacy, encoder)
 
 
 def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mechanism:

@@ -84,8 +84,7 @@ class _Found:
     @property
     def published_scores(self) -> Mapping[str, Score]:
         """The scores that the card shows."""
-        scores = self.evaluation.scores
-        return {"model": scores["model"]} if self.is_private else scores
+        return self.evaluation.private_scores if self.is_private else self.evaluation.scores
 
     @property
     def fairness_why(self) -> str:

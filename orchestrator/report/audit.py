@@ -45,8 +45,8 @@ def _epsilons(result: AuditResult) -> Table:
     rows: list[tuple[str, ...]] = [(_text(result.stated.run, "no limit"), "the run", "upper bound", "the ledger")]
     both = result.stated.run_and_words
     if both is not None:
-        how = f"the ledger, and what word list and start have cost; at delta {both.delta:.3g}"
-        rows.append((_text(both.epsilon, "no limit"), "the run and what it began with", "upper bound", how))
+        how = f"the ledgers, and what word list and start have cost; at delta {both.delta:.3g}"
+        rows.append((_text(both.epsilon, "no limit"), "the run with its other releases", "upper bound", how))
     if result.whole_run is not None:
         rows += [
             _estimate_row(result.whole_run.all_releases, "canary clients in training, by all rounds' sums"),

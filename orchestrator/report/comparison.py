@@ -34,7 +34,7 @@ def comparison(run: RunView) -> Section:
     scores, labels = evaluation.scores, evaluation.labels
     figure = Figure(
         plots.comparison_bars([(labels[n], s.top1, s.top1_interval, _colour(n)) for n, s in scores.items()]),
-        "How often the first suggestion is the word that was typed (top-1 recall). The n-gram models saw all the "
+        "How often the first suggestion is the word that was typed (top-1 recall). Pooled n-grams saw all the "
         "training text in one place, which federated learning avoids. Lines: 95% intervals over people.",
     )
     table = Table(
@@ -58,7 +58,7 @@ def comparison(run: RunView) -> Section:
 
 
 def _colour(name: str) -> str:
-    return {"model": MODEL, "mixed": MIXTURE}.get(name, BASELINE)
+    return {"model": MODEL, "mixed": MIXTURE, "private_mixed": MIXTURE}.get(name, BASELINE)
 
 
 def _few_note(evaluation: Evaluation) -> str:
@@ -75,12 +75,12 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
     for name, score in (("model", evaluation.model), ("mixed", evaluation.mixed)):
         if score.lead_interval is not None:
             low, high = score.lead_interval
-            verdict = "no clear difference" if low <= 0 <= high else "better" if low > 0 else "worse"
             yield (
                 f"{evaluation.labels[name].capitalize()}, against the {evaluation.best_label}: "
                 f"{points_text(score.lead)} points of top-1 recall (95% over people: {points_text(low)} to "
-                f"{points_text(high)}): {verdict}."
+                f"{points_text(high)}): {_verdict(low, high)}."
             )
+    yield from _private_text(run, evaluation)
     personal = evaluation.fine_tuning
     if personal is not None and personal.clients >= MIN_GROUP:
         yield (
@@ -88,6 +88,32 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
             f"text goes from {personal.before.top1:.2%} to {personal.after.top1:.2%}: better for "
             f"{personal.share_better:.0%} of them, worse for {personal.share_worse:.0%}."
         )
+
+
+def _private_text(run: RunView, evaluation: Evaluation) -> Iterator[str]:
+    """Yields what the model is beside the n-gram of one noisy sum, for a run under differential privacy."""
+    if not run.config.privacy.traits.adds_noise:
+        return
+    private = evaluation.private_ngram
+    if private is None:
+        yield (
+            "A private model should beat n-grams from one noisy sum over the same people, and this run has none: "
+            f"`fedkeys ngram --run {shlex.quote(str(run.path))}` releases them, at a budget of their own."
+        )
+        return
+    text = (
+        f"Against the private n-gram, one noisy sum over the same people for epsilon {private.epsilon:.3g} at delta "
+        f"{private.delta:.2g} beside what the model has spent: {points_text(private.model_minus_ngram)} points of "
+        "top-1 recall"
+    )
+    if private.model_minus_ngram_interval is not None:
+        low, high = private.model_minus_ngram_interval
+        text += f" (95% over people: {points_text(low)} to {points_text(high)}): {_verdict(low, high)}"
+    yield f"{text}. The model's share in the mixture with it is {private.model_weight:g}."
+
+
+def _verdict(low: float, high: float) -> str:
+    return "no clear difference" if low <= 0 <= high else "better" if low > 0 else "worse"
 
 
 def _evaluate(run: RunView) -> str:

@@ -53,7 +53,8 @@ def _privacy_card(run: RunView) -> Card:
     result = run_privacy(run.run)
     spent = result.total or Guarantee(result.epsilon[result.delta], result.delta)
     value = "none holds" if spent.epsilon is None else f"{spent.epsilon:.3g}"
-    how = f"delta {spent.delta:.2g}; {result.mechanism}{', with what the run began with' if result.total else ''}"
+    beside = ", with its other releases" if result.total else ""
+    how = f"delta {spent.delta:.2g}; {result.mechanism}{beside}"
     return Card(value, "epsilon of one person, all their text", how)
 
 

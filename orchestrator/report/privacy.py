@@ -51,8 +51,8 @@ def _in_short(result: RunPrivacy) -> str:
 def _in_all(total: Guarantee) -> str:
     together = "no epsilon" if total.epsilon is None else f"epsilon {total.epsilon:.3g} at delta {total.delta:.2g}"
     return (
-        "The run also found its word list from the same people, or began with a model that was trained on their text: "
-        f"all of it together spends {together}."
+        "The run also found its word list from the same people, released an n-gram of their text, or began with a "
+        f"model that was trained on it: all of it together spends {together}."
     )
 
 

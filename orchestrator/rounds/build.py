@@ -86,7 +86,7 @@ def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
         num_clients=config.rounds.cohort_size,
         max_weight=client_weight(config.client, most_sentences * config.data.max_words, most_sentences),
         shapes=size.shapes,
-        bits=_bits_under_noise(config),
+        bits=bits_under_noise(config),
         count_under_clip=config.privacy.adaptive_clip,
         least_weight=1.0,  # everybody has a sentence, with a word or its end
     )
@@ -97,7 +97,7 @@ def first_clip_norm(privacy: PrivacyConfig, aggregation: AggregationConfig) -> f
     return privacy.clip_norm if privacy.traits.adds_noise else aggregation.clip_norm
 
 
-def _bits_under_noise(config: RunConfig) -> Optional[int]:
+def bits_under_noise(config: RunConfig) -> Optional[int]:
     """Returns the bits of a coordinate that leave room for the clients' noise; None if clients add none.
 
     A sum must stay below 2**31 with ten standard deviations of noise on top of the longest updates in one coordinate.

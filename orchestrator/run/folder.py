@@ -9,6 +9,7 @@
     start.bin            the weights before round 1 of a run that has a start: see orchestrator.run.start
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
     checkpoints/         round_000050.npz: weights, optimiser state, average
+    private_ngram/       a private run's n-gram with a ledger of its own: see orchestrator.evaluation.ngram_release
     tensorboard/         scalars
 
 Whatever is replaced is written aside first and then renamed: a kill or a full disk leaves the old file whole.
@@ -40,6 +41,7 @@ from orchestrator.settings.run_config import RunConfig
 _log = logging.getLogger(__name__)
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 START_FILE = "start.bin"
+NGRAM_FOLDER = "private_ngram"
 
 
 class RunFolder:

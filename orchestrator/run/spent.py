@@ -1,16 +1,17 @@
-"""What a run has spent on its people's privacy in all: its model by the ledger, its word list, and its start."""
+"""What a run has spent on its people's privacy in all: its model, its n-gram, its word list, and its start."""
 
 from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 import msgspec
 
-from orchestrator.privacy.ledger import epsilon_spent, read_ledger
-from orchestrator.run.folder import FOUND_WORDS_FILE
+from orchestrator.privacy.ledger import LEDGER_FILE, epsilon_of, read_ledger
+from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FOLDER
 from orchestrator.run.results import read_figures
 from orchestrator.run.saved import Run
 
@@ -55,17 +56,35 @@ def spent_on_start(run: Run) -> Optional[Guarantee]:
     return functools.reduce(operator.add, own) if own else None
 
 
-def spent_in_all(run: Run) -> Optional[Guarantee]:
-    """Returns what model, word list and start of a run have cost the same people together.
+def spent_on_ngram(path: Path) -> Optional[Guarantee]:
+    """Returns what a run has spent on its private n-gram; None if it released none.
 
-    None without differential privacy, or if the model alone has cost them anything.
+    Raises: as orchestrator.privacy.ledger.epsilon_spent.
+    """
+    return _by_ledgers([path / NGRAM_FOLDER])
+
+
+def spent_in_all(run: Run) -> Optional[Guarantee]:
+    """Returns what model, n-gram, word list and start of a run have cost the same people together.
+
+    The ledgers of model and n-gram add up in zCDP, whatever else in epsilon and delta. None without differential
+    privacy, or if the model alone has cost them anything.
 
     Raises:
-      RunFolderError: the ledger or the file of the word list is damaged.
-      PrivacyStop: the ledger holds an event that the accountant does not know.
+      RunFolderError: a ledger or the file of the word list is damaged.
+      PrivacyStop: a ledger holds an event that the accountant does not know.
     """
-    epsilon = epsilon_spent(run.path)
     beside = [own for own in (spent_on_words(run.path), spent_on_start(run)) if own is not None]
-    if epsilon is None or not beside:
+    if _by_ledgers([run.path]) is None or not (beside or spent_on_ngram(run.path)):
         return None
-    return functools.reduce(operator.add, beside, Guarantee(epsilon, read_ledger(run.path)[0].delta))
+    released = _by_ledgers([run.path, run.path / NGRAM_FOLDER])
+    assert released is not None  # the run has a ledger
+    return functools.reduce(operator.add, beside, released)
+
+
+def _by_ledgers(folders: Sequence[Path]) -> Optional[Guarantee]:
+    """Returns what those of the folders that hold a ledger were charged for together; None if none holds one."""
+    charged = [folder for folder in folders if (folder / LEDGER_FILE).exists()]
+    if not charged:
+        return None
+    return Guarantee(epsilon_of(charged), max(read_ledger(folder)[0].delta for folder in charged))

@@ -111,7 +111,7 @@ def show_one_runs_privacy():
             mechanism="distributed", noise_multiplier=1.2345, clip_norm=0.5, separation=1, population=1, delta=1e-5,
             budget=10.0, rounds_charged=1, most_participations=1, zcdp=0.5, epsilon={1e-5: 9.87654321, 1e-6: None},
             word_list=None, total=None, assumptions=("One person is all their text.",), target=10.0, costs=costs,
-            bands=1, band_choices=(), start=None,
+            bands=1, band_choices=(), start=None, ngram=None,
         )
     )  # fmt: skip
 

@@ -1,9 +1,13 @@
-"""The mixture's first word, found without looking at most words, is the first of the whole row."""
+"""Mixtures: the first word, found without looking at most words, and a private n-gram beside a model."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from models.private_bigram import Slots, build_private_bigram
+from models.tokeniser import tokeniser_of
+from models.vocabulary import BOS, NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
 
 pytestmark = pytest.mark.slow  # loads TensorFlow
 
@@ -22,3 +26,73 @@ def test_the_mixture_s_first_word_is_that_of_the_whole_row_ties_included() -> No
         assert _proposes_first(own, counted, target).tolist() == expected
         first += expected
     assert (first > 50).all()
+
+
+VOCABULARY = Vocabulary(SPECIAL_WORDS + tuple(f"word{letter}" for letter in "abcdefghijkl"))
+
+
+@pytest.fixture(scope="module")
+def private():
+    from orchestrator.evaluation.ngram_release import NgramRelease, ReleasedNgram
+
+    slots = Slots(VOCABULARY.size, 8)
+    noisy = np.random.default_rng(1).exponential(20.0, slots.size)
+    model = build_private_bigram(noisy, 1.0, slots)
+    return ReleasedNgram(NgramRelease(1.0, 1e-3, 1.0, 9, "plain", "central", 8, 1.0, model.pairs.nnz), model)
+
+
+def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
+    """Against whole rows, by the metric that scores everything else; the model has fewer words than the list."""
+    from models.metrics import score_positions
+    from models.model import load_model
+    from models.weights import ModelSize
+    from orchestrator.evaluation.comparison import _MIXING_WEIGHTS, _Scorer
+    from orchestrator.evaluation.pooled_ngrams import PooledNgrams
+
+    rng, size = np.random.default_rng(2), ModelSize(10, 4, 6)
+    people = {
+        name: tuple(rng.integers(3, VOCABULARY.size, rng.integers(1, 6)).astype(np.int32) for _ in range(30))
+        for name in ("ann", "bob")
+    }
+    pooled = PooledNgrams(people["ann"], VOCABULARY.size, 5)
+    scorer = _Scorer(size, load_model(size).initial_weights(seed=3), pooled, 3, 5, private)
+    weights = {"mixed": 0.5, "private_mixed": 0.3}
+    sums = scorer.score(people, weights)
+    hits = dict.fromkeys(_MIXING_WEIGHTS, 0)
+    for person, chunk in enumerate(scorer._chunks(people)):
+        before, targets = chunk.contexts[:, -1], chunk.targets
+        counted = np.stack([row.copy() for row in private.model.rows(before)])
+        who = np.zeros(len(targets), int)
+        for name, rows in (
+            ("private_ngram", counted),
+            ("private_mixed", np.float32(0.3) * chunk.probabilities + np.float32(0.7) * counted),
+        ):
+            expected = score_positions(rows, targets, who).client_sums(1)
+            assert sums[name].hits1[person] == expected.hits1[0]
+            assert sums[name].hits3[person] == expected.hits3[0]
+            assert sums[name].nll_sum_nats[person] == pytest.approx(expected.nll_sum_nats[0], rel=1e-5)
+        for weight in hits:
+            mixed = np.float32(weight) * chunk.probabilities + np.float32(1 - weight) * counted
+            hits[weight] += int(np.sum(NUM_SPECIAL + mixed[:, NUM_SPECIAL:].argmax(axis=1) == targets))
+    assert scorer.best_mixing_weights(people)["private_mixed"] == max(hits, key=lambda weight: hits[weight])
+    assert set(_Scorer(size, scorer._weights, pooled, 3, 5).score(people, {"mixed": 0.5})) == set(sums) - {
+        "private_ngram",
+        "private_mixed",
+    }
+
+
+@pytest.mark.parametrize(("text", "before"), [("", BOS), ("wordb ", VOCABULARY.encode("wordb")[0])])
+def test_a_predictor_mixes_the_n_gram_after_the_last_word(private, text, before) -> None:
+    from models.model import load_model
+    from models.weights import ModelSize
+    from orchestrator.evaluation.prediction import Predictor
+
+    size = ModelSize(10, 4, 6)
+    weights, tokeniser = load_model(size).initial_weights(seed=3), tokeniser_of(2, "none")
+    alone = Predictor(size, weights, VOCABULARY, 5, tokeniser).next_words(text, 6)
+    mixed = Predictor(size, weights, VOCABULARY, 5, tokeniser, (private.model, 0.25)).next_words(text, 12)
+    own = {one.word: one.probability for one in alone}
+    (row,) = private.model.rows(np.array([before]))
+    assert len(mixed) == 12  # words that the model does not know, too
+    for word, probability in ((one.word, one.probability) for one in mixed if one.word in own):
+        assert probability == pytest.approx(0.75 * own[word] + 0.25 * row[VOCABULARY.encode(word)[0]], rel=1e-5)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from dp_accounting import GaussianDpEvent, pld
+from reported_run import score, write_evaluation
 
 from models.vocabulary import build_vocabulary
 from orchestrator.aggregator import CostLedger
@@ -20,6 +21,7 @@ from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import LEDGER_FILE, Ledger, LedgerHead, epsilon_spent, read_ledger
+from orchestrator.report.comparison import comparison
 from orchestrator.report.headline import headline
 from orchestrator.report.privacy import privacy as privacy_section
 from orchestrator.report.view import view_run
@@ -183,7 +185,7 @@ def test_a_word_list_from_the_same_people_is_added_wherever_an_epsilon_is_stated
     epsilon = epsilon_spent(folder.path)
     assert result.total == Guarantee(pytest.approx(epsilon + 8.0), pytest.approx(result.delta + 1e-6))
     together = f"epsilon {epsilon + 8.0:.4g} at delta {result.delta + 1e-6:.3g}"
-    assert f"Model, word list and start together: {together}" in " ".join(
+    assert f"All of it together: {together}" in " ".join(
         CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split()
     )
     tiles = [card for card in headline(view_run(read_run(folder))) if "epsilon of one person" in card.label]
@@ -213,7 +215,7 @@ def test_a_start_on_the_same_people_s_text_is_added_and_one_on_other_text_is_sai
     assert any("comes on top" in text and "at epsilon 3, delta" in text for text in result.assumptions)
     shown = " ".join(CliRunner().invoke(cli, ["privacy", "--run", str(folder.path)]).output.split())
     assert "the same people's text, for epsilon 5 at delta 3e-06." in shown
-    assert f"start together: epsilon {epsilon + 5.0:.4g} at delta" in shown
+    assert f"All of it together: epsilon {epsilon + 5.0:.4g} at delta" in shown
 
     unprotected = begin_with(folder, StartText("test", "-"))
     assert unprotected.total == Guarantee(None, unprotected.delta)
@@ -236,3 +238,22 @@ def test_a_licence_does_not_make_the_run_s_own_text_public(tmp_path):
     assert result.start == Guarantee(None, 0.0)
     assert result.total == Guarantee(None, result.delta)
     assert any("These are people of this run" in text for text in result.assumptions)
+
+
+def test_the_report_says_what_a_private_model_is_beside_the_private_n_gram(tmp_path):
+    folder = build_run(tmp_path / "run")
+
+    def texts():
+        return " ".join(comparison(view_run(read_run(folder))).paragraphs)
+
+    write_evaluation(folder)
+    assert f"`fedkeys ngram --run {folder.path}` releases them" in texts()
+    found = {
+        "epsilon": 3.0, "delta": 1e-3, "ngram": score(0.1237), "mixed": score(0.128), "model_weight": 0.4,
+        "model_minus_ngram": -0.0052, "model_minus_ngram_interval": [-0.0075, -0.0028],
+    }  # fmt: skip
+    write_evaluation(folder, private_ngram=found)
+    assert "epsilon 3 at delta 0.001 beside what the model has spent: −0.52 points of top-1 recall" in texts()
+    assert "(95% over people: −0.75 to −0.28): worse. The model's share in the mixture with it is 0.4." in texts()
+    write_evaluation(build_run(tmp_path / "open", "none"))
+    assert "noisy sum" not in " ".join(comparison(view_run(read_run(RunFolder(tmp_path / "open")))).paragraphs)

@@ -37,3 +37,16 @@ def test_an_evaluation_compares_with_its_best_n_gram():
     assert new.labels["mixed"] == "mixed with the modified 4-gram"
     assert (new.model.lead, new.model.lead_interval) == (-0.022, (-0.03, -0.01))
     assert new.mixed.lead == new.mixed.top1_minus_trigram  # of the fixture, which is of before
+
+
+def test_a_private_n_gram_stands_beside_the_model():
+    private = {
+        "epsilon": 10.0, "delta": 7.3e-4, "ngram": score(0.1237), "mixed": score(0.128), "model_weight": 0.5,
+        "model_minus_ngram": -0.005, "model_minus_ngram_interval": [-0.0075, -0.0028],
+    }  # fmt: skip
+    new = read(private_ngram=private)
+    assert list(new.scores)[:4] == ["model", "private_ngram", "private_mixed", "mixed"]
+    assert list(new.private_scores) == ["model", "private_ngram", "private_mixed"]
+    assert new.scores["private_mixed"].top1 == 0.128
+    assert set(new.scores) <= set(new.labels)
+    assert list(read().private_scores) == ["model"]

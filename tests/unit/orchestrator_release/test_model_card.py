@@ -9,7 +9,7 @@ import shutil
 import msgspec
 import pytest
 import yaml
-from evaluated_run import EVALUATION, WEIGHTS
+from evaluated_run import EVALUATION, SCORE, WEIGHTS
 
 from orchestrator.audit.attack_results import AttackResult, Named, NoiseResult, Score
 from orchestrator.errors import RunFolderError
@@ -260,15 +260,19 @@ def test_a_card_with_an_epsilon_leaves_out_what_no_noise_covers(folder, tmp_path
     of_training = msgspec.structs.replace(fairness_of(weights_digest(WEIGHTS)), people="train")
     write_fairness(private.path, of_training)
     (private.path / "vocabulary.json").write_text(json.dumps({"epsilon": 8.0, "delta": 1e-6}))
+    ngram = {"epsilon": 9.5, "delta": 0.001, "ngram": SCORE, "mixed": SCORE, "model_weight": 0.5}
+    ngram.update(model_minus_ngram=0.0, model_minus_ngram_interval=None)
+    (private.path / "evaluation.json").write_text(json.dumps({**EVALUATION, "private_ngram": ngram}))
     write_card(read_run(private), None)
     card = card_of(private)
-    assert "federated model" in card
+    for covered in ("federated model |", "private n-gram, a noisy sum | 18.2 % |", "for epsilon 9.5 at delta 0.001 of"):
+        assert covered in card
     for noiseless in ("trigram, pooled text", "unigram, pooled text", "mixed with the trigram", "0.990", "25.0 %"):
         assert noiseless not in card
     assert card.count("Left out: ") == 1
-    assert "The n-gram baselines and mixtures with them are left out" in card
+    assert "The pooled n-gram baselines and mixtures with them are left out" in card
     epsilon = epsilon_spent(private.path)
-    assert f"Model, word list and start together: epsilon {epsilon + 8.0:.4g} at delta 0.001" in card
+    assert f"All that was released of these people together: epsilon {epsilon + 8.0:.4g} at delta 0.001" in card
 
 
 def _found_in(card):

@@ -116,7 +116,7 @@ def test_the_sum_with_the_word_list_is_a_row_of_its_own(tmp_path, capsys):
     both = msgspec.structs.replace(RESULT, stated=Stated(3.5, 9.96, run_and_words=Guarantee(17.96, 1.01e-4)))
     write_figures(tmp_path / FILE_NAME, both)
     epsilon, of, _, how = audit(Run(tmp_path)).tables[0].rows[1]
-    assert (epsilon, of) == ("18", "the run and what it began with")
+    assert (epsilon, of) == ("18", "the run with its other releases")
     assert how.endswith("at delta 0.000101")
     print_audit(both)
     assert " 18 " in capsys.readouterr().out
