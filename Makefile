@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 WEB := edge/clients/web
-.PHONY: help setup setup-lint demo phone picture test test-fast check coverage dist check-dist bench docs mutants web arm64 vectors lock tools-lock clean
+.PHONY: help setup setup-lint demo phone picture test test-fast check coverage dist check-dist bench bench-race docs mutants web arm64 vectors lock tools-lock race-lock clean
 
 PACKAGES := models tff_pipelines edge orchestrator
 PYTEST := .venv/bin/python -m pytest
@@ -69,6 +69,10 @@ check-dist: dist ## check the wheel's files, and run the fast tests on it with t
 bench: setup ## run every benchmark (on a quiet machine)
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; .venv/bin/python $$file; done
 
+bench-race: setup ## race fedkeys with FedJAX, pfl-research and Flower, in environments of their own (needs Python 3.11; 3 GB or more)
+	@scripts/setup.sh race
+	.venv/bin/python benchmarks/race.py $(ARGS)
+
 docs: setup ## check links and commands of the pages, run all doctests, and build the site into build/site
 	.venv/bin/python scripts/check_docs.py
 	$(PYTEST) -q --doctest-modules --doctest-glob='*.md' --ignore=scripts/mutants.py \
@@ -102,6 +106,9 @@ lock: ## remake requirements/py3.*.lock (LOCK=--upgrade takes newer versions)
 tools-lock: ## remake the locks of the tools: lint, docs, mutants, uv (LOCK=--upgrade takes newer versions)
 	scripts/lock.sh tools $(LOCK)
 
+race-lock: ## remake the locks of `make bench-race` (LOCK=--upgrade takes newer versions)
+	scripts/lock.sh race $(LOCK)
+
 clean: ## remove caches and build leftovers; the environments stay
-	rm -rf build dist edge/clients/c/build $(WEB)/build $(WEB)/dist *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(filter-out build/race,$(wildcard build/*)) dist edge/clients/c/build $(WEB)/build $(WEB)/dist *.egg-info .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests scripts -name __pycache__ -prune -exec rm -rf {} +

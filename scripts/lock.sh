@@ -2,6 +2,7 @@
 # Remakes the hashed locks from requirements/*.in, with uv in a venv that is deleted afterwards.
 #   scripts/lock.sh runtime [--upgrade]   requirements/py3.9.lock, py3.10.lock, py3.11.lock
 #   scripts/lock.sh tools [--upgrade]     requirements/lint.lock, docs.lock, mutants.lock, uv.lock
+#   scripts/lock.sh race [--upgrade]      requirements/race-fedjax.lock, race-pfl.lock, race-flower.lock
 # Without --upgrade a version that still fits the .in files stays as it is.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
@@ -16,7 +17,7 @@ compile() {
   "$venv/bin/uv" pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate "$@"
 }
 
-what=${1:?say what to lock: runtime or tools}
+what=${1:?say what to lock: runtime, tools or race}
 shift
 cd requirements
 case $what in
@@ -30,5 +31,9 @@ case $what in
     for tools in lint docs mutants uv; do
       compile --universal --python-version 3.9 "$tools.in" -o "$tools.lock" "$@"
     done ;;
-  *) echo "scripts/lock.sh: runtime or tools, not $what" >&2; exit 2 ;;
+  race)
+    for peer in fedjax pfl flower; do
+      compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 "race-$peer.in" -o "race-$peer.lock" "$@"
+    done ;;
+  *) echo "scripts/lock.sh: runtime, tools or race, not $what" >&2; exit 2 ;;
 esac

@@ -5,6 +5,7 @@
 #   scripts/setup.sh lint      .venv-lint: ruff, mypy, import-linter and build, from requirements/lint.lock
 #   scripts/setup.sh docs      .venv-docs: what makes the site, from requirements/docs.lock
 #   scripts/setup.sh mutants   .venv-mutants: cosmic-ray, from requirements/mutants.lock
+#   scripts/setup.sh race      build/race/*: FedJAX, pfl-research and Flower, each by requirements/race-*.lock
 #   scripts/setup.sh python    prints the Python that a new environment would be made with
 # PYTHON=... names that Python; else it is the first of python3.11 python3.10 python3.9 python3 that can work, and
 # where there is none, a Python 3.11 that uv gets into .uv/.
@@ -126,7 +127,7 @@ install() {
   [ "$(cat "$dir/$stamp" 2>/dev/null)" != "$digest" ] || return 0
   echo "setup: installing $what into $dir" >&2
   touch "$dir/.unfinished"
-  PYTHONWARNINGS=ignore "$dir/bin/python" -m pip install -q --disable-pip-version-check --no-input --no-deps "$@" ||
+  PYTHONWARNINGS=ignore "$dir/bin/python" -m pip install -q --disable-pip-version-check --no-input "$@" ||
     die "$what did not install, see above; then run it again, or read docs/install.md"
   echo "$digest" > "$dir/$stamp"
   rm "$dir/.unfinished"
@@ -139,18 +140,34 @@ set_up_packages() {
     die "TensorFlow Federated 0.87 comes for Linux on x86-64 only, and this is $(uname -sm): use a Linux machine or container"
   ensure_venv .venv
   lock=requirements/py$(probe .venv/bin/python).lock
-  install .venv .lock-stamp "$(digest "$lock")" "$lock (a minute or more, 3 GB)" --require-hashes -r "$lock"
+  install .venv .lock-stamp "$(digest "$lock")" "$lock (a minute or more, 3 GB)" --no-deps --require-hashes -r "$lock"
 }
 
 # set_up_fedkeys: fedkeys itself, in .venv, and the C client.
 set_up_fedkeys() {
   # compat puts this folder on the path; the default's import hook loses to any other folder called models/.
   install .venv .fedkeys-stamp "$(digest setup.cfg pyproject.toml requirements/*.in)" "fedkeys itself" \
-    --no-index --no-build-isolation --config-settings editable_mode=compat -e .
+    --no-deps --no-index --no-build-isolation --config-settings editable_mode=compat -e .
   # Where there is no C compiler everything but the C client works.
   make -s -C edge/clients/c client PYTHON="$PWD/.venv/bin/python" 2>/dev/null ||
     echo "setup: the C client was not built, all else works: it takes a C compiler, libcrypto (on Debian:" \
       "build-essential pkg-config libssl-dev) and Python 3.10 or newer" >&2
+}
+
+# set_up_race: an environment for each framework that fedkeys is raced with.
+set_up_race() {
+  local peer
+  mkdir -p build/race
+  for peer in fedjax pfl flower; do
+    ensure_venv "build/race/$peer"
+    [ "$(probe "build/race/$peer/bin/python")" = 3.11 ] ||
+      die "the race needs Python 3.11, and build/race/$peer has $(probe "build/race/$peer/bin/python"): give PYTHON=python3.11"
+    install "build/race/$peer" .lock-stamp "$(digest "requirements/race-$peer.lock")" "requirements/race-$peer.lock" \
+      --no-deps --require-hashes -r "requirements/race-$peer.lock"
+  done
+  for peer in pfl flower; do
+    install "build/race/$peer" .torch-stamp "$(digest requirements/race-torch.txt)" "PyTorch" -r requirements/race-torch.txt
+  done
 }
 
 only_one_at_a_time() {
@@ -172,7 +189,10 @@ case ${1:-} in
     only_one_at_a_time
     ensure_venv ".venv-$1"
     install ".venv-$1" .lock-stamp "$(digest "requirements/$1.lock")" "requirements/$1.lock" \
-      --require-hashes -r "requirements/$1.lock" ;;
+      --no-deps --require-hashes -r "requirements/$1.lock" ;;
+  race)
+    only_one_at_a_time
+    set_up_race ;;
   *)
-    die "scripts/setup.sh takes runtime, packages, lint, docs, mutants or python, not '${1:-}'" ;;
+    die "scripts/setup.sh takes runtime, packages, lint, docs, mutants, race or python, not '${1:-}'" ;;
 esac

@@ -111,10 +111,11 @@ class AtWork:
 
     def __init__(self, contestant: Contestant, work: Path):
         self._name, self.laps = contestant.name, Laps()
-        self._folder = tempfile.TemporaryDirectory(prefix="race-")
-        address = str(Path(self._folder.name) / "socket")
-        self._log = (Path(self._folder.name) / "log").open("w+")
+        self._open = contextlib.ExitStack()
+        folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="race-")))
+        self._log = self._open.enter_context((folder / "log").open("w+"))
         own = [argument.format(folder=work.parent) for argument in contestant.arguments]
+        address = str(folder / "socket")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(address)
             listener.listen()
@@ -125,13 +126,17 @@ class AtWork:
                 stdout=self._log,
                 stderr=self._log,
                 env=contestant.variables(),
-                cwd=self._folder.name,
+                cwd=folder,
             )
             self._seen = {self._process.pid: self._process}  # all of its processes so far
-            self._await(listener)
-            self._connection, _ = listener.accept()
-        self._lines = self._connection.makefile("rw")
-        self.laps.start_up_s = float(self._next()["at_s"]) - began
+            try:
+                self._await(listener)
+                self._connection = self._open.enter_context(listener.accept()[0])
+                self._lines = self._open.enter_context(self._connection.makefile("rw"))
+                self.laps.start_up_s = float(self._next()["at_s"]) - began
+            except BaseException:
+                self.close()
+                raise
 
     def do_round(self, *, counts_memory: bool = False) -> None:
         """Lets it do its next round."""
@@ -155,8 +160,8 @@ class AtWork:
         for process in psutil.wait_procs(left, timeout=10)[1]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self._log.close()
-        self._folder.cleanup()
+        self._process.wait()
+        self._open.close()
 
     def _go(self) -> None:
         print("go", file=self._lines, flush=True)
