@@ -102,6 +102,7 @@ class Laps:
 
     start_up_s: float = 0.0
     rounds_s: list[float] = field(default_factory=list)
+    rounds_cpu_s: list[float] = field(default_factory=list)  # of all its processes
     norms: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
@@ -140,8 +141,10 @@ class AtWork:
 
     def do_round(self, *, counts_memory: bool = False) -> None:
         """Lets it do its next round."""
+        cpu_s = self._cpu_s()
         self._go()
         self.laps.rounds_s.append(float(self._next(counts_memory)["round_s"]))
+        self.laps.rounds_cpu_s.append(self._cpu_s() - cpu_s)
 
     def finish(self) -> None:
         """Takes how far its weights went, and lets it end."""
@@ -183,6 +186,9 @@ class AtWork:
                 raise Stopped(f"{self._name} ended early: {self._last_words()}")
             if time.monotonic() > deadline:
                 raise Stopped(f"{self._name} said nothing for {_SILENCE_S:.0f} s: {self._last_words()}")
+
+    def _cpu_s(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self._note_processes())
 
     def _note_processes(self) -> list[psutil.Process]:
         """Returns its living processes."""

@@ -86,9 +86,16 @@ def test_other_work_is_refused(
 
 
 def test_the_first_and_the_last_round_do_not_count(race: ModuleType, field: ModuleType) -> None:
-    laps = field.Laps(start_up_s=2.0, rounds_s=[9.0, 1.0, 3.0, 2.0, 50.0], norms=norms(1.0), peak_bytes=3 * 2**20)
+    laps = field.Laps(
+        start_up_s=2.0,
+        rounds_s=[9.0, 1.0, 3.0, 2.0, 50.0],
+        rounds_cpu_s=[9.0, 2.0, 6.0, 4.0, 50.0],
+        norms=norms(1.0),
+        peak_bytes=3 * 2**20,
+    )
     figures = race.figures_of(laps)
     assert (figures.round_s, figures.round_min_s, figures.round_max_s) == (2.0, 1.0, 3.0)
+    assert figures.round_cpu_s == 4.0
     assert (figures.first_round_s, figures.start_up_s, figures.peak_mib) == (9.0, 2.0, 3.0)
 
 
@@ -96,7 +103,8 @@ def test_ratios_are_to_the_loops_and_to_the_fastest_peer(race: ModuleType, field
     seconds = {"fedkeys, secagg": 3.0, "plain TensorFlow loops": 2.0, "FedJAX": 6.0, "Flower": 8.0}
     by_name = {c.name: c for c in field.CONTESTANTS}
     rows = {
-        by_name[n]: race.figures_of(field.Laps(rounds_s=[9.0, s, 9.0], norms=norms(1.0))) for n, s in seconds.items()
+        by_name[n]: race.figures_of(field.Laps(rounds_s=[9.0, s, 9.0], rounds_cpu_s=[0.0] * 3, norms=norms(1.0)))
+        for n, s in seconds.items()
     }
     found = race.compared(rows)
     assert {name: f.over_loops for name, f in found.items()} == {name: s / 2.0 for name, s in seconds.items()}
@@ -127,7 +135,7 @@ def test_a_contestant_does_its_rounds_in_its_turns(field: ModuleType, work: Path
     finally:
         one.close()
     assert one.laps.start_up_s > 0
-    assert len(one.laps.rounds_s) == 2
+    assert len(one.laps.rounds_s) == len(one.laps.rounds_cpu_s) == 2
     # Each weight moved by 1: nine of them, and four.
     assert one.laps.norms == [3.0, 2.0]
     assert one.laps.peak_bytes > 2**20
