@@ -1,7 +1,7 @@
 """The model of models/cifg_lstm.py in PyTorch, for contestants that train with it.
 
 The gradient is written by hand, and padding is left out, as in the original: PyTorch's own gradient of the same loss
-takes about a third longer. Positions are packed by step: step t holds the sentences that are still running at t, in
+is slower. Positions are packed by step: step t holds the sentences that are still running at t, in
 the order of falling length.
 """
 

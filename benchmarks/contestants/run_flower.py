@@ -1,6 +1,6 @@
 """Flower in the race: its FedAvgM by its simulation engine, one CPU a client, so that Ray runs one actor on each core.
 
-Two actors of one thread beat one of two threads by a third on two cores.
+Two actors of one thread are faster than one of two threads on two cores.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """pfl-research in the race: its FederatedAveraging on its SimulatedBackend, in two processes of one thread.
 
-Two processes beat one of two threads by a fifth on two cores. torchrun starts them, as pfl-research's manual says.
+On two cores they are faster than one process of two threads. torchrun starts them, as its manual says.
 """
 
 from __future__ import annotations
