@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from c_client_bundle import COMPILER, RATE, SIZE, TIME, build, ragged_batches, write
 from c_library import in_c_model
+from memcheck import under_valgrind
 
 from edge.bundle.golden import golden_batches
 from edge.clients import c_client
@@ -100,6 +101,18 @@ def test_predicts_as_litert_in_python_does(client, model, bundle, typed):
     lines = c_client.run_c_client(["predict", bundle, *typed], client).stdout.split()
     assert [int(i) for i in lines[::2]] == got["ids"][0].tolist()
     np.testing.assert_allclose([float(p) for p in lines[1::2]], got["probabilities"][0], rtol=1e-5)
+
+
+def test_nothing_is_read_that_was_not_written(bundle, batches_path, tmp_path):
+    """Under valgrind, to which sanitizers leave that: what it finds is the exit code, and so an error here."""
+    program = under_valgrind(c_client.c_client_path())
+    for words in (
+        ("self-test", bundle),
+        ("train", bundle, batches_path, tmp_path / "update", "--stats"),
+        ("predict", bundle, "5", "9"),
+        ("weights", bundle, tmp_path / "weights"),
+    ):
+        c_client.run_client([*program, *map(str, words)], c_client.litert_library())
 
 
 def test_digests(client, tmp_path):

@@ -19,7 +19,8 @@ from c_participant import (
     refuses,
     trained,
 )
-from c_peer import CParticipant, Refused
+from c_peer import CParticipant, CPeer, Refused, peer_path
+from memcheck import under_valgrind
 
 from edge import signatures
 from orchestrator.network import messages
@@ -27,9 +28,17 @@ from orchestrator.secagg import messages as secagg
 from orchestrator.wire import encode
 
 
-def test_a_conversation_byte_for_byte(peer):
+@pytest.fixture(params=["sanitizers", "valgrind"])
+def checked(request):
+    """A peer whose errors of memory one of the two looks for."""
+    command = under_valgrind(peer_path(sanitized=False)) if request.param == "valgrind" else None
+    with CPeer(command) as own:
+        yield own
+
+
+def test_a_conversation_byte_for_byte(checked):
     """Setup, a whole round, one that the client declines, and a goodbye."""
-    client = participant(peer, draws=DRAWS)
+    client = participant(checked, draws=DRAWS)
     for turn in VECTORS["conversation"]:
         answer = client.answer(bytes.fromhex(turn["message"]))
         assert (answer and answer.hex()) == turn["answer"]
