@@ -29,6 +29,7 @@ from edge.on_device.figures import Figures, KeyStrokeTime, Machine, PhoneEstimat
 from edge.on_device.worker import LEARNING_RATE, Answer, Request, dense_batch
 from models.architectures import CIFG
 from models.batches import Batches
+from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, train_step_flops
 
 BATCHES = (1, 4, 8, 16, 32)
@@ -127,7 +128,7 @@ def benchmark_bundle(
     return Figures(
         train_step_ms=train + c_client,
         ratio_to_tensorflow=_ratios(train),
-        key_stroke_ms=strokes,
+        key_stroke_ms=strokes + _c_key_strokes(bundle, size, runs),
         load_ms=loads[TRAIN_FILE],
         load_ms_by_file=loads,
         peak_rss_mib=memory.get("c-client", memory["litert (Python)"]),
@@ -222,7 +223,7 @@ def _c_client(
     It prints the mean of a process's steps, its first ones included: a row's percentiles are of such means.
     """
     rows: list[TrainStep] = []
-    if why_not() or size.kind != CIFG:
+    if not _has_c_client(size):
         return rows, {}
     memory = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -240,6 +241,24 @@ def _c_client(
             if batch == _MEMORY_BATCH:
                 memory["c-client"] = max(float(one_process["peak_rss_mib"]) for one_process in printed)
     return rows, memory
+
+
+def _c_key_strokes(bundle: Path, size: ModelSize, runs: int) -> list[KeyStrokeTime]:
+    """The row of key_stroke_ms by the C client; none where it can't predict.
+
+    Of ten times `runs` words, and at most a thousand: a sentence of more than 200 is read anew now and then.
+    """
+    if not _has_c_client(size):
+        return []
+    words = np.random.default_rng(0).integers(NUM_SPECIAL, size.vocabulary_size, min(2 * runs, 200) + 1)
+    printed = [run_c_client(["predict", bundle, *words, "--stats"]).stdout.splitlines() for _ in range(_PROCESSES)]
+    times = [float(line.split()[1]) for lines in printed for line in lines if line.startswith("key_stroke_ms ")]
+    own = msgspec.structs.asdict(spread(times, warm_up=1))
+    return [KeyStrokeTime(runtime="c-client", model=INFER_FILE, threads=1, **own)]
+
+
+def _has_c_client(size: ModelSize) -> bool:
+    return not why_not() and size.kind == CIFG
 
 
 def _machine() -> Machine:

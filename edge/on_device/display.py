@@ -54,7 +54,8 @@ def table_lines(figures: Figures) -> list[str]:
         lines.append(f"  batch {ratio.batch:3}, {ratio.threads} threads: {ratio.plain:.2f}; {ratio.own_gradient:.2f}")
     for stroke in figures.key_stroke_ms:
         lines.append(
-            f"key stroke, {stroke.model}, {stroke.threads} threads: {stroke.p50:.3f} ms, p99 {stroke.p99:.3f} ms"
+            f"key stroke, {stroke.runtime}, {stroke.model}, {stroke.threads} threads: {stroke.p50:.3f} ms, "
+            f"p99 {stroke.p99:.3f} ms"
         )
     for file, ms in figures.load_ms_by_file.items():
         lines.append(f"load {file}: {ms:.1f} ms")

@@ -30,8 +30,9 @@ class TrainStep(Spread, frozen=True, kw_only=True):
 
 
 class KeyStrokeTime(Spread, frozen=True, kw_only=True):
-    """One key stroke in LiteRT."""
+    """One key stroke in LiteRT; by the C client it is a word after those before it, all calls included."""
 
+    runtime: str = "litert"
     model: str  # the file
     threads: int
 

@@ -9,7 +9,7 @@
  *   --learning-rate R   for train; without it the manifest's
  *   --weights FILE      for train: the round's weights to start from; without it the bundle's own
  *   --threads N         1 if not given
- *   --stats             also prints the time of a step and the process's peak memory
+ *   --stats             also prints the process's peak memory, and the time of a step, or of each word after the first
  *
  * BATCHES and UPDATE are described in edge/clients/files.py. Exit code 2: bad input, told in one line; 1: LiteRT failed.
  * A file is refused whole before anything is trained on it, and what is written appears whole or not at all. */
@@ -22,6 +22,7 @@
 
 #include "fedkeys.h"
 #include "fk_files.h"
+#include "fk_model.h"
 
 enum { MAX_THREADS = 64, MAX_RATE = 1000 };
 static const size_t MAX_BYTES = (size_t)1 << 31; /* of a file that the user names */
@@ -119,14 +120,19 @@ static fk_bundle *open_bundle(const char *folder) {
   return bundle;
 }
 
-static void print_stats(double ms_per_step) {
+static void print_peak_memory(void) {
   char line[128];
   long peak_kib = 0;
   /* Not getrusage: it also counts what the parent process had when it started this one. */
   FILE *status = fopen("/proc/self/status", "r");
   while (status && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %ld", &peak_kib);
   if (status) fclose(status);
-  printf("ms_per_step %.3f\npeak_rss_mib %.1f\n", ms_per_step, (double)peak_kib / 1024);
+  printf("peak_rss_mib %.1f\n", (double)peak_kib / 1024);
+}
+
+static void print_stats(double ms_per_step) {
+  printf("ms_per_step %.3f\n", ms_per_step);
+  print_peak_memory();
 }
 
 /* ---- commands ---- */
@@ -208,9 +214,18 @@ static void predict_command(const char *folder, int count, char **words, const O
   fk_model *model = open_model(bundle, "infer.tflite", litert, threads(options));
   fk_predictor *predictor;
   fk_prediction found[FK_NUM_PREDICTIONS];
+  double *stroke_ms = allocate(sizeof *stroke_ms * (size_t)count);
   check(fk_predictor_open(model, &predictor, &error), &error);
+  for (int i = 0; options->stats && i < count; i++) { /* a word more each time, as somebody types */
+    double before = fk_now_ms();
+    check(fk_predictor_after(predictor, ids, (size_t)i + 1, found, &error), &error);
+    stroke_ms[i] = fk_now_ms() - before;
+  }
   check(fk_predictor_after(predictor, ids, (size_t)count, found, &error), &error);
   for (int i = 0; i < FK_NUM_PREDICTIONS; i++) printf("%d %.9g\n", found[i].id, (double)found[i].probability);
+  for (int i = 1; options->stats && i < count; i++) printf("key_stroke_ms %.4f\n", stroke_ms[i]); /* the first begins the sentence, too */
+  if (options->stats) print_peak_memory();
+  free(stroke_ms);
   free(ids);
   fk_predictor_close(predictor);
   fk_model_close(model);

@@ -10,20 +10,9 @@
 #include "fk_digest.h"
 #include "fk_files.h"
 #include "fk_model.h"
+#include "fk_saved.h"
 
 enum { MAX_RATE = 1000 };
-
-/* What fk_training_save writes; the losses of the steps done and the weights follow. */
-typedef struct {
-  char magic[8];
-  uint32_t start_crc32, batches_crc32;
-  float learning_rate;
-  int32_t step, num_examples, num_tokens;
-  uint64_t num_weights;
-  double loss_sum;
-} saved_header;
-_Static_assert(sizeof(saved_header) == 48, "the header has no gaps");
-static const char SAVED_MAGIC[] = "FKTRAIN1";
 
 struct fk_training {
   fk_model *model;
@@ -153,9 +142,9 @@ const double *fk_training_losses(const fk_training *training, size_t *count) {
 
 /* ---- going on in another process ---- */
 
-static saved_header header_of(const fk_training *training) {
+static fk_saved_header header_of(const fk_training *training) {
   const fk_progress *progress = &training->progress;
-  saved_header header = {.start_crc32 = fk_crc32(training->start, training->model->info.num_weights * sizeof(float)),
+  fk_saved_header header = {.start_crc32 = fk_crc32(training->start, training->model->info.num_weights * sizeof(float)),
                          .batches_crc32 = fk_crc32(training->batches->bytes, training->batches->size),
                          .learning_rate = training->learning_rate,
                          .step = progress->step,
@@ -163,13 +152,13 @@ static saved_header header_of(const fk_training *training) {
                          .num_tokens = progress->num_tokens,
                          .num_weights = training->model->info.num_weights,
                          .loss_sum = progress->loss_sum};
-  memcpy(header.magic, SAVED_MAGIC, sizeof header.magic);
+  memcpy(header.magic, FK_SAVED_MAGIC, sizeof header.magic);
   return header;
 }
 
 fk_status fk_training_save(fk_training *training, uint8_t **bytes, size_t *size, fk_error *error) {
   if (!training || !bytes || !size) return fk_fail(error, FK_BAD_ARGUMENT, "fk_training_save needs a training");
-  saved_header header = header_of(training);
+  fk_saved_header header = header_of(training);
   size_t losses = (size_t)header.step * sizeof(double), weights = (size_t)header.num_weights * sizeof(float);
   *size = sizeof header + losses + weights;
   *bytes = malloc(*size);
@@ -184,41 +173,23 @@ fk_status fk_training_save(fk_training *training, uint8_t **bytes, size_t *size,
   return status;
 }
 
-/* Refuses what fk_training_save did not write for this very training. */
-static fk_status check_saved(const fk_training *training, const saved_header *saved, size_t size, fk_error *error) {
-  const fk_progress *progress = &training->progress;
-  saved_header here = header_of(training);
-  if (saved->start_crc32 != here.start_crc32 || saved->batches_crc32 != here.batches_crc32 ||
-      saved->num_weights != here.num_weights || saved->learning_rate != here.learning_rate)
-    return fk_fail(error, FK_UNSUPPORTED, "the saved training has other weights, batches or rate: begin it anew");
-  bool is_possible = saved->step >= 0 && saved->step <= progress->num_steps && saved->num_examples >= 0 &&
-                     saved->num_examples <= training->batches->info.num_examples && saved->num_tokens >= 0 &&
-                     saved->num_tokens <= training->batches->info.num_tokens && isfinite(saved->loss_sum);
-  if (!is_possible || size != sizeof *saved + (size_t)saved->step * sizeof(double) +
-                                  (size_t)saved->num_weights * sizeof(float))
-    return fk_fail(error, FK_DAMAGED, "the saved training is damaged: begin it anew");
-  return FK_OK;
-}
-
 static fk_status take_up(fk_training *training, const uint8_t *bytes, size_t size, fk_error *error) {
-  saved_header saved;
-  if (size < sizeof saved || memcmp(bytes, SAVED_MAGIC, sizeof saved.magic) != 0)
-    return fk_fail(error, FK_DAMAGED, "the saved training must begin with %s: begin it anew", SAVED_MAGIC);
-  memcpy(&saved, bytes, sizeof saved);
-  FK_TRY(check_saved(training, &saved, size, error));
-  size_t losses = (size_t)saved.step * sizeof(double), count = (size_t)saved.num_weights;
+  fk_saved_header here = header_of(training);
+  fk_saved saved;
+  FK_TRY(fk_saved_read(bytes, size, &here, &training->batches->info, &saved, error));
+  size_t count = (size_t)here.num_weights;
   float *weights = malloc(count * sizeof(float)); /* a copy: the bytes may lie anywhere */
   if (!weights) return fk_fail(error, FK_NO_MEMORY, "out of memory: %zu bytes wanted", count * sizeof(float));
-  memcpy(training->losses, bytes + sizeof saved, losses);
-  memcpy(weights, bytes + sizeof saved + losses, count * sizeof(float));
+  memcpy(training->losses, saved.losses, (size_t)saved.header.step * sizeof(double));
+  memcpy(weights, saved.weights, count * sizeof(float));
   fk_status status = fk_model_set_weights(training->model, weights, count, error);
   free(weights);
   fk_progress *progress = &training->progress;
-  progress->step = saved.step;
-  progress->num_examples = saved.num_examples;
-  progress->num_tokens = saved.num_tokens;
-  progress->loss_sum = saved.loss_sum;
-  progress->is_done = saved.step == progress->num_steps;
+  progress->step = saved.header.step;
+  progress->num_examples = saved.header.num_examples;
+  progress->num_tokens = saved.header.num_tokens;
+  progress->loss_sum = saved.header.loss_sum;
+  progress->is_done = progress->step == progress->num_steps;
   return status;
 }
 

@@ -1,8 +1,12 @@
 /* A target for libFuzzer: the first byte says which parser reads the rest. Each must end, and touch nothing but its own. */
+#define _XOPEN_SOURCE 700
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../fedkeys.h"
+#include "../fk_saved.h"
 #include "../fk_values.h"
 
 static void read_values(const uint8_t *data, size_t size) {
@@ -58,17 +62,99 @@ static void read_text(const uint8_t *data, size_t size, int only_open) {
   fk_text_close(text);
 }
 
+/* A training of three weights on four batches, whose check sums and rate are those that the bytes claim. */
+static void read_saved(const uint8_t *data, size_t size) {
+  static const fk_batches_info BATCHES = {.num_batches = 4, .num_examples = 16, .num_tokens = 64};
+  fk_saved_header here = {.num_weights = 3};
+  fk_saved saved;
+  uint8_t *bytes = malloc(size + 8), copy[4 * sizeof(double) + 3 * sizeof(float)];
+  if (!bytes) abort();
+  memcpy(bytes, FK_SAVED_MAGIC, 8);
+  if (size) memcpy(bytes + 8, data, size);
+  size += 8;
+  if (size >= sizeof here) {
+    memcpy(&here, bytes, sizeof here);
+    here.num_weights = 3;
+    if (here.step & 1) memcpy(bytes + offsetof(fk_saved_header, num_weights), &here.num_weights, sizeof here.num_weights);
+  }
+  if (fk_saved_read(bytes, size, &here, &BATCHES, &saved, NULL) == FK_OK) {
+    size_t losses = (size_t)saved.header.step * sizeof(double);
+    memcpy(copy, saved.losses, losses);
+    memcpy(copy + losses, saved.weights, 3 * sizeof(float));
+    if (saved.weights + 3 * sizeof(float) != bytes + size) abort();
+  }
+  free(bytes);
+}
+
+static void write_file(const char *folder, const char *name, const void *content, size_t size) {
+  char path[96];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  FILE *file = fopen(path, "wb");
+  if (!file || fwrite(content, 1, size, file) != size || fclose(file) != 0) abort();
+}
+
+static char folder[64];
+
+static void remove_folder(void) {
+  static const char *const NAMES[] = {"manifest.json", "SIGNATURE", "words"};
+  char path[96];
+  for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+    snprintf(path, sizeof path, "%s/%s", folder, NAMES[i]);
+    unlink(path);
+  }
+  rmdir(folder);
+}
+
+/* A folder whose manifest is sound but for what the bytes put there: pairs of a place and a byte, and behind a pair of
+ * zeros a signature. */
+static void read_folder(const uint8_t *data, size_t size) {
+  static const char SOUND[] =
+      "{\"schema\":1,\"tokeniser\":2,\"model\":{\"vocabulary_size\":6,\"embedding_size\":2,\"num_cells\":3,\"max_words\":4},"
+      "\"phase\":[{\"plan\":{\"epochs\":1,\"batch_size\":4,\"learning_rate\":0.5,\"clip_norm\":0.0,\"max_sentences\":9}}],"
+      "\"files\":{\"words\":{\"bytes\":0,\"sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}}";
+  char manifest[sizeof SOUND], path[96];
+  fk_bundle *bundle;
+  fk_error error;
+  if (!*folder) {
+    const char *place = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%.40s/fuzz-XXXXXX", place ? place : "/tmp");
+    if (!mkdtemp(folder)) abort();
+    atexit(remove_folder);
+    write_file(folder, "words", "", 0);
+  }
+  memcpy(manifest, SOUND, sizeof SOUND);
+  size_t length = sizeof SOUND - 1, at = 0;
+  for (; at + 3 <= size && (data[at] || data[at + 1]); at += 3) {
+    size_t where = ((size_t)data[at] << 8 | data[at + 1]) % (length + 1);
+    if (where == length) length = data[at + 2] ? length : length / 2;
+    else manifest[where] = (char)data[at + 2];
+  }
+  write_file(folder, "manifest.json", manifest, length);
+  at = at + 3 < size ? at + 3 : size;
+  snprintf(path, sizeof path, "%s/SIGNATURE", folder);
+  if (at < size) write_file(folder, "SIGNATURE", data + at, size - at);
+  else unlink(path);
+  fk_status status = fk_bundle_open(folder, NULL, &bundle, &error);
+  if (error.status != status || (size == 0 && status != FK_OK)) abort();
+  if (status != FK_OK) return;
+  status = fk_bundle_verify(bundle, &error);
+  if (error.status != status || (size == 0 && status != FK_OK)) abort();
+  fk_bundle_close(bundle);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t key[FK_KEY_BYTES];
   if (size == 0) return 0;
-  uint8_t which = *data++ % 6;
+  uint8_t which = *data++ % 8;
   size--;
   if (which == 0) read_values(data, size);
   if (which == 1) read_batches(data, size);
   if (which == 2) read_words(data, size);
   if (which == 3 || which == 4) read_text(data, size, which == 4);
   if (which == 5) fk_public_key_from_pem((const char *)data, size, key, NULL);
+  if (which == 6) read_saved(data, size);
+  if (which == 7) read_folder(data, size);
   return 0;
 }
