@@ -20,19 +20,21 @@ from orchestrator.audit.leakage_results import FILE_NAME, AuditResult, Exposed, 
 from orchestrator.audit.updates import UpdateMaker, choose_people
 from orchestrator.audit.views import noise_of
 from orchestrator.audit.whole_run import audit_whole_run
+from orchestrator.errors import RunFolderError
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.calibration import default_delta
 from orchestrator.privacy.ledger import epsilon_spent
 from orchestrator.rounds.build import first_weights
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.canary_clients import build_canaries
-from orchestrator.run.lines import Round
+from orchestrator.run.identity import digest_of_what_matters
 from orchestrator.run.planted import REPEATS, Phrase, draw_phrases, planted_phrases
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
 from orchestrator.run.spent import spent_in_all
 from orchestrator.run.start import read_first_weights
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
+from orchestrator.settings.audit import AuditConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
 
@@ -42,10 +44,12 @@ NUM_ONE_SHOT = 256
 NUM_REFERENCES = 4095  # exposures up to 12 bits
 _MOST_COORDINATES = 1 << 16
 _PHRASES_AT_ONCE = 256
-_NO_PHRASES = "no phrases were planted; train a run with --set audit.phrases=8"
+_NO_PHRASES = "no phrases were planted; train a copy with --set audit.phrases=8 and name it with --copy"
 
 
-def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str], None]) -> AuditResult:
+def audit_run(
+    run: Run, noise_multiplier: Optional[float], note: Callable[[str], None], copy: Optional[Run] = None
+) -> AuditResult:
     """Returns what `fedkeys audit` finds, and writes it to DIR/audit.json.
 
     `one_shot` and `one_run` look at one release: the clipped updates of a cohort from the newest checkpoint, with
@@ -56,11 +60,14 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
       run: has a checkpoint, and its text is still there.
       noise_multiplier: None takes the run's, 0 if it adds no noise.
       note: is told what begins.
+      copy: a copy of the run in whose text phrases were planted; None looks for those of the run itself.
 
     Raises:
-      RunFolderError: there is no checkpoint, or the text is not the run's.
+      RunFolderError: there is no checkpoint, or the text is not the run's, or the copy is none.
     """
     config, state = run.config, run.newest
+    if copy is not None:
+        _require_copy(copy, run)
     note("reading the text")
     data = run.text.data
     privacy, delta = config.privacy, config.privacy.delta or default_delta(len(data.train))
@@ -76,7 +83,9 @@ def audit_run(run: Run, noise_multiplier: Optional[float], note: Callable[[str],
     one_shot = one_shot_estimate(release, stddev, clip_norm, NUM_ONE_SHOT, delta, seed)
     one_run = one_run_bound(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
     whole_run = _audit_whole_run(run, state, delta, note)
-    exposures = _measure_exposures(config, data, state.model, run.rounds, note)
+    exposures = _measure_exposures(copy or run, note)
+    if exposures is not None and copy is not None:
+        exposures = msgspec.structs.replace(exposures, of_copy=True)
     result = AuditResult(
         round_num=state.round_num,
         mechanism=privacy.mechanism,
@@ -133,26 +142,52 @@ def _audit_whole_run(run: Run, state: ServerState, delta: float, note: Callable[
     return found or "too few canary clients took part to measure anything; train more rounds, or raise audit.canaries"
 
 
-def _measure_exposures(
-    config: RunConfig,
-    data: ClientData,
-    weights: Weights,
-    reports: Sequence[Round],
-    note: Callable[[str], None],
-) -> Optional[Exposure]:
-    """Returns how well the model remembers the run's planted phrases; None if it has none."""
+def _require_copy(copy: Run, run: Run) -> None:
+    """Refuses what is not the same training once more, with phrases in its text."""
+    if not copy.config.audit.phrases:
+        raise RunFolderError(f"{copy.path} has no planted phrases: train it with --set audit.phrases=8")
+    without_phrases = msgspec.structs.replace(copy.config.audit, phrases=0, phrase_words=AuditConfig().phrase_words)
+    settings = [
+        digest_of_what_matters(msgspec.structs.replace(copy.config, audit=without_phrases)),
+        digest_of_what_matters(run.config),
+    ]
+    texts = [(own.identity.corpus_sha256, own.identity.vocabulary_sha256) for own in (copy, run)]
+    rounds = [own.newest.round_num for own in (copy, run)]
+    if settings[0] != settings[1] or texts[0] != texts[1] or rounds[0] != rounds[1]:
+        raise RunFolderError(
+            f"{copy.path} is no copy of {run.path}: it has other settings, another text or another number of rounds; "
+            f"train it with --config {run.path / 'config.toml'} --set audit.phrases=8"
+        )
+
+
+def _measure_exposures(run: Run, note: Callable[[str], None]) -> Optional[Exposure]:
+    """Returns how well a run's newest model remembers the planted phrases; None if the run has none."""
+    config, data, weights = run.config, run.text.data, run.newest.model
     if not config.audit.phrases:
         return None
     note(f"ranking the planted phrases among {NUM_REFERENCES} others")
     planted = planted_phrases(config, data)
-    rng = simulation_rng(config.seed, Purpose.PHRASES, 1 << 20)
     size = ModelSize.of(weights, config.model.kind)
-    others = draw_phrases(config, data, NUM_REFERENCES, rng)
-    losses = phrase_losses(size, weights, [phrase.words for phrase in planted], config.data.max_words)
-    references = phrase_losses(size, weights, list(others), config.data.max_words).tolist()
-    bits = [exposure(loss, references) for loss in losses.tolist()]
-    took_part = {client for report in reports for client in report.survivors}
-    return summarise_exposures(planted, bits, took_part)
+
+    def losses(phrases: Sequence[NDArray[np.int32]]) -> list[float]:
+        return phrase_losses(size, weights, phrases, config.data.max_words).tolist()
+
+    def drawn(count: int, stream: int) -> list[float]:
+        rng = simulation_rng(config.seed, Purpose.PHRASES, (1 << 20) + stream)
+        return losses(list(draw_phrases(config, data, count, rng)))
+
+    references = drawn(NUM_REFERENCES, 0)
+    bits, never_planted = (
+        [exposure(loss, references) for loss in own]
+        for own in (losses([phrase.words for phrase in planted]), drawn(len(planted), 1))
+    )
+    took_part = {client for report in run.rounds for client in report.survivors}
+    found = summarise_exposures(planted, bits, took_part)
+    return msgspec.structs.replace(found, never_planted=_summary(never_planted))
+
+
+def _summary(bits: Sequence[float]) -> Optional[Exposed]:
+    return Exposed(len(bits), statistics.fmean(bits), max(bits)) if bits else None
 
 
 def summarise_exposures(planted: Sequence[Phrase], bits: Sequence[float], took_part: Collection[ClientId]) -> Exposure:
@@ -166,7 +201,7 @@ def summarise_exposures(planted: Sequence[Phrase], bits: Sequence[float], took_p
 
     def of(repeats: Collection[int], seen: bool) -> Optional[Exposed]:
         chosen = [b for b, p in zip(bits, planted) if p.repeats in repeats and (p.client_id in took_part) is seen]
-        return Exposed(len(chosen), statistics.fmean(chosen), max(chosen)) if chosen else None
+        return _summary(chosen)
 
     return Exposure(
         most_possible=float(np.log2(NUM_REFERENCES + 1)),

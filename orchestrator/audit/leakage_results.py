@@ -10,6 +10,7 @@ import msgspec
 
 from orchestrator.run.results import read_figures
 from orchestrator.run.spent import Guarantee
+from orchestrator.units import count_text
 
 FILE_NAME = "audit.json"
 
@@ -83,6 +84,16 @@ class Exposure(msgspec.Struct, frozen=True):
     by_repeats: Mapping[str, Optional[Exposed]]  # by how often a phrase was typed, people who took part in a round
     never_took_part: Optional[Exposed]  # phrases of people who took part in no round: the control
     kind: str = "estimate"
+    never_planted: Optional[Exposed] = None  # as many phrases that nobody typed; None in an audit of before
+    of_copy: bool = False  # planted in a copy of the run; the run itself has none
+
+    @property
+    def rows(self) -> list[tuple[str, Exposed]]:
+        """What people read of each sort of phrase that there is, and its exposure."""
+        parts = [(f"typed {count_text(int(repeats), 'time')}", part) for repeats, part in self.by_repeats.items()]
+        parts.append(("typed by people who took part in no round", self.never_took_part))
+        parts.append(("never planted", self.never_planted))
+        return [(name, part) for name, part in parts if part is not None]
 
 
 class AuditResult(msgspec.Struct, frozen=True):

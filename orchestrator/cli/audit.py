@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import RUN, WORDS, Number
+from orchestrator.cli.options import FOLDER, RUN, WORDS, Number
 from orchestrator.cli.output import Output, note, prints, wrote
 
 if TYPE_CHECKING:
@@ -86,18 +86,28 @@ def attack_output(
     metavar="Z",
     help="Noise of the audited round, in clip norms; the run's if it is left out.",
 )
+@click.option(
+    "--copy",
+    "copy_path",
+    type=FOLDER,
+    metavar="DIR",
+    help="A copy of the run that was trained with audit.phrases: look there for the phrases.",
+)
 @prints
-def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
+def audit(run_path: Path, noise_multiplier: Optional[float], copy_path: Optional[Path]) -> Output:
     """Measure the privacy of a run by canary clients, by a lower bound from one run, and by secret phrases.
 
     Each figure is named a bound or an estimate, and stands beside what the privacy ledger states. A run that was
     trained with --set audit.canaries=200 is audited as a whole; in any other run canaries are put into one round.
-    Phrases are looked for if the run was trained with --set audit.phrases=8. Writes DIR/audit.json.
+    Phrases are looked for if the run was trained with --set audit.phrases=8, or a copy of it that --copy names. Writes
+    DIR/audit.json, which report and card show.
 
     \b
-    Example:
+    Examples:
       fedkeys train --run runs/audited --preset private --set audit.canaries=200
       fedkeys audit --run runs/audited
+      fedkeys train --run runs/copy --config runs/first/config.toml --set audit.phrases=8
+      fedkeys audit --run runs/first --copy runs/copy
     """
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run
@@ -107,7 +117,8 @@ def audit(run_path: Path, noise_multiplier: Optional[float]) -> Output:
     from orchestrator.cli.audit_tables import print_audit
     from orchestrator.run.results import kept
 
-    result, fault = kept(partial(audit_run, run, noise_multiplier, note))
+    copy = None if copy_path is None else read_run(RunFolder(copy_path))
+    result, fault = kept(partial(audit_run, run, noise_multiplier, note, copy))
     return Output(result, partial(print_audit, result), exit_code=2 if fault else 0, fault=fault)
 
 

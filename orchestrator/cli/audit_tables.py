@@ -98,18 +98,13 @@ def print_audit(result: AuditResult) -> None:
 
 
 def _print_exposure(console: Console, exposure: Exposure) -> None:
-    for repeats, part in exposure.by_repeats.items():
-        if part is not None:
-            times, phrases = count_text(int(repeats), "time"), count_text(part.phrases, "phrase")
-            console.print(
-                f"phrase typed {times}: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
-                f"{exposure.most_possible:.0f}, {phrases} (estimate)"
-            )
-    control = exposure.never_took_part
-    if control is not None:
-        phrases = count_text(control.phrases, "phrase")
-        console.print(f"of people who took part in no round: {control.mean:.1f} bits, {phrases}")
-    console.print("A phrase that the model never saw has 1.4 bits on average.")
+    for name, part in exposure.rows:
+        console.print(
+            f"phrase {name}: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
+            f"{exposure.most_possible:.0f}, {count_text(part.phrases, 'phrase')} (estimate)"
+        )
+    where = " They were planted in a copy of the run." if exposure.of_copy else ""
+    console.print(f"A phrase that the model never saw has 1.4 bits on average.{where}")
 
 
 def _estimate_row(estimate: Estimate, seen: str) -> tuple[str, ...]:

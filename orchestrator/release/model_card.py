@@ -22,6 +22,7 @@ from models.forgotten import forgotten_places
 from models.weights import ModelSize
 from orchestrator.audit import attack_results
 from orchestrator.audit.attack_results import AttackResult, read_attack
+from orchestrator.audit.leakage_results import Exposure, read_audit
 from orchestrator.audit.word_recovery import RULES
 from orchestrator.errors import RunFolderError
 from orchestrator.evaluation.privacy import RunPrivacy, run_privacy
@@ -74,6 +75,7 @@ class _Found:
     fairness_is_stale: bool  # there is one, of other weights
     attack: Optional[AttackResult]
     attack_is_stale: bool
+    exposure: Optional[Exposure]
     privacy: RunPrivacy
 
     @property
@@ -134,12 +136,14 @@ def _find(run: Run, digest: str) -> _Found:
     stale_fairness = fairness is not None and fairness.weights_sha256 != digest
     attack = read_attack(run.path)
     stale_attack = attack is not None and attack.round_num != round_num
+    audit = read_audit(run.path)
     return _Found(
         evaluation=evaluation,
         fairness=None if stale_fairness else fairness,
         fairness_is_stale=stale_fairness,
         attack=None if stale_attack else attack,
         attack_is_stale=stale_attack,
+        exposure=None if audit is None or audit.round_num != round_num else audit.exposure,
         privacy=run_privacy(run),
     )
 
@@ -179,6 +183,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         attack_why=" for these weights" if found.attack_is_stale else "",
         attack_rows=[] if found.attack is None else list(_attack_rows(run, found.attack)),
         attacked=0 if found.attack is None else len(found.attack.clients),
+        exposure=found.exposure,
         min_group=MIN_GROUP,
         too_few=TOO_FEW,
         worst_tenth=worst_tenth_text(model.top1_worst_tenth_mean, model.clients_averaged),

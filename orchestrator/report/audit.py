@@ -83,12 +83,11 @@ def _text(value: Optional[float], otherwise: str) -> str:
 def _phrases(result: AuditResult) -> Optional[Table]:
     if result.exposure is None:
         return None
-    parts = [(count_text(int(repeats), "time"), part) for repeats, part in result.exposure.by_repeats.items()]
-    parts.append(("by people who took part in no round", result.exposure.never_took_part))
-    rows = [(name, str(p.phrases), f"{p.mean:.1f}", f"{p.most:.1f}") for name, p in parts if p is not None]
+    rows = [(name, str(p.phrases), f"{p.mean:.1f}", f"{p.most:.1f}") for name, p in result.exposure.rows]
+    where = " They were planted in a copy of this run." if result.exposure.of_copy else ""
     return Table(
-        ("secret phrase typed", "phrases", "mean exposure, bits", "most"),
+        ("secret phrase", "phrases", "mean exposure, bits", "most"),
         tuple(rows),
         "Estimates. A phrase that the model never saw has 1.4 bits on average; one that ranks first of all has "
-        f"{result.exposure.most_possible:.0f}.",
+        f"{result.exposure.most_possible:.0f}.{where}",
     )

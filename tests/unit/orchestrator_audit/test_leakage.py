@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from models.weights import ModelSize
 from orchestrator.audit.leakage import audit_run, phrase_losses, summarise_exposures
 from orchestrator.audit.leakage_results import Exposed, Stated
 from orchestrator.cli.audit_tables import print_audit
+from orchestrator.errors import RunFolderError
 from orchestrator.privacy.ledger import Ledger, LedgerHead
 from orchestrator.run.planted import Phrase, planted_phrases
 from orchestrator.run.saved import read_run
@@ -29,7 +32,9 @@ def test_an_audit_names_its_bounds_and_estimates(tmp_path, begin_run, capsys):
     assert found.one_shot.epsilon == pytest.approx(found.stated.one_round, rel=0.5)
     # No round was trained: everybody's phrases are as unknown as the others.
     assert found.exposure.by_repeats == {"1": None, "4": None, "16": None}
-    assert found.exposure.never_took_part.phrases == 6
+    assert found.exposure.never_took_part.phrases == found.exposure.never_planted.phrases == 6
+    assert 0 < found.exposure.never_planted.mean < 6  # 1.44 on average: they are like the others
+    assert not found.exposure.of_copy
     print_audit(found)
     assert "took part in no round" in capsys.readouterr().out
 
@@ -50,6 +55,11 @@ def test_an_audit_without_noise_or_phrases_says_so(tmp_path, begin_run):
     assert found.one_run.right == found.one_run.guesses
     assert found.exposure is None
     assert "audit.phrases=8" in found.exposure_reason
+    copy, _ = begin_run(tmp_path / "copy", tmp_path / "people.jsonl", 10, **{"audit.phrases": 2})
+    of_copy = audit_run(read_run(folder), None, lambda text: None, read_run(copy))
+    assert of_copy.exposure.of_copy
+    assert of_copy.exposure.never_took_part.phrases == 6
+    assert of_copy.one_shot == found.one_shot  # all else is of the run itself
 
 
 def test_exposures_are_those_of_people_who_took_part_and_apart_of_the_others():
@@ -59,3 +69,23 @@ def test_exposures_are_those_of_people_who_took_part_and_apart_of_the_others():
     assert found.by_repeats == {"1": Exposed(phrases=2, mean=2.0, most=3.0), "4": Exposed(1, 5.0, 5.0), "16": None}
     assert found.never_took_part == Exposed(phrases=1, mean=2.0, most=2.0)
     assert found.most_possible == 12.0
+
+
+def test_only_the_same_training_with_phrases_is_a_copy(tmp_path, begin_run):
+    text = tmp_path / "people.jsonl"
+    run = read_run(begin_run(tmp_path / "run", text, 10)[0])
+
+    def refusal(name, **settings):
+        other = read_run(begin_run(tmp_path / name, text, 10, **settings)[0])
+        with pytest.raises(RunFolderError) as refused:
+            audit_run(run, None, lambda text: None, other)
+        return str(refused.value)
+
+    assert "has no planted phrases: train it with --set audit.phrases=8" in refusal("bare")
+    phrases = {"audit.phrases": 2}
+    assert "is no copy of" in refusal("seed", **phrases, seed=1)
+    assert "is no copy of" in refusal("rate", **phrases, **{"client.learning_rate": 0.5})
+    later = begin_run(tmp_path / "later", text, 10, **phrases)[0]
+    later.save_checkpoint(dataclasses.replace(later.load_checkpoint(), round_num=1), keep=2)
+    with pytest.raises(RunFolderError, match="another number of rounds"):
+        audit_run(run, None, lambda text: None, read_run(later))

@@ -42,7 +42,7 @@ def test_the_front_matter_parses_and_holds_the_results(folder):
     assert "no epsilon holds" in text
     assert "18.2 %" in text
     assert "1 people took part" in text
-    assert text.count("Not measured") == 2
+    assert text.count("Not measured") == 3
     assert "ann" not in text.replace("cannot", "").split()
 
 

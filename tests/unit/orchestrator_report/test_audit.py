@@ -33,7 +33,11 @@ RESULT = AuditResult(
     one_shot=OneShot(256, 0.0625, 0.015, 0.0156, None, 12.5),
     one_run=BOUND,
     exposure=Exposure(
-        most_possible=12.0, by_repeats={"1": Exposed(8, 1.5, 3.25), "16": None}, never_took_part=Exposed(3, 1.25, 2.0)
+        most_possible=12.0,
+        by_repeats={"1": Exposed(8, 1.5, 3.25), "16": None},
+        never_took_part=Exposed(3, 1.25, 2.0),
+        never_planted=Exposed(24, 1.375, 4.0),
+        of_copy=True,
     ),
     whole_run=WholeRun(
         canaries=190,
@@ -79,9 +83,11 @@ def test_each_figure_says_of_which_kind_it_is(tmp_path):
     ]
     assert epsilons.rows[2][3].endswith("by the model at the end; 3.9 to above 200 at 95%")
     assert phrases.rows == (
-        ("1 time", "8", "1.5", "3.2"),
-        ("by people who took part in no round", "3", "1.2", "2.0"),
+        ("typed 1 time", "8", "1.5", "3.2"),
+        ("typed by people who took part in no round", "3", "1.2", "2.0"),
+        ("never planted", "24", "1.4", "4.0"),
     )
+    assert phrases.caption.endswith("They were planted in a copy of this run.")
     assert "190 canary clients took part in 200 rounds" in section.figures[0].caption
 
 
@@ -96,7 +102,14 @@ def test_without_canaries_phrases_and_noise_there_is_less(tmp_path):
 @pytest.mark.parametrize(
     ("result", "lines"),
     [
-        (RESULT, ["phrase typed 1 time: exposure 1.5 bits on average, at most 3.2 of 12, 8 phrases", "80 of 95"]),
+        (
+            RESULT,
+            [
+                "phrase typed 1 time: exposure 1.5 bits on average, at most 3.2 of 12, 8 phrases",
+                "80 of 95",
+                "copy of the run",
+            ],
+        ),
         (NOTHING, ["the whole run: no canary client took part", "planted phrases: no phrases were planted"]),
     ],
 )
