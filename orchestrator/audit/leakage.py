@@ -83,9 +83,7 @@ def audit_run(
     one_shot = one_shot_estimate(release, stddev, clip_norm, NUM_ONE_SHOT, delta, seed)
     one_run = one_run_bound(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
     whole_run = _audit_whole_run(run, state, delta, note)
-    exposures = _measure_exposures(copy or run, note)
-    if exposures is not None and copy is not None:
-        exposures = msgspec.structs.replace(exposures, of_copy=True)
+    exposures = _measure_exposures(copy or run, copy is not None, note)
     result = AuditResult(
         round_num=state.round_num,
         mechanism=privacy.mechanism,
@@ -160,7 +158,7 @@ def _require_copy(copy: Run, run: Run) -> None:
         )
 
 
-def _measure_exposures(run: Run, note: Callable[[str], None]) -> Optional[Exposure]:
+def _measure_exposures(run: Run, is_copy: bool, note: Callable[[str], None]) -> Optional[Exposure]:
     """Returns how well a run's newest model remembers the planted phrases; None if the run has none."""
     config, data, weights = run.config, run.text.data, run.newest.model
     if not config.audit.phrases:
@@ -183,7 +181,7 @@ def _measure_exposures(run: Run, note: Callable[[str], None]) -> Optional[Exposu
     )
     took_part = {client for report in run.rounds for client in report.survivors}
     found = summarise_exposures(planted, bits, took_part)
-    return msgspec.structs.replace(found, never_planted=_summary(never_planted))
+    return msgspec.structs.replace(found, never_planted=_summary(never_planted), of_copy=is_copy)
 
 
 def _summary(bits: Sequence[float]) -> Optional[Exposed]:
