@@ -89,6 +89,12 @@ class _Found:
         return self.evaluation.private_scores if self.is_private else self.evaluation.scores
 
     @property
+    def published_exposure(self) -> Optional[Exposure]:
+        """The exposures that the card shows; a private copy is another release, whose epsilon is not the run's."""
+        is_of_copy = self.exposure is not None and self.exposure.of_copy
+        return None if self.is_private and is_of_copy else self.exposure
+
+    @property
     def fairness_why(self) -> str:
         """Which fairness was not measured."""
         if self.fairness_is_stale:
@@ -183,7 +189,7 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         attack_why=" for these weights" if found.attack_is_stale else "",
         attack_rows=[] if found.attack is None else list(_attack_rows(run, found.attack)),
         attacked=0 if found.attack is None else len(found.attack.clients),
-        exposure=found.exposure,
+        exposure=found.published_exposure,
         min_group=MIN_GROUP,
         too_few=TOO_FEW,
         worst_tenth=worst_tenth_text(model.top1_worst_tenth_mean, model.clients_averaged),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 
 from orchestrator.audit.leakage_results import AuditResult, Exposed, Exposure, OneRun, OneShot, Stated
-from orchestrator.release.model_card import write_card
+from orchestrator.release.model_card import _Found, write_card
 from orchestrator.release.provenance import CARD_FILE
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
@@ -32,6 +34,18 @@ def test_a_card_has_the_exposure_of_planted_phrases_beside_those_never_planted(f
     assert "planted in the text of this training" in card
     copied = msgspec.structs.replace(AUDIT, exposure=msgspec.structs.replace(EXPOSURE, of_copy=True))
     assert "planted in the text of a copy of this training" in card_beside(folder, copied)
+
+
+def test_a_card_with_an_epsilon_leaves_out_the_figures_of_a_copy():
+    copied = msgspec.structs.replace(EXPOSURE, of_copy=True)
+
+    def shown(exposure, mechanism):
+        privacy = SimpleNamespace(mechanism=mechanism)
+        return _Found(None, None, False, None, False, exposure, privacy).published_exposure
+
+    assert shown(copied, "matrix") is None
+    assert shown(EXPOSURE, "matrix") == EXPOSURE  # of the very model that has the epsilon
+    assert shown(copied, "none") == copied
 
 
 def test_an_audit_of_other_weights_or_without_phrases_is_not_on_the_card(folder):
