@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from models.interpolated_rows import InterpolatedRows, Likeliest, list_likeliest
 from models.ngram import check_ids, check_vocabulary_size
 from models.vocabulary import BOS, EOS, UNK
 
@@ -51,33 +53,29 @@ class Continuations:
 
     _bigram: NDArray[np.float32]  # [distinct, vocabulary_size], once for each id that a context ends in
     _bigram_of: NDArray[np.int64]  # [n], the row of it that is a position's
+    _likeliest: Likeliest  # of the rows of _bigram
     _rows: Sequence[NDArray[np.int64]]  # [n] each, a position's rows in the levels of lengths 2, 3, ...
     _lower: Sequence[_Level]
     _tops: Mapping[int, _Level]
+
+    def rows(self, order: int) -> InterpolatedRows:
+        """Returns p(next id | context) by the model of an order.
+
+        Raises:
+          ValueError: an order that was not built.
+        """
+        if order not in self._tops:
+            raise ValueError(f"order must be in {LOWEST_ORDER}..{max(self._tops)}, got order={order}")
+        return InterpolatedRows(self._bigram, self._bigram_of, self._likeliest, *self._parts(order))
 
     def probabilities(self, order: int) -> NDArray[np.float32]:
         """Returns p(next id | context) by the model of an order, float32 [n, vocabulary_size].
 
         Rows sum to one, PAD and BOS get 0. The answer takes 4 * n * vocabulary_size bytes: pass long texts in chunks.
 
-        Raises:
-          ValueError: an order that was not built.
+        Raises: as rows.
         """
-        return np.stack([row.copy() for row in self.rows(order)])
-
-    def rows(self, order: int) -> Iterator[NDArray[np.float32]]:
-        """Yields the rows of `probabilities` one by one: each in the same memory, so that it stays in the cache.
-
-        Raises: as probabilities.
-        """
-        if order not in self._tops:
-            raise ValueError(f"order must be in {LOWEST_ORDER}..{max(self._tops)}, got order={order}")
-        share, added = self._parts(order)
-        row = np.empty(self._bigram.shape[1], np.float32)
-        for position, (bigram, start, end) in enumerate(zip(self._bigram_of, added.indptr, added.indptr[1:])):
-            np.multiply(self._bigram[bigram], share[position], out=row)
-            row[added.indices[start:end]] += added.data[start:end]
-            yield row
+        return self.rows(order).dense()
 
     def _parts(self, order: int) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
         """Returns (the bigram's share in each position's row, [n]; what longer contexts add, [n, vocabulary_size])."""
@@ -128,7 +126,12 @@ class ModifiedKneserNey:
         bigram = level.left_over[which, np.newaxis] * self._unigram()
         seen = level.seen[which].tocoo()
         bigram[seen.row, seen.col] += seen.data
-        return Continuations(bigram, bigram_of, rows, self._lower, self._tops)
+        return Continuations(bigram, bigram_of, self._likeliest.of(which), rows, self._lower, self._tops)
+
+    @cached_property
+    def _likeliest(self) -> Likeliest:
+        """The likeliest words after each id."""
+        return list_likeliest(self._unigram()[0], self._lower[1].left_over, self._lower[1].seen)
 
     def _unigram(self) -> NDArray[np.float32]:
         """Returns the lowest level, [1, vocabulary_size]: what was seen at all, and the same share for every event."""

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from models.interpolated_rows import InterpolatedRows, Likeliest, list_likeliest
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, UNK
 
 MAX_ORDER = 3
@@ -77,8 +79,40 @@ class KneserNey:
         0.453125
         """
         order = self.order if order is None else order
+        return _mix(self._levels(order), self._keys(contexts, order), self.vocabulary_size)
+
+    def rows(self, contexts: NDArray[np.integer], order: int) -> InterpolatedRows:
+        """Returns the same rows, of which only what is asked for is written out; arguments and errors are the same."""
+        levels, keys = self._levels(order), self._keys(contexts, order)
+        share = np.ones(len(keys), np.float32)
+        added = sparse.csr_matrix((len(keys), self.vocabulary_size), dtype=np.float32)
+        if order == MAX_ORDER:
+            *levels, top = levels
+            row = top.row_of(keys)
+            share, added, keys = top.left_over[row], top.seen[row], keys % self.vocabulary_size
+        distinct, which = np.unique(keys, return_inverse=True)
+        shorter = _mix(levels, distinct, self.vocabulary_size)
+        likeliest = self._likeliest[order].of(levels[-1].row_of(distinct))
+        return InterpolatedRows(shorter, which, likeliest, share, added)
+
+    @cached_property
+    def _likeliest(self) -> dict[int, Likeliest]:
+        """By order, the likeliest words of the rows that `rows` begins with."""
+        found = {}
+        for order in range(1, self.order + 1):
+            *shorter, level = self._levels(order)[: MAX_ORDER - 1]
+            general = _mix(shorter, np.zeros(1, np.int64), self.vocabulary_size)[0]
+            found[order] = list_likeliest(general, level.left_over, level.seen)
+        return found
+
+    def _levels(self, order: int) -> Sequence[_Level]:
+        """Returns the levels that the model of an order interpolates, of one id first."""
         if not 1 <= order <= self.order:
             raise ValueError(f"order must be in 1..{self.order}, got order={order}")
+        return (*self.continuation[: order - 1], self.raw[order - 1])
+
+    def _keys(self, contexts: NDArray[np.integer], order: int) -> NDArray[np.int64]:
+        """Returns the contexts as the highest level packs them, int64 [n]."""
         contexts = np.asarray(contexts)
         if contexts.ndim != 2 or contexts.shape[1] != MAX_ORDER - 1:
             raise ValueError(f"contexts must have the shape [n, 2], got shape {contexts.shape}")
@@ -86,7 +120,7 @@ class KneserNey:
         keys = np.zeros(len(contexts), np.int64)
         for column in range(MAX_ORDER - order, MAX_ORDER - 1):
             keys = keys * self.vocabulary_size + contexts[:, column]
-        return _mix((*self.continuation[: order - 1], self.raw[order - 1]), keys, self.vocabulary_size)
+        return keys
 
 
 def build_kneser_ney(
@@ -161,7 +195,7 @@ def _mix(levels: Sequence[_Level], keys: NDArray[np.int64], vocabulary_size: int
     mixed *= level.left_over[row][:, np.newaxis]
     seen = level.seen[row].tocoo()
     mixed[seen.row, seen.col] += seen.data
-    return mixed[which]
+    return mixed if np.array_equal(distinct, keys) else mixed[which]
 
 
 def _build_level(ngrams: NDArray[np.int64], counts: NDArray[np.int64], vocabulary_size: int, discount: float) -> _Level:

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from models.client_data import Sentences
+from models.interpolated_rows import InterpolatedRows, Likeliest, list_likeliest
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, UNK
 
 WORDS_SHARE = 0.4  # the L2 norm of the first part; that of the second follows
@@ -118,14 +120,36 @@ class PrivateBigram:
         """
         row = np.empty_like(self.words)
         for place in self.slots.place(before):
-            own = slice(*self.pairs.indptr[place : place + 2]) if place >= 0 else slice(0)
-            cells, columns = self.pairs.data[own], self.pairs.indices[own]
-            total = float(cells.sum())
-            share = total / (total + _LOWER_ORDER * self.noise_std)
-            np.multiply(self.words, np.float32(1 - share), out=row)
-            if total:
-                row[np.where(columns == 0, EOS, columns + NUM_SPECIAL - 1)] += cells * np.float32(share / total)
+            share, ids, added = self._after(place)
+            np.multiply(self.words, share, out=row)
+            row[ids] += added
             yield row
+
+    def interpolated(self, before: NDArray[np.integer]) -> InterpolatedRows:
+        """Returns the same rows, of which only what is asked for is written out."""
+        places, which = np.unique(self.slots.place(before), return_inverse=True)
+        shares, ids, added = zip(*map(self._after, places))
+        ends = np.append(0, np.cumsum([len(own) for own in ids]))
+        shape = len(places), len(self.words)
+        parts = sparse.csr_matrix((np.concatenate(added), np.concatenate(ids), ends), shape)
+        return InterpolatedRows(
+            self.words[np.newaxis], np.zeros_like(which), self._likeliest, np.array(shares)[which], parts[which]
+        )
+
+    def _after(self, place: int) -> tuple[np.float32, NDArray[np.int64], NDArray[np.float32]]:
+        """Returns (the share that p(w) has after a place, the ids that pairs add to, ascending, what they add)."""
+        own = slice(*self.pairs.indptr[place : place + 2]) if place >= 0 else slice(0)
+        cells, columns = self.pairs.data[own], self.pairs.indices[own]
+        total = float(cells.sum())
+        share = total / (total + _LOWER_ORDER * self.noise_std)
+        ids = np.where(columns == 0, EOS, columns + NUM_SPECIAL - 1).astype(np.int64)
+        return np.float32(1 - share), ids, cells * np.float32(share / total if total else 0)
+
+    @cached_property
+    def _likeliest(self) -> Likeliest:
+        """The likeliest words of p(w)."""
+        no_pairs = sparse.csr_matrix((1, len(self.words)), dtype=np.float32)
+        return list_likeliest(self.words, np.ones(1, np.float32), no_pairs)
 
 
 def build_private_bigram(noisy: NDArray[np.floating], noise_std: float, slots: Slots) -> PrivateBigram:

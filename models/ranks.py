@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,3 +55,50 @@ def rank_in(row: NDArray[np.floating], target: int) -> int:
     """
     tied = row[NUM_SPECIAL:target] == row[target]
     return np.count_nonzero(row[NUM_SPECIAL:] > row[target]) + np.count_nonzero(tied)
+
+
+class Candidates(NamedTuple):
+    """Words that can be among the first three at some positions, n in number. The first three axes are one.
+
+    Attributes:
+      positions: whose the candidate is, 0..n - 1.
+      ids: the words; what is no word is passed over. A word may stand there several times.
+      floor: its score, or less; one entry of each word has the score itself.
+      rest: [n]; no other word has a higher score.
+    """
+
+    positions: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    floor: NDArray[np.floating]
+    rest: NDArray[np.floating]
+
+
+def first_places(
+    candidates: Candidates,
+    targets: NDArray[np.integer],
+    of_target: NDArray[np.floating],
+    row: Callable[[int], NDArray[np.floating]],
+) -> NDArray[np.int64]:
+    """Returns the rank of each target, int64 [n], as target_ranks does; 3 stands for all ranks from 3 on.
+
+    Args:
+      candidates: of the n positions.
+      targets: [n], ids of words.
+      of_target: [n], their scores.
+      row: returns all scores of a position; asked where the candidates do not settle the rank, as with ties.
+
+    >>> scores = np.array([9, 9, 9, 9, 0.5, 0.7, 0.5, 0.1])
+    >>> known = Candidates(np.array([0, 0]), np.array([4, 5]), scores[4:6], rest=scores[6:7])
+    >>> [int(first_places(known, np.array([word]), scores[[word]], lambda _: scores)[0]) for word in (5, 6, 7)]
+    [0, 2, 3]
+    """
+    positions, ids, floor, rest = candidates
+    score = of_target[positions]
+    is_ahead = (floor > score) | ((floor == score) & (ids < targets[positions]))
+    is_ahead &= ids >= NUM_SPECIAL
+    past_all = int(ids.max(initial=0)) + 1
+    words = np.unique(positions[is_ahead] * past_all + ids[is_ahead])
+    ranks = np.minimum(np.bincount(words // past_all, minlength=len(targets)), 3)
+    for position in np.flatnonzero((ranks < 3) & ~(of_target > rest)):
+        ranks[position] = min(rank_in(row(position), targets[position]), 3)
+    return ranks

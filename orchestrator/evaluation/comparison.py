@@ -16,6 +16,7 @@ from models.batches import build_batches
 from models.client_data import Sentences
 from models.corpus import ClientId
 from models.errors import CorpusError
+from models.interpolated_rows import InterpolatedRows
 from models.metrics import (
     ClientSums,
     PositionScores,
@@ -25,12 +26,12 @@ from models.metrics import (
     top1_per_client,
 )
 from models.model import load_model
-from models.private_bigram import PrivateBigram
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
+from orchestrator.evaluation.mixture import Mixture
 from orchestrator.evaluation.ngram_release import ReleasedNgram, read_ngram
 from orchestrator.evaluation.personal import personal_figures
-from orchestrator.evaluation.pooled_ngrams import Mixture, PooledNgrams, ranked
+from orchestrator.evaluation.pooled_ngrams import PooledNgrams
 from orchestrator.evaluation.prediction import Predictor
 from orchestrator.evaluation.results import (
     EVALUATION_FILE,
@@ -172,7 +173,7 @@ class _Chunk:
     person: int
     targets: np.ndarray  # int [n], words of the vocabulary
     contexts: np.ndarray  # int32 [n, 4], the ids before each
-    probabilities: np.ndarray  # float32 [n, vocabulary_size], the model's
+    probabilities: np.ndarray  # float32 [n, V], the model's
 
 
 class _Scorer:
@@ -191,17 +192,18 @@ class _Scorer:
         self._ngrams, self._order, self._time, self._private = ngrams, order, time_steps, private
         self._probabilities = tf.function(
             functools.partial(inference.next_word_probabilities, load_model(size)),
+            autograph=False,
             reduce_retracing=True,
         )
 
     def _chunks(self, people: Mapping[ClientId, Sentences]) -> Iterator[_Chunk]:
-        num_rows, size = self._num_rows, self._ngrams.vocabulary_size
+        num_rows = self._num_rows
         for person, sentences in enumerate(people.values()):
             batches = build_batches(sentences, batch_size=128, time=self._time)
             for tokens, targets, mask in zip(*batches):
                 known = np.where(tokens >= num_rows, UNK, tokens)
-                probabilities, where = self._probabilities(self._weights, tf.constant(known), tf.constant(mask))
-                where = where.numpy()
+                answer = self._probabilities(self._weights, tf.constant(known), tf.constant(mask))
+                probabilities, where = (part.numpy() for part in answer)
                 target = targets[where[:, 0], where[:, 1]]
                 scored = target >= NUM_SPECIAL
                 if scored.any():
@@ -210,66 +212,44 @@ class _Scorer:
                         person,
                         target[scored],
                         self._ngrams.contexts(tokens)[at[:, 0], at[:, 1]],
-                        inference.over_vocabulary(probabilities.numpy()[scored], size),
+                        probabilities[scored],
                     )
+
+    def _counted(self, chunk: _Chunk) -> dict[str, InterpolatedRows]:
+        """Returns what each mixture's n-gram model says."""
+        counted = {"mixed": self._ngrams.rows(chunk.contexts, self._order)}
+        if self._private is not None:
+            counted["private_mixed"] = self._private.model.interpolated(chunk.contexts[:, -1])
+        return counted
 
     def best_mixing_weights(self, people: Mapping[ClientId, Sentences]) -> dict[str, float]:
         """Returns, for each mixture, the model's share that gives the highest pooled top-1 recall on these people."""
         hits: dict[str, np.ndarray] = {}
         for chunk in self._chunks(people):
-            counted = {"mixed": self._ngrams.rows(chunk.contexts, self._order)}
-            if self._private is not None:
-                counted["private_mixed"] = self._private.model.rows(chunk.contexts[:, -1])
-            for name, rows in counted.items():
+            for name, counted in self._counted(chunk).items():
                 own_hits = hits.setdefault(name, np.zeros(len(_MIXING_WEIGHTS), np.int64))
-                for own, other, target in zip(chunk.probabilities, rows, chunk.targets):
-                    own_hits += _proposes_first(own, other, target)
+                mixture = Mixture(chunk.probabilities, counted)
+                for i, weight in enumerate(_MIXING_WEIGHTS):
+                    ranks, _ = mixture.places(np.float32(weight), np.float32(1 - weight), chunk.targets)
+                    own_hits[i] += np.count_nonzero(ranks == 0)
         return {name: _MIXING_WEIGHTS[int(own.argmax())] for name, own in hits.items()}
 
     def score(self, people: Mapping[ClientId, Sentences], weights: Mapping[str, float]) -> dict[str, ClientSums]:
         """Returns the sums per person of the baselines and of the mixtures, in which the model has these weights."""
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
-            person = np.full(len(chunk.targets), chunk.person)
-            mixtures = {"mixed": Mixture(chunk.probabilities, weights["mixed"], self._order)}
-            for name, scores in self._ngrams.score(chunk.contexts, chunk.targets, person, mixtures):
+            person, counted = np.full(len(chunk.targets), chunk.person), self._counted(chunk)
+            found = dict(self._ngrams.score(chunk.contexts, chunk.targets, person))
+            if "private_mixed" in counted:
+                found["private_ngram"] = score_ranks(*counted["private_mixed"].places(chunk.targets), person)
+            for name, rows in counted.items():
+                weight = np.float32(weights[name])
+                places = Mixture(chunk.probabilities, rows).places(weight, 1 - weight, chunk.targets)
+                found[name] = score_ranks(*places, person)
+            for name, scores in found.items():
                 parts.setdefault(name, []).append(scores)
-            if self._private is not None:
-                for name, rows in _private_rows(self._private.model, chunk, weights["private_mixed"]):
-                    parts.setdefault(name, []).append(score_ranks(*ranked(rows, chunk.targets), person))
         oov = np.array([sum(int(np.sum(s[: self._time] == UNK)) for s in own) for own in people.values()])
         return {name: _joined(scores).client_sums(len(people), oov) for name, scores in parts.items()}
-
-
-def _private_rows(
-    ngram: PrivateBigram, chunk: _Chunk, model_weight: float
-) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Yields (name, rows) of the private n-gram and of the mixture with it."""
-    before, weight = chunk.contexts[:, -1], np.float32(model_weight)
-    yield "private_ngram", ngram.rows(before)
-    mixed = (weight * own + (1 - weight) * row for own, row in zip(chunk.probabilities, ngram.rows(before)))
-    yield "private_mixed", mixed
-
-
-def _proposes_first(own: np.ndarray, counted: np.ndarray, target: int) -> np.ndarray:
-    """Returns, for each mixing weight, whether the mixture of two distributions proposes the target first.
-
-    Args:
-      own: float32 [vocabulary_size], which the weight multiplies.
-      counted: float32 [vocabulary_size], which one minus the weight multiplies.
-      target: the id of a word.
-    """
-    shares = np.array(_MIXING_WEIGHTS, np.float32), np.array([1 - weight for weight in _MIXING_WEIGHTS], np.float32)
-    # Where the first word of either is ahead of the target no other need be looked at, and that is most often so.
-    rivals = [int(row[NUM_SPECIAL:].argmax()) + NUM_SPECIAL for row in (own, counted)]
-    at_rivals, at_target = (
-        np.outer(shares[0], own[ids]) + np.outer(shares[1], counted[ids]) for ids in (rivals, [target])
-    )
-    is_first = ~(at_rivals > at_target).any(axis=1)
-    for i in np.flatnonzero(is_first):
-        mixed = shares[0][i] * own + shares[1][i] * counted
-        is_first[i] = mixed[NUM_SPECIAL:].argmax() + NUM_SPECIAL == target
-    return is_first
 
 
 def _joined(parts: Sequence[PositionScores]) -> PositionScores:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +10,14 @@ from numpy.typing import NDArray
 from models.batches import build_batches
 from models.client_data import Sentences
 from models.corpus import ClientId
-from models.metrics import PositionScores, score_positions, score_ranks
+from models.interpolated_rows import InterpolatedRows
+from models.metrics import PositionScores, score_ranks
 from models.modified_kneser_ney import build_modified_kneser_ney, previous_ids
 from models.ngram import MAX_ORDER, build_kneser_ney
-from models.ranks import rank_in
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.evaluation.results import BASELINES, MODIFIED
 
 _CONTEXT = max(MODIFIED) - 1  # ids that the longest n-grams look back
-
-
-class Mixture(NamedTuple):
-    """Another model's rows, mixed with those of a modified Kneser-Ney model.
-
-    Attributes:
-      rows: float32 [n, vocabulary_size], the other model's.
-      weight: their share.
-      order: of the n-gram.
-    """
-
-    rows: NDArray[np.float32]
-    weight: float
-    order: int
 
 
 class PooledNgrams:
@@ -59,46 +44,29 @@ class PooledNgrams:
         for contexts, targets in self._positions(people):
             after = self._modified.after(contexts)
             for order in MODIFIED:
-                hits[order] += int(np.count_nonzero(ranked(after.rows(order), targets)[0] == 0))
+                hits[order] += int(np.count_nonzero(after.rows(order).places(targets)[0] == 0))
         return max(hits, key=lambda order: hits[order])
 
-    def rows(self, contexts: NDArray[np.integer], order: int) -> Iterator[NDArray[np.float32]]:
-        """Yields the modified Kneser-Ney model's p(next id | context), each [vocabulary_size] in the same memory."""
+    def rows(self, contexts: NDArray[np.integer], order: int) -> InterpolatedRows:
+        """Returns p(next id | context) by the modified Kneser-Ney model of an order."""
         return self._modified.after(contexts).rows(order)
 
     def score(
-        self,
-        contexts: NDArray[np.integer],
-        targets: NDArray[np.integer],
-        person: NDArray[np.integer],
-        mixtures: Mapping[str, Mixture],
+        self, contexts: NDArray[np.integer], targets: NDArray[np.integer], person: NDArray[np.integer]
     ) -> Iterator[tuple[str, PositionScores]]:
-        """Yields (name, how each position went) for every baseline, by the names of results.NGRAMS, and every mixture.
+        """Yields (name, how each position went) for every baseline, by the names of results.NGRAMS.
 
         Args:
           contexts: [n, ids], before each position.
           targets: [n], ids of words.
           person: [n], see models.metrics.score_positions.
-          mixtures: {name: how another model's rows are mixed with a baseline's}.
         """
         for order, name in enumerate(BASELINES, 1):
-            # What is asked twice in one chunk is worked out once.
-            ids = (*contexts[:, _CONTEXT + 1 - order :].T, targets)
-            packed = np.ravel_multi_index(ids, [self.vocabulary_size] * order)
-            _, at, inverse = np.unique(packed, return_index=True, return_inverse=True)
-            rows = self._trigram.probabilities(contexts[at][:, 1 - MAX_ORDER :], order)
-            once = score_positions(rows, targets[at], person[at])
-            yield (
-                name,
-                PositionScores(once.hit1[inverse], once.hit3[inverse], once.nll_nats[inverse], person.astype(np.int64)),
-            )
+            rows = self._trigram.rows(contexts[:, 1 - MAX_ORDER :], order)
+            yield name, score_ranks(*rows.places(targets), person)
         after = self._modified.after(contexts)
         for order, name in MODIFIED.items():
-            yield name, score_ranks(*ranked(after.rows(order), targets), person)
-        for name, mixture in mixtures.items():
-            weight, counted = np.float32(mixture.weight), after.rows(mixture.order)
-            mixed = (weight * own + (1 - weight) * other for own, other in zip(mixture.rows, counted))
-            yield name, score_ranks(*ranked(mixed, targets), person)
+            yield name, score_ranks(*after.rows(order).places(targets), person)
 
     def _positions(self, people: Mapping[ClientId, Sentences]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Yields (contexts [n, _CONTEXT], targets [n]) of the words that are scored."""
@@ -107,13 +75,3 @@ class PooledNgrams:
                 scored = (mask > 0) & (targets >= NUM_SPECIAL)
                 if scored.any():
                     yield self.contexts(tokens)[scored], targets[scored]
-
-
-def ranked(
-    rows: Iterator[NDArray[np.float32]], targets: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Returns (the rank of each target in its row, its probability), [n] each."""
-    ranks, chances = np.empty(len(targets), np.int64), np.empty(len(targets), np.float32)
-    for position, (row, target) in enumerate(zip(rows, targets)):
-        ranks[position], chances[position] = rank_in(row, target), row[target]
-    return ranks, chances

@@ -79,3 +79,10 @@ def test_slots_refuse_more_pairs_than_words(size, pairs):
 def test_a_sum_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"\[16\], got shape \(15,\)"):
         build_private_bigram(np.zeros(15), 1.0, SLOTS)
+
+
+def test_rows_that_are_not_written_out_are_the_same_to_the_bit():
+    slots = Slots(vocabulary_size=30, pair_words=12)
+    model = build_private_bigram(np.random.default_rng(4).exponential(8.0, slots.size), 1.0, slots)
+    before = np.array([BOS, UNK, 4, 29, 4, 15, EOS])  # 29 has no pairs
+    np.testing.assert_array_equal(model.interpolated(before).dense(), rows_of(model, *before))

@@ -1,31 +1,55 @@
-"""Mixtures: the first word, found without looking at most words, and a private n-gram beside a model."""
+"""Mixtures: what they propose first, found without looking at most words, and a private n-gram beside a model."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
+from models.interpolated_rows import InterpolatedRows, list_likeliest
 from models.private_bigram import Slots, build_private_bigram
+from models.ranks import target_ranks
 from models.tokeniser import tokeniser_of
-from models.vocabulary import BOS, NUM_SPECIAL, SPECIAL_WORDS, Vocabulary
+from models.vocabulary import BOS, NUM_SPECIAL, SPECIAL_WORDS, UNK, Vocabulary
+from orchestrator.evaluation.mixture import Mixture
 
-pytestmark = pytest.mark.slow  # loads TensorFlow
+POSITIONS, ROWS = 600, 40  # of the model
 
 
-def test_the_mixture_s_first_word_is_that_of_the_whole_row_ties_included() -> None:
-    """Against argmax over all words; rounded probabilities make ties, of which the smaller id comes first."""
-    from orchestrator.evaluation.comparison import _MIXING_WEIGHTS, _proposes_first
+def whole_rows(own, size):
+    """The model's rows over all ids: <unk> and each word that it has no row for share <unk>'s alike."""
+    share = own[:, [UNK]] / (size - own.shape[1] + 1)
+    rows = np.hstack([own, np.repeat(share, size - own.shape[1], 1)])
+    rows[:, [UNK]] = share
+    return rows
 
-    rng = np.random.default_rng(0)
-    first = np.zeros(len(_MIXING_WEIGHTS), int)
-    for _ in range(1000):
-        own, counted = (rng.dirichlet(np.full(12, 0.3)).round(1).astype(np.float32) for _ in range(2))
-        target = int(rng.integers(4, 12))
-        mixtures = [np.float32(weight) * own + np.float32(1 - weight) * counted for weight in _MIXING_WEIGHTS]
-        expected = [4 + int(np.argmax(mixed[4:])) == target for mixed in mixtures]
-        assert _proposes_first(own, counted, target).tolist() == expected
-        first += expected
-    assert (first > 50).all()
+
+def counted_rows(rng, size, decimals):
+    """Rows of an n-gram model, whose parts are rounded so that words tie."""
+    shorter = rng.dirichlet(np.full(size, 0.1), 9).round(decimals).astype(np.float32)
+    shorter_of = rng.integers(0, 9, POSITIONS)
+    seen = rng.dirichlet(np.full(size, 0.02), POSITIONS).round(decimals).astype(np.float32)
+    likeliest = list_likeliest(np.zeros(size, np.float32), np.zeros(9, np.float32), sparse.csr_matrix(shorter))
+    share = rng.choice(np.float32([0.25, 0.5, 1]), POSITIONS)
+    return InterpolatedRows(shorter, shorter_of, likeliest, share, sparse.csr_matrix(seen))
+
+
+@pytest.mark.parametrize("decimals", [1, 3, 8])
+@pytest.mark.parametrize("size", [ROWS, ROWS + 7])
+def test_ranks_and_probabilities_are_those_of_whole_rows_ties_and_missing_words_included(size, decimals):
+    rng = np.random.default_rng(decimals)
+    counted = counted_rows(rng, size, decimals)
+    own = rng.dirichlet(np.full(ROWS, 0.05), POSITIONS).round(decimals).astype(np.float32)
+    whole = whole_rows(own, size)
+    targets = rng.integers(4, size, POSITIONS)
+    mixture = Mixture(own, counted)
+    for weight in np.float32([0.1, 0.5, 0.9]):
+        rows = weight * whole + (1 - weight) * counted.dense()
+        ranks, of_target = mixture.places(weight, 1 - weight, targets)
+        expected = np.minimum(target_ranks(rows, targets), 3)
+        assert all((expected == rank).any() for rank in range(4))
+        np.testing.assert_array_equal(ranks, expected)
+        np.testing.assert_array_equal(of_target, rows[np.arange(POSITIONS), targets])
 
 
 VOCABULARY = Vocabulary(SPECIAL_WORDS + tuple(f"word{letter}" for letter in "abcdefghijkl"))
@@ -41,6 +65,7 @@ def private():
     return ReleasedNgram(NgramRelease(1.0, 1e-3, 1.0, 9, "plain", "central", 8, 1.0, model.pairs.nnz), model)
 
 
+@pytest.mark.slow  # loads TensorFlow
 def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     """Against whole rows, by the metric that scores everything else; the model has fewer words than the list."""
     from models.metrics import score_positions
@@ -62,17 +87,18 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     for person, chunk in enumerate(scorer._chunks(people)):
         before, targets = chunk.contexts[:, -1], chunk.targets
         counted = np.stack([row.copy() for row in private.model.rows(before)])
+        own = whole_rows(chunk.probabilities, VOCABULARY.size)
         who = np.zeros(len(targets), int)
         for name, rows in (
             ("private_ngram", counted),
-            ("private_mixed", np.float32(0.3) * chunk.probabilities + np.float32(0.7) * counted),
+            ("private_mixed", np.float32(0.3) * own + np.float32(0.7) * counted),
         ):
             expected = score_positions(rows, targets, who).client_sums(1)
             assert sums[name].hits1[person] == expected.hits1[0]
             assert sums[name].hits3[person] == expected.hits3[0]
             assert sums[name].nll_sum_nats[person] == pytest.approx(expected.nll_sum_nats[0], rel=1e-5)
         for weight in hits:
-            mixed = np.float32(weight) * chunk.probabilities + np.float32(1 - weight) * counted
+            mixed = np.float32(weight) * own + np.float32(1 - weight) * counted
             hits[weight] += int(np.sum(NUM_SPECIAL + mixed[:, NUM_SPECIAL:].argmax(axis=1) == targets))
     assert scorer.best_mixing_weights(people)["private_mixed"] == max(hits, key=lambda weight: hits[weight])
     assert set(_Scorer(size, scorer._weights, pooled, 3, 5).score(people, {"mixed": 0.5})) == set(sums) - {
@@ -81,6 +107,7 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "before"), [("", BOS), ("wordb ", VOCABULARY.encode("wordb")[0])])
 def test_a_predictor_mixes_the_n_gram_after_the_last_word(private, text, before) -> None:
     from models.model import load_model

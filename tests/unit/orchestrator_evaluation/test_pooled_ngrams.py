@@ -8,7 +8,7 @@ import pytest
 from models.metrics import score_positions
 from models.modified_kneser_ney import build_modified_kneser_ney, previous_ids
 from models.ngram import build_kneser_ney
-from orchestrator.evaluation.pooled_ngrams import Mixture, PooledNgrams
+from orchestrator.evaluation.pooled_ngrams import PooledNgrams
 from orchestrator.evaluation.results import BASELINES, MODIFIED
 
 SIZE, TIME = 40, 12
@@ -46,16 +46,13 @@ def assert_same(found, rows, targets, person):
 
 def test_every_baseline_s_scores_are_those_of_whole_rows_to_the_bit(text, ngrams, positions):
     contexts, targets, person = positions
-    own = np.random.default_rng(2).dirichlet(np.full(SIZE, 0.2), len(targets)).astype(np.float32)
-    found = dict(ngrams.score(contexts, targets, person, {"mixed": Mixture(own, 0.3, 4)}))
-    assert list(found) == [*BASELINES, *MODIFIED.values(), "mixed"]
+    found = dict(ngrams.score(contexts, targets, person))
+    assert list(found) == [*BASELINES, *MODIFIED.values()]
     one_discount, after = build_kneser_ney(text, SIZE), build_modified_kneser_ney(text, SIZE).after(contexts)
     for order, name in enumerate(BASELINES, 1):
         assert_same(found[name], one_discount.probabilities(contexts[:, -2:], order), targets, person)
     for order, name in MODIFIED.items():
         assert_same(found[name], after.probabilities(order), targets, person)
-    mixed = np.float32(0.3) * own + (1 - np.float32(0.3)) * after.probabilities(4)
-    assert_same(found["mixed"], mixed, targets, person)
 
 
 def test_the_best_order_is_the_one_that_proposes_most_of_these_people_s_words_first(ngrams, text):
@@ -72,6 +69,6 @@ def test_the_best_order_is_the_one_that_proposes_most_of_these_people_s_words_fi
             row = np.array([[1, *sentence]])
             contexts = previous_ids(row[:, :TIME], 4)[0]
             for (order, name), count in zip(MODIFIED.items(), [len(sentence)] * 3):
-                scores = dict(ngrams.score(contexts[:count], sentence[:TIME], np.zeros(count, int), {}))[name]
+                scores = dict(ngrams.score(contexts[:count], sentence[:TIME], np.zeros(count, int)))[name]
                 hits[order] += scores.hit1.sum()
     assert ngrams.best_order(people) == max(hits, key=lambda order: hits[order])
