@@ -88,7 +88,7 @@ def _transformer_shapes(v: int, d: int, u: int) -> dict[str, Shape]:
 
 ARCHITECTURES: dict[str, Architecture] = {
     CIFG: Architecture(
-        label="CIFG-LSTM with a projection and a tied embedding",
+        label="CIFG-LSTM, tied embedding",
         shapes=lambda v, d, u: {
             "embedding": (v, d),
             "kernel": (2 * d, 3 * u),
@@ -101,7 +101,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         products=lambda v, d, u: 2 * d * 3 * u + u * d + d * v,
     ),
     GRU: Architecture(
-        label="GRU with a projection and a tied embedding",
+        label="GRU, tied embedding",
         shapes=lambda v, d, u: {
             "embedding": (v, d),
             "kernel": (d, 3 * u),
@@ -115,7 +115,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         products=lambda v, d, u: (d + u) * 3 * u + u * d + d * v,
     ),
     LSTM: Architecture(
-        label="LSTM with a dense layer and an output layer of its own",
+        label="LSTM, output layer of its own",
         shapes=lambda v, d, u: {
             "embedding": (v, d),
             "kernel": (d, 4 * u),
@@ -132,7 +132,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         output="output",
     ),
     TRANSFORMER: Architecture(
-        label=f"causal transformer of {LAYERS} layers and {HEADS} heads with a tied embedding",
+        label="causal transformer, tied embedding",
         shapes=_transformer_shapes,
         size_of=lambda shapes: _of(shapes["embedding"], shapes["expand_0"][1]),
         state=lambda d, u: {

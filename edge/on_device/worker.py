@@ -56,7 +56,7 @@ def dense_batch(vocabulary_size: int, time_steps: int, batch: int) -> tuple[np.n
     return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), mask
 
 
-def _timed(function: Callable[[], object], runs: int) -> list[float]:
+def timed(function: Callable[[], object], runs: int) -> list[float]:
     """Milliseconds of each of `runs` calls."""
     times = []
     for _ in range(runs):
@@ -72,7 +72,7 @@ def _square() -> np.ndarray:
 
 def _gemm_flops(product: Callable[[], object], runs: int) -> float:
     """Returns FLOP/s of the best of `runs` products of two square matrices."""
-    return 2.0 * _GEMM_SIZE**3 / (min(_timed(product, runs)) / 1e3)
+    return 2.0 * _GEMM_SIZE**3 / (min(timed(product, runs)) / 1e3)
 
 
 class _Litert:
@@ -93,15 +93,15 @@ class _Litert:
         if request.do == "loss":
             return Answer(value=self._loss(request.batch))
         if request.do == "key_stroke":
-            return Answer(times_ms=_timed(self._open(request.file), request.runs + 20)[20:])  # warm
+            return Answer(times_ms=timed(self._open(request.file), request.runs + 20)[20:])  # warm
         if request.do == "load":  # from the file to its first prediction
-            return Answer(times_ms=_timed(lambda: self._open(request.file)(), request.runs))
+            return Answer(times_ms=timed(lambda: self._open(request.file)(), request.runs))
         return Answer(value=self._gemm(request.runs))
 
     def _train(self, batch: int, runs: int) -> list[float]:
         """Milliseconds of train steps."""
         data = dense_batch(self._model.vocabulary_size, self._model.max_words, batch)
-        return _timed(lambda: self._trainable.train_step(*data, LEARNING_RATE), runs)
+        return timed(lambda: self._trainable.train_step(*data, LEARNING_RATE), runs)
 
     def _loss(self, batch: int) -> float:
         """Loss of the first step at this batch size, to compare with others'."""
@@ -172,7 +172,7 @@ class _Tensorflow:
     def _train(self, batch: int, runs: int, step: str) -> list[float]:
         """Milliseconds of train steps."""
         data = self._data(batch)
-        return _timed(lambda: self._steps[step](*data).numpy(), runs)
+        return timed(lambda: self._steps[step](*data).numpy(), runs)
 
     def _loss(self, batch: int, step: str) -> float:
         """Loss of the first step at this batch size."""
