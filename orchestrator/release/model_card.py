@@ -163,7 +163,6 @@ def _render(run: Run, digest: str, found: _Found) -> str:
         front_matter=yaml.safe_dump(_front_matter(run, found), sort_keys=False, allow_unicode=True),
         name=_name(run),
         num_weights=f"{run.identity.num_weights:,}",
-        architecture=run.config.model.size.architecture.label,
         round_num=state.round_num,
         weights_sha256=digest,
         data_text=_BUILT_IN if run.has_built_in_text else _GIVEN,
