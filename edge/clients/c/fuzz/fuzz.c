@@ -96,13 +96,45 @@ static void write_file(const char *folder, const char *name, const void *content
 static char folder[64];
 
 static void remove_folder(void) {
-  static const char *const NAMES[] = {"manifest.json", "SIGNATURE", "words"};
+  static const char *const NAMES[] = {"manifest.json", "SIGNATURE", "words", "journal", "journal.lock"};
   char path[96];
   for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
     snprintf(path, sizeof path, "%s/%s", folder, NAMES[i]);
     unlink(path);
   }
   rmdir(folder);
+}
+
+/* Makes the folder, which goes when the process ends. */
+static void need_folder(void) {
+  const char *place = getenv("TMPDIR");
+  if (*folder) return;
+  snprintf(folder, sizeof folder, "%.40s/fuzz-XXXXXX", place ? place : "/tmp");
+  if (!mkdtemp(folder)) abort();
+  atexit(remove_folder);
+  write_file(folder, "words", "", 0);
+}
+
+/* A journal is taken or refused as damaged; a round that it was told of is kept. */
+static void read_journal(const uint8_t *data, size_t size) {
+  char path[96];
+  fk_journal_file *file;
+  uint32_t first = 0, second = 0;
+  need_folder();
+  snprintf(path, sizeof path, "%s/journal", folder);
+  write_file(folder, "journal", data, size);
+  fk_status status = fk_journal_file_open(path, &file, NULL);
+  if (status != FK_OK && status != FK_DAMAGED) abort();
+  if (status == FK_OK) {
+    fk_journal journal = fk_journal_file_callbacks(file);
+    if (journal.last_round(journal.context, 7, &first, NULL) != FK_OK) abort();
+    if (first < UINT32_MAX && journal.spend(journal.context, 7, ++first, NULL) != FK_OK) abort();
+    if (journal.last_round(journal.context, 7, &second, NULL) != FK_OK || second != first) abort();
+    fk_journal_file_close(file);
+  }
+  unlink(path); /* a bundle's folder holds nothing else */
+  snprintf(path, sizeof path, "%s/journal.lock", folder);
+  unlink(path);
 }
 
 /* A folder whose manifest is sound but for what the bytes put there: pairs of a place and a byte, and behind a pair of
@@ -115,13 +147,7 @@ static void read_folder(const uint8_t *data, size_t size) {
   char manifest[sizeof SOUND], path[96];
   fk_bundle *bundle;
   fk_error error;
-  if (!*folder) {
-    const char *place = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.40s/fuzz-XXXXXX", place ? place : "/tmp");
-    if (!mkdtemp(folder)) abort();
-    atexit(remove_folder);
-    write_file(folder, "words", "", 0);
-  }
+  need_folder();
   memcpy(manifest, SOUND, sizeof SOUND);
   size_t length = sizeof SOUND - 1, at = 0;
   for (; at + 3 <= size && (data[at] || data[at + 1]); at += 3) {
@@ -147,7 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t key[FK_KEY_BYTES];
   if (size == 0) return 0;
-  uint8_t which = *data++ % 8;
+  uint8_t which = *data++ % 9;
   size--;
   if (which == 0) read_values(data, size);
   if (which == 1) read_batches(data, size);
@@ -156,5 +182,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (which == 5) fk_public_key_from_pem((const char *)data, size, key, NULL);
   if (which == 6) read_saved(data, size);
   if (which == 7) read_folder(data, size);
+  if (which == 8) read_journal(data, size);
   return 0;
 }
