@@ -167,11 +167,12 @@ def test_a_diverged_client_says_so(runtime, start, clients):
 
 def test_federated_evaluation_equals_a_plain_loop(runtime, start, clients):
     from models.inference import recall_sums
+    from models.model import load_model
 
     evaluation = build_evaluation(SIZE, TIME, 40)
     results = list(runtime.map_clients(evaluation, (start,), map(batches_of, clients), 3))
     for sentences, got in zip(clients, results):
-        parts = [recall_sums(start, *batch, 40) for batch in zip(*batches_of(sentences))]
+        parts = [recall_sums(load_model(SIZE), start, *batch, 40) for batch in zip(*batches_of(sentences))]
         for name in ("hits1", "hits3", "nll_sum", "positions", "oov"):
             assert float(got[name]) == pytest.approx(sum(float(getattr(p, name)) for p in parts), rel=1e-5), name
 

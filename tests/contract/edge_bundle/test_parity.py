@@ -114,7 +114,7 @@ def test_what_the_process_ran_before_changes_nothing(runtime, files, weights):
     delta, losses = runtime.train(files, SIZE, weights, batches, RATE)
     is_own_process = runtime in [runtimes.RUNTIMES[name] for name in ("c-client", "aarch64", "litert-js")]
     for _ in range(2 if is_own_process else 20):
-        runtimes.RUNTIMES["litert"].train(files, weights, batches, RATE)
+        runtimes.RUNTIMES["litert"].train(files, SIZE, weights, batches, RATE)
         again, losses_again = runtime.train(files, SIZE, weights, batches, RATE)
         assert losses_again == losses
         for first, second in zip(delta, again):

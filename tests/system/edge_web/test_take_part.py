@@ -87,7 +87,7 @@ def check_operator(seen, url, rounds):
     assert len(re.findall(r"\b[0-9a-f]{2}\b", seen["upload"])) >= 48
     assert seen["end"] == f"All {_ROUNDS} rounds are done."
     assert [row[: len("2completed5 of 5")] for row in seen["rounds"]] == ["2completed5 of 5", "1completed5 of 5"]
-    norm = f"{rounds[-1].metrics['update_norm']:.3g}"
+    norm = f"{rounds[-1].metrics['update_norm']:#.3g}"  # with its zeros, as the page writes it
     assert seen["pictures"] == [
         "Clients by round; at last selected 5, in the sum 5",
         f"Length of the mean update by round; at last norm {norm}",

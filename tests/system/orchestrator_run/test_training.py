@@ -155,17 +155,20 @@ def test_federated_and_local_scores_agree(trained):
     """What the workers sum up is what the same weights score here."""
     from models.batches import build_batches
     from models.inference import recall_sums
+    from models.model import load_model
+    from orchestrator.rounds.build import model_size
     from orchestrator.run.data import load_client_data
 
     folder = RunFolder(trained[0])
     config, weights = folder.config(), folder.load_checkpoint().model
     _, data = load_client_data(config)
+    model = load_model(model_size(config.model, data.vocabulary.size))
     hits = positions = 0.0
     for sentences in data.dev.values():
         sentences = sentences[: config.evaluation.max_sentences]
         batches = build_batches(sentences, batch_size=7, time=config.data.max_words)
         for batch in zip(*batches):
-            sums = recall_sums(weights, *batch, data.vocabulary.size)
+            sums = recall_sums(model, weights, *batch, data.vocabulary.size)
             hits, positions = hits + float(sums.hits1), positions + float(sums.positions)
     assert folder.rounds()[-1].metric("dev_top1") == pytest.approx(hits / positions, abs=1e-9)
 

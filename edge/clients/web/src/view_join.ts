@@ -48,7 +48,7 @@ export class JoinView implements View {
 
   /** The name that this browser asked for before, which the server may have enrolled though its answer was lost; else a new one. */
   private async suggestName(): Promise<void> {
-    const known = await get("identity");
+    const known = await get("identity").catch(() => undefined); // a browser without storage says so elsewhere
     byId<HTMLInputElement>("join-name").value ||= known?.clientId ?? `phone-${crypto.randomUUID().slice(0, 4)}`;
   }
 

@@ -24,7 +24,9 @@ async function phone(name) {
 async function until(page, condition) {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
-    const found = await page.evaluate(condition);
+    const found = await page.evaluate(condition).catch((error) => {
+      if (!String(error).includes("context was destroyed")) throw error; // the page is on its way to another address
+    });
     if (found) return found;
     if (Date.now() > deadline) throw new Error(`in vain: ${condition}; the page says: ${await page.innerText("main")}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
