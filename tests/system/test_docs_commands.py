@@ -41,6 +41,8 @@ NOT_RUN = {
     "unshare ": "needs rights that a container lacks",
     "fedkeys serve --run runs/phones": "waits for phones",
     "fedkeys benchmark": "tests/system/edge_bundle/test_benchmark.py runs it, for half a minute",
+    "fedkeys export --keras": "tests/system/edge_export/test_keras_families.py exports models of each family",
+    "fedkeys verify keras-phone": "the same",
     "fedkeys train --run DIR": "a pattern for several commands, not one",
     "fedkeys train --run runs/words2": "finds nothing in the text of 24 people at epsilon 8",
 }
