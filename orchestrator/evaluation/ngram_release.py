@@ -33,17 +33,16 @@ from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import epsilon_spent
 from orchestrator.privacy.mechanism import Mechanism, build_mechanism, summed_stddev
 from orchestrator.rounds.build import bits_under_noise, build_aggregator, require_summable
-from orchestrator.run.folder import NGRAM_FOLDER
+from orchestrator.run.folder import NGRAM_FILE, NGRAM_FOLDER, NGRAM_RELEASE_FILE
 from orchestrator.run.results import read_figures, write_figures
 from orchestrator.run.saved import Run
+from orchestrator.run.spent import require_ngram_ledger
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.model import ModelConfig
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import ClientConfig, RoundsConfig, ServerConfig
 from orchestrator.units import count_text
-
-RELEASE_FILE, _NGRAM_FILE = "release.json", "ngram.npz"
 
 
 class NgramRelease(msgspec.Struct, frozen=True):
@@ -115,7 +114,7 @@ def release_ngram(run: Run, epsilon: Optional[float], pair_words: int, note: Cal
     (mean,) = mechanism.release(total, encoder, cohort).mean_delta
     noise_std = summed_stddev(config, encoder, len(people)) * encoder.step
     model = build_private_bigram(mean * np.float32(len(people)), noise_std, slots)
-    write_atomically(folder / _NGRAM_FILE, _to_bytes(model))
+    write_atomically(folder / NGRAM_FILE, _to_bytes(model))
     spent = epsilon_spent(folder)
     assert spent is not None  # it was charged
     released = NgramRelease(
@@ -129,7 +128,7 @@ def release_ngram(run: Run, epsilon: Optional[float], pair_words: int, note: Cal
         noise_std=noise_std,
         pairs=model.pairs.nnz,
     )
-    write_figures(folder / RELEASE_FILE, released)
+    write_figures(folder / NGRAM_RELEASE_FILE, released)
     return released
 
 
@@ -184,9 +183,10 @@ def read_release(path: Path) -> Optional[NgramRelease]:
     """Returns how the n-gram of the run in a folder was released; None if it was not.
 
     Raises:
-      RunFolderError: the file is damaged.
+      RunFolderError: the file is damaged, or an n-gram lies without its ledger.
     """
-    return read_figures(path / NGRAM_FOLDER / RELEASE_FILE, NgramRelease, "ngram")
+    require_ngram_ledger(path)
+    return read_figures(path / NGRAM_FOLDER / NGRAM_RELEASE_FILE, NgramRelease, "ngram")
 
 
 def read_ngram(run: Run) -> Optional[ReleasedNgram]:
@@ -198,7 +198,7 @@ def read_ngram(run: Run) -> Optional[ReleasedNgram]:
     release = read_release(run.path)
     if release is None:
         return None
-    path, slots = run.path / NGRAM_FOLDER / _NGRAM_FILE, Slots(run.vocabulary.size, release.pair_words)
+    path, slots = run.path / NGRAM_FOLDER / NGRAM_FILE, Slots(run.vocabulary.size, release.pair_words)
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             words, parts = arrays["words"], tuple(arrays[name] for name in ("data", "indices", "indptr"))

@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 START_FILE = "start.bin"
 NGRAM_FOLDER = "private_ngram"
+NGRAM_FILE, NGRAM_RELEASE_FILE = "ngram.npz", "release.json"  # in it
 
 
 class RunFolder:

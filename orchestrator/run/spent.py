@@ -10,8 +10,9 @@ from typing import Optional
 
 import msgspec
 
+from orchestrator.errors import RunFolderError
 from orchestrator.privacy.ledger import LEDGER_FILE, epsilon_of, read_ledger
-from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FOLDER
+from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FILE, NGRAM_FOLDER, NGRAM_RELEASE_FILE
 from orchestrator.run.results import read_figures
 from orchestrator.run.saved import Run
 
@@ -59,9 +60,22 @@ def spent_on_start(run: Run) -> Optional[Guarantee]:
 def spent_on_ngram(path: Path) -> Optional[Guarantee]:
     """Returns what a run has spent on its private n-gram; None if it released none.
 
-    Raises: as orchestrator.privacy.ledger.epsilon_spent.
+    Raises: as orchestrator.privacy.ledger.epsilon_spent, and RunFolderError where an n-gram lies without its ledger.
     """
+    require_ngram_ledger(path)
     return _by_ledgers([path / NGRAM_FOLDER])
+
+
+def require_ngram_ledger(path: Path) -> None:
+    """Checks that the ledger is there wherever a run's n-gram is: without it nobody knows what was released.
+
+    Raises:
+      RunFolderError: the ledger is missing.
+    """
+    folder = path / NGRAM_FOLDER
+    kept = [name for name in (NGRAM_FILE, NGRAM_RELEASE_FILE) if (folder / name).exists()]
+    if kept and not (folder / LEDGER_FILE).exists():
+        raise RunFolderError(f"{folder} holds {kept[0]} without its {LEDGER_FILE}: restore the ledger")
 
 
 def spent_in_all(run: Run) -> Optional[Guarantee]:
@@ -74,6 +88,7 @@ def spent_in_all(run: Run) -> Optional[Guarantee]:
       RunFolderError: a ledger or the file of the word list is damaged.
       PrivacyStop: a ledger holds an event that the accountant does not know.
     """
+    require_ngram_ledger(run.path)
     beside = [own for own in (spent_on_words(run.path), spent_on_start(run)) if own is not None]
     if _by_ledgers([run.path]) is None or not (beside or spent_on_ngram(run.path)):
         return None

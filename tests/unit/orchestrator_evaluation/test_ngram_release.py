@@ -24,6 +24,7 @@ from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.saved import read_run
+from orchestrator.run.spent import spent_in_all, spent_on_ngram
 from orchestrator.settings.files import read_config
 
 WORDS, PAIR_WORDS = 90, 60
@@ -205,6 +206,18 @@ def test_what_is_released_is_not_released_again(begin):
     (run.path / "private_ngram" / "release.json").unlink()  # cut off, and begun again with other settings
     with pytest.raises(PrivacyStop, match="budget"):
         release_ngram(run, None, PAIR_WORDS - 1, note)
+
+
+@pytest.mark.parametrize("lost", [(), ("release.json",), ("ngram.npz",)], ids=["ledger", "and release", "and n-gram"])
+def test_an_n_gram_without_its_ledger_is_refused_by_whoever_counts_or_releases(begin, lost):
+    run = begin()
+    release_ngram(run, None, PAIR_WORDS, note)
+    for name in ("privacy_ledger.jsonl", *lost):
+        (run.path / "private_ngram" / name).unlink()
+    asked = (spent_on_ngram, run.path), (spent_in_all, run), (read_ngram, run)
+    for ask, of in (*asked, (lambda own: release_ngram(own, None, 20, note), run)):
+        with pytest.raises(RunFolderError, match="without its privacy_ledger.jsonl: restore the ledger"):
+            ask(of)
 
 
 def test_a_run_without_privacy_and_a_lost_file_are_told_in_a_line(begin, tmp_path):
