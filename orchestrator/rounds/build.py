@@ -167,9 +167,8 @@ def _require_fine_grid(config: RunConfig) -> None:
     """Refuses a clip norm so large that rounding leaves nothing but noise: the encoder's grid spans the clip norm."""
     cohort_size = config.rounds.cohort_size
     clip_norm = first_clip_norm(config.privacy, config.aggregation)
-    num_weights = min(
-        config.model.size.num_weights, _MOST_WEIGHTS
-    )  # a small text has fewer words; model_size refuses the rest
+    # A small text has fewer words; model_size refuses what is more.
+    num_weights = min(config.model.size.num_weights, _MOST_WEIGHTS)
     bits = _MODULUS_BITS - (cohort_size - 1).bit_length()
     # Rounding has a standard deviation of up to half a step in each weight; a mean averages it over the cohort.
     rounding = clip_norm / 2.0 ** (bits - 1) / 2.0 * math.sqrt(num_weights / cohort_size)

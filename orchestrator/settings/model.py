@@ -19,7 +19,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         says("Rows of the embedding, for the most frequent words. The others become <unk> and count as misses."),
     ] = 5000
     embedding_size: Annotated[Count, says("Width of the embedding and of the projected state.")] = 64
-    num_cells: Annotated[Count, says("Number of LSTM cells.")] = 256
+    num_cells: Annotated[Count, says("Number of cells; of the transformer, the width inside a block.")] = 256
     initial_range: Annotated[Positive, says("The embedding starts uniformly between minus and plus this number.")] = (
         0.15
     )

@@ -125,9 +125,8 @@ def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, wei
     """The gradient of a batch is the mean of its sentences', weighted by their tokens; rows of padding are none."""
     many = sentences(6, 2)
     together = build_batches(many, batch_size=8, time=TIME)
-    delta, losses = runtime.train(
-        files, SIZE, weights, together, 1e-3
-    )  # too small a gradient to be clipped differently
+    rate = 1e-3  # too small a step to be clipped differently
+    delta, losses = runtime.train(files, SIZE, weights, together, rate)
     assert in_clip_range(weights, together)
     sums = [np.zeros_like(w, np.float64) for w in weights]
     loss_sum = 0.0
@@ -135,7 +134,7 @@ def test_a_ragged_batch_equals_the_same_sentences_one_by_one(runtime, files, wei
         alone = build_batches([sentence], batch_size=1, time=TIME)
         if not in_clip_range(weights, alone):
             pytest.fail("the test's own sentences must not be clipped")
-        own_delta, own_losses = runtime.train(files, SIZE, weights, alone, 1e-3)
+        own_delta, own_losses = runtime.train(files, SIZE, weights, alone, rate)
         loss_sum += own_losses[0] * alone.num_tokens
         for place, part in enumerate(own_delta):
             sums[place] += part.astype(np.float64) * alone.num_tokens
