@@ -10,22 +10,20 @@ from typing import Optional
 import click
 import msgspec
 
-from models.chitchat import BUILT_IN
 from orchestrator.cli import options
 from orchestrator.cli.output import log, say
 from orchestrator.cli.parties import fewest_of_roster
 
 
+def _agreed(flag: str, kind: click.ParamType) -> options.Option:
+    """Returns an option that must be as the server's setting of the same name."""
+    setting = flag.lstrip("-").replace("-", "_")
+    return click.option(flag, type=kind, help=f"secagg: as aggregation.{setting}; the server's must agree.")
+
+
 @click.command()
 @click.option("--server", required=True, metavar="HOST:PORT", help="Where `fedkeys serve` listens.")
-@click.option(
-    "--data",
-    "source",
-    default=BUILT_IN,
-    show_default=True,
-    metavar="SPEC",
-    help="The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.",
-)
+@options.text_source("The client's text: FILE.txt, or any text that `fedkeys data` reads and that has this client.")
 @click.option("--client-id", required=True, metavar="ID", help="The name under which the client is enrolled.")
 @options.KEYS
 @click.option(
@@ -40,14 +38,7 @@ from orchestrator.cli.parties import fewest_of_roster
     metavar="FILE",
     help="Where the client keeps which rounds it answered; state/ID.json in --keys by default.",
 )
-@click.option(
-    "--wait",
-    "wait_s",
-    type=options.Number(0.0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the server.",
-)
+@options.seconds("--wait", 30.0, "Seconds to wait for the server.", "wait_s")
 @click.option(
     "--min-survivors",
     type=click.IntRange(2),
@@ -76,36 +67,21 @@ from orchestrator.cli.parties import fewest_of_roster
     metavar="MIB",
     help="Refuse runs that may take more memory.",
 )
-@click.option(
+@options.seconds(
     "--answer-step",
-    type=options.Number(0.0),
-    default=1.0,
-    show_default=True,
-    help="Answer whole steps of this many seconds after the server asked, so that it can't tell how much was typed.",
+    1.0,
+    "Answer whole steps of this many seconds after the server asked, so that it can't tell how much was typed.",
 )
-@click.option(
+@options.seconds(
     "--patience",
+    3600.0,
+    "Give up after this many seconds without a message of the server.",
     "patience_s",
-    type=options.Number(0.0, min_open=True),
-    default=3600.0,
-    show_default=True,
-    help="Give up after this many seconds without a message of the server.",
+    above_zero=True,
 )
-@click.option(
-    "--corrupt-share",
-    type=options.Number(0.0, 1.0, max_open=True),
-    help="secagg: as aggregation.corrupt_share; the server's must agree.",
-)
-@click.option(
-    "--dropout-share",
-    type=options.Number(0.0, 1.0, max_open=True),
-    help="secagg: as aggregation.dropout_share; the server's must agree.",
-)
-@click.option(
-    "--complete-up-to",
-    type=click.IntRange(0, 1 << 20),
-    help="secagg: as aggregation.complete_up_to; the server's must agree.",
-)
+@_agreed("--corrupt-share", options.Number(0.0, 1.0, max_open=True))
+@_agreed("--dropout-share", options.Number(0.0, 1.0, max_open=True))
+@_agreed("--complete-up-to", click.IntRange(0, 1 << 20))
 def client(
     server: str,
     source: str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli.keras_bundle import check_options, keras_export_output, keras_options
-from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN
+from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN, SIGNING_KEY
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BUNDLE = click.argument("bundle", type=FOLDER)
 @click.option(
     "--round", "round_num", type=click.IntRange(0), metavar="N", help="Export this checkpoint, not the newest."
 )
-@click.option("--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one.")
+@SIGNING_KEY
 @click.option("--zip", "archive", is_flag=True, help="Also write BUNDLE.zip.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @click.option("--no-parity", is_flag=True, help="Don't prove how it trains; the bundle is marked as unproven.")

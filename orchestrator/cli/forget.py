@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import FILE, FOLDER, RUN, WORKERS
+from orchestrator.cli.options import CHECKED_KEY, FOLDER, RUN, SIGNING_KEY, WORKERS
 from orchestrator.cli.output import Output, note, prints, say, warn
 from orchestrator.units import duration_text
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @RUN
 @click.option("--client", "person", metavar="ID", help="Whom to forget: their client_id in the text.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Folder of the new run; DIR-without-PSEUDONYM by default.")
-@click.option("--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one.")
+@SIGNING_KEY
 @click.option(
     "--keep",
     type=click.IntRange(1),
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "begins at one of them.",
 )
 @click.option("--check", is_flag=True, help="Train nothing: check that DIR is what its statement names.")
-@click.option("--public-key", type=FILE, metavar="FILE", help="With --check: who must have signed.")
+@CHECKED_KEY
 @WORKERS
 @prints
 def forget(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
-from orchestrator.cli.options import NEW_FILE, RUN, WORDS, WORKERS, Number, takes_settings
+from orchestrator.cli.options import NEW_FILE, RUN, SPLIT_SEED, WORDS, WORKERS, Number, takes_settings, text_source
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
 if TYPE_CHECKING:
@@ -18,16 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--data",
-    "source",
-    default=BUILT_IN,
-    show_default=True,
-    metavar="SPEC",
-    help=f"Whose text: {BUILT_IN}, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.",
-)
+@text_source(f"Whose text: {BUILT_IN}, or a path to JSON Lines, a folder of text files, or TFF's SQLite client data.")
 @click.option("--plot", type=NEW_FILE, metavar="FILE", help="Also draw the figures, as a PNG.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+@SPLIT_SEED
 @takes_settings()
 @prints
 def data(source: str, plot: Optional[Path], seed: int, overrides: dict[str, Setting]) -> Output:

@@ -13,12 +13,15 @@ from typing import Any, Optional, Union
 import click
 from click.shell_completion import CompletionItem
 
+from models.chitchat import BUILT_IN
 from models.text_sources import locate
 from orchestrator.settings.files import tomllib
 from orchestrator.settings.kinds import CLIENT_RUNTIMES, SUM_TRAITS, one_of_words
 from orchestrator.settings.presets import PRESETS
 from orchestrator.settings.sections import AggregationConfig, ClientConfig
 from orchestrator.settings.types import Setting
+
+Option = Callable[[Callable[..., object]], Callable[..., object]]  # adds an option to a command
 
 
 class Named(click.ParamType):
@@ -119,7 +122,29 @@ WORKERS_HELP = (
     "TFF workers: 'auto', a number, or host:port,host:port of remote ones. The settings decide if it is left out."
 )
 WORKERS = click.option("--workers", metavar="SPEC", help=WORKERS_HELP)
+SIGNING_KEY = click.option(
+    "--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one."
+)
+CHECKED_KEY = click.option("--public-key", type=FILE, metavar="FILE", help="With --check: who must have signed.")
+SPLIT_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 WORDS = click.option("--words", is_flag=True, help="Show the words that people typed; they are masked without it.")
+
+
+def text_source(help: str) -> Option:
+    """Returns the option --data of a command that reads a text without a run's settings, and gets `source`."""
+    return click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help=help)
+
+
+def listens(address: str, help: str) -> Option:
+    """Returns the option --listen of a server, which gets `address`."""
+    return click.option("--listen", "address", default=address, show_default=True, metavar="HOST:PORT", help=help)
+
+
+def seconds(flag: str, default: float, help: str, name: Optional[str] = None, above_zero: bool = False) -> Option:
+    """Returns an option of seconds from 0 on. The command gets it under `name`; None takes the flag's."""
+    names = (flag,) if name is None else (flag, name)
+    number = Number(0.0, min_open=above_zero)
+    return click.option(*names, type=number, default=default, show_default=True, help=help)
 
 
 _SET = click.option(

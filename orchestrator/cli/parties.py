@@ -38,14 +38,7 @@ def _say_whose_roster(keys: Path) -> None:
 
 @click.command()
 @options.KEYS
-@click.option(
-    "--listen",
-    "address",
-    default="localhost:8444",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where the server reaches the decryptor.",
-)
+@options.listens("localhost:8444", "Where the server reaches the decryptor.")
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),
@@ -87,14 +80,7 @@ def decryptor(
 @click.command()
 @options.KEYS
 @click.option("--number", type=click.IntRange(1, 5), default=1, show_default=True, help="Which of the helpers it is.")
-@click.option(
-    "--listen",
-    "address",
-    default="localhost:8445",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where the server reaches the helper.",
-)
+@options.listens("localhost:8445", "Where the server reaches the helper.")
 @click.option(
     "--min-contributions",
     type=click.IntRange(2),

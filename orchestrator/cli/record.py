@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import FILE, RUN, WORKERS
+from orchestrator.cli.options import CHECKED_KEY, RUN, SIGNING_KEY, WORKERS
 from orchestrator.cli.output import Output, note, prints, say, warn
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def _replay_line(figures: Replay) -> str:
 
 @click.command()
 @RUN
-@click.option("--key", type=FILE, metavar="FILE", help="Sign with this key; `fedkeys keygen FILE` makes one.")
+@SIGNING_KEY
 @click.option("--check", is_flag=True, help="Write nothing: check that card and record are what the statement names.")
-@click.option("--public-key", type=FILE, metavar="FILE", help="With --check: who must have signed.")
+@CHECKED_KEY
 @prints
 def card(run_path: Path, key: Optional[Path], check: bool, public_key: Optional[Path]) -> Output:
     """Write DIR/MODEL_CARD.md, and a statement of where the model comes from, DIR/provenance.intoto.json.

@@ -28,14 +28,7 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
 @click.command()
 @options.RUN
 @options.KEYS
-@click.option(
-    "--listen",
-    "address",
-    default="localhost:8443",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Where clients reach the server.",
-)
+@options.listens("localhost:8443", "Where clients reach the server.")
 @options.CONFIG
 @options.PRESET
 @click.option(
@@ -48,30 +41,9 @@ _NETWORK_AGGREGATOR = options.SettingFlag(
     metavar="HOST:PORT",
     help="Where `fedkeys helper` listens, for split; once for each helper, in the order of their numbers.",
 )
-@click.option(
-    "--wait",
-    "clients_s",
-    type=options.Number(0.0),
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for a full cohort.",
-)
-@click.option(
-    "--train-timeout",
-    "train_s",
-    type=options.Number(0.0),
-    default=600.0,
-    show_default=True,
-    help="Seconds that a client may train.",
-)
-@click.option(
-    "--stage-timeout",
-    "stage_s",
-    type=options.Number(0.0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for a message.",
-)
+@options.seconds("--wait", 60.0, "Seconds to wait for a full cohort.", "clients_s")
+@options.seconds("--train-timeout", 600.0, "Seconds that a client may train.", "train_s")
+@options.seconds("--stage-timeout", 30.0, "Seconds to wait for a message.", "stage_s")
 @takes_web
 @OPERATOR
 @options.RESUME

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from models.chitchat import BUILT_IN
-from orchestrator.cli.options import NEW_FILE, Named, Number
+from orchestrator.cli.options import NEW_FILE, SPLIT_SEED, Named, Number, text_source
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.settings.kinds import SUM_TRAITS, one_of_words
 from orchestrator.units import count_text
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help="Whose text.")
+@text_source("Whose text.")
 @click.option("--out", type=NEW_FILE, metavar="FILE", help="The list to write, for the setting data.vocabulary.")
 @click.option(
     "--epsilon",
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
     metavar="LANG",
     help="Look only for what the public list of this language (en, de ...) lacks, and fill up with it.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+@SPLIT_SEED
 @click.option(
     "--aggregator",
     type=Named(SUM_TRAITS),
