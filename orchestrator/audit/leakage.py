@@ -149,11 +149,14 @@ def _require_copy(copy: Run, run: Run) -> None:
         digest_of_what_matters(msgspec.structs.replace(copy.config, audit=without_phrases)),
         digest_of_what_matters(run.config),
     ]
-    texts = [(own.identity.corpus_sha256, own.identity.vocabulary_sha256) for own in (copy, run)]
+    made_of = [
+        (own.identity.corpus_sha256, own.identity.vocabulary_sha256, own.start and own.start.first_sha256)
+        for own in (copy, run)
+    ]
     rounds = [own.newest.round_num for own in (copy, run)]
-    if settings[0] != settings[1] or texts[0] != texts[1] or rounds[0] != rounds[1]:
+    if settings[0] != settings[1] or made_of[0] != made_of[1] or rounds[0] != rounds[1]:
         raise RunFolderError(
-            f"{copy.path} is no copy of {run.path}: it has other settings, another text or another number of rounds; "
+            f"{copy.path} is no copy of {run.path}: it has other settings, another text, start or number of rounds; "
             f"train it with --config {run.path / 'config.toml'} --set audit.phrases=8"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.privacy.ledger import Ledger, LedgerHead
 from orchestrator.run.planted import Phrase, planted_phrases
 from orchestrator.run.saved import read_run
+from orchestrator.run.start_origin import Start
 
 
 @pytest.mark.slow
@@ -87,5 +89,14 @@ def test_only_the_same_training_with_phrases_is_a_copy(tmp_path, begin_run):
     assert "is no copy of" in refusal("rate", **phrases, **{"client.learning_rate": 0.5})
     later = begin_run(tmp_path / "later", text, 10, **phrases)[0]
     later.save_checkpoint(dataclasses.replace(later.load_checkpoint(), round_num=1), keep=2)
-    with pytest.raises(RunFolderError, match="another number of rounds"):
+    with pytest.raises(RunFolderError, match="start or number of rounds"):
         audit_run(run, None, lambda text: None, read_run(later))
+
+    def begun_with(weights, own):
+        start = Start("run", "before", 9, "0", weights, 5, 5, ())
+        return dataclasses.replace(own, identity=msgspec.structs.replace(own.identity, start=start))
+
+    copy = read_run(begin_run(tmp_path / "copy", text, 10, **phrases)[0])
+    for first, second in ((run, begun_with("1" * 64, copy)), (begun_with("2" * 64, run), begun_with("1" * 64, copy))):
+        with pytest.raises(RunFolderError, match="has other settings, another text, start or"):
+            audit_run(first, None, lambda text: None, second)
