@@ -186,7 +186,7 @@ def read_release(path: Path) -> Optional[NgramRelease]:
       RunFolderError: the file is damaged, or an n-gram lies without its ledger.
     """
     require_ngram_ledger(path)
-    return read_figures(path / NGRAM_FOLDER / NGRAM_RELEASE_FILE, NgramRelease, "ngram")
+    return read_figures(path / NGRAM_FOLDER / NGRAM_RELEASE_FILE, NgramRelease)
 
 
 def read_ngram(run: Run) -> Optional[ReleasedNgram]:

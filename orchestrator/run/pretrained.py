@@ -87,7 +87,7 @@ def read_pretrained(folder: Path) -> tuple[Pretrained, Vocabulary, Weights]:
     Raises:
       RunFolderError, VocabularyError: a file is missing, damaged or was changed.
     """
-    model = read_figures(folder / PRETRAINED_FILE, Pretrained, "pretrain")
+    model = read_figures(folder / PRETRAINED_FILE, Pretrained)
     vocabulary = Vocabulary.read(folder / _WORDS_FILE)
     weights: Weights = ()
     if model is not None:

@@ -41,8 +41,13 @@ def kept(find: Callable[[], _Figures]) -> tuple[_Figures, str]:
         return cast("_Figures", error.figures), str(error)
 
 
-def read_figures(file: Path, kind: type[_Figures], command: str) -> Optional[_Figures]:
+def read_figures(file: Path, kind: type[_Figures], command: Optional[str] = None) -> Optional[_Figures]:
     """Returns what a command left in a file of a run's folder; None if it was not run yet.
+
+    Args:
+      file: of the figures.
+      kind: their struct.
+      command: finds them anew in a run's folder; None if nothing does.
 
     Raises:
       RunFolderError: the file is damaged.
@@ -52,4 +57,5 @@ def read_figures(file: Path, kind: type[_Figures], command: str) -> Optional[_Fi
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is damaged ({error}): run `fedkeys {command} --run {file.parent}`") from None
+        mend = "restore it" if command is None else f"run `fedkeys {command} --run {file.parent}`"
+        raise RunFolderError(f"{file} is damaged ({error}): {mend}") from None

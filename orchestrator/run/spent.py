@@ -39,7 +39,7 @@ def spent_on_words(path: Path) -> Optional[Guarantee]:
     Raises:
       RunFolderError: the file is damaged.
     """
-    return read_figures(path / FOUND_WORDS_FILE, Guarantee, "vocabulary")
+    return read_figures(path / FOUND_WORDS_FILE, Guarantee)
 
 
 def spent_on_start(run: Run) -> Optional[Guarantee]:
