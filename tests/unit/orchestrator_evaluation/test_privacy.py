@@ -155,6 +155,7 @@ def test_what_epsilon_does_not_cover_and_how_near_delta_is_are_said():
     covered = " ".join(privacy.NOT_COVERED)
     assert "without noise: epsilon does not cover them. A model card leaves them out" in covered
     assert "the sum of both" in covered
+    assert "its model and word list are counted, and no n-gram that it released" in covered
 
 
 def test_accuracy_stands_beside_the_epsilon_of_the_ledger_abandoned_rounds_included(tmp_path):

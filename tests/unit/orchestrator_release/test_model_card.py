@@ -272,7 +272,7 @@ def test_a_card_with_an_epsilon_leaves_out_what_no_noise_covers(folder, tmp_path
     assert card.count("Left out: ") == 1
     assert "The pooled n-gram baselines and mixtures with them are left out" in card
     epsilon = epsilon_spent(private.path)
-    assert f"All that was released of these people together: epsilon {epsilon + 8.0:.4g} at delta 0.001" in card
+    assert f"What this run spends of these people's privacy in all: epsilon {epsilon + 8.0:.4g} at delta 0.001" in card
 
 
 def _found_in(card):
