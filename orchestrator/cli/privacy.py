@@ -98,7 +98,7 @@ def _show(result: RunPrivacy, projections: Sequence[Projection] = ()) -> None:
     if result.start is not None:
         console.print(f"Its start was trained on the same people's text, for {_guarantee(result.start)}.")
     if result.ngram is not None:
-        console.print(f"It also released an n-gram of their text, for {_guarantee(result.ngram)}.")
+        console.print(f"An n-gram of their text was released, for {_guarantee(result.ngram)}.")
     if result.total is not None:
         console.print(f"All of it together: {_guarantee(result.total)}.")
     console.print(f"\nIn its place, for all rounds, at epsilon {result.target:.3g} and delta {result.delta:.3g}:")

@@ -20,18 +20,20 @@ from typing import Optional
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from models.corpus import ClientId
 from models.files import write_atomically
 from models.private_bigram import PrivateBigram, Slots, build_private_bigram, person_vector
 from models.vocabulary import NUM_SPECIAL
-from orchestrator.aggregator import Cohort, Vector
+from orchestrator.aggregator import Aggregator, Cohort, Vector
 from orchestrator.encoding import Encoder
-from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
 from orchestrator.privacy.calibration import resolve_privacy
-from orchestrator.privacy.ledger import epsilon_spent
+from orchestrator.privacy.ledger import LEDGER_FILE, epsilon_spent, read_ledger
 from orchestrator.privacy.mechanism import Mechanism, build_mechanism, summed_stddev
+from orchestrator.privacy.noise import SEED_FILE
 from orchestrator.rounds.build import bits_under_noise, build_aggregator, require_summable
 from orchestrator.run.folder import NGRAM_FILE, NGRAM_FOLDER, NGRAM_RELEASE_FILE
 from orchestrator.run.results import read_figures, write_figures
@@ -89,7 +91,7 @@ def release_ngram(run: Run, epsilon: Optional[float], pair_words: int, note: Cal
     Raises:
       ConfigError: the run has no differential privacy, or its aggregator can't sum so many people.
       RunFolderError: another n-gram was released already, or the text is not the run's.
-      PrivacyStop: the budget does not allow it.
+      PrivacyStop: another one was charged, or cut off where the same can't be made again.
     """
     people = tuple(run.text.data.train)
     config = _release_config(run, len(people), epsilon)
@@ -104,16 +106,11 @@ def release_ngram(run: Run, epsilon: Optional[float], pair_words: int, note: Cal
         return there
     run.folder.lock()
     folder.mkdir(exist_ok=True)
-    mechanism = build_mechanism(config, folder, len(people))
-    encoder = _encoder(config, slots)
-    cohort = Cohort(1, people, config.aggregation.min_survivors)
+    _require_the_same(run, config.privacy)
     aggregator = build_aggregator(config.aggregation)
     note(f"summing {slots.size:,} slots over {count_text(len(people), 'person')} by {aggregator.name}")
-    mechanism.before_round(cohort)
-    total = aggregator.sum(_vectors(run, encoder, slots, mechanism), cohort, {}).total
-    (mean,) = mechanism.release(total, encoder, cohort).mean_delta
-    noise_std = summed_stddev(config, encoder, len(people)) * encoder.step
-    model = build_private_bigram(mean * np.float32(len(people)), noise_std, slots)
+    noisy, noise_std = _noisy_sum(run, config, slots, aggregator)
+    model = build_private_bigram(noisy, noise_std, slots)
     write_atomically(folder / NGRAM_FILE, _to_bytes(model))
     spent = epsilon_spent(folder)
     assert spent is not None  # it was charged
@@ -130,6 +127,30 @@ def release_ngram(run: Run, epsilon: Optional[float], pair_words: int, note: Cal
     )
     write_figures(folder / NGRAM_RELEASE_FILE, released)
     return released
+
+
+def _require_the_same(run: Run, privacy: PrivacyConfig) -> None:
+    """Refuses what can't be the release that was begun in the run's folder, if one was.
+
+    The server adds its noise to a sum whose digest is on the ledger, so that another sum shows. What clients add is out
+    when they send it, and until the sum is known nothing on the ledger tells whether they sent the same.
+    """
+    folder = run.path / NGRAM_FOLDER
+    if not (folder / LEDGER_FILE).exists():
+        return
+    head, charges = read_ledger(folder)
+    if run.config.data.forgotten and not (folder / SEED_FILE).exists():
+        raise PrivacyStop(
+            f"{folder} was charged for the n-gram of the run that this one replaces: another one would cost the same "
+            "people again, so this run releases none"
+        )
+    if charges and privacy.traits.from_clients and not any(charge.sum_digest for charge in charges):
+        raise PrivacyStop(
+            f"{folder} was cut off while people's noisy vectors were summed: a second sum would cost them again, so "
+            "this run releases no n-gram, and what was charged stays in its total"
+        )
+    if head.noise_multiplier != privacy.noise_multiplier:
+        raise RunFolderError(f"{folder} was begun for another epsilon: repeat the call with --epsilon {head.budget}")
 
 
 def _release_config(run: Run, num_people: int, epsilon: Optional[float]) -> RunConfig:
@@ -160,6 +181,23 @@ def _release_config(run: Run, num_people: int, epsilon: Optional[float]) -> RunC
     )
     require_summable(config)
     return resolve_privacy(config, num_people)
+
+
+def _noisy_sum(run: Run, config: RunConfig, slots: Slots, aggregator: Aggregator) -> tuple[NDArray[np.float32], float]:
+    """Returns (the sum of everybody's vectors under noise, the noise's standard deviation in a slot)."""
+    people, folder = tuple(run.text.data.train), run.path / NGRAM_FOLDER
+    mechanism, encoder = build_mechanism(config, folder, len(people)), _encoder(config, slots)
+    cohort = Cohort(1, people, config.aggregation.min_survivors)
+    try:
+        mechanism.before_round(cohort)
+        total = aggregator.sum(_vectors(run, encoder, slots, mechanism), cohort, {}).total
+        (mean,) = mechanism.release(total, encoder, cohort).mean_delta
+    except PrivacyStop:  # a first sum fits into the budget: there was one before
+        raise PrivacyStop(
+            f"{folder} was charged for another sum, of other --words or by other versions of the software: this one "
+            "would cost the same people again; repeat the call that was cut off, as it was"
+        ) from None
+    return mean * np.float32(len(people)), summed_stddev(config, encoder, len(people)) * encoder.step
 
 
 def _encoder(config: RunConfig, slots: Slots) -> Encoder:

@@ -157,7 +157,7 @@ def test_model_and_n_gram_add_up_as_two_gaussian_releases(begin):
     assert result.total.delta == head.delta
     assert any("total adds them up" in text for text in result.assumptions)
     shown = " ".join(CliRunner().invoke(cli, ["privacy", "--run", str(run.path)]).output.split())
-    assert "released an n-gram of their text, for epsilon 3 at delta" in shown
+    assert "An n-gram of their text was released, for epsilon 3 at delta" in shown
 
 
 def test_secure_aggregation_releases_the_same_and_what_is_kept_is_what_was_released(begin):
@@ -204,8 +204,54 @@ def test_what_is_released_is_not_released_again(begin):
         with pytest.raises(RunFolderError, match="holds an n-gram for epsilon 10 with pairs of 60 words"):
             release_ngram(run, epsilon, words, note)
     (run.path / "private_ngram" / "release.json").unlink()  # cut off, and begun again with other settings
-    with pytest.raises(PrivacyStop, match="budget"):
+    with pytest.raises(PrivacyStop, match="charged for another sum, of other --words .* repeat the call"):
         release_ngram(run, None, PAIR_WORDS - 1, note)
+    with pytest.raises(RunFolderError, match=r"begun for another epsilon: repeat the call with --epsilon 10\.0"):
+        release_ngram(run, 5.0, PAIR_WORDS, note)
+    assert len(read_ledger(run.path / "private_ngram")[1]) == 1
+
+
+@pytest.mark.parametrize(("mechanism", "is_repeated"), [("central", True), ("distributed", False), ("local", False)])
+def test_of_noise_that_people_added_a_sum_that_was_cut_off_is_not_made_again(
+    begin, monkeypatch, mechanism, is_repeated
+):
+    run = begin(**{"privacy.mechanism": mechanism, "aggregation.min_survivors": 6, "aggregation.aggregator": "secagg"})
+
+    class Killed(Exception):
+        pass
+
+    vectors = []
+
+    def kill_at_the_third(sentences, slots):
+        vectors.append(person_vector(sentences, slots))
+        if len(vectors) == 3:
+            raise Killed
+        return vectors[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ngram_release, "person_vector", kill_at_the_third)
+        with pytest.raises(Killed):
+            release_ngram(run, None, PAIR_WORDS, note)
+    charges = read_ledger(run.path / "private_ngram")[1]
+    if is_repeated:
+        assert not charges
+        release_ngram(run, None, PAIR_WORDS, note)
+    else:
+        assert len(charges) == 1
+        for epsilon in (None, 5.0):
+            with pytest.raises(PrivacyStop, match="cut off while people's noisy vectors were summed: a second sum"):
+                release_ngram(run, epsilon, PAIR_WORDS, note)
+    assert len(read_ledger(run.path / "private_ngram")[1]) == 1
+    assert spent_on_ngram(run.path).epsilon == pytest.approx(10.0, abs=1e-3)
+
+
+def test_a_distributed_sum_that_was_known_is_repeated_for_nothing(begin):
+    secagg = {"aggregation.min_survivors": 6, "aggregation.aggregator": "secagg"}
+    run = begin(**{"privacy.mechanism": "distributed", **secagg})
+    first = release_ngram(run, None, PAIR_WORDS, note)
+    (run.path / "private_ngram" / "release.json").unlink()
+    assert release_ngram(run, None, PAIR_WORDS, note) == first
+    assert sum(bool(charge.participants) for charge in read_ledger(run.path / "private_ngram")[1]) == 1
 
 
 @pytest.mark.parametrize("lost", [(), ("release.json",), ("ngram.npz",)], ids=["ledger", "and release", "and n-gram"])
