@@ -121,9 +121,10 @@ def _show(figures: ForgetFigures) -> None:
         )
     if forgotten.epsilon is not None:
         spent = forgotten.epsilon
+        before, after, both = ("none" if e is None else f"{e:.4g}" for e in (spent.before, spent.after, spent.both))
         say(
-            f"epsilon {spent.before:.4g} before, {spent.after:.4g} of the new run alone, {spent.both:.4g} for whoever "
-            f"sees both, at delta {spent.delta:.2g}: the noise was drawn anew"
+            f"epsilon {before} before, {after} of the new run alone, {both} for whoever sees both, at delta "
+            f"{spent.delta:.2g}: the noise was drawn anew"
         )
     say("Still there:\n" + "\n".join(f"- {what}" for what in forgotten.remains))
 

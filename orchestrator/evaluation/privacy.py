@@ -40,8 +40,8 @@ NOT_COVERED = (
     "and the dev people's.",
     "A word list of `fedkeys vocabulary` made from the same people spends an epsilon and a delta of its own: what the "
     "model and the list cost together is the sum of both.",
-    "Every sum here is of this run. Other runs on the same people's text are charged on ledgers of their own, and come on "
-    "top: of a run that this one began with, its model and word list are counted, and no n-gram that it released.",
+    "Every sum here is of this run. Other runs on the same people's text are charged on ledgers of their own, and come "
+    "on top: of a run that this one began with, its model and word list are counted, and no n-gram that it released.",
     "Clients clip as they are told; who sends a longer update breaks only its own protection, and the sum.",
     "The Gaussian numbers come from floating point and are rounded to the encoder's grid; their tail ends at 8.6 "
     "standard deviations.",

@@ -214,6 +214,22 @@ def read_ledger(directory: Path) -> tuple[LedgerHead, list[Charge]]:
     return head, charges
 
 
+def take_over(source: Path, target: Path, without: ClientId) -> None:
+    """Copies a ledger into another folder, less one person: what the others were charged stays spent.
+
+    Raises: as read_ledger.
+    """
+    head, charges = read_ledger(source)
+    history, lines = head.new_history(), [msgspec.json.encode(head)]
+    for charge in charges:
+        left = tuple(name for name in charge.participants if name != without)
+        if left:
+            history.add(charge.round_num, [ClientId(name) for name in left])
+        own = msgspec.structs.replace(charge, participants=left, event=event_to_json(history.event()))
+        lines.append(msgspec.json.encode(own))
+    write_atomically(Path(target) / LEDGER_FILE, b"\n".join((*lines, b"")), private=True)
+
+
 def epsilon_by_round(directory: Path) -> dict[int, float]:
     """Returns, by round, the epsilon of all that a run had been charged for by then; {} without a ledger.
 

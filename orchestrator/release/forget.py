@@ -16,7 +16,6 @@ from models.corpus import ClientId
 from models.files import write_atomically
 from models.metrics import ClientSums
 from models.weights import ModelSize, Weights
-from orchestrator.privacy.ledger import epsilon_of
 from orchestrator.release.forget_results import (
     FIGURES_FILE,
     PREDICATE_TYPE,
@@ -37,6 +36,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.forgetting import Forgetting, begin_forgotten
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run, read_run
+from orchestrator.run.spent import spent_on_ngram, spent_together
 from orchestrator.run.training import Observer, Parts, train
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime
@@ -52,6 +52,7 @@ _REMAINS = (
     "the person's text, where the text of the run is kept",
     "the word list, which the new run takes over: the person's text was among those that it was found in",
 )
+_NGRAM = "the n-gram that the run before released, and every copy of it: the person's text is in its noisy sum"
 
 
 def forget_person(run: Run, plan: Forgetting, out: Path, key: Optional[Path], observer: Observer) -> ForgetFigures:
@@ -91,12 +92,8 @@ def forget_person(run: Run, plan: Forgetting, out: Path, key: Optional[Path], ob
 def _predicate(run: Run, after: Run, plan: Forgetting) -> ForgetPredicate:
     epsilon, anew = None, ""
     if run.config.privacy.traits.adds_noise:
-        epsilon = Spent(
-            before=epsilon_of((run.path,)),
-            after=epsilon_of((after.path,)),
-            both=epsilon_of((run.path, after.path)),
-            delta=run.config.privacy.delta,
-        )
+        both = spent_together(run, after)
+        epsilon = Spent(spent_together(run).epsilon, spent_together(after).epsilon, both.epsilon, both.delta)
         anew = _ANEW
     return ForgetPredicate(
         person=record.client_commitment(record.read_salt(run.path), plan.person),
@@ -108,7 +105,7 @@ def _predicate(run: Run, after: Run, plan: Forgetting) -> ForgetPredicate:
         before=_digests(run),
         after=_digests(after),
         method=_METHOD.format(from_round=plan.from_round) + anew,
-        remains=_REMAINS,
+        remains=(*_REMAINS, *([_NGRAM] if spent_on_ngram(run.path) else [])),
         epsilon=epsilon,
     )
 

@@ -50,11 +50,15 @@ class Exposure(msgspec.Struct, frozen=True):
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """Differential privacy: the epsilon of each run's releases, and of both together, at delta."""
+    """Differential privacy: the epsilon of all releases of each run, and of both together, at delta.
 
-    before: float
-    after: float
-    both: float
+    A run's releases are its model, its n-gram and its word list; what the new run took over counts for both, and once
+    together. None: no epsilon holds.
+    """
+
+    before: Optional[float]
+    after: Optional[float]
+    both: Optional[float]
     delta: float
 
 

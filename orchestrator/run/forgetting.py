@@ -20,14 +20,15 @@ from models.files import write_atomically
 from models.forgotten import Forgotten, Gap, forget
 from models.vocabulary import WordList
 from orchestrator.errors import RunFolderError
-from orchestrator.privacy.ledger import read_ledger
+from orchestrator.privacy.ledger import LEDGER_FILE, read_ledger, take_over
 from orchestrator.rounds.build import model_size
 from orchestrator.run import record
 from orchestrator.run.data import Text, load_client_data
-from orchestrator.run.folder import FOUND_WORDS_FILE, RunFolder
+from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FOLDER, RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.lines import read_lines
 from orchestrator.run.saved import Run
+from orchestrator.run.spent import require_ngram_ledger, spent_on_start
 from orchestrator.run.start import read_first_weights
 from orchestrator.settings.run_config import RunConfig
 
@@ -69,6 +70,7 @@ def plan_forgetting(run: Run, person: str, keep: Optional[int]) -> Forgetting:
     adds_noise = run.config.privacy.traits.adds_noise
     if adds_noise:
         read_ledger(run.path)  # what the run has cost is said beside what the new one costs
+        require_ngram_ledger(run.path)
     before = min(rounds, default=run.config.rounds.count + 1)
     kept = [number for number in run.folder.checkpoints() if number < before]
     from_round = 0 if in_first_weights or adds_noise or not kept else kept[-1]
@@ -103,7 +105,7 @@ def _require_repeatable(run: Run) -> None:
             f"{path} was trained under a simulated fleet, whose rounds follow from everybody's phones: train it anew "
             "without the person"
         )
-    if run.start is not None and not run.start.is_public:
+    if run.start is not None and not (run.start.is_public and spent_on_start(run) is None):
         raise RunFolderError(
             f"{path} began with a model that was trained on what people typed ({run.start.name}), and nobody can be "
             "taken out of that here: forget them there, then train this run anew from it"
@@ -167,14 +169,22 @@ def begin_forgotten(run: Run, plan: Forgetting, folder: RunFolder) -> Text:
     beside.create(plan.config, run.vocabulary, identity, first)
     # With its mode: it opens the pseudonym in the statement once the old run is deleted.
     shutil.copy(run.path / record.SALT_FILE, beside.path)
-    if (run.path / FOUND_WORDS_FILE).exists():
-        shutil.copy(run.path / FOUND_WORDS_FILE, beside.path)  # what the words have cost stays spent
+    _take_over_costs(run, plan.person, beside)
     if plan.from_round:
         _copy_rounds(run, plan.from_round, beside)
     if folder.path.exists():
         shutil.rmtree(folder.path)  # what a kill of another training left, as require_free found
     os.rename(beside.path, folder.path)
     return text
+
+
+def _take_over_costs(run: Run, person: ClientId, target: RunFolder) -> None:
+    """Copies what words and n-gram of the run have cost the others: it stays spent."""
+    if (run.path / FOUND_WORDS_FILE).exists():
+        shutil.copy(run.path / FOUND_WORDS_FILE, target.path)
+    if (run.path / NGRAM_FOLDER / LEDGER_FILE).exists():
+        (target.path / NGRAM_FOLDER).mkdir()
+        take_over(run.path / NGRAM_FOLDER, target.path / NGRAM_FOLDER, person)
 
 
 def _copy_rounds(run: Run, last: int, target: RunFolder) -> None:

@@ -62,8 +62,15 @@ def spent_on_ngram(path: Path) -> Optional[Guarantee]:
 
     Raises: as orchestrator.privacy.ledger.epsilon_spent, and RunFolderError where an n-gram lies without its ledger.
     """
+    folders = _ngram_ledgers(path)
+    return _by_ledgers(folders) if folders else None
+
+
+def _ngram_ledgers(path: Path) -> list[Path]:
+    """Returns the folder of a run's n-gram if it holds a ledger."""
     require_ngram_ledger(path)
-    return _by_ledgers([path / NGRAM_FOLDER])
+    folder = path / NGRAM_FOLDER
+    return [folder] if (folder / LEDGER_FILE).exists() else []
 
 
 def require_ngram_ledger(path: Path) -> None:
@@ -79,27 +86,37 @@ def require_ngram_ledger(path: Path) -> None:
 
 
 def spent_in_all(run: Run) -> Optional[Guarantee]:
-    """Returns what model, n-gram, word list and start of a run have cost the same people together.
+    """Returns what spent_together does; None without differential privacy, or if the model alone has cost anything.
 
-    The ledgers of model and n-gram add up in zCDP, whatever else in epsilon and delta. None without differential
-    privacy, or if the model alone has cost them anything.
+    Raises: as spent_together.
+    """
+    beside = spent_on_ngram(run.path) or spent_on_words(run.path) or spent_on_start(run)
+    return spent_together(run) if beside and (run.path / LEDGER_FILE).exists() else None
+
+
+def spent_together(run: Run, *anew: Run) -> Guarantee:
+    """Returns what model, n-gram, word list and start of a private run have cost the same people together.
+
+    The ledgers of model and n-gram add up in zCDP, whatever else in epsilon and delta.
+
+    Args:
+      run: the run.
+      anew: runs that forget some of its people. They take over word list, start and what the n-gram has cost: these
+        count once.
 
     Raises:
-      RunFolderError: a ledger or the file of the word list is damaged.
+      RunFolderError: a ledger is missing or damaged, or the file of the word list is damaged.
       PrivacyStop: a ledger holds an event that the accountant does not know.
     """
-    require_ngram_ledger(run.path)
+    runs = (run, *anew)
+    ngrams: dict[str, Path] = {}  # by their noise
+    for folder in [folder for own in runs for folder in _ngram_ledgers(own.path)]:
+        ngrams.setdefault(read_ledger(folder)[0].noise_commitment, folder)
+    released = _by_ledgers([*(own.path for own in runs), *ngrams.values()])
     beside = [own for own in (spent_on_words(run.path), spent_on_start(run)) if own is not None]
-    if _by_ledgers([run.path]) is None or not (beside or spent_on_ngram(run.path)):
-        return None
-    released = _by_ledgers([run.path, run.path / NGRAM_FOLDER])
-    assert released is not None  # the run has a ledger
     return functools.reduce(operator.add, beside, released)
 
 
-def _by_ledgers(folders: Sequence[Path]) -> Optional[Guarantee]:
-    """Returns what those of the folders that hold a ledger were charged for together; None if none holds one."""
-    charged = [folder for folder in folders if (folder / LEDGER_FILE).exists()]
-    if not charged:
-        return None
-    return Guarantee(epsilon_of(charged), max(read_ledger(folder)[0].delta for folder in charged))
+def _by_ledgers(folders: Sequence[Path]) -> Guarantee:
+    """Returns what the ledgers of some folders were charged for together."""
+    return Guarantee(epsilon_of(folders), max(read_ledger(folder)[0].delta for folder in folders))

@@ -208,7 +208,9 @@ def test_a_run_forgets_a_person_to_the_weights_that_it_would_have_without_them(r
 
 
 def test_under_differential_privacy_the_noise_is_drawn_anew_and_charged(runs, tmp_path):
-    run, new, person = runs["noised"], tmp_path / "new", someone_first_in(runs["noised"], 3)
+    run, new, person = tmp_path / "run", tmp_path / "new", someone_first_in(runs["noised"], 3)
+    shutil.copytree(runs["noised"], run)
+    assert fedkeys("ngram", "--run", run, "--epsilon", 3).returncode == 0
     done = fedkeys("forget", "--run", run, "--client", person, "--out", new, "--json")
     assert done.returncode == 0, done.stderr
     forgotten = json.loads(done.stdout)["forgotten"]
@@ -218,11 +220,14 @@ def test_under_differential_privacy_the_noise_is_drawn_anew_and_charged(runs, tm
     charged = [json.loads(line) for line in (new / "privacy_ledger.jsonl").read_text().splitlines()[1:]]
     assert [line["round_num"] for line in charged] == [1, 2, 3]
     assert all(person not in line["participants"] for line in charged)
-    # Nobody is drawn twice in three rounds: each run is one release of noise 1, and both are two of them.
+    # Nobody is drawn twice in three rounds: each model is one release of noise 1, and the n-gram is one for both runs.
     from orchestrator.privacy.accounting import Cost
 
-    spent = forgotten["epsilon"]
-    for name, zcdp in (("before", 0.5), ("after", 0.5), ("both", 1.0)):
+    spent, released = forgotten["epsilon"], json.loads((run / "private_ngram" / "release.json").read_text())
+    ngram = 0.5 / released["noise_multiplier"] ** 2
+    assert ngram > 0.1
+    assert forgotten["remains"][-1].startswith("the n-gram that the run before released")
+    for name, zcdp in (("before", 0.5 + ngram), ("after", 0.5 + ngram), ("both", 1.0 + ngram)):
         assert spent[name] == pytest.approx(Cost(zcdp).epsilon(spent["delta"]))
 
 

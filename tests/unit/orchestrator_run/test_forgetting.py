@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from orchestrator.aggregator import CostLedger
-from orchestrator.errors import RunFolderError
+from orchestrator.errors import PrivacyStop, RunFolderError
+from orchestrator.evaluation.ngram_release import release_ngram
+from orchestrator.privacy.accounting import Cost
+from orchestrator.privacy.ledger import Ledger, LedgerHead, read_ledger
 from orchestrator.rounds.cohort import everybody, without
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import RoundReport, ServerState
@@ -21,6 +24,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.record import open_record
 from orchestrator.run.saved import read_run
+from orchestrator.run.spent import Guarantee, spent_in_all, spent_together
 from orchestrator.run.start_origin import Start, StartText
 from orchestrator.settings.files import read_config
 
@@ -192,10 +196,64 @@ def test_what_cannot_be_computed_again_is_refused_in_one_line(tmp_path):
     )
 
 
-def test_a_private_run_without_its_ledger_is_refused(tmp_path):
-    settings = {
-        "privacy.mechanism": "central", "privacy.noise_multiplier": 1.0, "privacy.delta": 0.01,
-        "privacy.clip_norm": 1.0, "client.weighting": "equal",
-    }  # fmt: skip
-    run = write_run(tmp_path, **settings)
-    assert "privacy_ledger.jsonl is missing" in refusal(run)
+def test_a_start_on_the_run_s_own_text_is_refused_whatever_its_licence(tmp_path):
+    run = write_run(tmp_path)
+    public = Start("public text", "mine", 0, "a", "b", 5, 5, (StartText("b", "8", licence="CC0"),))
+    own = msgspec.structs.replace(public, texts=(StartText("b", run.identity.corpus_sha256, licence="CC0"),))
+    began = {start: dataclasses.replace(run, identity=msgspec.structs.replace(run.identity, start=start))
+             for start in (public, own)}  # fmt: skip
+    assert forgetting.plan_forgetting(began[public], run.rounds[0].selected[0], None).from_round == 0
+    assert "trained on what people typed (mine)" in refusal(began[own])
+
+
+PRIVATE = {
+    "privacy.mechanism": "central", "privacy.noise_multiplier": 1.0, "privacy.delta": 0.01, "privacy.clip_norm": 1.0,
+    "client.weighting": "equal", "aggregation.aggregator": "plain", "data.min_people": 1,
+}  # fmt: skip
+
+
+def write_private_run(tmp_path):
+    """A run whose model was charged for one round of four people, at noise 1, with an n-gram of its own."""
+    run = write_run(tmp_path, **PRIVATE)
+    Ledger(run.path, LedgerHead("central", 1.0, 1.0, 16, 0.01, 0.0, 1, 1, "a")).charge(1, run.rounds[0].selected)
+    return run, release_ngram(run, 3.0, 20, lambda text: None)
+
+
+def test_a_private_run_without_a_ledger_is_refused(tmp_path):
+    run, _ = write_private_run(tmp_path)
+    for lost in (run.path / "private_ngram", run.path):
+        (lost / "privacy_ledger.jsonl").unlink()
+        assert "privacy_ledger.jsonl" in refusal(run)
+
+
+def test_what_the_n_gram_of_the_run_before_has_cost_the_others_stays_spent(tmp_path):
+    run, released = write_private_run(tmp_path)
+    person, target = run.rounds[0].selected[0], RunFolder(tmp_path / "new")
+    forgetting.begin_forgotten(run, forgetting.plan_forgetting(run, person, None), target)
+    Ledger(target.path, LedgerHead("central", 1.0, 1.0, 15, 0.01, 0.0, 1, 1, "b")).charge(1, run.rounds[0].selected[1:])
+    new = read_run(RunFolder(target.path))
+    _, (charge,) = read_ledger(new.path / "private_ngram")
+    assert set(charge.participants) == set(run.text.data.train) - {person}
+    assert [path.name for path in (new.path / "private_ngram").iterdir()] == ["privacy_ledger.jsonl"]
+    one, ngram = 0.5, 0.5 / released.noise_multiplier**2  # zCDP of a Gaussian release at noise m: 1 / (2 m^2)
+    for spent, zcdp in (
+        (spent_together(run), one + ngram),
+        (spent_in_all(new), one + ngram),
+        (spent_together(run, new), 2 * one + ngram),
+    ):
+        assert spent == Guarantee(pytest.approx(Cost(zcdp).epsilon(0.01)), 0.01)
+    for epsilon in (3.0, 1.0):
+        with pytest.raises(PrivacyStop, match="charged for the n-gram of the run that this one replaces"):
+            release_ngram(new, epsilon, 20, lambda text: None)
+
+
+def test_two_n_grams_of_two_runs_both_count(tmp_path):
+    """The run before released its own after the new run had begun."""
+    run = write_run(tmp_path, **PRIVATE)
+    Ledger(run.path, LedgerHead("central", 1.0, 1.0, 16, 0.01, 0.0, 1, 1, "a"))
+    target = RunFolder(tmp_path / "new")
+    forgetting.begin_forgotten(run, forgetting.plan_forgetting(run, run.rounds[0].selected[0], None), target)
+    new = read_run(RunFolder(target.path))
+    Ledger(new.path, LedgerHead("central", 1.0, 1.0, 15, 0.01, 0.0, 1, 1, "b"))
+    zcdp = sum(0.5 / release_ngram(own, 3.0, 20, lambda text: None).noise_multiplier ** 2 for own in (run, new))
+    assert spent_together(run, new).epsilon == pytest.approx(Cost(zcdp).epsilon(0.01))
