@@ -40,9 +40,10 @@ from orchestrator.settings.types import Setting
 if TYPE_CHECKING:
     from orchestrator.evaluation.results import Evaluation, Prediction
     from orchestrator.release.export import ExportFigures
+    from orchestrator.release.keras_export import KerasExportFigures, KerasOptions
     from orchestrator.run.training import Observer, Parts, TrainingResult
 
-__all__ = ["Run", "Silent", "evaluate", "export", "open_run", "predict", "train"]
+__all__ = ["Run", "Silent", "evaluate", "export", "export_keras", "open_run", "predict", "train"]
 
 Texts = Mapping[str, Sequence[str]]  # {person: their messages, oldest first}
 Folder = Union[str, "os.PathLike[str]"]
@@ -221,6 +222,22 @@ def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -
     from orchestrator.release.export import ExportOptions, export_run
 
     return export_run(run, Path(out), ExportOptions(force=force, parity=parity))
+
+
+def export_keras(source: Folder, out: Folder, options: Optional[KerasOptions] = None) -> KerasExportFigures:
+    """Writes the phone bundle of a Keras model: a file that trains on a device in builtin ops, and its certificate.
+
+    Args:
+      source: a .keras file, an .h5 file or a SavedModel's folder, of TensorFlow 2.14; none of its code runs.
+      out: the bundle's folder.
+      options: how (orchestrator.release.keras_export.KerasOptions); None takes the defaults.
+
+    Raises:
+      ExportError: it is no such model, or holds what can't be exported. Nothing is written then.
+    """
+    from orchestrator.release import keras_export
+
+    return keras_export.export_keras(Path(source), Path(out), options or keras_export.KerasOptions())
 
 
 def _texts_path(folder: Path) -> Path:

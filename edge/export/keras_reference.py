@@ -60,7 +60,7 @@ def train_in_tensorflow(
     """
     kept = [variable.numpy() for variable in network.model.weights]
     trained = [tf.Variable(weight.start) for weight in network.trainable]
-    step = tf.function(_build_step(network, trained, np.float32(learning_rate)))
+    step = tf.function(build_step(network, trained, np.float32(learning_rate)))
     losses = []
     try:
         for batch in batches:
@@ -72,7 +72,7 @@ def train_in_tensorflow(
             variable.assign(value)
 
 
-def _build_step(
+def build_step(
     network: Network, trained: Sequence[tf.Variable], learning_rate: np.float32
 ) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
     sides = _sides(network.trainable, trained)

@@ -59,10 +59,19 @@ def _padded(x: tf.Tensor, pads: tuple[tuple[int, int], tuple[int, int]], value: 
 def _slices(x: tf.Tensor, window: Window, rows: int, columns: int) -> list[tf.Tensor]:
     """Returns what stands at each place of a window that slides over a padded image: [batch, rows, columns, C] each."""
     down, right = window.strides
-    return [
-        x[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right, :]
-        for i, j in window.offsets()
-    ]
+    if (down, right) == (1, 1):
+        return [x[:, i : i + rows, j : j + columns, :] for i, j in window.offsets()]
+    # TFLite's STRIDED_SLICE is slow where a stride is not 1: so neighbours go on one axis, and the first one is cut.
+    batch, height, width, channels = x.shape
+    low, far = rows * down + window.size[0] - 1 - height, columns * right + window.size[1] - 1 - width
+    x = _padded(x, ((0, max(low, 0)), (0, max(far, 0))))
+    places = []
+    for i, j in window.offsets():
+        whole = x[:, i : i + rows * down, j : j + columns * right, :]
+        lines = tf.reshape(whole, [batch * rows, down, columns * right * channels])[:, :1]
+        points = tf.reshape(lines, [batch * rows, columns, right * channels])[:, :, :channels]
+        places.append(tf.reshape(points, [batch, rows, columns, channels]))
+    return places
 
 
 def _spread(parts: Sequence[tf.Tensor], window: Window, image: Sequence[int]) -> tf.Tensor:
@@ -146,11 +155,13 @@ def depthwise_conv2d(x: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], 
         y = tf.nn.depthwise_conv2d(image, weight, [1, *strides, 1], padding)
 
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            size = image.shape[1:3]
-            places = _slices(_padded(image, window.pads(size)), window, *dy.shape[1:3])
-            d_weight = tf.stack([tf.reduce_sum(place * dy, (0, 1, 2)) for place in places])
+            (height, width), wide = image.shape[1:3], _dilated(dy, strides)
+            pads = window.pads((height, width))
+            places = _slices(_padded(image, pads), Window(window.size, (1, 1), "VALID"), *wide.shape[1:3])
+            d_weight = tf.stack([tf.reduce_sum(place * wide, (0, 1, 2)) for place in places])
+            # Not a convolution with the kernel turned around: with it TensorFlow 2.14's interpreter missed the gate.
             factors = tf.unstack(tf.reshape(weight, [len(places), weight.shape[2]]))
-            d_image = _spread([dy * factor for factor in factors], window, size)
+            d_image = _spread([dy * factor for factor in factors], window, (height, width))
             return d_image, tf.reshape(d_weight, weight.shape)
 
         return y, gradient

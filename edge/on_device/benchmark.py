@@ -137,7 +137,7 @@ def benchmark_bundle(
         bytes={**files, "update_raw": 4 * size.num_weights, "update_encoded": encoded_update_bytes},
         arithmetic_limit_ms={str(b): 1e3 * train_step_flops(size, time, b) / gemm_flops for b in batches},
         gemm_gflops=gemm_flops / 1e9,
-        machine=_machine(),
+        machine=machine(),
         phone_estimates=PhoneEstimates(SOURCE, estimate_train_steps(size, time, batches)),
     )
 
@@ -261,7 +261,8 @@ def _has_c_client(size: ModelSize) -> bool:
     return not why_not() and size.kind == CIFG
 
 
-def _machine() -> Machine:
+def machine() -> Machine:
+    """Returns what this machine is, and how busy."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

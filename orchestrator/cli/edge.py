@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.keras_bundle import check_options, keras_export_output, keras_options
+from orchestrator.cli.keras_bundle import check_options, keras_benchmark_output, keras_export_output, keras_options
 from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN, SIGNING_KEY
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
@@ -189,10 +189,16 @@ def parity(bundle: Path, run_path: Path) -> Output:
 def benchmark(bundle: Path, runs: int, batches: tuple[int, ...], plot: Optional[Path]) -> Output:
     """Time training and predicting in LiteRT on this machine, beside plain TensorFlow; memory and sizes, too.
 
+    A Keras model's bundle has one batch size and no TensorFlow beside it: --batch and --plot go with next-word models.
+
     \b
     Example:
       fedkeys benchmark bundle --batch 8 --batch 16 --plot times.png
     """
+    from edge.bundle.keras_manifest import is_keras_bundle
+
+    if is_keras_bundle(bundle):
+        return keras_benchmark_output(bundle, runs)
     from edge.bundle.manifest import read_manifest
     from edge.on_device.benchmark import benchmark_bundle
     from edge.on_device.display import plot_figures, table_lines

@@ -74,3 +74,19 @@ def _show_export(figures: KerasExportFigures, out: Path) -> None:
     if figures.parity_max_abs_diff is not None:
         say(f"trains within {figures.parity_max_abs_diff:.1e} of TensorFlow at rate {figures.parity_learning_rate:g}")
     say(f"wrote {out}")
+
+
+def keras_benchmark_output(bundle: Path, runs: int) -> Output:
+    """What `fedkeys benchmark` measures of a Keras model's bundle.
+
+    Raises:
+      click.UsageError: an option is for next-word models.
+    """
+    context = click.get_current_context()
+    for name, option in (("batches", "--batch"), ("plot", "--plot")):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} goes with a next-word model's bundle")
+    from edge.on_device.keras_benchmark import benchmark_keras_bundle, keras_lines
+
+    figures = benchmark_keras_bundle(bundle, runs)
+    return Output(figures, lambda: say("\n".join(keras_lines(figures))))

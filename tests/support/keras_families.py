@@ -42,7 +42,7 @@ def cnn() -> tf.keras.Model:
 
 def gru() -> tf.keras.Model:
     model = tf.keras.Sequential(
-        [layers.Input((5,)), layers.Embedding(30, 8), layers.GRU(8), layers.Dense(4, activation="softmax")]
+        [layers.Input((4,)), layers.Embedding(30, 8), layers.GRU(8), layers.Dense(4, activation="softmax")]
     )
     model.compile("sgd", "sparse_categorical_crossentropy")
     return model
@@ -51,9 +51,8 @@ def gru() -> tf.keras.Model:
 def lstm() -> tf.keras.Model:
     model = tf.keras.Sequential(
         [
-            layers.Input((5, 3)),
-            layers.Bidirectional(layers.LSTM(6, return_sequences=True)),
-            layers.LSTM(4),
+            layers.Input((4, 3)),
+            layers.Bidirectional(layers.LSTM(4)),
             layers.Dense(1),
         ]
     )

@@ -77,6 +77,10 @@ static size_t count_weights(const fk_bundle_info *info) {
 static fk_status read_info(fk_bundle *bundle, fk_error *error) {
   fk_bundle_info *info = &bundle->info;
   double schema;
+  fk_value kind;
+  if (fk_value_find(document(bundle), "kind", &kind))
+    return fk_fail(error, FK_UNSUPPORTED, "%s holds a Keras model, and this client trains next-word models: use Python's",
+                   fk_tail(bundle->folder));
   FK_TRY(get_number(bundle, "schema", -INT_MAX, INT_MAX, &schema, error));
   if (schema != SCHEMA)
     return fk_fail(error, FK_UNSUPPORTED,
