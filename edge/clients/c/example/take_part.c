@@ -11,15 +11,14 @@
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <openssl/crypto.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "../fedkeys.h"
+#include "enrolment.h"
+#include "need.h"
 #include "websocket.h"
 
 enum { SLICE_MS = 200, ANSWER_STEP_MS = 1000, TOKENISER = 2 /* of every run that libfedkeys takes part in */ };
@@ -35,129 +34,6 @@ typedef struct {
   fk_sentences **messages;
   size_t num_messages;
 } client;
-
-/* What a run needs, read from KEYS. */
-typedef struct {
-  fk_participant_options options;
-  fk_journal_file *journal;
-  fk_signed_roster *roster;
-} enrolment;
-
-_Noreturn static void end(int code, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("take_part: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(code);
-}
-
-static void check(fk_status status, const fk_error *error) {
-  if (status == FK_OK) return;
-  bool is_refusal = status > FK_DIFFERS && status != FK_WIRE_ERROR && status != FK_KEYS_ERROR;
-  end(is_refusal ? 3 : 2, "%s: %s", fk_status_name(status), error->message);
-}
-
-static void *allocate(size_t count, size_t size) {
-  void *memory = calloc(count ? count : 1, size);
-  if (!memory) end(2, "out of memory");
-  return memory;
-}
-
-static char *path_of(const char *folder, const char *name, const char *ending) {
-  size_t size = strlen(folder) + strlen(name) + strlen(ending) + 2;
-  char *path = allocate(size, 1);
-  snprintf(path, size, "%s/%s%s", folder, name, ending);
-  return path;
-}
-
-/* Reads a file whole; a 0 follows its last byte. */
-static char *read_file(const char *path, size_t *size) {
-  enum { MOST = 1 << 28 };
-  FILE *file = fopen(path, "rb");
-  if (!file || fseek(file, 0, SEEK_END) != 0) end(2, "%s can't be read", path);
-  long length = ftell(file);
-  if (length < 0 || length > MOST) end(2, "%s can't be read", path);
-  char *content = allocate((size_t)length + 1, 1);
-  rewind(file);
-  *size = fread(content, 1, (size_t)length, file);
-  if (*size != (size_t)length) end(2, "%s can't be read to its end", path);
-  fclose(file);
-  return content;
-}
-
-/* ---- keys ---- */
-
-static void read_identity(const char *keys, const char *client_id, uint8_t identity[FK_KEY_BYTES],
-                          uint8_t public_key[FK_KEY_BYTES]) {
-  char *folder = path_of(keys, "clients", ""), *path = path_of(folder, client_id, ".key");
-  FILE *file = fopen(path, "rb");
-  EVP_PKEY *key = file ? PEM_read_PrivateKey(file, NULL, NULL, NULL) : NULL;
-  size_t size = FK_KEY_BYTES, public_size = FK_KEY_BYTES;
-  bool is_one = key && EVP_PKEY_get_id(key) == EVP_PKEY_ED25519 &&
-                EVP_PKEY_get_raw_private_key(key, identity, &size) == 1 &&
-                EVP_PKEY_get_raw_public_key(key, public_key, &public_size) == 1;
-  if (!is_one) end(2, "%s holds no Ed25519 key: make one by `fedkeys enrol --client-id %s --keys %s`", path, client_id, keys);
-  EVP_PKEY_free(key);
-  fclose(file);
-  free(path);
-  free(folder);
-}
-
-static bool from_hex(const char *hex, uint8_t *bytes, size_t size) {
-  for (size_t i = 0; i < size; i++) {
-    unsigned byte;
-    if (sscanf(hex + 2 * i, "%2x", &byte) != 1) return false;
-    bytes[i] = (uint8_t)byte;
-  }
-  return true;
-}
-
-/* operator.pub: the key, a space and what names the folder, in hex. */
-static fk_operator read_operator(const char *keys) {
-  fk_operator signer;
-  size_t size;
-  char *path = path_of(keys, "operator", ".pub"), *content = read_file(path, &size);
-  if (size < 97 || content[64] != ' ' || !from_hex(content, signer.key, sizeof signer.key) ||
-      !from_hex(content + 65, signer.roster_id, sizeof signer.roster_id))
-    end(2, "%s is damaged: get it from the operator again", path);
-  free(content);
-  free(path);
-  return signer;
-}
-
-/* Opens the journal, and takes the roster if it is the operator's newest. */
-static enrolment enrolled(const char *keys, const char *client_id) {
-  enrolment found = {.options = {.client_id = client_id, .answer_step_ms = ANSWER_STEP_MS}};
-  uint8_t public_key[FK_KEY_BYTES];
-  fk_error error;
-  fk_seen_roster before, seen;
-  char fingerprint[33];
-  size_t size;
-  read_identity(keys, client_id, found.options.identity, public_key);
-  fk_operator signer = read_operator(keys);
-  check(fk_operator_fingerprint(&signer, fingerprint, &error), &error);
-  char *state = path_of(keys, "state", ""), *path = path_of(state, client_id, ".json");
-  mkdir(state, 0700); /* it may be there */
-  check(fk_journal_file_open(path, &found.journal, &error), &error);
-  check(fk_journal_file_seen(found.journal, fingerprint, &before, &error), &error);
-  char *roster_path = path_of(keys, "roster", ".json"), *content = read_file(roster_path, &size);
-  fk_status status = fk_signed_roster_open(content, size, &signer, &before, client_id, public_key, &found.roster, &seen, &error);
-  if (status == FK_OK || status == FK_NOT_ON_ROSTER) {
-    fk_error own;
-    check(fk_journal_file_see(found.journal, fingerprint, &seen, &own), &own);
-  }
-  check(status, &error);
-  printf("the roster's operator is %s\n", fingerprint);
-  found.options.roster = fk_signed_roster_clients(found.roster, &found.options.roster_size);
-  found.options.journal = fk_journal_file_callbacks(found.journal);
-  free(content);
-  free(roster_path);
-  free(path);
-  free(state);
-  return found;
-}
 
 /* ---- training ---- */
 
@@ -251,9 +127,9 @@ static void join(client *own, fk_participant *participant) {
   const uint8_t *answer;
   size_t nonce_size, size;
   fk_error error;
-  if (!websocket_receive(own->socket, &nonce, &nonce_size)) end(2, "%s", websocket_why(own->socket));
+  if (!websocket_receive(own->socket, &nonce, &nonce_size)) stop(2, "%s", websocket_why(own->socket));
   check(fk_participant_join(participant, nonce, nonce_size, &answer, &size, &error), &error);
-  if (!websocket_send(own->socket, answer, size)) end(2, "%s", websocket_why(own->socket));
+  if (!websocket_send(own->socket, answer, size)) stop(2, "%s", websocket_why(own->socket));
   free(nonce);
 }
 
@@ -264,11 +140,11 @@ static void take_part(client *own, fk_participant *participant) {
   const uint8_t *answer;
   fk_error error;
   while (!fk_participant_goodbye(participant)) {
-    if (!websocket_receive(own->socket, &message, &size)) end(2, "%s", websocket_why(own->socket));
+    if (!websocket_receive(own->socket, &message, &size)) stop(2, "%s", websocket_why(own->socket));
     fk_status status = fk_participant_answer(participant, message, size, &answer, &answer_size, &error);
     free(message);
     check(status, &error);
-    if (answer && !websocket_send(own->socket, answer, answer_size)) end(2, "%s", websocket_why(own->socket));
+    if (answer && !websocket_send(own->socket, answer, answer_size)) stop(2, "%s", websocket_why(own->socket));
   }
   printf("%s\n", fk_participant_goodbye(participant));
 }
@@ -284,7 +160,7 @@ static void close_text(client *own) {
 }
 
 int main(int count, char **words) {
-  if (count != 6) end(2, "usage: take_part URL KEYS CLIENT_ID BUNDLE TEXT");
+  if (count != 6) stop(2, "usage: take_part URL KEYS CLIENT_ID BUNDLE TEXT");
   const char *url = words[1], *keys = words[2];
   client own = {0};
   fk_error error;
@@ -301,14 +177,14 @@ int main(int count, char **words) {
   own.text = read_file(words[5], &size);
   check(fk_model_open(bundle, "train.tflite", litert, 1, &own.model, &error), &error);
   const char *step = getenv("FEDKEYS_ANSWER_STEP_MS");
-  if (step) enrolled_as.options.answer_step_ms = (uint32_t)strtoul(step, NULL, 10);
+  enrolled_as.options.answer_step_ms = step ? (uint32_t)strtoul(step, NULL, 10) : ANSWER_STEP_MS;
   enrolled_as.options.train = train;
   enrolled_as.options.train_context = &own;
   check(fk_participant_open(&enrolled_as.options, &participant, &error), &error);
   OPENSSL_cleanse(enrolled_as.options.identity, sizeof enrolled_as.options.identity);
   char *ca = path_of(keys, "ca", ".pem");
   own.socket = websocket_open(url, "/rounds", "fedkeys.v1", ca);
-  if (!own.socket) end(2, "out of memory");
+  if (!own.socket) stop(2, "out of memory");
   join(&own, participant);
   take_part(&own, participant);
 
