@@ -17,8 +17,9 @@ import msgspec
 
 @click.command()
 @click.option("--run", "run_path", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def main(run_path: Path, as_json: bool) -> None:
+    """Time the stages of an evaluation."""
     from orchestrator.evaluation.comparison import evaluate_run
     from orchestrator.run.folder import RunFolder
     from orchestrator.run.saved import read_run

@@ -69,6 +69,16 @@ def test_make_help_lists_the_targets() -> None:
         assert re.search(rf"^make {target} +\w", listed, re.MULTILINE), target
 
 
+def test_make_bench_calls_what_needs_nothing_but_fedkeys() -> None:
+    """A benchmark that asks for an option would end the target, and the race takes other frameworks."""
+    called = subprocess.run(["make", "-n", "-C", ROOT, "bench"], capture_output=True, text=True, check=True).stdout
+    files = {ROOT / name for name in re.findall(r"benchmarks/\w+\.py", called)}
+    left = set((ROOT / "benchmarks").glob("*.py")) - files
+    asking = {path for path in files | left if "required=True" in path.read_text(encoding="utf-8")}
+    assert len(files) > 5
+    assert left == asking | {ROOT / "benchmarks" / "race.py"}
+
+
 @pytest.fixture
 def check_docs() -> ModuleType:
     spec = importlib.util.spec_from_file_location("check_docs", ROOT / "scripts/check_docs.py")
