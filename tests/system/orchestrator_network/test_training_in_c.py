@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from c_client_bundle import build_trainable, write
-from click.testing import CliRunner
 from loopback import NAMES, TEXTS, WORDS, Peer, config_of, first_state, in_one_process, serving
 
 from edge.clients import arm64, c_client
 from edge.errors import ClientError
 from models.batches import Batches
 from orchestrator.aggregator import DropStage
-from orchestrator.cli.commands import cli
 from orchestrator.errors import ConfigError
 from orchestrator.network.authority import make_keys
 from orchestrator.network.bundle_trainer import bundle_trainer
@@ -126,13 +127,6 @@ def test_a_machine_that_fails_the_self_test_does_not_train(bundle, tmp_path):
         bundle_trainer(bundle, fails)
 
 
-def test_without_tensorflow_the_command_asks_for_a_bundle(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    done = CliRunner().invoke(cli, ["client", "--server", "localhost:1", "--client-id", "ann"])
-    assert done.exit_code == 2
-    assert "TensorFlow is not installed here: name a bundle by --bundle" in done.output
-
-
 @pytest.fixture(scope="module")
 def example():
     """The example client, with sanitizers."""
@@ -180,6 +174,24 @@ def test_the_example_takes_part_over_a_websocket(example, bundle, tmp_path, monk
     assert json.loads((keys / "state" / f"{NAMES[0]}.json").read_bytes())["last_rounds"] == {"0": 2}
 
 
+@contextmanager
+def answering(answer):
+    """A server that says this to its first client, whatever it is asked; gives its port."""
+    with socket.create_server(("localhost", 0)) as listener:
+
+        def run():
+            with listener.accept()[0] as client:
+                client.recv(1)
+                client.sendall(answer)
+                while client.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(40)
+
+
 def furthest(state, other):
     return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(state.weights, other.weights))
 
@@ -197,8 +209,11 @@ def test_the_example_goes_to_the_operator_s_server_only(example, bundle, tmp_pat
             door.end_rounds("all done")
             refusals.append(take_part(example, f"https://localhost:{port}", keys, bundle, text))
     refusals.append(take_part(example, "http://keyboard.example:80", keys, bundle, text))
-    assert [done.returncode for done in refusals] == [2, 2, 2]
-    stranger, over, plain = (done.stderr.splitlines()[-1] for done in refusals)
+    with answering(b"HTTP/1.1 404 \x1b[31mred\r\n\r\n") as port:
+        refusals.append(take_part(example, f"http://localhost:{port}", keys, bundle, text))
+    assert [done.returncode for done in refusals] == [2, 2, 2, 2]
+    stranger, over, plain, red = (done.stderr.splitlines()[-1] for done in refusals)
     assert "certificate" in stranger
     assert over == "take_part: the server opened no WebSocket: HTTP/1.1 410 Gone"
     assert plain == "take_part: the address must begin with https://, or with http://localhost:"
+    assert red == "take_part: the server opened no WebSocket: HTTP/1.1 404 ?[31mred"  # nothing that steers a terminal

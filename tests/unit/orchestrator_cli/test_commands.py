@@ -133,3 +133,10 @@ def test_shell_completion(words, completions):
     assert {value for _, value in found} == completions
     if "--run" in words:
         assert found[0][0] == "dir"
+
+
+def test_without_tensorflow_a_client_asks_for_a_bundle(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = fedkeys("client", "--server", "localhost:1", "--client-id", "ann")
+    assert done.exit_code == 2
+    assert "TensorFlow is not installed here: name a bundle by --bundle" in done.output

@@ -31,8 +31,12 @@ typedef struct {
   size_t size, whole; /* of the data, and of all of the frame */
 } frame;
 
+/* Keeps the first reason as one line of ASCII: a server's words must not steer a terminal. */
 static bool end(websocket *socket, const char *why) {
-  if (!*socket->why) snprintf(socket->why, sizeof socket->why, "%s", why);
+  if (*socket->why) return false;
+  snprintf(socket->why, sizeof socket->why, "%s", why);
+  for (char *at = socket->why; *at; at++)
+    if ((unsigned char)*at < ' ' || (unsigned char)*at > '~') *at = '?';
   return false;
 }
 
@@ -139,8 +143,6 @@ static bool answer_control(websocket *socket, const frame *control) {
     int length = control->size > 2 ? (int)control->size - 2 : 0;
     char why[160];
     snprintf(why, sizeof why, "the server closed with %u %.*s", code, length, length ? (const char *)control->data + 2 : "");
-    for (char *at = why; *at; at++)
-      if ((unsigned char)*at < ' ' || (unsigned char)*at > '~') *at = '?';
     send_frame(socket, CLOSE, control->data, control->size);
     return end(socket, why);
   }
