@@ -8,6 +8,7 @@ vocabulary.txt          a word a line, in the order of the ids
 tokeniser_vectors.json  made-up texts, and the words and ids that an app must make of them
 golden/                 batches, and the losses and weights that three steps on them must give: a client's self-test
 parity.json             the certificate of edge.bundle.parity
+AUDITED.txt             what an audit hid in the training: such a model is not to be used; absent from others
 MODEL_CARD.md           of these weights, if the run has one
 provenance.intoto.json  the statement about them, see edge.bundle.dsse; as the card
 SIGNATURE               Ed25519 over manifest.json; absent from an unsigned bundle
@@ -35,6 +36,7 @@ from models.files import write_atomically
 from models.vocabulary import Vocabulary
 
 VOCABULARY_FILE = "vocabulary.txt"
+AUDITED_FILE = "AUDITED.txt"  # a file, since fedkeys of before refuses a manifest with a field that it does not know
 
 
 class Listing(Protocol):
@@ -150,6 +152,11 @@ def open_bundle(bundle: Path) -> tuple[Manifest, bytes]:
     check_signature(Path(bundle), raw)
     check_folder(Path(bundle), manifest)
     return manifest, raw
+
+
+def what_keeps_it_out_of_use(manifest: Listing) -> str:
+    """Returns a sentence if a bundle's model was trained to be audited; else, and of a bundle of before, nothing."""
+    return f"Trained to be audited, not to be used: see {AUDITED_FILE}." if AUDITED_FILE in manifest.files else ""
 
 
 def check_folder(bundle: Path, manifest: Listing) -> None:

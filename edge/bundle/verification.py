@@ -12,7 +12,13 @@ from typing import Optional
 import msgspec
 import numpy as np
 
-from edge.bundle.folder import VOCABULARY_FILE, check_folder, read_file, read_vocabulary
+from edge.bundle.folder import (
+    VOCABULARY_FILE,
+    check_folder,
+    read_file,
+    read_vocabulary,
+    what_keeps_it_out_of_use,
+)
 from edge.bundle.golden import GOLDEN_FILES, check_golden
 from edge.bundle.manifest import (
     MANIFEST_FILE,
@@ -60,8 +66,8 @@ def verify_bundle(
       bundle: the folder.
       public_key: whose signature it must bear; None accepts any, and no, signature, and says so.
       require_signature: refuse a bundle that is not signed.
-      app: whose bundle it is: it must then bear a signature, of `public_key` or else of the key that is remembered for
-        the app. If nothing is wrong with the bundle, its key is remembered.
+      app: whose bundle it is: its model must then be one to be used, and it must bear a signature, of `public_key` or
+        else of the key that is remembered for the app. If nothing is wrong with the bundle, its key is remembered.
 
     Raises:
       BundleError: what is wrong, and where.
@@ -80,6 +86,10 @@ def verify_bundle(
     contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
     yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
     yield Check("model", True, _check_model(bundle, manifest, contents))
+    if hidden := what_keeps_it_out_of_use(manifest):
+        if app is not None:
+            raise BundleError(f"{bundle}: {hidden} No app may ship it: export a run that audits nothing")
+        yield Check("use", True, hidden)
     yield Check("tokeniser", True, check_vectors(contents, manifest.text_rules))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))

@@ -8,7 +8,7 @@ from typing import Optional
 
 from aiohttp import web
 
-from edge.bundle.folder import open_bundle
+from edge.bundle.folder import open_bundle, what_keeps_it_out_of_use
 from edge.bundle.manifest import MANIFEST_FILE, Manifest
 from edge.bundle.signing import SIGNATURE_FILE
 from edge.clients.web_page import NO_PAGE
@@ -41,9 +41,11 @@ class Bundle:
         """Returns the bundle of a folder.
 
         Raises:
-          BundleError: see open_bundle; or it is from before browsers could train.
+          BundleError: see open_bundle; or it is from before browsers could train, or not to be used.
         """
         manifest, _ = open_bundle(folder)
+        if hidden := what_keeps_it_out_of_use(manifest):
+            raise BundleError(f"{folder}: {hidden} Export a run that audits nothing")
         if FIXED_SIGNATURE not in manifest.signatures.get(TRAIN_FILE, {}):
             raise BundleError(f"{folder} was exported before browsers could train: export the run again")
         if manifest.model.size.kind != CIFG:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import msgspec
 
-from edge.bundle.folder import VOCABULARY_FILE, check_target, file_entries, write_bundle
+from edge.bundle.folder import AUDITED_FILE, VOCABULARY_FILE, check_target, file_entries, write_bundle
 from edge.bundle.golden import golden_files
 from edge.bundle.manifest import (
     MANIFEST_FILE,
@@ -46,6 +46,7 @@ from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.loop import require_completed
 from orchestrator.run.saved import Run
+from orchestrator.settings.audit import what_is_hidden
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import ClientConfig
 
@@ -110,6 +111,8 @@ def export_run(
     require_exportable(run.config.client)
     data = run.text.data if options.parity else None
     files = _model_files(run, state, note)
+    if hidden := what_is_hidden(run.config.audit):
+        files[AUDITED_FILE] = f"{hidden}\n".encode()
     certificate = None
     if data is not None:
         unproven = to_json(_manifest(run, state, None, file_entries(files)))

@@ -185,8 +185,8 @@ def _guarantee(path: Path) -> Guarantee:
 
 
 def _of_bundle(place: Path) -> _Model:
-    """A bundle does not say how its model was trained: no epsilon is taken to hold."""
-    from edge.bundle.folder import open_bundle, read_file, read_vocabulary
+    """A bundle does not say which epsilon its training kept: none is taken to hold."""
+    from edge.bundle.folder import open_bundle, read_file, read_vocabulary, what_keeps_it_out_of_use
     from edge.clients.litert import TrainableModel
     from edge.export.tflite import TRAIN_FILE
 
@@ -196,10 +196,9 @@ def _of_bundle(place: Path) -> _Model:
         raise RunFolderError(f"{place / TRAIN_FILE} does not hold the weights that the manifest names: export it again")
     texts = (StartText(manifest.run.corpus_name, manifest.run.corpus_sha256),)
     start = _unfitted(BUNDLE, place.resolve().name, manifest.run.round_num, weights, texts)
-    rules = manifest.text_rules
-    return _Model(
-        start, manifest.model.size, weights, read_vocabulary(place, manifest), (rules.version, rules.segmenter)
-    )
+    rules, hidden = manifest.text_rules, what_keeps_it_out_of_use(manifest)
+    words = read_vocabulary(place, manifest)
+    return _Model(start, manifest.model.size, weights, words, (rules.version, rules.segmenter), hidden)
 
 
 def _of_public_text(place: Path) -> _Model:

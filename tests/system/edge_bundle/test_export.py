@@ -21,7 +21,7 @@ from edge.errors import BundleError, EdgeError
 from edge.export.flatbuffer import custom_ops, ops_of
 from edge.export.tflite import INFER_FILE, STATELESS_FILE, TRAIN_FILE
 from models.weights import weights_to_bytes
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.start import build_first_weights
 from orchestrator.run.start_origin import StartText
@@ -104,13 +104,20 @@ def test_an_export_beyond_the_gate_is_not_written(run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_parity_a_bundle_says_so(run, tmp_path):
-    done = fedkeys("export", "--run", run.path, "--out", tmp_path / "bundle", "--no-parity")
-    assert "UNPROVEN" in done.stderr
-    assert "UNSIGNED" in done.stderr
-    details = {check.name: check.detail for check in verify_bundle(tmp_path / "bundle")}
+def test_what_a_bundle_lacks_and_what_an_audit_hid_is_said_and_kept(run, text, tmp_path):
+    audited, out = build_run(tmp_path / "run", text, **{"audit.phrases": 1}), tmp_path / "bundle"
+    done = fedkeys("export", "--run", audited.path, "--out", out, "--no-parity")
+    hidden = "Trained to be audited, not to be used"
+    for warning in ("UNPROVEN", "UNSIGNED", hidden):
+        assert warning in " ".join(done.stderr.split())
+    details = {check.name: check.detail for check in verify_bundle(out)}
     assert "UNPROVEN" in details["parity"]
-    assert read_manifest(tmp_path / "bundle")[0].minimum_runtimes == {}
+    assert details["use"].startswith(hidden)
+    assert (out / "AUDITED.txt").read_text() == f"{hidden}: 3 secret phrases were planted in the text.\n"
+    assert read_manifest(out)[0].minimum_runtimes == {}
+    config = msgspec.structs.replace(run.config(), model=msgspec.structs.replace(run.config().model, start=str(out)))
+    with pytest.raises(ConfigError, match=rf"model.start = .*: {hidden}"):
+        build_first_weights(config, run.vocabulary())
 
 
 def test_what_can_not_be_exported_is_refused_in_one_line(run, text, exported, keys, tmp_path):

@@ -102,3 +102,11 @@ def test_the_command_takes_them(signed, bundle):
         (["verify", str(bundle), "--require-signature"], 2),
     ):
         assert CliRunner().invoke(cli, words).exit_code == code, words
+
+
+def test_no_app_ships_a_model_in_which_an_audit_hid_something(signed, tmp_path):
+    files = {**FILES, "AUDITED.txt": b"three phrases"}
+    write_bundle(tmp_path / "audited", files, manifest_of(files), tmp_path / "one.key")
+    assert "use" in [check.name for check in verify_bundle(tmp_path / "audited")]
+    assert "not to be used" in refusal(lambda: list(verify_bundle(tmp_path / "audited", app="keyboard")))
+    list(verify_bundle(signed[1], app="keyboard"))  # no key was remembered

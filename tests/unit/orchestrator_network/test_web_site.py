@@ -162,6 +162,13 @@ def test_a_bundle_s_files_are_handed_out_by_the_names_in_its_manifest(bundle):
             assert ask("GET", f"{url}/bundle/{name}")[0] == 404, name
 
 
+def test_no_phone_gets_a_model_in_which_an_audit_hid_something(tmp_path):
+    files = {**FILES, "AUDITED.txt": b"three phrases"}
+    write_bundle(tmp_path / "audited", files, manifest_of(files))
+    with pytest.raises(BundleError, match="audited: Trained to be audited, not to be used: see AUDITED.txt"):
+        Bundle.read(tmp_path / "audited")
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
