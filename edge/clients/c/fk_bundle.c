@@ -1,3 +1,4 @@
+/* Reads a bundle. Over 300 lines, since what must hold of one before it is used is read best in one place. */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
 #include <errno.h>

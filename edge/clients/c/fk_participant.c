@@ -1,5 +1,5 @@
-/* Answers the server's messages as one client, as orchestrator/network/client.py; knows nothing of connections. Over 300
- * lines, since what a message may do is read best in one place. */
+/* Answers the server's messages as one client, as orchestrator/network/client.py; knows nothing of connections.
+ * Over 300 lines, since what a message may do is read best in one place. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <math.h>

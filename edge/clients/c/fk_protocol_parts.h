@@ -1,4 +1,4 @@
-/* What the files of the protocol's client share. Not for apps. */
+/* What the files of the protocol's client share. Not for apps. Over 300 lines, by a part for each of those files. */
 #ifndef FK_PROTOCOL_PARTS_H
 #define FK_PROTOCOL_PARTS_H
 

@@ -1,3 +1,4 @@
+// Over 300 lines: what a participant answers and what it refuses, over one set of vectors.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import vectors from "../../../conformance/participant.json";
