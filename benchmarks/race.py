@@ -173,12 +173,17 @@ def machine() -> dict[str, object]:
     return {"date": today, "processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def chosen(only: Sequence[str]) -> list[Contestant]:
-    """Returns the contestants whose names begin as asked for, in any case of letters; all if nothing is."""
-    for name in only:
-        if not any(c.name.lower().startswith(name.lower()) for c in CONTESTANTS):
-            raise click.BadParameter(f"{name}: nobody is called so; there are {', '.join(c.name for c in CONTESTANTS)}")
-    return [c for c in CONTESTANTS if not only or any(c.name.lower().startswith(name.lower()) for name in only)]
+def chosen(beginnings: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Returns the names that begin as asked for, in any case of letters; all if nothing is asked for.
+
+    Raises:
+      BadParameter: no name begins so.
+    """
+    for asked in beginnings:
+        if not any(name.lower().startswith(asked.lower()) for name in names):
+            raise click.BadParameter(f"{asked}: nothing is called so; there are {'; '.join(names)}")
+    asked_for = tuple(asked.lower() for asked in beginnings) or ("",)
+    return [name for name in names if name.lower().startswith(asked_for)]
 
 
 @click.command()
@@ -190,17 +195,17 @@ def main(num_timed: int, only: Sequence[str], works: Sequence[str], as_json: boo
     """Race fedkeys with plain TensorFlow loops and other frameworks."""
     from contestants.tasks import TASKS, WORK_FILE
 
-    contestants = chosen(only)
+    racing = chosen(only, [contestant.name for contestant in CONTESTANTS])
+    wanted = chosen(works, [task.name for task in TASKS])
+    contestants = [contestant for contestant in CONTESTANTS if contestant.name in racing]
     absent = left_out(contestants)
     for name, reason in absent.items():
         click.echo(f"left out: {name}: {reason}", err=True)
     present = [contestant for contestant in contestants if contestant.name not in absent]
     results: dict[str, dict[str, Figures]] = {}
     for task in TASKS:
-        if works and not any(task.name.startswith(name) for name in works):
-            continue
         runners = [c for c in present if c == FEDKEYS_SECAGG or not task.of_secure_sum]
-        if not runners:
+        if task.name not in wanted or not runners:
             continue
         click.echo(f"{task.name}: preparing the work", err=True)
         with tempfile.TemporaryDirectory(prefix="race-") as folder:

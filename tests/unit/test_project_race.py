@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import click
 import numpy as np
 import pytest
 
@@ -124,6 +125,14 @@ def test_a_missing_environment_is_left_out_by_name(race: ModuleType, field: Modu
     assert set(found) == {"here", "away"}
     assert "lacks Fedkeys_No-Such-Package;" in found["here"]
     assert "build/race/no-such-environment lacks jax; `make bench-race` installs it" in found["away"]
+
+
+def test_contestants_and_works_are_chosen_by_how_they_begin(race: ModuleType) -> None:
+    names = ["dense, 10 x 4", "dense, 10 x 16", "small model"]
+    assert race.chosen((), names) == names
+    assert race.chosen(("small", "Dense, 10 x 1"), names) == names[1:]
+    with pytest.raises(click.BadParameter, match="tense: nothing is called so; there are dense, 10 x 4; "):
+        race.chosen(("small", "tense"), names)
 
 
 def test_a_contestant_does_its_rounds_in_its_turns(field: ModuleType, work: Path, tmp_path: Path) -> None:
