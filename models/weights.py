@@ -129,6 +129,15 @@ def in_shapes(raw: bytes, shapes: Sequence[tuple[int, ...]]) -> Weights:
     return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes))
 
 
+def largest_difference(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
+    """Returns the largest absolute difference of any two weights in the same place; NaN if one is.
+
+    >>> largest_difference([np.zeros(2), np.ones(1)], [np.array([0.0, -3.0]), np.ones(1)])
+    3.0
+    """
+    return float(np.max([np.abs(a - b).max() for a, b in zip(left, right)]))
+
+
 def word_products(size: ModelSize) -> int:
     """Returns the multiplications of one word's forward pass, in matrix products.
 

@@ -8,7 +8,7 @@ where it is above 1), and a loss a step. The two other files are as edge.clients
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from edge.errors import BundleError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
-from models.weights import ModelSize, Weights, weights_from_bytes, weights_to_bytes
+from models.weights import ModelSize, Weights, largest_difference, weights_from_bytes, weights_to_bytes
 
 GOLDEN_BATCHES = "golden/batches.bin"
 GOLDEN_WEIGHTS = "golden/weights_after.bin"
@@ -46,16 +46,26 @@ def golden_files(
     from models.network import Tensors
 
     model, batches = load_model(size), golden_batches(size.vocabulary_size, time)
-    expected = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}"]
     after: Tensors = weights
+    losses = []
     for tokens, targets, mask in zip(*batches):
         after, loss_sum, num_tokens = model.sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
-        expected.append(f"loss {float(loss_sum / num_tokens):.8f}")
+        losses.append(float(loss_sum / num_tokens))
     return {
         GOLDEN_BATCHES: batches_to_bytes(batches, size.vocabulary_size),
         GOLDEN_WEIGHTS: weights_to_bytes([np.asarray(w) for w in after]),
-        GOLDEN_EXPECTED: ("\n".join(expected) + "\n").encode(),
+        GOLDEN_EXPECTED: expected_bytes(learning_rate, losses),
     }
+
+
+def expected_bytes(learning_rate: float, losses: Sequence[float]) -> bytes:
+    """Returns golden/expected.txt: the rate, the tolerance and each step's loss.
+
+    >>> expected_bytes(0.5, [9.5]).decode().split("\\n")
+    ['learning_rate 0.5', 'tolerance 1e-05', 'loss 9.50000000', '']
+    """
+    lines = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}", *(f"loss {loss:.8f}" for loss in losses)]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> str:
@@ -80,9 +90,23 @@ def check_golden(contents: Mapping[str, bytes], size: ModelSize, time: int) -> s
     try:
         model = TrainableModel(contents[TRAIN_FILE], size.names)
         losses = [model.train_step(*batch, expected["learning_rate"][0])[0] for batch in zip(*batches)]
-        worst = float(np.max([np.abs(a - b).max() for a, b in zip(model.get_weights(), after)]))
+        worst = largest_difference(model.get_weights(), after)
     except Exception as error:  # what LiteRT raises depends on where a file is broken; other shapes are a ValueError
         raise BundleError(f"{TRAIN_FILE} can't be run ({' '.join(str(error).split())}): export the run again") from None
+    return within_tolerance(worst, losses, expected)
+
+
+def within_tolerance(worst: float, losses: Sequence[float], expected: Mapping[str, Sequence[float]]) -> str:
+    """Returns how far a training on the golden batch is off.
+
+    Args:
+      worst: largest difference of a weight.
+      losses: of each step.
+      expected: of parse_expected.
+
+    Raises:
+      BundleError: further than golden/expected.txt allows.
+    """
     worst_loss = float(np.max([abs(a - b) / max(1.0, abs(b)) for a, b in zip(losses, expected["loss"])]))
     tolerance = expected["tolerance"][0]  # parse_expected keeps it within TOLERANCE
     if not (worst <= tolerance and worst_loss <= tolerance):

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_EXPECTED, GOLDEN_WEIGHTS, TOLERANCE, parse_expected
+from edge.bundle.golden import (
+    GOLDEN_BATCHES,
+    GOLDEN_EXPECTED,
+    GOLDEN_WEIGHTS,
+    expected_bytes,
+    parse_expected,
+    within_tolerance,
+)
 from edge.bundle.keras_manifest import KerasManifest
 from edge.bundle.manifest import TensorEntry
 from edge.clients.keras_model import KerasModel
@@ -36,11 +43,10 @@ def golden_keras_files(
       losses: of each step there.
       learning_rate: of the steps.
     """
-    lines = [f"learning_rate {learning_rate!r}", f"tolerance {TOLERANCE!r}", *(f"loss {loss:.8f}" for loss in losses)]
     return {
         GOLDEN_BATCHES: b"".join(_raw(array) for batch in batches for array in batch.values()),
         GOLDEN_WEIGHTS: b"".join(_raw(weight) for weight in weights),
-        GOLDEN_EXPECTED: ("\n".join(lines) + "\n").encode(),
+        GOLDEN_EXPECTED: expected_bytes(learning_rate, losses),
     }
 
 
@@ -103,14 +109,7 @@ def check_keras_golden(manifest: KerasManifest, contents: Mapping[str, bytes]) -
         raise BundleError(
             f"{TRAIN_FILE} can't be run ({' '.join(str(error).split())}): export the model again"
         ) from None
-    worst = float(np.max(np.abs(mine - after)))
-    worst_loss = float(np.max([abs(a - b) / max(1.0, abs(b)) for a, b in zip(losses, expected["loss"])]))
-    if not (worst <= expected["tolerance"][0] and worst_loss <= expected["tolerance"][0]):
-        raise BundleError(
-            f"the golden batch comes out {worst:.1e} off in the weights and {worst_loss:.1e} in the loss, "
-            f"{TOLERANCE:.0e} is allowed: this LiteRT computes something else; use a version from the manifest"
-        )
-    return f"{len(losses)} steps in LiteRT, weights within {worst:.1e} of TensorFlow's"
+    return within_tolerance(float(np.max(np.abs(mine - after))), losses, expected)
 
 
 def weight_names(manifest: KerasManifest) -> list[str]:

@@ -11,13 +11,13 @@ import numpy as np
 from edge.bundle.folder import check_folder, read_file
 from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_FILES
 from edge.bundle.keras_golden import batch_entries, batches_of, check_keras_golden, weight_names
-from edge.bundle.keras_manifest import KerasManifest, keras_weight_entries, read_keras_manifest
+from edge.bundle.keras_manifest import KerasManifest, read_keras_manifest
 from edge.bundle.keras_parity import read_keras_certificate
-from edge.bundle.manifest import MANIFEST_FILE
-from edge.bundle.parity import GATE, PARITY_FILE
+from edge.bundle.manifest import MANIFEST_FILE, weight_entries
+from edge.bundle.parity import PARITY_FILE
 from edge.bundle.signing import check_signature, check_signer
 from edge.bundle.trust import remember_key, remembered_key
-from edge.bundle.verification import Check, check_signatures
+from edge.bundle.verification import Check, check_comparison, check_signatures
 from edge.clients.keras_model import KerasModel
 from edge.errors import BundleError
 from edge.export.tflite import TRAIN_FILE
@@ -59,7 +59,7 @@ def _check_model(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str:
     check_signatures(manifest.signatures, contents)
     model = manifest.model
     outputs = [(entry.name, entry.shape) for entry in manifest.signatures[TRAIN_FILE]["get_weights"].outputs]
-    expected = keras_weight_entries([(entry.name, entry.shape) for entry in model.weights])
+    expected = weight_entries([(entry.name, entry.shape) for entry in model.weights])
     if model.weights != expected or [shape for _, shape in outputs] != [entry.shape for entry in model.weights]:
         raise BundleError(f"{MANIFEST_FILE} describes other weights than {TRAIN_FILE} has: export the model again")
     return f"builtin ops only, {model.num_weights:,} weights train, {model.num_frozen:,} stay, loss {model.loss}"
@@ -69,14 +69,7 @@ def _check_parity(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str
     if PARITY_FILE not in contents:
         return "UNPROVEN: exported with --no-parity"
     certificate = read_keras_certificate(contents[PARITY_FILE])
-    if certificate.weights_sha256 != manifest.model.weights_sha256:
-        raise BundleError(f"{PARITY_FILE} certifies other weights than this bundle's: export the model again")
-    if certificate.gate > GATE:
-        raise BundleError(
-            f"{PARITY_FILE} allows a difference of {certificate.gate:g}, {GATE:g} is the most: export again"
-        )
-    if not certificate.passed:
-        raise BundleError(f"{PARITY_FILE} says that the export differs from TensorFlow's training: export again")
+    check_comparison(certificate, manifest.model.weights_sha256, "TensorFlow")
     return (
         f"{certificate.steps} steps at rate {certificate.learning_rate:g} within {certificate.max_abs_diff:.1e} of "
         f"{certificate.reference} in {', '.join(certificate.runtimes)}"

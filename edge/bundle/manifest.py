@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Optional, Union
 
 import msgspec
 from msgspec import Meta
 
-from edge.bundle.reading import decode_json, read_regular
+from edge.bundle.reading import check_names, decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
 from models.architectures import ARCHITECTURES, CIFG
@@ -38,21 +38,21 @@ _MAX_OTHER_BYTES = 64 << 20
 _Bytes = Annotated[int, Meta(ge=0, le=_MAX_BYTES_PER_WEIGHT * MAX_WEIGHTS + _MAX_OTHER_BYTES)]
 _Dimension = Annotated[int, Meta(ge=1, le=1 << 24)]
 _Positions = Annotated[int, Meta(ge=1, le=1 << 16)]
-_Repeats = Annotated[int, Meta(ge=1, le=1 << 20)]
+Repeats = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
-class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of what is in a manifest: an unknown field is an error, as is a missing one."""
 
 
-class FileEntry(_Struct, frozen=True):
+class FileEntry(Entry, frozen=True):
     """One file of the bundle."""
 
     bytes: _Bytes
     sha256: str
 
 
-class RunEntry(_Struct, frozen=True):
+class RunEntry(Entry, frozen=True):
     """Where the weights come from."""
 
     round_num: int
@@ -63,7 +63,7 @@ class RunEntry(_Struct, frozen=True):
     vocabulary_sha256: str  # of the run's vocabulary; the bundle's holds only the words that the model has rows for
 
 
-class WeightEntry(_Struct, frozen=True):
+class WeightEntry(Entry, frozen=True):
     """One weight. offset_bytes: where it begins in a file of all weights."""
 
     name: str
@@ -71,7 +71,7 @@ class WeightEntry(_Struct, frozen=True):
     offset_bytes: int
 
 
-class ModelEntry(_Struct, frozen=True):
+class ModelEntry(Entry, frozen=True):
     """The model's size and how its weights travel."""
 
     vocabulary_size: Annotated[int, Meta(gt=NUM_SPECIAL, le=1 << 24)]
@@ -95,18 +95,18 @@ class ModelEntry(_Struct, frozen=True):
         return ModelSize(self.vocabulary_size, self.embedding_size, self.num_cells, kind)
 
 
-class TrainingPlan(_Struct, frozen=True):
+class TrainingPlan(Entry, frozen=True):
     """What a device does in a round."""
 
-    epochs: _Repeats
-    batch_size: _Repeats  # sentences
+    epochs: Repeats
+    batch_size: Repeats  # sentences
     learning_rate: Annotated[float, Meta(gt=0)]  # of a round at full rate; the server may send a lower one
     clip_norm: Annotated[float, Meta(ge=0)]  # traced into the train signatures; 0 = none
-    max_sentences: _Repeats  # of a device in a round, drawn at random
+    max_sentences: Repeats  # of a device in a round, drawn at random
     max_words: _Positions
 
 
-class TensorflowSpec(_Struct, frozen=True):
+class TensorflowSpec(Entry, frozen=True):
     """What a phase runs."""
 
     tflite_graph: str
@@ -114,14 +114,14 @@ class TensorflowSpec(_Struct, frozen=True):
     stateless_tflite_graph: str
 
 
-class Aggregation(_Struct, frozen=True):
+class Aggregation(Entry, frozen=True):
     """How one tensor of the update is aggregated. kind: plain, secure or encrypted."""
 
     kind: str
     l2_norm_clip_over_all: float  # an update longer than this, over all tensors together, is scaled down to it
 
 
-class IoRouter(_Struct, frozen=True):
+class IoRouter(Entry, frozen=True):
     """What goes into a phase and what comes out of it."""
 
     input: str
@@ -129,7 +129,7 @@ class IoRouter(_Struct, frozen=True):
     aggregations: Mapping[str, Aggregation]
 
 
-class Phase(_Struct, frozen=True):
+class Phase(Entry, frozen=True):
     """One thing that the server asks of a device."""
 
     name: str
@@ -138,7 +138,7 @@ class Phase(_Struct, frozen=True):
     plan: TrainingPlan
 
 
-class Eligibility(_Struct, frozen=True):
+class Eligibility(Entry, frozen=True):
     """When a device may train. The app that carries the bundle reads and applies it; nothing in fedkeys does.
 
     Source: Hard et al. 2018, section 4 (idle, charging, unmetered, 2 GB of memory).
@@ -152,7 +152,7 @@ class Eligibility(_Struct, frozen=True):
     tested_on_a_phone: bool = False  # the last two are a policy, not a measurement
 
 
-class TensorEntry(_Struct, frozen=True):
+class TensorEntry(Entry, frozen=True):
     """One input or output of a signature; -1 in a shape is the free batch size."""
 
     name: str
@@ -161,14 +161,14 @@ class TensorEntry(_Struct, frozen=True):
     unit: str
 
 
-class SignatureEntry(_Struct, frozen=True):
+class SignatureEntry(Entry, frozen=True):
     """One entry point of a file."""
 
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
 
 
-class Manifest(_Struct, frozen=True, kw_only=True):
+class Manifest(Entry, frozen=True, kw_only=True):
     """manifest.json."""
 
     schema: int = SCHEMA
@@ -206,14 +206,14 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         return self.phase[0].plan
 
 
-def weight_entries(size: ModelSize) -> tuple[WeightEntry, ...]:
-    """Returns the weights' names, shapes and places.
+def weight_entries(names_and_shapes: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[WeightEntry, ...]:
+    """Returns the weights' places in a file that holds one after the other, in this order.
 
-    >>> weight_entries(ModelSize(5, 2, 3))[1]
+    >>> weight_entries(ModelSize(5, 2, 3).by_name.items())[1]
     WeightEntry(name='kernel', shape=(4, 9), offset_bytes=40)
     """
     entries, offset = [], 0
-    for name, shape in size.by_name.items():
+    for name, shape in names_and_shapes:
         entries.append(WeightEntry(name=name, shape=shape, offset_bytes=offset))
         offset += 4 * math.prod(shape)  # exact, whatever a manifest says
     return tuple(entries)
@@ -241,8 +241,8 @@ def to_json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
 
 
-class _Versioned(msgspec.Struct, frozen=True):
-    """What is read of a manifest of any schema."""
+class _Header(msgspec.Struct, frozen=True):
+    """What is read of a manifest of any schema and kind."""
 
     schema: Union[int, str, None] = None
     kind: Optional[str] = None  # of what is not a next-word model's
@@ -254,6 +254,20 @@ def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
     Raises:
       BundleError: there is none, it is damaged, of another schema, beyond the schema's limits, or names a file outside.
     """
+    path, raw, kind = read_any_manifest(bundle)
+    if kind is not None:
+        raise BundleError(f"{bundle} holds a {kind} model, and this takes a next-word model's bundle")
+    manifest = decode_json(raw, Manifest, str(path), "export the run again")
+    check_files(path, manifest.files, manifest.model.size.num_weights)
+    return manifest, raw
+
+
+def read_any_manifest(bundle: Path) -> tuple[Path, bytes, Optional[str]]:
+    """Returns the path and the bytes of a bundle's manifest, and the kind of bundle; None is a next-word model's.
+
+    Raises:
+      BundleError: there is none, it is damaged, or of another schema.
+    """
     path = Path(bundle) / MANIFEST_FILE
     if not Path(bundle).is_dir():
         advice = "unpack it and name the folder" if Path(bundle).exists() else "write one with `fedkeys export`"
@@ -261,38 +275,24 @@ def read_manifest(bundle: Path) -> tuple[Manifest, bytes]:
     if not (path.exists() or path.is_symlink()):
         raise BundleError(f"{bundle} holds no {MANIFEST_FILE}: export the run again")
     raw = read_regular(bundle, MANIFEST_FILE, MAX_MANIFEST_BYTES)
-    schema, kind = msgspec.structs.astuple(decode_json(raw, _Versioned, str(path), "export the run again"))
-    if kind is not None:
-        raise BundleError(f"{bundle} holds a {kind} model, and this takes a next-word model's bundle")
+    schema, kind = msgspec.structs.astuple(decode_json(raw, _Header, str(path), "export the run again"))
     if schema != SCHEMA:
-        newer = isinstance(schema, int) and schema > SCHEMA
-        advice = "update fedkeys" if newer else "export the run again"
+        advice = "update fedkeys" if isinstance(schema, int) and schema > SCHEMA else "export the run again"
         raise BundleError(f"{path} has schema {schema!r}, this fedkeys reads {SCHEMA}: {advice}")
-    manifest = decode_json(raw, Manifest, str(path), "export the run again")
-    check_names(manifest.files)
-    _check_size(path, manifest)
-    return manifest, raw
+    return path, raw, kind
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuses names of files outside of the bundle's folder.
+def check_files(path: Path, files: Mapping[str, FileEntry], num_weights: int) -> None:
+    """Refuses files outside of the bundle's folder, and more weights or bytes than a phone trains.
 
     Raises:
-      BundleError: the first such name.
+      BundleError: which file, or which limit is passed.
     """
-    for name in names:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or set(name) & {"\\", "\0"} or str(pure) != name or name == ".":
-            raise BundleError(f"{MANIFEST_FILE} names {name!r}, which leaves the bundle's folder: do not use it")
-
-
-def _check_size(path: Path, manifest: Manifest) -> None:
-    num_weights = manifest.model.size.num_weights
+    check_names(files, MANIFEST_FILE)
     if num_weights > MAX_WEIGHTS:
-        raise BundleError(
-            f"{path} describes a model of {num_weights} weights, {MAX_WEIGHTS} are allowed: do not use it"
-        )
-    total = sum(entry.bytes for entry in manifest.files.values())
+        many = f"a model of {num_weights} weights, {MAX_WEIGHTS} are allowed"
+        raise BundleError(f"{path} describes {many}: do not use it")
+    total = sum(entry.bytes for entry in files.values())
     allowed = _MAX_BYTES_PER_WEIGHT * num_weights + _MAX_OTHER_BYTES
     if total > allowed:
         raise BundleError(

@@ -60,8 +60,8 @@ class Int8Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top3: float  # mean share of the three words that both propose
 
 
-class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """parity.json."""
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What parity.json holds of a model of any kind."""
 
     schema: int = 1
     weights_sha256: str
@@ -70,10 +70,8 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     batch_size: int
     learning_rate: float
     gate: float
-    reference_self_diff: float  # TFF against itself, the sentences of each batch in reverse order
+    reference_self_diff: float  # the reference against itself, the rows of each batch in reverse order
     runtimes: Mapping[str, RuntimeParity]
-    skipped: Mapping[str, str]  # runtime -> what it lacks here
-    int8: Int8Agreement
 
     @property
     def max_abs_diff(self) -> float:
@@ -84,6 +82,13 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def passed(self) -> bool:
         """True if every runtime that ran stays within the gate, and one ran."""
         return bool(self.runtimes) and all(r.max_abs_diff <= self.gate for r in self.runtimes.values())
+
+
+class Certificate(Comparison, frozen=True, kw_only=True):
+    """parity.json of a next-word model's bundle."""
+
+    skipped: Mapping[str, str]  # runtime -> what it lacks here
+    int8: Int8Agreement
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -43,6 +44,18 @@ def read_regular(folder: Path, name: str, max_bytes: int, advice: str = "copy th
     if status.st_size > max_bytes or len(content) > max_bytes:
         raise BundleError(f"{path} has {status.st_size} bytes, {max_bytes} are allowed: {advice}")
     return content
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Refuses names of files outside of a folder; `where` is the file that names them.
+
+    Raises:
+      BundleError: the first such name.
+    """
+    for name in names:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or set(name) & {"\\", "\0"} or str(pure) != name or name == ".":
+            raise BundleError(f"{where} names {name!r}, which leaves the bundle's folder: do not use it")
 
 
 def _open_inside(folder: Path, name: PurePosixPath) -> int:

@@ -29,7 +29,7 @@ from edge.bundle.manifest import (
     signature_entries,
     weight_entries,
 )
-from edge.bundle.parity import GATE, PARITY_FILE, read_certificate
+from edge.bundle.parity import GATE, PARITY_FILE, Comparison, read_certificate
 from edge.bundle.signing import check_signature, check_signer
 from edge.bundle.trust import remember_key, remembered_key
 from edge.bundle.vectors import check_vectors
@@ -103,7 +103,7 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
     entries = signature_entries(size, manifest.model.max_words, manifest.plan.batch_size)
     if FIXED_SIGNATURE not in manifest.signatures.get(TRAIN_FILE, {}):  # a bundle of fedkeys 0.1
         del entries[TRAIN_FILE][FIXED_SIGNATURE]
-    if manifest.signatures != entries or manifest.model.weights != weight_entries(size):
+    if manifest.signatures != entries or manifest.model.weights != weight_entries(size.by_name.items()):
         raise BundleError(
             f"{MANIFEST_FILE} describes other signatures or weights than schema {SCHEMA} has: export again"
         )
@@ -161,14 +161,23 @@ def _check_parity(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
         return "UNPROVEN: exported with --no-parity"
 
     certificate = read_certificate(contents[PARITY_FILE])
-    if certificate.weights_sha256 != manifest.run.weights_sha256:
-        raise BundleError(f"{PARITY_FILE} certifies other weights than this bundle's: export the run again")
+    check_comparison(certificate, manifest.run.weights_sha256, "TFF")
+    return (
+        f"{certificate.steps} steps within {certificate.max_abs_diff:.1e} of TFF in {', '.join(certificate.runtimes)}"
+    )
+
+
+def check_comparison(certificate: Comparison, weights_sha256: str, reference: str) -> None:
+    """Checks that a certificate is of these weights, and that the export trained as `reference` did, within GATE.
+
+    Raises:
+      BundleError: what it lacks.
+    """
+    if certificate.weights_sha256 != weights_sha256:
+        raise BundleError(f"{PARITY_FILE} certifies other weights than this bundle's: export again")
     if certificate.gate > GATE:
         raise BundleError(
             f"{PARITY_FILE} allows a difference of {certificate.gate:g}, {GATE:g} is the most: export again"
         )
     if not certificate.passed:
-        raise BundleError(f"{PARITY_FILE} says that the export differs from TFF's training: export the run again")
-    return (
-        f"{certificate.steps} steps within {certificate.max_abs_diff:.1e} of TFF in {', '.join(certificate.runtimes)}"
-    )
+        raise BundleError(f"{PARITY_FILE} says that the export differs from {reference}'s training: export again")

@@ -192,7 +192,7 @@ def _manifest(
             embedding_size=size.embedding_size,
             num_cells=size.num_cells,
             max_words=time,
-            weights=weight_entries(size),
+            weights=weight_entries(size.by_name.items()),
             kind=msgspec.UNSET if size.kind == CIFG else size.kind,
         ),
         special_ids=SPECIAL_IDS,

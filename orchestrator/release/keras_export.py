@@ -15,9 +15,9 @@ import numpy as np
 from edge.bundle.folder import check_target, file_entries, write_bundle
 from edge.bundle.keras_golden import STEPS as GOLDEN_STEPS
 from edge.bundle.keras_golden import golden_keras_files
-from edge.bundle.keras_manifest import KerasManifest, KerasModelEntry, KerasPlan, keras_weight_entries
+from edge.bundle.keras_manifest import KerasManifest, KerasModelEntry, KerasPlan
 from edge.bundle.keras_parity import KerasCertificate, certify_keras
-from edge.bundle.manifest import Eligibility, FileEntry, signature_entry, to_json
+from edge.bundle.manifest import Eligibility, FileEntry, signature_entry, to_json, weight_entries
 from edge.bundle.parity import GATE, PARITY_FILE, STEPS
 from edge.bundle.signing import check_key
 from edge.errors import ExportError
@@ -176,7 +176,7 @@ def _manifest(
             layers={layer.name: type(layer).__name__ for layer in network.model.layers},
             num_frozen=sum(variable.shape.num_elements() for variable in network.frozen),
             lora_rank=options.lora_rank,
-            weights=keras_weight_entries([(weight.name, weight.start.shape) for weight in network.trainable]),
+            weights=weight_entries([(weight.name, weight.start.shape) for weight in network.trainable]),
         ),
         plan=KerasPlan(1, options.batch_size, options.learning_rate),
         eligibility=Eligibility(),

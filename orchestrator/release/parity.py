@@ -22,7 +22,7 @@ from models.batches import Batches, build_batches
 from models.client_data import ClientData, Sentences
 from models.client_result import ClientResult
 from models.vocabulary import NUM_SPECIAL
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize, Weights, largest_difference
 from orchestrator.rounds.build import cut
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.saved import Run
@@ -138,7 +138,7 @@ def _train_in_tff(
         name=" ".join(f"{package} {metadata.version(package)}" for package in ("tensorflow-federated", "tensorflow")),
         delta=tuple(whole["delta"]),
         losses=losses,
-        self_diff=float(np.max([np.abs(a - b).max() for a, b in zip(whole["delta"], turned["delta"])])),
+        self_diff=largest_difference(whole["delta"], turned["delta"]),
     )
 
 

@@ -25,7 +25,9 @@ def small_manifest(files, size, time, learning_rate=0.1, clip_norm=0.0, batch_si
     return Manifest(
         fedkeys_version="0",
         run=run,
-        model=ModelEntry(size.vocabulary_size, size.embedding_size, size.num_cells, time, weight_entries(size)),
+        model=ModelEntry(
+            size.vocabulary_size, size.embedding_size, size.num_cells, time, weight_entries(size.by_name.items())
+        ),
         special_ids=SPECIAL_IDS,
         phase=(
             Phase(
