@@ -2,13 +2,16 @@
 
 ReLU and max pooling have corners: where two numbers are equal but for rounding, two right programs take different
 sides, and a weight then differs by a share of the learning rate. So the comparison takes the largest of RATES at which
-the two stay within the gate. A wrong gradient is far off at any of them: `moved` says by how much the weights changed.
+the two stay within the gate, and the certificate names the rates that failed before. A wrong gradient is far off at any
+of them: `moved` says by how much the weights changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
 
+import msgspec
 import numpy as np
 
 from edge.bundle.parity import GATE, PARITY_FILE, Comparison, compare_weights
@@ -23,10 +26,19 @@ _LEAST_MOVED = 10.0  # times the gate: below it the comparison says nothing
 Trained = tuple[Sequence[np.ndarray], Sequence[float]]  # weights after all steps, losses
 
 
+class FailedRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A learning rate at which the comparison failed; None in place of what is not finite."""
+
+    learning_rate: float
+    max_abs_diff: Optional[float]  # the worst runtime's
+    moved: Optional[float]  # see KerasCertificate
+
+
 class KerasCertificate(Comparison, frozen=True, kw_only=True):
     """parity.json of a Keras model's bundle."""
 
     moved: float  # largest change of a weight in TensorFlow over all steps
+    failed_rates: tuple[FailedRate, ...]  # of RATES, those tried before learning_rate
 
     @property
     def passed(self) -> bool:
@@ -63,9 +75,9 @@ def certify_keras(
       train: trains on them in TensorFlow, at a rate, with each batch's rows as they are or in reverse order.
       reference: what TensorFlow is called in the certificate.
     """
+    failed: list[FailedRate] = []
     for rate in RATES:
         after, losses = train(rate, False)
-        reversed_after, _ = train(rate, True)
         runtimes = {}
         for runtime in RUNTIMES:
             model = KerasModel(content, names, runtime)
@@ -80,9 +92,16 @@ def certify_keras(
             learning_rate=rate,
             gate=GATE,
             moved=largest_difference(after, start),
-            reference_self_diff=largest_difference(after, reversed_after),
+            reference_self_diff=np.nan,
             runtimes=runtimes,
+            failed_rates=tuple(failed),
         )
         if certificate.passed:
             break
-    return certificate
+        failed.append(FailedRate(rate, _finite(certificate.max_abs_diff), _finite(certificate.moved)))
+    reversed_after, _ = train(certificate.learning_rate, True)
+    return msgspec.structs.replace(certificate, reference_self_diff=largest_difference(after, reversed_after))
+
+
+def _finite(value: float) -> Optional[float]:
+    return value if np.isfinite(value) else None

@@ -70,9 +70,10 @@ def _check_parity(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str
         return "UNPROVEN: exported with --no-parity"
     certificate = read_keras_certificate(contents[PARITY_FILE])
     check_comparison(certificate, manifest.model.weights_sha256, "TensorFlow")
+    failed = ", ".join(f"{rate.learning_rate:g}" for rate in certificate.failed_rates)
     return (
         f"{certificate.steps} steps at rate {certificate.learning_rate:g} within {certificate.max_abs_diff:.1e} of "
-        f"{certificate.reference} in {', '.join(certificate.runtimes)}"
+        f"{certificate.reference} in {', '.join(certificate.runtimes)}" + (f"; not at {failed}" if failed else "")
     )
 
 

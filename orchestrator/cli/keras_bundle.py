@@ -73,6 +73,8 @@ def _show_export(figures: KerasExportFigures, out: Path) -> None:
     say(f"{figures.num_weights:,} weights train and travel, {figures.num_frozen:,} stay; loss {figures.loss}")
     if figures.parity_max_abs_diff is not None:
         say(f"trains within {figures.parity_max_abs_diff:.1e} of TensorFlow at rate {figures.parity_learning_rate:g}")
+        for rate in figures.parity_failed_rates or ():
+            say(f"at rate {rate:g} it does not: see parity.json")
     say(f"wrote {out}")
 
 

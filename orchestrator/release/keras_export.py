@@ -60,6 +60,7 @@ class KerasExportFigures(msgspec.Struct, frozen=True):
     files: Mapping[str, FileEntry]
     parity_max_abs_diff: Optional[float]
     parity_learning_rate: Optional[float]
+    parity_failed_rates: Optional[Sequence[float]]  # tried before
     signed: bool
     num_weights: int  # that train and travel
     num_frozen: int
@@ -111,6 +112,7 @@ def export_keras(
         files=manifest.files,
         parity_max_abs_diff=certificate.max_abs_diff if certificate else None,
         parity_learning_rate=certificate.learning_rate if certificate else None,
+        parity_failed_rates=[failed.learning_rate for failed in certificate.failed_rates] if certificate else None,
         signed=options.key is not None,
         num_weights=manifest.model.num_weights,
         num_frozen=manifest.model.num_frozen,
@@ -149,8 +151,10 @@ def _certify(network: Network, content: bytes, digest: str, batch_size: int) -> 
     )
     if not certificate.passed:
         raise ExportError(
-            f"after {certificate.steps} steps the exported file is {certificate.max_abs_diff:.1e} off TensorFlow's, "
-            f"{GATE:.0e} is allowed: nothing was written; --no-parity writes it as unproven"
+            f"after {certificate.steps} steps at rate {certificate.learning_rate:g} the exported file is "
+            f"{certificate.max_abs_diff:.1e} off TensorFlow's, whose weights moved by {certificate.moved:.1e}; "
+            f"{GATE:.0e} is allowed, and larger rates failed, too: nothing was written; --no-parity writes it as "
+            "unproven"
         )
     return certificate
 

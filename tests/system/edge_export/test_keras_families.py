@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from keras_families import FAMILIES, family
 
-from edge.bundle.keras_parity import certify_keras
+from edge.bundle.keras_parity import FailedRate, Trained, certify_keras, read_keras_certificate
+from edge.bundle.manifest import to_json
 from edge.clients.keras_model import KerasModel
 from edge.export.flatbuffer import ops_of
 from edge.export.keras_network import Network, build_network
@@ -28,6 +29,8 @@ def exported(name: str, lora_rank: int = 0) -> tuple[Network, bytes]:
 @pytest.mark.parametrize(("name", "lora_rank"), [*((name, 0) for name in FAMILIES), ("gru", 2)])
 def test_a_family_trains_in_the_file_as_in_tensorflow(name: str, lora_rank: int) -> None:
     network, content = exported(name, lora_rank)
+    for weight in network.trainable:
+        assert weight.side == 1 or content.count(weight.start.tobytes()) == 1, weight.name  # that side begins as zeros
     ops = {op for counts in ops_of(content).values() for op in counts}
     assert not [op for op in ops if op.startswith("CUSTOM")]
     batches = made_up_batches(network, BATCH, 50)
@@ -43,6 +46,27 @@ def test_a_family_trains_in_the_file_as_in_tensorflow(name: str, lora_rank: int)
     assert certificate.passed, certificate
     assert {"litert", "tensorflow"} <= set(certificate.runtimes)
     check_other_signatures(network, KerasModel(content, [weight.tensor for weight in network.trainable]))
+
+
+def test_a_certificate_names_the_rates_that_failed_before() -> None:
+    network, content = exported("mlp")
+    batches = made_up_batches(network, BATCH, 5)
+    turned = []
+
+    def train(rate: float, reverse: bool) -> Trained:
+        turned.append((rate, reverse))
+        (first, *rest), losses = train_in_tensorflow(network, batches, rate, reverse)
+        return (first + {0.1: np.float32(np.nan), 0.02: np.float32(0.5)}.get(rate, np.float32(0)), *rest), losses
+
+    names = [weight.tensor for weight in network.trainable]
+    start = [weight.start for weight in network.trainable]
+    certificate = certify_keras(content, names, start, "", batches, train, "TensorFlow")
+    assert certificate.passed
+    assert certificate.learning_rate == 0.004
+    of_nan, of_wrong = read_keras_certificate(to_json(certificate)).failed_rates
+    assert of_nan == FailedRate(0.1, None, None)
+    assert (of_wrong.learning_rate, of_wrong.max_abs_diff) == (0.02, pytest.approx(0.5, abs=1e-4))
+    assert turned == [(0.1, False), (0.02, False), (0.004, False), (0.004, True)]
 
 
 def check_other_signatures(network: Network, model: KerasModel) -> None:
