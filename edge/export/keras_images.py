@@ -60,11 +60,7 @@ def _window(call: Call) -> windows.Window:
 
 def _window1d(call: Call) -> windows.Window:
     padding, layer = _check_plain(call), call.layer
-    return windows.Window((1, _first(layer.pool_size)), (1, _first(layer.strides)), padding)
-
-
-def _first(value: object) -> int:
-    return _pair(value)[0] if isinstance(value, int) else as_list(value)[0]
+    return windows.Window((1, as_list(layer.pool_size)[0]), (1, as_list(layer.strides)[0]), padding)
 
 
 def _max_pooling2d(call: Call, x: tf.Tensor) -> tf.Tensor:

@@ -7,8 +7,10 @@ what Keras computes in inference mode: nothing is dropped, and batch normalisati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Optional, Protocol
 
 import tensorflow as tf
@@ -206,20 +208,6 @@ def _unchanged(call: Call, x: tf.Tensor) -> tf.Tensor:
     return x
 
 
-def _product(xs: Sequence[tf.Tensor]) -> tf.Tensor:
-    y = xs[0]
-    for x in xs[1:]:
-        y = y * x
-    return y
-
-
-def _sum(xs: Sequence[tf.Tensor]) -> tf.Tensor:
-    y = xs[0]
-    for x in xs[1:]:
-        y = y + x
-    return y
-
-
 RULES: dict[str, Rule] = {
     "Dense": _dense,
     "Embedding": _embedding,
@@ -244,9 +232,9 @@ RULES: dict[str, Rule] = {
     "Permute": lambda call, x: tf.transpose(x, [0, *call.layer.dims]),
     "RepeatVector": lambda call, x: tf.tile(tf.expand_dims(x, 1), [1, call.layer.n, 1]),
     "Rescaling": _rescaling,
-    "Add": lambda call, *xs: _sum(xs),
+    "Add": lambda call, *xs: reduce(operator.add, xs),
     "Subtract": lambda call, *xs: xs[0] - xs[1],
-    "Multiply": lambda call, *xs: _product(xs),
-    "Average": lambda call, *xs: _sum(xs) / len(xs),
+    "Multiply": lambda call, *xs: reduce(operator.mul, xs),
+    "Average": lambda call, *xs: reduce(operator.add, xs) / len(xs),
     "Concatenate": lambda call, *xs: tf.concat(xs, call.layer.axis),
 }

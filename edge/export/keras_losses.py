@@ -133,6 +133,8 @@ def loss_of(described: object, last_activation: str, output_shape: tuple[int, ..
         raise ExportError(
             f"the loss {name} must be the mean of all classes: compile the model without ignore_class, reduction"
         )
+    if settings.get("axis", -1) not in (-1, len(output_shape)):
+        raise ExportError(f"the loss {name} must be over the last axis: compile the model with axis=-1")
     takes_logits = name.endswith("crossentropy")
     needed = _NEEDS.get(name, "softmax")
     if takes_logits and last_activation != needed and not settings.get("from_logits"):

@@ -99,7 +99,8 @@ class Network:
                 if node.is_input or any(key not in tensors for key in node.flat_input_ids):
                     continue
                 is_last = logits and self.loss.takes_logits and str(id(last)) in node.flat_output_ids
-                arguments, named = node.map_arguments({key: [value] * 9 for key, value in tensors.items()})
+                keys = node.flat_input_ids  # a layer may read an input several times, and takes one off at each
+                arguments, named = node.map_arguments({key: [tensors[key]] * keys.count(key) for key in keys})
                 y = _apply_layer(Call(node.layer, values, is_last), arguments, named)
                 tensors[node.flat_output_ids[0]] = y
         return tensors[str(id(last))]
@@ -107,7 +108,7 @@ class Network:
 
 def _apply_layer(call: Call, arguments: Sequence[object], named: Mapping[str, object]) -> tf.Tensor:
     flat = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (list, tuple)) else arguments
-    kept = {key: value for key, value in named.items() if key not in ("training",) and value is not None}
+    kept = {key: value for key, value in named.items() if value is not None and (key, value) != ("training", False)}
     try:
         return _RULES[type(call.layer).__name__](call, *flat, **kept)
     except TypeError as error:
@@ -216,10 +217,9 @@ def _with_adapters(model: tf.keras.Model, chosen: Sequence[tf.Variable], rank: i
         if variable.ref() not in places:
             continue
         rows, columns = variable.shape
-        if not 1 <= rank <= min(rows, columns, _MAX_RANK):
-            raise ExportError(
-                f"--lora {rank}: {_name(variable)} is {rows} by {columns}, take at most {min(rows, columns)}"
-            )
+        most = min(rows, columns, _MAX_RANK)
+        if not 1 <= rank <= most:
+            raise ExportError(f"--lora {rank}: {_name(variable)} is {rows} by {columns}, take at most {most}")
         left = (rng.standard_normal((rows, rank)) / np.sqrt(rows)).astype(np.float32)
         for side, start in enumerate((left, np.zeros((rank, columns), np.float32))):
             name = f"{_name(variable)}/lora_{('left', 'right')[side]}"

@@ -1,6 +1,6 @@
 """Which of Keras's layers, activations and losses can be exported: what docs/keras.md lists, made from here.
 
-Imports no TensorFlow. How a layer is computed is in edge.export.keras_layers, keras_recurrent and keras_attention.
+Imports no TensorFlow. How a layer is computed is in edge.export.keras_layers, keras_images and keras_recurrent.
 """
 
 from __future__ import annotations

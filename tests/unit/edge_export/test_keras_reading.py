@@ -165,6 +165,8 @@ def test_a_loss_that_cannot_be_exported_is_refused() -> None:
     assert "does not end with softmax" in network_refusal(model, "sparse_categorical_crossentropy")
     smooth = {"class_name": "CategoricalCrossentropy", "config": {"label_smoothing": 0.1, "from_logits": True}}
     assert "label_smoothing = 0.1" in network_refusal(model, smooth)
+    across = {"class_name": "CategoricalCrossentropy", "config": {"axis": 0, "from_logits": True}}
+    assert "must be over the last axis" in network_refusal(model, across)
 
 
 def test_settings_of_a_layer_that_cannot_be_exported_are_refused_by_its_name() -> None:
@@ -172,6 +174,9 @@ def test_settings_of_a_layer_that_cannot_be_exported_are_refused_by_its_name() -
     assert "layer wide (Conv2D) can't be exported: dilation_rate must be 1" in network_refusal(dilated)
     masked = sequential(layers.Input((4,)), layers.Embedding(9, 2, mask_zero=True, name="words"), layers.LSTM(2))
     assert "layer words (Embedding) can't be exported: mask_zero=True" in network_refusal(masked)
+    place = layers.Input((4,))
+    dropped = tf.keras.Model(place, layers.Dropout(0.5, name="always")(layers.Dense(2)(place), training=True))
+    assert "layer always (Dropout) can't be exported: it is called with training" in network_refusal(dropped)
 
 
 def test_what_trains_is_chosen_by_pattern_and_an_unknown_one_is_refused() -> None:
