@@ -133,6 +133,7 @@ def test_it_fits_a_phone_and_can_be_used_without_seeing(visit):
         ("storageRefused", "refuses storage"),
         ("bundleMissing", "There is no model here"),
         ("bundleDamaged", "damaged or was changed (SIGNATURE)"),
+        ("bundleNetwork", "of the kind keras, which this page can't train"),
         ("bundleNewer", "of a newer kind (2)"),
         ("bundleKey", "signed by another key"),
     ],

@@ -24,6 +24,7 @@ export interface Plan {
 
 export interface Manifest {
   schema: number;
+  kind?: string; // of what is not a next-word model's
   fedkeys_version: string;
   tokeniser?: number;
   segmenter?: string;
@@ -140,6 +141,7 @@ function parseManifest(raw: Uint8Array): Manifest {
     throw new Fault("bundleDamaged", "manifest.json");
   }
   if (manifest.schema !== SCHEMA) throw new Fault("bundleNewer", String(manifest.schema));
+  if (manifest.kind !== undefined) throw new Fault("bundleNetwork", String(manifest.kind));
   if (manifest.tokeniser !== TOKENISER) throw new Fault("bundleTokeniser", String(manifest.tokeniser ?? 1));
   if (manifest.segmenter !== undefined) throw new Fault("bundleTokeniser", String(manifest.segmenter));
   if (manifest.model?.kind !== undefined) throw new Fault("bundleNetwork", String(manifest.model.kind));

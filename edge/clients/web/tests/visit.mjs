@@ -262,6 +262,7 @@ try {
   const bundles = {
     bundleMissing: { "bundle/manifest.json": { status: 404 } },
     bundleDamaged: { "bundle/SIGNATURE": { body: otherSignature } },
+    bundleNetwork: { "bundle/manifest.json": { body: '{"schema": 1, "kind": "keras"}' }, "bundle/SIGNATURE": { status: 404 } },
     bundleNewer: { "bundle/manifest.json": { body: '{"schema": 2}' }, "bundle/SIGNATURE": { status: 404 } },
   };
   for (const [name, answers] of Object.entries(bundles)) {
