@@ -26,6 +26,7 @@ from models.metrics import (
     top1_per_client,
 )
 from models.model import load_model
+from models.modified_kneser_ney import Continuations
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
 from orchestrator.evaluation.mixture import Mixture
@@ -215,9 +216,9 @@ class _Scorer:
                         probabilities[scored],
                     )
 
-    def _counted(self, chunk: _Chunk) -> dict[str, InterpolatedRows]:
+    def _counted(self, chunk: _Chunk, after: Continuations) -> dict[str, InterpolatedRows]:
         """Returns what each mixture's n-gram model says."""
-        counted = {"mixed": self._ngrams.rows(chunk.contexts, self._order)}
+        counted = {"mixed": after.rows(self._order)}
         if self._private is not None:
             counted["private_mixed"] = self._private.model.interpolated(chunk.contexts[:, -1])
         return counted
@@ -226,7 +227,7 @@ class _Scorer:
         """Returns, for each mixture, the model's share that gives the highest pooled top-1 recall on these people."""
         hits: dict[str, np.ndarray] = {}
         for chunk in self._chunks(people):
-            for name, counted in self._counted(chunk).items():
+            for name, counted in self._counted(chunk, self._ngrams.after(chunk.contexts)).items():
                 own_hits = hits.setdefault(name, np.zeros(len(_MIXING_WEIGHTS), np.int64))
                 mixture = Mixture(chunk.probabilities, counted)
                 for i, weight in enumerate(_MIXING_WEIGHTS):
@@ -238,8 +239,9 @@ class _Scorer:
         """Returns the sums per person of the baselines and of the mixtures, in which the model has these weights."""
         parts: dict[str, list[PositionScores]] = {}
         for chunk in self._chunks(people):
-            person, counted = np.full(len(chunk.targets), chunk.person), self._counted(chunk)
-            found = dict(self._ngrams.score(chunk.contexts, chunk.targets, person))
+            person, after = np.full(len(chunk.targets), chunk.person), self._ngrams.after(chunk.contexts)
+            counted = self._counted(chunk, after)
+            found = dict(self._ngrams.score(chunk.contexts, after, chunk.targets, person))
             if "private_mixed" in counted:
                 found["private_ngram"] = score_ranks(*counted["private_mixed"].places(chunk.targets), person)
             for name, rows in counted.items():

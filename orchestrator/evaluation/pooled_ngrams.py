@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from models.batches import build_batches
 from models.client_data import Sentences
 from models.corpus import ClientId
-from models.interpolated_rows import InterpolatedRows
 from models.metrics import PositionScores, score_ranks
-from models.modified_kneser_ney import build_modified_kneser_ney, previous_ids
+from models.modified_kneser_ney import Continuations, build_modified_kneser_ney, previous_ids
 from models.ngram import MAX_ORDER, build_kneser_ney
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.evaluation.results import BASELINES, MODIFIED
@@ -42,29 +41,33 @@ class PooledNgrams:
         """Returns the order of the modified Kneser-Ney model with the highest pooled top-1 recall on these people."""
         hits = dict.fromkeys(MODIFIED, 0)
         for contexts, targets in self._positions(people):
-            after = self._modified.after(contexts)
+            after = self.after(contexts)
             for order in MODIFIED:
                 hits[order] += int(np.count_nonzero(after.rows(order).places(targets)[0] == 0))
         return max(hits, key=lambda order: hits[order])
 
-    def rows(self, contexts: NDArray[np.integer], order: int) -> InterpolatedRows:
-        """Returns p(next id | context) by the modified Kneser-Ney model of an order."""
-        return self._modified.after(contexts).rows(order)
+    def after(self, contexts: NDArray[np.integer]) -> Continuations:
+        """Returns what the modified Kneser-Ney models say after these contexts: many rows, to be asked for once."""
+        return self._modified.after(contexts)
 
     def score(
-        self, contexts: NDArray[np.integer], targets: NDArray[np.integer], person: NDArray[np.integer]
+        self,
+        contexts: NDArray[np.integer],
+        after: Continuations,
+        targets: NDArray[np.integer],
+        person: NDArray[np.integer],
     ) -> Iterator[tuple[str, PositionScores]]:
         """Yields (name, how each position went) for every baseline, by the names of results.NGRAMS.
 
         Args:
           contexts: [n, ids], before each position.
+          after: of these contexts.
           targets: [n], ids of words.
           person: [n], see models.metrics.score_positions.
         """
         for order, name in enumerate(BASELINES, 1):
             rows = self._trigram.rows(contexts[:, 1 - MAX_ORDER :], order)
             yield name, score_ranks(*rows.places(targets), person)
-        after = self._modified.after(contexts)
         for order, name in MODIFIED.items():
             yield name, score_ranks(*after.rows(order).places(targets), person)
 

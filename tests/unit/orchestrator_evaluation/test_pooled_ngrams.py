@@ -46,7 +46,7 @@ def assert_same(found, rows, targets, person):
 
 def test_every_baseline_s_scores_are_those_of_whole_rows_to_the_bit(text, ngrams, positions):
     contexts, targets, person = positions
-    found = dict(ngrams.score(contexts, targets, person))
+    found = dict(ngrams.score(contexts, ngrams.after(contexts), targets, person))
     assert list(found) == [*BASELINES, *MODIFIED.values()]
     one_discount, after = build_kneser_ney(text, SIZE), build_modified_kneser_ney(text, SIZE).after(contexts)
     for order, name in enumerate(BASELINES, 1):
@@ -69,6 +69,7 @@ def test_the_best_order_is_the_one_that_proposes_most_of_these_people_s_words_fi
             row = np.array([[1, *sentence]])
             contexts = previous_ids(row[:, :TIME], 4)[0]
             for (order, name), count in zip(MODIFIED.items(), [len(sentence)] * 3):
-                scores = dict(ngrams.score(contexts[:count], sentence[:TIME], np.zeros(count, int)))[name]
+                after = ngrams.after(contexts[:count])
+                scores = dict(ngrams.score(contexts[:count], after, sentence[:TIME], np.zeros(count, int)))[name]
                 hits[order] += scores.hit1.sum()
     assert ngrams.best_order(people) == max(hits, key=lambda order: hits[order])
