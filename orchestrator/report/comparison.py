@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Optional
 
 from models.disclosure import MIN_GROUP, ordered_group_means, size_of_worst_tenth
+from orchestrator.evaluation.ngram_release import read_release
 from orchestrator.evaluation.results import Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.plots.style import BASELINE, MIXTURE, MODEL
 from orchestrator.report.view import RunView
+from orchestrator.run.spent import spent_on_ngram
 from orchestrator.units import (
     NOT_SHOWN,
     TOO_FEW,
@@ -96,10 +98,7 @@ def _private_text(run: RunView, evaluation: Evaluation) -> Iterator[str]:
         return
     private = evaluation.private_ngram
     if private is None:
-        yield (
-            "A private model should beat n-grams from one noisy sum over the same people, and this run has none: "
-            f"`fedkeys ngram --run {shlex.quote(str(run.path))}` releases them, at a budget of their own."
-        )
+        yield f"A private model should beat n-grams from one noisy sum over the same people, and {_why_none(run)}."
         return
     text = (
         f"Against the private n-gram, one noisy sum over the same people for epsilon {private.epsilon:.3g} at delta "
@@ -110,6 +109,15 @@ def _private_text(run: RunView, evaluation: Evaluation) -> Iterator[str]:
         low, high = private.model_minus_ngram_interval
         text += f" (95% over people: {points_text(low)} to {points_text(high)}): {_verdict(low, high)}"
     yield f"{text}. The model's share in the mixture with it is {private.model_weight:g}."
+
+
+def _why_none(run: RunView) -> str:
+    release = f"`fedkeys ngram --run {shlex.quote(str(run.path))}`"
+    if spent_on_ngram(run.path) is None:
+        return f"this run has none: {release} releases them, at a budget of their own"
+    if read_release(run.path) is None:
+        return f"those that this run was charged for are not here: {release} makes the same ones, or says why it can't"
+    return f"this run's are not scored yet: `{_evaluate(run)}` does"
 
 
 def _verdict(low: float, high: float) -> str:

@@ -16,6 +16,7 @@ from models.vocabulary import build_vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.cli.commands import cli
 from orchestrator.evaluation import privacy
+from orchestrator.evaluation.ngram_release import NgramRelease
 from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.privacy.accounting import Cost
@@ -29,6 +30,7 @@ from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import RunIdentity, digest_of_what_matters
+from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.run.spent import Guarantee
 from orchestrator.run.start_origin import Start, StartText
@@ -249,6 +251,13 @@ def test_the_report_says_what_a_private_model_is_beside_the_private_n_gram(tmp_p
 
     write_evaluation(folder)
     assert f"`fedkeys ngram --run {folder.path}` releases them" in texts()
+    ngram = folder.path / "private_ngram"
+    ngram.mkdir()
+    Ledger(ngram, LedgerHead("central", 1.0, 1.0, 40, 1e-3, 0.0, 1, 1, "-")).charge(1, PEOPLE)
+    assert "was charged for are not here" in texts()
+    released = NgramRelease(3.0, 1e-3, 1.0, 40, "plain", "central", 20, 1.0, 9)
+    write_figures(ngram / "release.json", released)
+    assert f"not scored yet: `fedkeys evaluate --run {folder.path}` does" in texts()
     found = {
         "epsilon": 3.0, "delta": 1e-3, "ngram": score(0.1237), "mixed": score(0.128), "model_weight": 0.4,
         "model_minus_ngram": -0.0052, "model_minus_ngram_interval": [-0.0075, -0.0028],
