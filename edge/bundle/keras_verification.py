@@ -8,21 +8,16 @@ from typing import Optional
 
 import numpy as np
 
-from edge.bundle.folder import check_folder, read_file
 from edge.bundle.golden import GOLDEN_BATCHES, GOLDEN_FILES
 from edge.bundle.keras_golden import batch_entries, batches_of, check_keras_golden, weight_names
 from edge.bundle.keras_manifest import KerasManifest, read_keras_manifest
 from edge.bundle.keras_parity import read_keras_certificate
 from edge.bundle.manifest import MANIFEST_FILE, weight_entries
 from edge.bundle.parity import PARITY_FILE
-from edge.bundle.signing import check_signature, check_signer
-from edge.bundle.trust import remember_key, remembered_key
-from edge.bundle.verification import Check, check_comparison, check_signatures
+from edge.bundle.verification import Check, Signer, check_comparison, check_contents, check_signatures
 from edge.clients.keras_model import KerasModel
 from edge.errors import BundleError
 from edge.export.tflite import TRAIN_FILE
-
-_NEEDED = {TRAIN_FILE, *GOLDEN_FILES}
 
 
 def verify_keras_bundle(
@@ -33,25 +28,15 @@ def verify_keras_bundle(
     Raises:
       BundleError: what is wrong, and where.
     """
-    bundle, is_named = Path(bundle), public_key is not None
-    if app is not None and public_key is None:
-        public_key = remembered_key(app)
+    bundle, signer = Path(bundle), Signer(public_key, require_signature, app)
     manifest, raw = read_keras_manifest(bundle)
     yield Check("manifest", True, f"schema {manifest.schema}, Keras model of {manifest.model.source}")
-    key = check_signature(bundle, raw)
-    yield Check("signature", True, check_signer(bundle, key, public_key, require_signature or app is not None))
-    check_folder(bundle, manifest)
-    for name in sorted(_NEEDED - set(manifest.files)):
-        raise BundleError(f"{MANIFEST_FILE} lists no {name}, which every bundle has: export the model again")
-    yield Check("files", True, f"{len(manifest.files)} files, none missing, none extra, none outside")
-    contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
-    yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
+    key, contents = yield from check_contents(bundle, manifest, raw, signer, (TRAIN_FILE, *GOLDEN_FILES))
     yield Check("model", True, _check_model(manifest, contents))
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_keras_golden(manifest, contents))
     yield Check("inference", True, _check_inference(manifest, contents))
-    if app is not None and key is not None:
-        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key, is_named)}")
+    yield from signer.remember(key)
 
 
 def _check_model(manifest: KerasManifest, contents: Mapping[str, bytes]) -> str:

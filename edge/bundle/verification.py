@@ -5,7 +5,8 @@ Imports no TensorFlow: it takes a second and little memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from edge.bundle.folder import (
     VOCABULARY_FILE,
+    Listing,
     check_folder,
     read_file,
     read_vocabulary,
@@ -72,19 +74,10 @@ def verify_bundle(
     Raises:
       BundleError: what is wrong, and where.
     """
-    bundle, is_named = Path(bundle), public_key is not None
-    if app is not None and public_key is None:
-        public_key = remembered_key(app)
+    bundle, signer = Path(bundle), Signer(public_key, require_signature, app)
     manifest, raw = read_manifest(bundle)
     yield Check("manifest", True, f"schema {manifest.schema}, round {manifest.run.round_num}")
-    key = check_signature(bundle, raw)
-    yield Check("signature", True, check_signer(bundle, key, public_key, require_signature or app is not None))
-    check_folder(bundle, manifest)
-    for name in sorted(_NEEDED - set(manifest.files)):
-        raise BundleError(f"{MANIFEST_FILE} lists no {name}, which every bundle has: export the run again")
-    yield Check("files", True, f"{len(manifest.files)} files, none missing, none extra, none outside")
-    contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
-    yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
+    key, contents = yield from check_contents(bundle, manifest, raw, signer, _NEEDED)
     yield Check("model", True, _check_model(bundle, manifest, contents))
     if hidden := what_keeps_it_out_of_use(manifest):
         if app is not None:
@@ -94,8 +87,56 @@ def verify_bundle(
     yield Check("parity", True, _check_parity(manifest, contents))
     yield Check("golden batch", True, check_golden(contents, manifest.model.size, manifest.model.max_words))
     yield Check("key stroke", True, _check_key_stroke(contents[INFER_FILE], manifest.model.size))
-    if app is not None and key is not None:
-        yield Check("app", True, f"{app}: the key is remembered in {remember_key(app, key, is_named)}")
+    yield from signer.remember(key)
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Whose signature a bundle must bear; the attributes are verify_bundle's arguments."""
+
+    public_key: Optional[Path]
+    require_signature: bool
+    app: Optional[str]
+
+    def check(self, bundle: Path, key: Optional[bytes]) -> str:
+        """Returns who signed a bundle.
+
+        Raises:
+          BundleError: it is not who must have.
+        """
+        known = remembered_key(self.app) if self.app is not None and self.public_key is None else self.public_key
+        return check_signer(bundle, key, known, self.require_signature or self.app is not None)
+
+    def remember(self, key: Optional[bytes]) -> Iterator[Check]:
+        """Remembers the key as the app's, once nothing is wrong with its bundle."""
+        if self.app is not None and key is not None:
+            path = remember_key(self.app, key, self.public_key is not None)
+            yield Check("app", True, f"{self.app}: the key is remembered in {path}")
+
+
+def check_contents(
+    bundle: Path, manifest: Listing, raw: bytes, signer: Signer, needed: Collection[str]
+) -> Generator[Check, None, tuple[Optional[bytes], dict[str, bytes]]]:
+    """Yields what holds of the signature and the files of a bundle of any kind; returns its key and {file: content}.
+
+    Args:
+      bundle: the folder.
+      manifest: of the bundle, and `raw`, its bytes.
+      signer: who must have signed.
+      needed: files without which there is no such bundle.
+
+    Raises:
+      BundleError: what is wrong, and where.
+    """
+    key = check_signature(bundle, raw)
+    yield Check("signature", True, signer.check(bundle, key))
+    check_folder(bundle, manifest)
+    for name in sorted(set(needed) - set(manifest.files)):
+        raise BundleError(f"{MANIFEST_FILE} lists no {name}, which every bundle has: export again")
+    yield Check("files", True, f"{len(manifest.files)} files, none missing, none extra, none outside")
+    contents = {name: read_file(bundle, manifest, name) for name in manifest.files}
+    yield Check("digests", True, f"{sum(map(len, contents.values())):,} bytes")
+    return key, contents
 
 
 def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
