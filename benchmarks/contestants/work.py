@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLIENT_LEARNING_RATE = 0.5
+CLIENT_LEARNING_RATE = 0.1  # at 0.5, ten dense rounds of 16 batches and momentum end in numbers beyond a sum's range
 SERVER_LEARNING_RATE = 1.0
 SERVER_MOMENTUM = 0.9
 BATCH = 16  # sentences
