@@ -116,8 +116,7 @@ def _of_keras_file(path: Path) -> Description:
             metadata = _parse(path, archive.read("metadata.json"), "metadata.json") if "metadata.json" in sizes else {}
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ExportError(f"{path} is cut off or damaged ({error}): save the model anew") from None
-    compiled = config.get("compile_config")
-    loss = compiled.get("loss") if isinstance(compiled, dict) else None
+    loss = _compiled_loss(path, config.get("compile_config"))
     return Description(config, loss, str(metadata.get("keras_version", "")))
 
 
@@ -133,7 +132,7 @@ def _of_h5(path: Path) -> Description:
     if described is None:
         raise ExportError(f"{path} holds weights and no model: save the whole model with model.save()")
     config = _parse(path, described, "model_config")
-    loss = _parse(path, training, "training_config").get("loss") if training is not None else None
+    loss = None if training is None else _compiled_loss(path, _parse(path, training, "training_config"))
     return Description(config, loss, version.decode() if isinstance(version, bytes) else str(version))
 
 
@@ -157,9 +156,18 @@ def _of_saved_model(path: Path) -> Description:
     if not roots:
         raise ExportError(f"{metadata} describes no model: save it from Keras with model.save()")
     described = _parse(metadata, roots[0].metadata, "description of the model")
-    training = described.get("training_config")
-    loss = training.get("loss") if isinstance(training, dict) else None
+    loss = _compiled_loss(path, described.get("training_config"))
     return Description(described, loss, str(described.get("backend_version", "")))
+
+
+def _compiled_loss(path: Path, compiled: Json) -> Json:
+    """Returns the loss of what `compile` was given; None if the model was not compiled."""
+    if not isinstance(compiled, dict):
+        return None
+    weights = _without_tuples(compiled.get("loss_weights"))
+    if weights not in (None, 1, [1]):
+        raise ExportError(f"{path} was compiled with loss_weights {weights}: compile it without, and scale the rate")
+    return compiled.get("loss")
 
 
 def _build(path: Path, described: Mapping[str, Json]) -> tf.keras.Model:

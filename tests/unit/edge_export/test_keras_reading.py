@@ -68,6 +68,17 @@ def refusal(path: Path) -> str:
     return str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "saved_model"])
+def test_a_weight_of_the_loss_is_refused_where_it_is_not_1(tmp_path: Path, name: str) -> None:
+    model = mlp()
+    model.compile("sgd", "sparse_categorical_crossentropy", loss_weights=[1.0])
+    model.save(tmp_path / name)
+    assert read_keras(tmp_path / name)[1] == "sparse_categorical_crossentropy"
+    model.compile("sgd", "sparse_categorical_crossentropy", loss_weights=[0.5])
+    model.save(tmp_path / name)
+    assert "compiled with loss_weights [0.5]" in refusal(tmp_path / name)
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     assert "does not exist" in refusal(path)
