@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from typing import Optional
 
 import torch
 from cifg_torch import CifgLoss
@@ -53,19 +54,27 @@ class Cifg(torch.nn.Module):
 
 
 class Told(TrainingProcessCallback):
-    """Tells the race, from the first of the processes."""
+    """Tells the race, from the first of the processes; all of them wait for the turn.
 
-    def __init__(self, progress: Progress):
+    Each process could begin its half of the next round as soon as it has the sum, and so would compute in the turns of
+    others.
+    """
+
+    def __init__(self, progress: Optional[Progress]):
         self._progress = progress
 
     def on_train_begin(self, *, model):
         """Says that the rounds begin."""
-        self._progress.begin()
+        if self._progress:
+            self._progress.begin()
+        torch.distributed.barrier()
         return Metrics()
 
     def after_central_iteration(self, aggregate_metrics, model, *, central_iteration):
         """Says that a round is over."""
-        self._progress.round_done()
+        if self._progress:
+            self._progress.round_done()
+        torch.distributed.barrier()
         return False, Metrics()
 
 
@@ -100,7 +109,7 @@ def main() -> None:
         SimulatedBackend(data, data, [WeightByDatapoints()]),
         model,
         NNTrainHyperParams(local_num_epochs=1, local_learning_rate=CLIENT_LEARNING_RATE, local_batch_size=BATCH),
-        callbacks=[Told(progress)] if progress else [],
+        callbacks=[Told(progress)],
     )
     if progress:
         progress.end(work.start, [w.detach().numpy() for w in module.weights])
