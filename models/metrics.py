@@ -10,6 +10,7 @@ returns only sums per person. Both give `ClientSums`, from which everything else
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -61,6 +62,12 @@ class PositionScores:
     hit3: NDArray[np.bool_]
     nll_nats: NDArray[np.float64]
     person: NDArray[np.int64]  # index of the person who wrote it, 0..num_clients - 1
+
+    @staticmethod
+    def join(parts: Sequence[PositionScores]) -> PositionScores:
+        """Returns the positions of all parts, one after the other."""
+        names = ("hit1", "hit3", "nll_nats", "person")
+        return PositionScores(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def client_sums(self, num_clients: int, oov: Optional[NDArray[np.integer]] = None) -> ClientSums:
         """Returns the sums per person; people without a scored position have zeros.

@@ -62,6 +62,13 @@ def _print_personalised(console: Console, personal: Personalised) -> None:
         f" {personal.share_better:.0%} better, {personal.share_worse:.0%} worse"
         f" ({personal.setting}; picked on dev people)"
     )
+    cache = personal.cache
+    if cache is not None:
+        console.print(
+            f"the best n-gram with {cache.own_share:.0%} of each person's own earlier words: top-1"
+            f" {cache.score.top1:.2%} there; fine-tuned minus that: {100 * cache.tuned_minus_cache:+.2f} points"
+            f"{_over_people(cache.tuned_minus_cache_interval)}"
+        )
 
 
 def _over_people(interval: Optional[Sequence[float]]) -> str:

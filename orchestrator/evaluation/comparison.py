@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional, Union
 
@@ -29,8 +29,9 @@ from models.model import load_model
 from models.modified_kneser_ney import Continuations
 from models.vocabulary import NUM_SPECIAL, UNK
 from models.weights import ModelSize, Weights
-from orchestrator.evaluation.mixture import Mixture
+from orchestrator.evaluation.mixture import MIXING_WEIGHTS, Mixture
 from orchestrator.evaluation.ngram_release import ReleasedNgram, read_ngram
+from orchestrator.evaluation.own_words import Cache
 from orchestrator.evaluation.personal import personal_figures
 from orchestrator.evaluation.pooled_ngrams import PooledNgrams
 from orchestrator.evaluation.prediction import Predictor
@@ -52,7 +53,6 @@ from orchestrator.run.saved import Run
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 
-_MIXING_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 _EXAMPLES = ("have a good", "nice to meet", "what do you", "thank you so", "do you have any", "i want to")
 
 
@@ -74,6 +74,9 @@ def evaluate_run(
     config, state = run.config, run.newest
     note("reading the text")
     corpus, data = run.text
+    note("counting the n-gram baselines, choosing the best on the dev people")
+    ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
+    order = ngrams.best_order(data.dev)
     if runtime is None:
         note("starting the TFF workers")
     with borrow(runtime, config.runtime.workers) as runtime:
@@ -83,14 +86,13 @@ def evaluate_run(
         batches = evaluation_batches(data.test, config.data.max_words)
         sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)}
         personalised = (
-            personal_figures(runtime, config, corpus, data, state.model, note) if personalise else msgspec.UNSET
+            personal_figures(runtime, config, corpus, data, state.model, Cache(ngrams, order), note)
+            if personalise
+            else msgspec.UNSET
         )
     if not sums["model"].positions.sum():
         raise CorpusError("no test person wrote a word of the vocabulary, so nothing can be scored: give more text")
-    note("counting the n-gram baselines")
-    ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
-    note("choosing the best n-gram, and the model's weight in the mixture with it, on the dev people")
-    order = ngrams.best_order(data.dev)
+    note("choosing the model's weight in the mixtures on the dev people")
     private = read_ngram(run)
     scorer = _Scorer(size, state.model, ngrams, order, config.data.max_words, private)
     weights = scorer.best_mixing_weights(data.dev)
@@ -228,12 +230,9 @@ class _Scorer:
         hits: dict[str, np.ndarray] = {}
         for chunk in self._chunks(people):
             for name, counted in self._counted(chunk, self._ngrams.after(chunk.contexts)).items():
-                own_hits = hits.setdefault(name, np.zeros(len(_MIXING_WEIGHTS), np.int64))
-                mixture = Mixture(chunk.probabilities, counted)
-                for i, weight in enumerate(_MIXING_WEIGHTS):
-                    ranks, _ = mixture.places(np.float32(weight), np.float32(1 - weight), chunk.targets)
-                    own_hits[i] += np.count_nonzero(ranks == 0)
-        return {name: _MIXING_WEIGHTS[int(own.argmax())] for name, own in hits.items()}
+                found = Mixture(chunk.probabilities, counted).hits(chunk.targets)
+                hits[name] = hits[name] + found if name in hits else found
+        return {name: MIXING_WEIGHTS[int(own.argmax())] for name, own in hits.items()}
 
     def score(self, people: Mapping[ClientId, Sentences], weights: Mapping[str, float]) -> dict[str, ClientSums]:
         """Returns the sums per person of the baselines and of the mixtures, in which the model has these weights."""
@@ -251,10 +250,4 @@ class _Scorer:
             for name, scores in found.items():
                 parts.setdefault(name, []).append(scores)
         oov = np.array([sum(int(np.sum(s[: self._time] == UNK)) for s in own) for own in people.values()])
-        return {name: _joined(scores).client_sums(len(people), oov) for name, scores in parts.items()}
-
-
-def _joined(parts: Sequence[PositionScores]) -> PositionScores:
-    return PositionScores(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("hit1", "hit3", "nll_nats", "person"))
-    )
+        return {name: PositionScores.join(scores).client_sums(len(people), oov) for name, scores in parts.items()}

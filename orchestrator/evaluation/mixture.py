@@ -9,6 +9,7 @@ from models.interpolated_rows import InterpolatedRows
 from models.ranks import Candidates, first_places
 from models.vocabulary import UNK
 
+MIXING_WEIGHTS = tuple(round(0.1 * step, 1) for step in range(1, 10))  # that are tried
 _LISTED_FROM = 0.005  # any probability serves; with a lower one, fewer rows are looked at whole
 
 
@@ -55,6 +56,15 @@ class Mixture:
             weight * self._own_rest + other_weight * self._rest,
         )
         return first_places(candidates, targets, of_target, row), of_target
+
+    def hits(self, targets: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Returns for each of MIXING_WEIGHTS, as the model's share, how many of the targets are proposed first.
+
+        Args:
+          targets: [n], ids of words.
+        """
+        shares = ((np.float32(weight), np.float32(1 - weight)) for weight in MIXING_WEIGHTS)
+        return np.array([np.count_nonzero(self.places(*both, targets)[0] == 0) for both in shares], np.int64)
 
     def _own_of(self, positions: NDArray[np.integer], ids: NDArray[np.integer]) -> NDArray[np.float32]:
         is_missing = ids >= self._probabilities.shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from models.client_data import ClientData, Sentences
 from models.corpus import ClientId, Corpus
 from models.metrics import ClientSums, difference_interval, summarise
 from models.weights import ModelSize, Weights
-from orchestrator.evaluation.results import Personalised
+from orchestrator.evaluation.own_words import HELD_OUT_SHARE, Cache, split_text
+from orchestrator.evaluation.results import CacheScore, Personalised
 from orchestrator.rounds.evaluation import client_sums
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.run_config import RunConfig
@@ -22,7 +23,6 @@ from tff_pipelines.evaluation import build_personalisation
 from tff_pipelines.runtime import Runtime
 
 MIN_SENTENCES = 20
-_HELD_OUT_SHARE = 0.2
 _SCHEDULES = ((0.1, 1), (0.3, 1), (0.3, 3), (1.0, 1))  # learning rate, epochs
 _STEPS = (0.5, 1.0)  # how far from the shared model towards the fine-tuned one
 
@@ -46,6 +46,7 @@ def personal_figures(
     corpus: Corpus,
     data: ClientData,
     weights: Weights,
+    cache: Cache,
     note: Callable[[str], None],
 ) -> Optional[Personalised]:
     """Returns the figures of `fedkeys evaluate --personalise`; None if texts are short.
@@ -72,7 +73,10 @@ def personal_figures(
     setting = max(gains, key=lambda s: gains[s])
     note(f"fine-tuning for {count_text(len(texts['test']), 'test person')}: {setting}")
     before, after = tuner.sums(texts["test"], setting.learning_rate, setting.epochs)
-    return personal_gains(setting, before, after[_STEPS.index(setting.step)])
+    note("mixing the best n-gram with each person's own earlier words")
+    share = cache.best_share(texts["dev"])
+    beside = CacheSums(share, cache.sums(texts["test"], share))
+    return personal_gains(setting, before, after[_STEPS.index(setting.step)], beside)
 
 
 def _long_texts(
@@ -107,21 +111,30 @@ class _Tuner:
 
     def _batches(self, person: ClientId, sentences: Sequence[np.ndarray], epochs: int) -> dict[str, Any]:
         """Returns the earlier sentences to train on and the later ones to score."""
-        cut = len(sentences) - max(1, round(_HELD_OUT_SHARE * len(sentences)))
+        earlier, later = split_text(sentences)
         batch_size, time = self._config.client.batch_size, self._config.data.max_words
         history = build_batches(
-            sentences[:cut],
+            earlier,
             batch_size=batch_size,
             time=time,
             vocabulary_size=self._size.vocabulary_size,
             epochs=epochs,
             rng=simulation_rng(self._config.seed, Purpose.BATCHES, 0, person),
         )
-        return {"history": history, "held_out": build_batches(sentences[cut:], batch_size=batch_size, time=time)}
+        return {"history": history, "held_out": build_batches(later, batch_size=batch_size, time=time)}
 
 
-def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> Personalised:
-    """Returns what fine-tuning gave, pooled and by person, from the sums before and after."""
+class CacheSums(NamedTuple):
+    """What the cache scored on the same text: the share of a person's own words in it, and its sums."""
+
+    share: float
+    sums: ClientSums
+
+
+def personal_gains(
+    setting: Setting, before: ClientSums, after: ClientSums, cache: Optional[CacheSums] = None
+) -> Personalised:
+    """Returns what fine-tuning gave, pooled and by person, from the sums before and after; beside a cache, if given."""
     scored = after.positions > 0
     hits = after.hits1 - before.hits1
     others = np.arange(len(hits)) != hits.argmax()  # one person may carry the whole gain
@@ -131,7 +144,7 @@ def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> P
         epochs=setting.epochs,
         step=setting.step,
         setting=str(setting),
-        history_share=1 - _HELD_OUT_SHARE,
+        history_share=1 - HELD_OUT_SHARE,
         clients=int(scored.sum()),
         positions=int(after.positions.sum()),
         before=summarise(before),
@@ -142,4 +155,11 @@ def personal_gains(setting: Setting, before: ClientSums, after: ClientSums) -> P
         share_better=float(np.mean(gains > 0)),
         share_worse=float(np.mean(gains < 0)),
         per_person_gain=tuple(gains.tolist()),
+        cache=None if cache is None else _beside(cache, after),
     )
+
+
+def _beside(cache: CacheSums, tuned: ClientSums) -> CacheScore:
+    summary = summarise(cache.sums)
+    interval = difference_interval(tuned, cache.sums) if summary.clients > 1 else None
+    return CacheScore(cache.share, summary, summarise(tuned).top1 - summary.top1, interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class PooledNgrams:
     """
 
     def __init__(self, pooled: Sentences, vocabulary_size: int, time_steps: int):
-        self.vocabulary_size, self._time = vocabulary_size, time_steps
+        self.vocabulary_size, self.time_steps = vocabulary_size, time_steps
         self._trigram = build_kneser_ney(pooled, vocabulary_size)
         self._modified = build_modified_kneser_ney(pooled, vocabulary_size, max(MODIFIED))
 
@@ -40,7 +40,7 @@ class PooledNgrams:
     def best_order(self, people: Mapping[ClientId, Sentences]) -> int:
         """Returns the order of the modified Kneser-Ney model with the highest pooled top-1 recall on these people."""
         hits = dict.fromkeys(MODIFIED, 0)
-        for contexts, targets in self._positions(people):
+        for contexts, targets in self.positions(people.values()):
             after = self.after(contexts)
             for order in MODIFIED:
                 hits[order] += int(np.count_nonzero(after.rows(order).places(targets)[0] == 0))
@@ -71,10 +71,10 @@ class PooledNgrams:
         for order, name in MODIFIED.items():
             yield name, score_ranks(*after.rows(order).places(targets), person)
 
-    def _positions(self, people: Mapping[ClientId, Sentences]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        """Yields (contexts [n, _CONTEXT], targets [n]) of the words that are scored."""
-        for sentences in people.values():
-            for tokens, targets, mask in zip(*build_batches(sentences, batch_size=128, time=self._time)):
+    def positions(self, texts: Iterable[Sentences]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """Yields (contexts [n, ids], targets [n]) of the words of people's texts that are scored."""
+        for sentences in texts:
+            for tokens, targets, mask in zip(*build_batches(sentences, batch_size=128, time=self.time_steps)):
                 scored = (mask > 0) & (targets >= NUM_SPECIAL)
                 if scored.any():
                     yield self.contexts(tokens)[scored], targets[scored]

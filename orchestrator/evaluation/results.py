@@ -91,6 +91,15 @@ class PrivateNgram(msgspec.Struct, frozen=True):
     model_minus_ngram_interval: Optional[tuple[float, float]]
 
 
+class CacheScore(msgspec.Struct, frozen=True):
+    """The best n-gram, mixed with a bigram of each person's own earlier text, on the same later text as fine-tuning."""
+
+    own_share: float  # of the person's own words in the mixture, picked on the dev people
+    score: RecallSummary
+    tuned_minus_cache: float  # top-1 recall of the fine-tuned model minus the cache's
+    tuned_minus_cache_interval: Optional[tuple[float, float]]  # 95 % over people; None with one person
+
+
 class Personalised(msgspec.Struct, frozen=True):
     """What fine-tuning for each test person gave, scored on the person's later text."""
 
@@ -109,6 +118,7 @@ class Personalised(msgspec.Struct, frozen=True):
     share_better: float
     share_worse: float
     per_person_gain: tuple[float, ...]
+    cache: Optional[CacheScore] = None  # None in an evaluation of before
 
 
 class Prediction(msgspec.Struct, frozen=True):

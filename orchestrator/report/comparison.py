@@ -8,7 +8,7 @@ from typing import Optional
 
 from models.disclosure import MIN_GROUP, ordered_group_means, size_of_worst_tenth
 from orchestrator.evaluation.ngram_release import read_release
-from orchestrator.evaluation.results import Evaluation
+from orchestrator.evaluation.results import CacheScore, Evaluation
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.plots import run as plots
 from orchestrator.report.plots.style import BASELINE, MIXTURE, MODEL
@@ -89,6 +89,7 @@ def _comparison_texts(run: RunView, evaluation: Evaluation) -> Iterator[str]:
             f"Fine-tuned for each of {personal.clients} people on their earlier text, top-1 recall on their later "
             f"text goes from {personal.before.top1:.2%} to {personal.after.top1:.2%}: better for "
             f"{personal.share_better:.0%} of them, worse for {personal.share_worse:.0%}."
+            + _beside_cache(personal.cache)
         )
 
 
@@ -118,6 +119,15 @@ def _why_none(run: RunView) -> str:
     if read_release(run.path) is None:
         return f"those that this run was charged for are not here: {release} makes the same ones, or says why it can't"
     return f"this run's are not scored yet: `{_evaluate(run)}` does"
+
+
+def _beside_cache(cache: Optional[CacheScore]) -> str:
+    if cache is None:
+        return ""
+    return (
+        f" The best n-gram, mixed with {cache.own_share:.0%} of each one's own earlier words, has "
+        f"{cache.score.top1:.2%} there without any training on a device."
+    )
 
 
 def _verdict(low: float, high: float) -> str:

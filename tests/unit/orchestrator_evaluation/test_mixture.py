@@ -71,7 +71,8 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     from models.metrics import score_positions
     from models.model import load_model
     from models.weights import ModelSize
-    from orchestrator.evaluation.comparison import _MIXING_WEIGHTS, _Scorer
+    from orchestrator.evaluation.comparison import _Scorer
+    from orchestrator.evaluation.mixture import MIXING_WEIGHTS
     from orchestrator.evaluation.pooled_ngrams import PooledNgrams
 
     rng, size = np.random.default_rng(2), ModelSize(10, 4, 6)
@@ -83,7 +84,7 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     scorer = _Scorer(size, load_model(size).initial_weights(seed=3), pooled, 3, 5, private)
     weights = {"mixed": 0.5, "private_mixed": 0.3}
     sums = scorer.score(people, weights)
-    hits = dict.fromkeys(_MIXING_WEIGHTS, 0)
+    hits = dict.fromkeys(MIXING_WEIGHTS, 0)
     for person, chunk in enumerate(scorer._chunks(people)):
         before, targets = chunk.contexts[:, -1], chunk.targets
         counted = np.stack([row.copy() for row in private.model.rows(before)])
