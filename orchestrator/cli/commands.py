@@ -42,6 +42,9 @@ _ROWS = (
     CommandRow("help", "start", "commands:help_", "Show the help of a command."),
     CommandRow("train", "train", "training:train", "Train a model in federated rounds."),
     CommandRow("pretrain", "train", "pretrain:pretrain", "Train a start on public text, for trainings to begin with."),
+    CommandRow(
+        "select-public", "train", "select_public:select_public", "Choose public text that is like what people type."
+    ),
     CommandRow("vocabulary", "train", "vocabulary:vocabulary", "Find a word list without reading anybody's text."),
     CommandRow("worker", "train", "machine:worker", "Run a TFF worker for a training on another machine."),
     CommandRow("data", "look", "look:data", "Show what a text holds."),

@@ -12,7 +12,7 @@ from orchestrator.cli.options import RUN, Number
 from orchestrator.cli.output import Output, note, prints, say
 
 if TYPE_CHECKING:
-    from orchestrator.evaluation.ngram_release import NgramRelease
+    from orchestrator.run.noisy_counts import NgramRelease
 
 _PAIR_WORDS = 2000  # of 400, 1,000 and 2,000 the best on the built-in text's dev people
 

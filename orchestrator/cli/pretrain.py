@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Public text: JSON Lines, a .txt file or a folder of them; once for each.",
+    help="Public text: JSON Lines, a .txt file, a folder of them, or a folder of `select-public`; once for each.",
 )
-@click.option("--licence", required=True, metavar="NAME", help="Licence of the text, which each model's card names.")
+@click.option("--licence", metavar="NAME", help="Licence of the text, which each model's card names; a choice has one.")
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the text.")
 @click.option(
     "--most-overlap",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def pretrain(
     out: Path,
     texts: tuple[Path, ...],
-    licence: str,
+    licence: Optional[str],
     epochs: int,
     most_overlap: float,
     config_path: Optional[Path],
@@ -74,7 +74,9 @@ def pretrain(
 
 
 def _show(out: Path, model: Pretrained) -> None:
-    names = ", ".join(f"{text.name} ({text.licence})" for text in model.texts)
+    names = ", ".join(f"{text.name} ({text.licence})" for text in model.texts if text.licence)
+    for people in (text for text in model.texts if text.epsilon is not None):
+        say(f"noisy counts of {people.name} chose the text: epsilon {people.epsilon:.4g} at delta {people.delta:.3g}")
     say(f"{out}: {count_text(model.tokens, 'word')} of {names}, {count_text(model.epochs, 'epoch')}")
     test = model.test
     say(

@@ -96,7 +96,7 @@ def _show(result: RunPrivacy, projections: Sequence[Projection] = ()) -> None:
     if result.word_list is not None:
         console.print(f"The run also found its word list, for {_guarantee(result.word_list)}.")
     if result.start is not None:
-        console.print(f"Its start was trained on the same people's text, for {_guarantee(result.start)}.")
+        console.print(f"Its start is of, or chosen by, the same people's text, for {_guarantee(result.start)}.")
     if result.ngram is not None:
         console.print(f"An n-gram of their text was released, for {_guarantee(result.ngram)}.")
     if result.total is not None:

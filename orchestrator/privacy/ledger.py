@@ -255,14 +255,18 @@ def epsilon_spent(directory: Path) -> Optional[float]:
     return epsilon_of((directory,)) if (Path(directory) / LEDGER_FILE).exists() else None
 
 
-def epsilon_of(directories: Sequence[Path]) -> float:
+def epsilon_of(directories: Sequence[Path], beside_zcdp: float = 0.0) -> float:
     """The epsilon of all that some runs were charged for together, at the largest of their deltas.
 
     For several runs an upper bound: it adds what each has cost the person whom it has cost most.
 
+    Args:
+      directories: of the runs.
+      beside_zcdp: rho of Gaussian releases that are on no ledger of theirs.
+
     Raises: as read_ledger.
     """
     ledgers = [read_ledger(directory) for directory in directories]
-    zcdp = sum(head.cost_of(history_of(head, charges)).zcdp for head, charges in ledgers)
+    zcdp = beside_zcdp + sum(head.cost_of(history_of(head, charges)).zcdp for head, charges in ledgers)
     is_gaussian = all(head.is_gaussian for head, _ in ledgers)
     return Cost(zcdp, is_gaussian).epsilon(max(head.delta for head, _ in ledgers))

@@ -28,7 +28,7 @@ from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FOLDER, RunFolder
 from orchestrator.run.identity import build_identity
 from orchestrator.run.lines import read_lines
 from orchestrator.run.saved import Run
-from orchestrator.run.spent import require_ngram_ledger, spent_on_start
+from orchestrator.run.spent import require_counts_ledger, spent_on_start
 from orchestrator.run.start import read_first_weights
 from orchestrator.settings.run_config import RunConfig
 
@@ -70,7 +70,7 @@ def plan_forgetting(run: Run, person: str, keep: Optional[int]) -> Forgetting:
     adds_noise = run.config.privacy.traits.adds_noise
     if adds_noise:
         read_ledger(run.path)  # what the run has cost is said beside what the new one costs
-        require_ngram_ledger(run.path)
+        require_counts_ledger(run.path / NGRAM_FOLDER)
     before = min(rounds, default=run.config.rounds.count + 1)
     kept = [number for number in run.folder.checkpoints() if number < before]
     from_round = 0 if in_first_weights or adds_noise or not kept else kept[-1]

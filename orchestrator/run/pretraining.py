@@ -6,22 +6,19 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from models.client_data import ClientData
-from models.corpus import Corpus, corpus_of, load_corpus
-from models.errors import CorpusError
-from models.text_sources import Message
-from models.tokeniser import Tokeniser, tokeniser_of
-from models.vocabulary import EOS, FEDERATED, NUM_SPECIAL, POOLED, UNK
+from models.vocabulary import EOS, NUM_SPECIAL, UNK
 from models.weights import Weights
 from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.build import first_weights, model_size
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run.data import read_text
 from orchestrator.run.pretrained import Pretrained, PretrainedRecall, write_pretrained
-from orchestrator.run.start_origin import StartText
+from orchestrator.run.public_text import read_public_text, require_public_words
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import duration_text
 
@@ -32,7 +29,7 @@ MOST_OVERLAP = 0.01
 def pretrain(
     folder: Path,
     texts: Sequence[Path],
-    licence: str,
+    licence: Optional[str],
     config: RunConfig,
     epochs: int,
     most_overlap: float,
@@ -44,8 +41,7 @@ def pretrain(
 
     Args:
       folder: a free one.
-      texts: files of the public text: JSON Lines, .txt, or folders of .txt files.
-      licence: of the public text.
+      texts, licence: see orchestrator.run.public_text.read_public_text.
       config: seed, words, model and tokeniser.
       epochs: passes over the text.
       most_overlap: the largest share of the test people's sentences that the text may hold.
@@ -53,21 +49,17 @@ def pretrain(
 
     Raises:
       RunFolderError: the folder is not free.
-      ConfigError: the words would come from people's text, or the text holds too much of what the test people typed.
+      ConfigError: the words would come from people's text, or the text holds too much of what the test people typed; or
+        as read_public_text.
       CorpusError: a text can't be read.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder} is not an empty folder: name another one")
-    if config.data.vocabulary in (POOLED, FEDERATED):
-        raise ConfigError(
-            f"data.vocabulary = {config.data.vocabulary!r}: these words come from people's text, and a public start "
-            "holds none of it; set 'public', or name a file of words that may be public"
-        )
+    require_public_words(config.data)
     note("reading the texts")
-    rules = tokeniser_of(config.data.tokeniser, config.data.segmenter)
-    public = [_read(path, rules) for path in texts]
+    public = read_public_text(texts, licence, config)
     corpus, data = read_text(config.data, config.seed)
-    sentences = [own for text in public for client in text.clients.values() for own in client.sentences]
+    sentences = public.sentences
     typed = [own for person in data.split.test for own in corpus.clients[person].sentences]
     overlap = measure_overlap(set(sentences), typed)
     note(f"{overlap:.2%} of the test people's sentences of {OVERLAP_WORDS} words or more are in the public text")
@@ -92,7 +84,7 @@ def pretrain(
         test=_recall_of_test_people(config, weights, data),
         vocabulary_sha256=vocabulary.digest,
         weights_sha256=weights_digest(weights),
-        texts=tuple(StartText(text.name, text.digest, licence) for text in public),
+        texts=public.texts,
     )
     write_pretrained(folder, model, vocabulary, weights)
     return model
@@ -148,15 +140,3 @@ def _counts(sentences: Sequence[np.ndarray], num_rows: int) -> np.ndarray:
     counts = np.bincount(np.where(ids >= num_rows, UNK, ids), minlength=num_rows).astype(np.float64)
     counts[EOS] += len(sentences)
     return counts
-
-
-def _read(path: Path, tokeniser: Tokeniser) -> Corpus:
-    if path.suffix.lower() != ".txt" or path.is_dir():
-        return load_corpus(str(path), tokeniser=tokeniser)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: is not UTF-8, at byte {error.start}: save it as UTF-8") from None
-    return corpus_of(str(path), path.name, (Message(path.stem, line, None) for line in lines), tokeniser)

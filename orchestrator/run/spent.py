@@ -15,6 +15,7 @@ from orchestrator.privacy.ledger import LEDGER_FILE, epsilon_of, read_ledger
 from orchestrator.run.folder import FOUND_WORDS_FILE, NGRAM_FILE, NGRAM_FOLDER, NGRAM_RELEASE_FILE
 from orchestrator.run.results import read_figures
 from orchestrator.run.saved import Run
+from orchestrator.run.start_origin import StartText
 
 
 class Guarantee(msgspec.Struct, frozen=True):
@@ -48,13 +49,17 @@ def spent_on_start(run: Run) -> Optional[Guarantee]:
     Two texts are taken to be of the same people if they have one name or one digest. Of a text with a licence only the
     digest counts: people whom a run protects are not public because a start calls their text so.
     """
+    own = [Guarantee(text.epsilon, text.delta) for text in _start_texts_of_the_same(run)]
+    return functools.reduce(operator.add, own) if own else None
+
+
+def _start_texts_of_the_same(run: Run) -> list[StartText]:
     identity = run.identity
-    own = [
-        Guarantee(text.epsilon, text.delta)
+    return [
+        text
         for text in (run.start.texts if run.start else ())
         if text.sha256 == identity.corpus_sha256 or (text.licence is None and text.name == identity.corpus_name)
     ]
-    return functools.reduce(operator.add, own) if own else None
 
 
 def spent_on_ngram(path: Path) -> Optional[Guarantee]:
@@ -68,18 +73,20 @@ def spent_on_ngram(path: Path) -> Optional[Guarantee]:
 
 def _ngram_ledgers(path: Path) -> list[Path]:
     """Returns the folder of a run's n-gram if it holds a ledger."""
-    require_ngram_ledger(path)
     folder = path / NGRAM_FOLDER
+    require_counts_ledger(folder)
     return [folder] if (folder / LEDGER_FILE).exists() else []
 
 
-def require_ngram_ledger(path: Path) -> None:
-    """Checks that the ledger is there wherever a run's n-gram is: without it nobody knows what was released.
+def require_counts_ledger(folder: Path) -> None:
+    """Checks that the ledger is there wherever released counts are: without it nobody knows what was released.
+
+    Args:
+      folder: of the release, see orchestrator.run.noisy_counts.
 
     Raises:
       RunFolderError: the ledger is missing.
     """
-    folder = path / NGRAM_FOLDER
     kept = [name for name in (NGRAM_FILE, NGRAM_RELEASE_FILE) if (folder / name).exists()]
     if kept and not (folder / LEDGER_FILE).exists():
         raise RunFolderError(f"{folder} holds {kept[0]} without its {LEDGER_FILE}: restore the ledger")
@@ -97,7 +104,8 @@ def spent_in_all(run: Run) -> Optional[Guarantee]:
 def spent_together(run: Run, *anew: Run) -> Guarantee:
     """Returns what model, n-gram, word list and start of a private run have cost the same people together.
 
-    The ledgers of model and n-gram add up in zCDP, whatever else in epsilon and delta.
+    The ledgers of model and n-gram, and noisy counts that chose the public text of a start, add up in zCDP; whatever
+    else in epsilon and delta.
 
     Args:
       run: the run.
@@ -112,11 +120,15 @@ def spent_together(run: Run, *anew: Run) -> Guarantee:
     ngrams: dict[str, Path] = {}  # by their noise
     for folder in [folder for own in runs for folder in _ngram_ledgers(own.path)]:
         ngrams.setdefault(read_ledger(folder)[0].noise_commitment, folder)
-    released = _by_ledgers([*(own.path for own in runs), *ngrams.values()])
-    beside = [own for own in (spent_on_words(run.path), spent_on_start(run)) if own is not None]
-    return functools.reduce(operator.add, beside, released)
+    texts = _start_texts_of_the_same(run)
+    chose = [text.noise_multiplier for text in texts if text.noise_multiplier]
+    released = _by_ledgers([*(own.path for own in runs), *ngrams.values()], chose)
+    of_start = [Guarantee(text.epsilon, text.delta) for text in texts if not text.noise_multiplier]
+    words = spent_on_words(run.path)
+    return functools.reduce(operator.add, [*([words] if words else []), *of_start], released)
 
 
-def _by_ledgers(folders: Sequence[Path]) -> Guarantee:
-    """Returns what the ledgers of some folders were charged for together."""
-    return Guarantee(epsilon_of(folders), max(read_ledger(folder)[0].delta for folder in folders))
+def _by_ledgers(folders: Sequence[Path], noise_multipliers: Sequence[float] = ()) -> Guarantee:
+    """Returns what the ledgers of some folders, and Gaussian releases of these noise multipliers, cost together."""
+    beside = sum(1 / (2 * multiplier**2) for multiplier in noise_multipliers)
+    return Guarantee(epsilon_of(folders, beside), max(read_ledger(folder)[0].delta for folder in folders))

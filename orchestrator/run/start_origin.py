@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 import msgspec
 
@@ -20,6 +20,8 @@ class StartText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       licence: of a public text, in its maker's words; None of what people typed.
       epsilon: what its training has cost each of these people; None: no epsilon holds, or the text is public.
       delta: at which epsilon holds.
+      noise_multiplier: of noisy counts of what these people typed, which chose the public text; nothing else of them is
+        in it. 0 where the noise is not Gaussian.
     """
 
     name: str
@@ -27,6 +29,7 @@ class StartText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: Optional[str] = None
     epsilon: Optional[float] = None
     delta: float = 0.0
+    noise_multiplier: Union[float, msgspec.UnsetType] = msgspec.UNSET
 
     @property
     def is_covered(self) -> bool:
@@ -78,6 +81,11 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _about(text: StartText) -> str:
     if text.licence is not None:
         return f"It was trained on the public text {text.name} (licence: {text.licence}), which costs no epsilon."
+    if text.noise_multiplier is not msgspec.UNSET:
+        return (
+            f"Noisy counts of what people typed ({text.name}) chose this text, at epsilon {text.epsilon:.3g}, delta "
+            f"{text.delta:.2g}."
+        )
     if text.epsilon is None:
         return (
             f"It was trained on what people typed ({text.name}) without differential privacy: no epsilon covers what "

@@ -57,7 +57,8 @@ VOCABULARY = Vocabulary(SPECIAL_WORDS + tuple(f"word{letter}" for letter in "abc
 
 @pytest.fixture(scope="module")
 def private():
-    from orchestrator.evaluation.ngram_release import NgramRelease, ReleasedNgram
+    from orchestrator.evaluation.ngram_release import ReleasedNgram
+    from orchestrator.run.noisy_counts import NgramRelease
 
     slots = Slots(VOCABULARY.size, 8)
     noisy = np.random.default_rng(1).exponential(20.0, slots.size)

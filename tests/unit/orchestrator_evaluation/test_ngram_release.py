@@ -15,11 +15,11 @@ from models.private_bigram import Slots, person_vector
 from orchestrator.cli.commands import cli
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, PrivacyStop, RunFolderError
-from orchestrator.evaluation import ngram_release
 from orchestrator.evaluation.ngram_release import read_ngram, release_ngram
 from orchestrator.evaluation.privacy import run_privacy
 from orchestrator.privacy.calibration import resolve_privacy
 from orchestrator.privacy.ledger import Ledger, LedgerHead, read_ledger
+from orchestrator.run import noisy_counts
 from orchestrator.run.data import load_client_data
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import build_identity
@@ -91,13 +91,13 @@ def gaussian_epsilon(delta, *noise_multipliers):
 @pytest.fixture
 def noisy_sums(monkeypatch):
     """The noisy sums that models were made of."""
-    seen, build = [], ngram_release.build_private_bigram
+    seen, build = [], noisy_counts.build_private_bigram
 
     def recorded(noisy, noise_std, slots):
         seen.append(noisy)
         return build(noisy, noise_std, slots)
 
-    monkeypatch.setattr(ngram_release, "build_private_bigram", recorded)
+    monkeypatch.setattr(noisy_counts, "build_private_bigram", recorded)
     return seen
 
 
@@ -229,7 +229,7 @@ def test_of_noise_that_people_added_a_sum_that_was_cut_off_is_not_made_again(
         return vectors[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(ngram_release, "person_vector", kill_at_the_third)
+        patched.setattr(noisy_counts, "person_vector", kill_at_the_third)
         with pytest.raises(Killed):
             release_ngram(run, None, PAIR_WORDS, note)
     charges = read_ledger(run.path / "private_ngram")[1]
@@ -264,6 +264,13 @@ def test_an_n_gram_without_its_ledger_is_refused_by_whoever_counts_or_releases(b
     for ask, of in (*asked, (lambda own: release_ngram(own, None, 20, note), run)):
         with pytest.raises(RunFolderError, match="without its privacy_ledger.jsonl: restore the ledger"):
             ask(of)
+
+
+def test_a_run_that_states_no_epsilon_is_asked_for_one(begin):
+    run = begin(**{"privacy.epsilon": 0.0, "privacy.noise_multiplier": 1.5})
+    with pytest.raises(ConfigError, match=r"has no privacy.epsilon, .* give the release's by --epsilon"):
+        release_ngram(run, None, PAIR_WORDS, note)
+    assert release_ngram(run, 3.0, PAIR_WORDS, note).epsilon == pytest.approx(3.0, abs=1e-6)
 
 
 def test_a_run_without_privacy_and_a_lost_file_are_told_in_a_line(begin, tmp_path):

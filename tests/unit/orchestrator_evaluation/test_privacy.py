@@ -16,7 +16,6 @@ from models.vocabulary import build_vocabulary
 from orchestrator.aggregator import CostLedger
 from orchestrator.cli.commands import cli
 from orchestrator.evaluation import privacy
-from orchestrator.evaluation.ngram_release import NgramRelease
 from orchestrator.evaluation.privacy import run_privacy, running_noise
 from orchestrator.evaluation.privacy_results import measured_run
 from orchestrator.privacy.accounting import Cost
@@ -30,6 +29,7 @@ from orchestrator.rounds.cohort import everybody
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.identity import RunIdentity, digest_of_what_matters
+from orchestrator.run.noisy_counts import NgramRelease
 from orchestrator.run.results import write_figures
 from orchestrator.run.saved import read_run
 from orchestrator.run.spent import Guarantee
@@ -228,6 +228,23 @@ def test_a_start_on_the_same_people_s_text_is_added_and_one_on_other_text_is_sai
     others = begin_with(folder, StartText("chats.jsonl", "9"))
     assert (others.start, others.total) == (None, None)
     assert any("(chats.jsonl) without differential privacy" in text for text in others.assumptions)
+
+
+def test_counts_that_chose_the_start_s_text_add_up_with_the_run_as_gaussian_releases_do(tmp_path):
+    folder = build_run(tmp_path / "run")
+    alone = run_privacy(read_run(folder))
+    chose = StartText("test", "-", epsilon=3.0, delta=alone.delta, noise_multiplier=2.0)
+    result = begin_with(folder, StartText("public", "8", licence="CC0"), chose)
+    assert result.start == Guarantee(3.0, alone.delta)
+    expected = Cost(alone.zcdp + 1 / (2 * 2.0**2)).epsilon(alone.delta)
+    assert result.total == Guarantee(pytest.approx(expected), alone.delta)
+    assert alone.epsilon[alone.delta] < expected < alone.epsilon[alone.delta] + 3.0
+    # Of noise that is not Gaussian only the epsilon is known.
+    other = begin_with(folder, msgspec.structs.replace(chose, noise_multiplier=0.0))
+    assert other.total.epsilon == pytest.approx(alone.epsilon[alone.delta] + 3.0)
+    assert other.total.delta == pytest.approx(2 * alone.delta)
+    # What other people chose costs these nothing.
+    assert begin_with(folder, msgspec.structs.replace(chose, name="others", sha256="9")).total is None
 
 
 def test_a_public_start_costs_nothing(tmp_path):

@@ -1,0 +1,139 @@
+"""Public text for a start: files of a stated licence, and what people's noisy counts chose of such files.
+
+The folder of a choice (orchestrator.run.public_choice makes it) holds
+
+    choice.json    what was chosen, by whose counts, at which epsilon
+    chosen.txt     the chosen sentences, one a line; public
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import msgspec
+
+from models.corpus import Corpus, corpus_of, load_corpus
+from models.errors import CorpusError
+from models.text_sources import Message
+from models.tokeniser import Tokeniser, tokeniser_of
+from models.vocabulary import FEDERATED, POOLED
+from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.run.results import read_figures
+from orchestrator.run.start_origin import StartText
+from orchestrator.settings.run_config import RunConfig
+from orchestrator.settings.sections import DataConfig
+
+CHOICE_FILE, CHOSEN_FILE = "choice.json", "chosen.txt"
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """choice.json.
+
+    Attributes:
+      tokeniser, segmenter: the rules that split the text into words, as data.tokeniser and data.segmenter name them.
+      seed: which decided who trains, and so whose counts these are.
+      keep: the share of the public words that was asked for.
+      sentences, tokens: that were chosen.
+      of_sentences, of_tokens: of the public text.
+      pair_words: words of which pairs were counted.
+      chosen_sha256: of chosen.txt.
+      people: whose counts chose, and what that has cost each of them.
+      texts: that it was chosen from.
+    """
+
+    tokeniser: int
+    segmenter: str
+    seed: int
+    keep: float
+    sentences: int
+    tokens: int
+    of_sentences: int
+    of_tokens: int
+    pair_words: int
+    chosen_sha256: str
+    people: StartText
+    texts: tuple[StartText, ...]
+
+
+class PublicText(NamedTuple):
+    """The sentences of some public texts, and what they are."""
+
+    sentences: tuple[str, ...]
+    texts: tuple[StartText, ...]
+
+
+def require_public_words(settings: DataConfig) -> None:
+    """Refuses words that come from people's text.
+
+    Raises:
+      ConfigError: the settings name such words.
+    """
+    if settings.vocabulary in (POOLED, FEDERATED):
+        raise ConfigError(
+            f"data.vocabulary = {settings.vocabulary!r}: these words come from people's text, and a public start "
+            "holds none of it; set 'public', or name a file of words that may be public"
+        )
+
+
+def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunConfig) -> PublicText:
+    """Returns the sentences of files and choices.
+
+    Args:
+      paths: JSON Lines, .txt, folders of .txt files, or folders of choices.
+      licence: of the files; a choice names its own.
+      config: the seed, and the rules that split text into words.
+
+    Raises:
+      ConfigError: a file comes without a licence, or a choice was made by other rules or with another seed.
+      CorpusError: a file can't be read.
+      RunFolderError: a choice is damaged.
+    """
+    rules, read = tokeniser_of(config.data.tokeniser, config.data.segmenter), []
+    for path in paths:
+        if (path / CHOICE_FILE).exists():
+            read.append(_read_choice(path, config))
+        elif not licence:
+            raise ConfigError(f"--text {path}: name the licence of this text by --licence")
+        else:
+            text = _read(path, rules)
+            sentences = tuple(own for client in text.clients.values() for own in client.sentences)
+            read.append(PublicText(sentences, (StartText(text.name, text.digest, licence),)))
+    return PublicText(
+        tuple(own for text in read for own in text.sentences), tuple(own for text in read for own in text.texts)
+    )
+
+
+def _read_choice(folder: Path, config: RunConfig) -> PublicText:
+    choice, chosen = read_figures(folder / CHOICE_FILE, Choice), b""
+    with contextlib.suppress(OSError):  # told below
+        chosen = (folder / CHOSEN_FILE).read_bytes()
+    if choice is None or sha256(chosen).hexdigest() != choice.chosen_sha256:
+        raise RunFolderError(f"{folder / CHOSEN_FILE} does not hold the sentences that were chosen: choose anew")
+    rules, own = (choice.tokeniser, choice.segmenter), (config.data.tokeniser, config.data.segmenter)
+    if rules != own:
+        raise ConfigError(
+            f"--text {folder}: its words are those of data.tokeniser = {rules[0]}, data.segmenter = {rules[1]!r}, and "
+            f"these settings' of {own[0]}, {own[1]!r}: take the same"
+        )
+    if choice.seed != config.seed:
+        raise ConfigError(
+            f"--text {folder}: the training people of seed {choice.seed} chose it, of whom seed {config.seed} makes "
+            f"some test people: take --seed {choice.seed}"
+        )
+    return PublicText(tuple(chosen.decode().split("\n")[:-1]), (*choice.texts, choice.people))
+
+
+def _read(path: Path, tokeniser: Tokeniser) -> Corpus:
+    if path.suffix.lower() != ".txt" or path.is_dir():
+        return load_corpus(str(path), tokeniser=tokeniser)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: is not UTF-8, at byte {error.start}: save it as UTF-8") from None
+    return corpus_of(str(path), path.name, (Message(path.stem, line, None) for line in lines), tokeniser)
