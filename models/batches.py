@@ -18,6 +18,11 @@ class Batches(NamedTuple):
     mask: np.ndarray  # float32 [num_batches, batch, time], 1 = real
 
     @property
+    def num_batches(self) -> int:
+        """Batches of all epochs."""
+        return len(self.tokens)
+
+    @property
     def num_examples(self) -> int:
         """Sentences, filling rows not counted."""
         return int(self.mask[:, :, 0].sum()) if self.mask.size else 0

@@ -39,10 +39,8 @@ def build_local_training(
         # Clients of a round share its seed: their own words make each one's dropout its own.
         client_seed = seed + tf.reduce_sum(tokens)
 
-        def step(
-            i: tf.Tensor, weights: Tensors, loss_sum: tf.Tensor, num_tokens: tf.Tensor
-        ) -> tuple[tf.Tensor, Tensors, tf.Tensor, tf.Tensor]:
-            weights, loss, tokens_of_batch = model.sgd_step(
+        def step(i: tf.Tensor, weights: Tensors) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
+            return model.sgd_step(
                 weights,
                 tokens[i],
                 targets[i],
@@ -52,22 +50,45 @@ def build_local_training(
                 Pull(proximal, start) if proximal else None,
                 Dropout(dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
             )
-            return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
 
-        _, end, loss_sum, num_tokens = tf.while_loop(
-            lambda i, *_: i < tf.shape(tokens)[0], step, (0, start, 0.0, 0.0), parallel_iterations=1
-        )
-        delta = tuple(before - after for before, after in zip(start, end))
-        finite = [tf.reduce_all(tf.math.is_finite(d)) for d in delta]
-        return collections.OrderedDict(
-            delta=delta,
-            loss_sum=loss_sum,
-            num_tokens=tf.cast(num_tokens, tf.int32),
-            num_examples=tf.cast(tf.reduce_sum(mask[:, :, 0]), tf.int32),
-            is_finite=tf.reduce_all(finite),
-        )
+        return local_sgd(step, start, tf.shape(tokens)[0], tf.reduce_sum(mask[:, :, 0]))
 
     return train
+
+
+def local_sgd(
+    step: Callable[[tf.Tensor, Tensors], tuple[Tensors, tf.Tensor, tf.Tensor]],
+    start: Tensors,
+    num_batches: tf.Tensor,
+    num_examples: tf.Tensor,
+) -> collections.OrderedDict[str, tf.Tensor]:
+    """Returns a client's result, of tensors, after a step on each of its batches.
+
+    Args:
+      step: from (number of the batch, weights) to (weights after it, its loss summed over its positions, their number).
+      start: the weights to begin at.
+      num_batches: int32.
+      num_examples: float32, of all batches.
+    """
+
+    def next_batch(
+        i: tf.Tensor, weights: Tensors, loss_sum: tf.Tensor, num_tokens: tf.Tensor
+    ) -> tuple[tf.Tensor, Tensors, tf.Tensor, tf.Tensor]:
+        weights, loss, tokens_of_batch = step(i, weights)
+        return i + 1, weights, loss_sum + loss, num_tokens + tokens_of_batch
+
+    _, end, loss_sum, num_tokens = tf.while_loop(
+        lambda i, *_: i < num_batches, next_batch, (0, start, 0.0, 0.0), parallel_iterations=1
+    )
+    delta = tuple(before - after for before, after in zip(start, end))
+    finite = [tf.reduce_all(tf.math.is_finite(d)) for d in delta]
+    return collections.OrderedDict(
+        delta=delta,
+        loss_sum=loss_sum,
+        num_tokens=tf.cast(num_tokens, tf.int32),
+        num_examples=tf.cast(num_examples, tf.int32),
+        is_finite=tf.reduce_all(finite),
+    )
 
 
 def build_trainer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,27 @@ from models.architectures import ARCHITECTURES, CIFG, Architecture
 from models.errors import RoleError
 
 Weights = tuple[np.ndarray, ...]  # float32, in the order of ModelSize.names
+
+
+class Shaped(Protocol):
+    """A model of any kind, as far as sums and the server's step ask for it."""
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the weights, in the order in which they travel."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeightShapes:
+    """Weights of which nothing but the shapes is known: of any model."""
+
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(weights: Sequence[np.ndarray]) -> WeightShapes:
+        """Returns the shapes of some weights."""
+        return WeightShapes(tuple(weight.shape for weight in weights))
 
 
 @dataclass(frozen=True)

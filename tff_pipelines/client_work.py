@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping, Sequence
+from typing import Callable, Union
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +12,14 @@ import tensorflow as tf
 from models.batches import Batches
 from models.local_training import build_local_training
 from models.network import Tensors
-from models.weights import ModelSize
+from models.weights import ModelSize, Shaped
 from tff_pipelines.framework import tff
 
+Data = Union[Batches, Mapping[str, tf.Tensor]]  # one client's, of tensors
+Train = Callable[..., "collections.OrderedDict[str, tf.Tensor]"]  # of one kind of Data
 
-def weights_type(size: ModelSize) -> tff.Type:
+
+def weights_type(size: Shaped) -> tff.Type:
     """Returns TFF's type of the model's weights: a tuple of float32 tensors."""
     return tff.types.to_type(tuple((np.float32, shape) for shape in size.shapes))
 
@@ -34,6 +39,17 @@ def batches_type(time: int) -> tff.Type:
     )
 
 
+def examples_type(arrays: Mapping[str, tuple[type[np.generic], Sequence[int]]]) -> tff.Type:
+    """Returns TFF's type of the arrays of models.examples.ExampleBatches: the number of batches is free.
+
+    Args:
+      arrays: {name: (type, shape of a batch)}, in their order.
+    """
+    return tff.types.to_type(
+        collections.OrderedDict((name, (dtype, [None, *shape])) for name, (dtype, shape) in arrays.items())
+    )
+
+
 def build_client_work(
     size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
 ) -> tff.Computation:
@@ -49,29 +65,39 @@ def build_client_work(
       clip_norm, proximal, dropout: see models.model.Model.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
     """
+    return map_training(build_local_training(size, clip_norm, proximal, dropout), size, batches_type(time))
 
-    train = build_local_training(size, clip_norm, proximal, dropout)
 
-    @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, batches_type(time))
+def map_training(train: Train, size: Shaped, data_type: tff.Type) -> tff.Computation:
+    """Returns the computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, data@CLIENTS) -> results@CLIENTS.
+
+    Args:
+      train: what one client runs, from (weights, learning_rate, seed, data) to an ordered dict of tensors with the
+        fields of models.client_result.ClientResult.
+      size: of the weights.
+      data_type: of one client's data.
+    """
+
+    @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, data_type)
     def train_client(
-        weights: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, batches: Batches
+        weights: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, data: Data
     ) -> collections.OrderedDict[str, tf.Tensor]:
-        return train(tuple(weights), learning_rate, seed, batches)
+        return train(tuple(weights), learning_rate, seed, data)
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),
         tff.FederatedType(np.float32, tff.SERVER),
         tff.FederatedType(np.int32, tff.SERVER),
-        tff.FederatedType(batches_type(time), tff.CLIENTS),
+        tff.FederatedType(data_type, tff.CLIENTS),
     )
-    def client_work(weights: tff.Value, learning_rate: tff.Value, seed: tff.Value, batches: tff.Value) -> tff.Value:
+    def client_work(weights: tff.Value, learning_rate: tff.Value, seed: tff.Value, data: tff.Value) -> tff.Value:
         return tff.federated_map(
             train_client,
             (
                 tff.federated_broadcast(weights),
                 tff.federated_broadcast(learning_rate),
                 tff.federated_broadcast(seed),
-                batches,
+                data,
             ),
         )
 

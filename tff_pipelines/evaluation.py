@@ -14,8 +14,8 @@ from models.batches import Batches
 from models.local_training import build_local_training
 from models.model import load_model
 from models.network import Tensors
-from models.weights import ModelSize
-from tff_pipelines.client_work import batches_type, weights_type
+from models.weights import ModelSize, Shaped
+from tff_pipelines.client_work import Data, batches_type, weights_type
 from tff_pipelines.framework import tff
 
 Sums = collections.OrderedDict[str, tf.Tensor]  # the fields of models.inference.RecallSums
@@ -50,18 +50,27 @@ def build_evaluation(size: ModelSize, time: int, vocabulary_size: int) -> tff.Co
       time: positions a sentence.
       vocabulary_size: ids of the vocabulary whose words are scored; the batches' ids are below it.
     """
+    return map_scoring(_build_scoring(size, vocabulary_size), size, batches_type(time))
 
-    score = _build_scoring(size, vocabulary_size)
 
-    @tff.tensorflow.computation(weights_type(size), batches_type(time))
-    def evaluate_client(weights: Tensors, batches: Batches) -> Sums:
-        return score(tuple(weights), batches)
+def map_scoring(score: Callable[..., Sums], size: Shaped, data_type: tff.Type) -> tff.Computation:
+    """Returns the computation (weights@SERVER, data@CLIENTS) -> sums@CLIENTS.
+
+    Args:
+      score: what one client runs, from (weights, data) to an ordered dict of float32 scalars.
+      size: of the weights.
+      data_type: of one client's data.
+    """
+
+    @tff.tensorflow.computation(weights_type(size), data_type)
+    def evaluate_client(weights: Tensors, data: Data) -> Sums:
+        return score(tuple(weights), data)
 
     @tff.federated_computation(
-        tff.FederatedType(weights_type(size), tff.SERVER), tff.FederatedType(batches_type(time), tff.CLIENTS)
+        tff.FederatedType(weights_type(size), tff.SERVER), tff.FederatedType(data_type, tff.CLIENTS)
     )
-    def evaluation(weights: tff.Value, batches: tff.Value) -> tff.Value:
-        return tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), batches))
+    def evaluation(weights: tff.Value, data: tff.Value) -> tff.Value:
+        return tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), data))
 
     return evaluation
 

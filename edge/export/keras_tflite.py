@@ -16,6 +16,7 @@ import tensorflow as tf
 from edge.errors import ExportError
 from edge.export.flatbuffer import custom_ops
 from edge.export.keras_network import Network
+from edge.export.keras_training import apply, score, score_name, sgd_step
 from edge.export.tflite import Signature, TensorSpec, convert, traced_function
 
 Outputs = dict[str, tf.Tensor]  # by the names of a signature
@@ -42,15 +43,16 @@ def keras_signatures(network: Network, batch_size: int) -> dict[str, Signature]:
     weights = tuple(TensorSpec(w.tensor, "float32", w.start.shape, "weight") for w in network.trainable)
     rate = TensorSpec("learning_rate", "float32", (), "step of SGD")
     examples = TensorSpec("num_examples", "float32", (), "sum of mask")
-    score = (
-        TensorSpec("hits", "float32", (), "examples whose class is the likeliest; of many positions, their share")
+    unit = (
+        "examples whose class is the likeliest; of many positions, their share"
         if loss.num_classes
-        else TensorSpec("squared_error", "float32", (), "summed over the examples: mean of each one's outputs")
+        else "summed over the examples: mean of each one's outputs"
     )
+    scored = TensorSpec(score_name(loss.num_classes), "float32", (), unit)
     batch = (*inputs, targets, mask)
     return {
         "train": Signature((*batch, rate), (TensorSpec("loss", "float32", (), "mean before the step"), examples)),
-        "eval": Signature(batch, (TensorSpec("loss_sum", "float32", (), "summed over the examples"), score, examples)),
+        "eval": Signature(batch, (TensorSpec("loss_sum", "float32", (), "summed over the examples"), scored, examples)),
         "infer": Signature(one, (TensorSpec("outputs", "float32", (1, *network.output_shape), "as Keras's predict"),)),
         "get_weights": Signature((), weights),
         "set_weights": Signature(weights, (TensorSpec("ok", "int32", (), "1"),)),
@@ -85,35 +87,20 @@ def _bodies(
 ) -> dict[str, Callable[..., Outputs]]:
     names = [weight.tensor for weight in network.trainable]
 
-    def run(values: Sequence[tf.Tensor], batch: dict[str, tf.Tensor], logits: bool) -> tf.Tensor:
-        inputs = [batch[place.name] for place in network.inputs]
-        return network.apply(network.values(values, [v.read_value() for v in frozen]), inputs, logits)
+    def read(variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+        return [variable.read_value() for variable in variables]
 
     def train(**batch: tf.Tensor) -> Outputs:
-        values = [variable.read_value() for variable in trained]
-        num_examples = tf.reduce_sum(batch["mask"])
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            terms = network.loss.by_example(run(values, batch, logits=True), batch["targets"])
-            loss = tf.reduce_sum(terms * batch["mask"]) / tf.maximum(num_examples, 1.0)
-        gradients = tape.gradient(loss, values)
-        for variable, value, gradient in zip(trained, values, gradients):
-            variable.assign(value - batch["learning_rate"] * gradient)
+        after, loss, num_examples = sgd_step(network, read(trained), read(frozen), batch, batch["learning_rate"])
+        for variable, value in zip(trained, after):
+            variable.assign(value)
         return {"loss": loss, "num_examples": num_examples}
 
     def evaluate(**batch: tf.Tensor) -> Outputs:
-        outputs = run([variable.read_value() for variable in trained], batch, logits=True)
-        mask, loss = batch["mask"], network.loss
-        figures = {
-            "loss_sum": tf.reduce_sum(loss.by_example(outputs, batch["targets"]) * mask),
-            "num_examples": tf.reduce_sum(mask),
-        }
-        if loss.num_classes:
-            return {**figures, "hits": tf.reduce_sum(loss.hits(outputs, batch["targets"]) * mask)}
-        return {**figures, "squared_error": tf.reduce_sum(loss.squared_error(outputs, batch["targets"]) * mask)}
+        return score(network, read(trained), read(frozen), batch)
 
     def infer(**example: tf.Tensor) -> Outputs:
-        return {"outputs": run([variable.read_value() for variable in trained], example, logits=False)}
+        return {"outputs": apply(network, read(trained), read(frozen), example, logits=False)}
 
     def set_weights(**values: tf.Tensor) -> Outputs:
         for variable, name in zip(trained, names):

@@ -15,7 +15,7 @@ import numpy as np
 from models.batches import Batches, build_batches
 from models.client_data import Sentences
 from models.vocabulary import UNK
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize, Shaped, Weights
 from orchestrator.aggregator import Aggregator
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError, OrchestratorError
@@ -77,7 +77,7 @@ def first_weights(config: RunConfig, size: ModelSize, word_counts: Optional[np.n
     return load_model(size).initial_weights(seed, word_counts, config.model.initial_range)
 
 
-def build_encoder(config: RunConfig, size: ModelSize) -> Encoder:
+def build_encoder(config: RunConfig, size: Shaped) -> Encoder:
     """Returns the encoder between updates and integers."""
     # Nobody has more sentences than the text's cap: a limit beyond it would only coarsen the grid.
     most_sentences = min(config.client.max_sentences, config.data.max_sentences_train) * config.client.epochs
@@ -142,13 +142,18 @@ def build_groups(aggregation: AggregationConfig) -> Optional[Groups]:
     return Groups(aggregation.groups, kind_of(COMBINATIONS, "aggregation.robust", aggregation.robust))
 
 
-def require_summable(config: RunConfig) -> None:
+def require_summable(config: RunConfig, num_weights: Optional[int] = None) -> None:
     """Checks before anything runs that the aggregator can protect and sum cohorts of the configured size.
+
+    Args:
+      config: the settings.
+      num_weights: of the model; None takes those of the network that the settings name.
 
     Raises:
       ConfigError: it can't, or nobody knows it, or the encoder's grid is too coarse for updates.
     """
-    _require_fine_grid(config)
+    # A small text has fewer words; model_size refuses what is more.
+    _require_fine_grid(config, num_weights or min(config.model.size.num_weights, _MOST_WEIGHTS))
     aggregation = config.aggregation
     kind = _sum_kind(aggregation)
     smallest, largest = config.rounds.cohort_size // aggregation.groups, cohort_limit(config)
@@ -163,12 +168,10 @@ def require_summable(config: RunConfig) -> None:
             ) from None
 
 
-def _require_fine_grid(config: RunConfig) -> None:
+def _require_fine_grid(config: RunConfig, num_weights: int) -> None:
     """Refuses a clip norm so large that rounding leaves nothing but noise: the encoder's grid spans the clip norm."""
     cohort_size = config.rounds.cohort_size
     clip_norm = first_clip_norm(config.privacy, config.aggregation)
-    # A small text has fewer words; model_size refuses what is more.
-    num_weights = min(config.model.size.num_weights, _MOST_WEIGHTS)
     bits = _MODULUS_BITS - (cohort_size - 1).bit_length()
     # Rounding has a standard deviation of up to half a step in each weight; a mean averages it over the cohort.
     rounding = clip_norm / 2.0 ** (bits - 1) / 2.0 * math.sqrt(num_weights / cohort_size)

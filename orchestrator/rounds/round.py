@@ -14,7 +14,6 @@ from typing import Optional
 
 import numpy as np
 
-from models.batches import Batches
 from models.corpus import ClientId
 from models.weights import Weights
 from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, DropStage, Vector, total_digest
@@ -22,7 +21,7 @@ from orchestrator.encoding import Encoder, l2_norm, zeros_like
 from orchestrator.errors import BelowThreshold, Diverged, ImplausibleSum
 from orchestrator.rounds.adaptive_clip import next_clip
 from orchestrator.rounds.groups import in_turn, split, sum_groups
-from orchestrator.rounds.types import Canaries, ClientUpdate, RoundFunctions, RoundReport, ServerState, Stopwatch
+from orchestrator.rounds.types import Canaries, ClientUpdate, RoundFunctions, RoundReport, ServerState, Stopwatch, Work
 from orchestrator.seeds import Purpose, dropout_seed, simulation_rng
 
 
@@ -155,11 +154,11 @@ def _trained_updates(
     at_work = [member for member in _at_work(cohort, drops) if member not in canaries]
     num_batches = []
 
-    def batches() -> Iterator[Batches]:
+    def batches() -> Iterator[Work]:
         for member in at_work:
             with stopwatch.stage("batches"):
                 own = functions.batches_of(member, simulation_rng(seed, Purpose.BATCHES, cohort.round_num, member))
-            num_batches.append(len(own.tokens))
+            num_batches.append(own.num_batches)
             yield own
 
     results = iter(functions.train_clients(weights, learning_rate, dropout_seed(seed, cohort.round_num), batches()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.weights import ModelSize, Weights
+from models.weights import Shaped, Weights
 from orchestrator.settings.sections import ServerConfig
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ def build_optimizer(server: ServerConfig) -> ServerOptimizer:
     return build_server_optimizer(server.algorithm, server.momentum, server.beta_2, server.epsilon)
 
 
-def tff_optimizer(server: ServerConfig, size: ModelSize) -> Optimizer:
+def tff_optimizer(server: ServerConfig, size: Shaped) -> Optimizer:
     """Returns the first state and the step of the optimiser that the settings name."""
     return steps_of(build_optimizer(server), size)
 
 
-def steps_of(optimizer: ServerOptimizer, size: ModelSize) -> Optimizer:
+def steps_of(optimizer: ServerOptimizer, size: Shaped) -> Optimizer:
     """Returns the first state and the step of a TFF optimiser, run in this process.
 
     tff_pipelines.server_update.build_server_update is the same step as a TFF computation; a test compares the two. The

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Generic, Optional, Protocol, TypeVar
 
 import numpy as np
 
-from models.batches import Batches
 from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.weights import Weights
@@ -108,12 +107,24 @@ class Canaries(Protocol):
         ...
 
 
+class Work(Protocol):
+    """What a client trains on in a round: sentences or examples, in batches."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of all epochs."""
+        ...
+
+
+Own = TypeVar("Own", bound=Work)  # the kind of batches that a run's clients train on
+
+
 @dataclass(frozen=True)
-class RoundFunctions:
+class RoundFunctions(Generic[Own]):
     """The steps of a round, bound to a run: its data, the two TFF halves, the encoder and the sum between them."""
 
-    batches_of: Callable[[ClientId, np.random.Generator], Batches]
-    train_clients: Callable[[Weights, float, int, Iterable[Batches]], Iterator[ClientResult]]
+    batches_of: Callable[[ClientId, np.random.Generator], Own]
+    train_clients: Callable[[Weights, float, int, Iterable[Own]], Iterator[ClientResult]]
     weight_of: Callable[[ClientUpdate], float]
     encoder: Encoder
     aggregator: Aggregator
