@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edge.bundle.folder import check_folder
 from edge.bundle.manifest import (
     MAX_FILES,
     MAX_WEIGHTS,
@@ -23,6 +24,7 @@ from edge.bundle.manifest import (
     read_any_manifest,
 )
 from edge.bundle.reading import decode_json
+from edge.bundle.signing import check_signature
 from edge.errors import BundleError
 
 KERAS_KIND = "keras"
@@ -55,6 +57,7 @@ class KerasPlan(Entry, frozen=True):
     epochs: Repeats
     batch_size: Repeats  # examples; the file takes this size and no other
     learning_rate: Annotated[float, Meta(gt=0)]
+    max_examples: Repeats = 200  # of a device in a round, drawn at random
 
 
 class KerasManifest(Entry, frozen=True, kw_only=True):
@@ -69,6 +72,20 @@ class KerasManifest(Entry, frozen=True, kw_only=True):
     minimum_runtimes: Mapping[str, str]  # runtime -> the version that passed parity; empty = unproven
     signatures: Mapping[str, Mapping[str, SignatureEntry]]
     files: Annotated[Mapping[str, FileEntry], Meta(max_length=MAX_FILES)]
+
+
+def open_keras_bundle(bundle: Path) -> KerasManifest:
+    """Returns the manifest of a bundle that is to be used, after it has checked signature and folder.
+
+    Each file's digest is checked where it is read. Whose signature it is is not checked: see `fedkeys verify`.
+
+    Raises:
+      BundleError: read_keras_manifest, check_signature or check_folder refuses it.
+    """
+    manifest, raw = read_keras_manifest(bundle)
+    check_signature(bundle, raw)
+    check_folder(bundle, manifest)
+    return manifest
 
 
 def is_keras_bundle(bundle: Path) -> bool:

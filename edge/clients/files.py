@@ -10,9 +10,10 @@ Token batches                                    Update
                                                      then, unless it is left out
                                                      16 random bytes, a tag
 
-The C client (edge/clients/c) reads the one and writes the other; the CRC tells an update of another model by mistake,
-not by malice: an attacker on the device writes what it likes. The tag tells two devices on which the same was typed
-from one file that was given twice; updates without one (the C client by itself writes none) are told apart by the rest.
+In an update of a Keras model each example counts as one token. The C client (edge/clients/c) reads the one file and
+writes the other; the CRC tells an update of another model by mistake, not by malice: an attacker on the device writes
+what it likes. The tag tells two devices on which the same was typed from one file that was given twice; updates without
+one (the C client by itself writes none) are told apart by the rest.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
         )
     if num_examples < 0 or num_tokens < 0:
         raise DeviceDataError(
-            f"{path} claims {num_examples} sentences and {num_tokens} tokens: counts can't be negative"
+            f"{path} claims {num_examples} examples and {num_tokens} tokens: counts can't be negative"
         )
     delta = in_shapes(raw[_UPDATE_HEADER.size : expected], [weight.shape for weight in base])
     return ClientResult(

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.clients.litert import build_interpreter
+from models.client_result import ClientResult
+from models.examples import MASK, ExampleBatches
+from models.weights import Weights
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -41,3 +44,22 @@ class KerasModel:
     def infer(self, inputs: Arrays) -> np.ndarray:
         """Returns the outputs [1, ...] for one example's inputs."""
         return self._run["infer"](**inputs)["outputs"]
+
+
+def train_on_examples(
+    model: KerasModel, weights: Weights, learning_rate: float, batches: ExampleBatches
+) -> ClientResult:
+    """Trains one client by the exported model, with local SGD; an example counts as one position."""
+    model.set_weights(weights)
+    loss_sum = 0.0
+    for number in range(batches.num_batches):
+        batch = {name: array[number] for name, array in batches.arrays.items()}
+        loss_sum += model.train_step(batch, learning_rate) * float(batch[MASK].sum())
+    delta = tuple(before - after for before, after in zip(weights, model.get_weights()))
+    return ClientResult(
+        delta=delta,
+        loss_sum=loss_sum,
+        num_tokens=batches.num_examples,
+        num_examples=batches.num_examples,
+        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+    )

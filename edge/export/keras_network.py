@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -14,6 +15,7 @@ from edge.errors import ExportError
 from edge.export.keras_images import RULES_OF_IMAGES
 from edge.export.keras_layers import RULES, Call, Rule, Values, refusal
 from edge.export.keras_losses import Loss, loss_of
+from edge.export.keras_reading import read_keras
 from edge.export.keras_recurrent import RULES_OF_SEQUENCES
 from edge.export.names import tensor_name
 
@@ -151,6 +153,27 @@ def build_network(
     network = Network(model, loss_row, inputs, weights, frozen)
     _try_out(network, batch_size)
     return network
+
+
+def read_network(
+    source: Path,
+    loss: Optional[str] = None,
+    trainable: Sequence[str] = (),
+    lora_rank: int = 0,
+    batch_size: int = 1,
+) -> Network:
+    """Returns the network of a Keras model's file.
+
+    Args:
+      source: as edge.export.keras_reading.read_keras takes it.
+      loss: Keras's name of it; None takes what the model was compiled with.
+      trainable, lora_rank, batch_size: as build_network.
+
+    Raises:
+      ExportError: as read_keras and build_network.
+    """
+    model, compiled = read_keras(source)
+    return build_network(model, compiled if loss is None else loss, trainable, lora_rank, batch_size)
 
 
 def _input_spec(model: tf.keras.Model, place: tf.Tensor, name: str) -> InputSpec:

@@ -78,7 +78,7 @@ def build_step(
     sides = _sides(network.trainable, trained)
     places = [_variable_of(network, ref) for ref in sides]
     starts = [tf.constant(variable.numpy()) for variable in places]
-    loss_function = _keras_loss(network)
+    loss_function = keras_loss(network, tf.keras.losses.Reduction.NONE)
 
     def step(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
         for variable, start, parts in zip(places, starts, sides.values()):
@@ -114,8 +114,13 @@ def _variable_of(network: Network, ref: object) -> tf.Variable:
     return next(weight.variable for weight in network.trainable if weight.variable.ref() == ref)
 
 
-def _keras_loss(network: Network) -> tf.keras.losses.Loss:
-    """Returns Keras's loss of each position; it finds the logits before a last softmax or sigmoid by itself."""
+def keras_loss(network: Network, reduction: str) -> tf.keras.losses.Loss:
+    """Returns Keras's loss; it finds the logits before a last softmax or sigmoid by itself.
+
+    Args:
+      network: whose loss.
+      reduction: Keras's name of how the loss of each position becomes one number; NONE leaves them.
+    """
     build = {
         "sparse_categorical_crossentropy": tf.keras.losses.SparseCategoricalCrossentropy,
         "categorical_crossentropy": tf.keras.losses.CategoricalCrossentropy,
@@ -124,4 +129,4 @@ def _keras_loss(network: Network) -> tf.keras.losses.Loss:
         "mean_absolute_error": tf.keras.losses.MeanAbsoluteError,
     }[network.loss.name]
     settings = {"from_logits": network.loss.from_logits} if network.loss.takes_logits else {}
-    return build(reduction=tf.keras.losses.Reduction.NONE, **settings)
+    return build(reduction=reduction, **settings)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from edge.bundle.folder import check_folder, read_file
+from edge.bundle.folder import read_file
 from edge.bundle.golden import GOLDEN_BATCHES
 from edge.bundle.keras_golden import batches_of, weight_names
-from edge.bundle.keras_manifest import read_keras_manifest
-from edge.bundle.signing import check_signature
+from edge.bundle.keras_manifest import open_keras_bundle
 from edge.clients.keras_model import KerasModel
 from edge.export.tflite import TRAIN_FILE
 from edge.on_device.benchmark import THREADS, machine
@@ -51,9 +50,7 @@ def benchmark_keras_bundle(bundle: Path, runs: int = 30) -> KerasFigures:
       BundleError: it can't be read.
     """
     bundle = Path(bundle)
-    manifest, raw = read_keras_manifest(bundle)
-    check_signature(bundle, raw)
-    check_folder(bundle, manifest)
+    manifest = open_keras_bundle(bundle)
     content = read_file(bundle, manifest, TRAIN_FILE)
     batch = batches_of(manifest, read_file(bundle, manifest, GOLDEN_BATCHES))[0]
     example = {name: value[:1] for name, value in batch.items() if name not in ("targets", "mask")}

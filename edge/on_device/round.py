@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -19,10 +20,11 @@ from edge.clients.litert import TrainableModel, train_client
 from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
+from models.client_result import ClientResult
 from models.errors import CorpusError
 from models.files import write_atomically
 from models.text_sources import read_own_messages
-from models.weights import ModelSize, Weights, weights_from_bytes
+from models.weights import Weights, in_shapes
 
 
 @dataclass(frozen=True)
@@ -63,29 +65,26 @@ def train_on_device(
       BundleError, DeviceDataError, ClientError: nothing is written then.
     """
     manifest, _ = open_bundle(bundle)
-    rate = manifest.plan.learning_rate if learning_rate is None else learning_rate
-    if not (math.isfinite(rate) and rate > 0):
-        raise DeviceDataError(f"--learning-rate must be above 0 and finite, got {rate}")
+    rate = rate_of(manifest.plan.learning_rate, learning_rate)
     size = manifest.model.size
     contents = {name: read_file(bundle, manifest, name) for name in (TRAIN_FILE, *GOLDEN_FILES)}
     check_golden(contents, size, manifest.model.max_words)  # as an app does before its first training
     batches = load_batches(bundle, manifest, data, seed)
     model = TrainableModel(contents[TRAIN_FILE], size.names)
-    weights = model.get_weights() if weights_path is None else _read_weights(weights_path, size)
+    weights = model.get_weights() if weights_path is None else read_weights(weights_path, size.shapes)
     if save_batches is not None:
         write_atomically(save_batches, batches_to_bytes(batches, size.vocabulary_size))
     if client == "c":
         result, _ = train_in_c(run_c_client, bundle, size, weights, batches, rate)
     else:
         result = train_client(model, weights, rate, batches)
-        if not result["is_finite"]:
-            raise DeviceDataError(f"training on {data} went to a number that is not finite: lower the learning rate")
+        require_finite(result, data)
     write_update(out, result, weights)
     return DeviceUpdate(
         num_examples=result["num_examples"],
         num_tokens=result["num_tokens"],
         loss_nats_per_token=result["loss_sum"] / max(1, result["num_tokens"]),
-        update_norm=float(np.sqrt(sum(float(np.vdot(d, d)) for d in result["delta"]))),
+        update_norm=norm_of(result["delta"]),
         bytes=out.stat().st_size,
     )
 
@@ -121,14 +120,47 @@ def load_batches(bundle: Path, manifest: Manifest, data: Path, seed: Optional[in
     )
 
 
-def _read_weights(path: Path, size: ModelSize) -> Weights:
+def rate_of(planned: float, given: Optional[float]) -> float:
+    """Returns the learning rate of a round: the plan's unless one is given.
+
+    Raises:
+      DeviceDataError: it is not above 0 and finite.
+    """
+    rate = planned if given is None else given
+    if not (math.isfinite(rate) and rate > 0):
+        raise DeviceDataError(f"--learning-rate must be above 0 and finite, got {rate}")
+    return rate
+
+
+def require_finite(result: ClientResult, data: Path) -> None:
+    """Refuses an update that holds a NaN or an infinity.
+
+    Raises:
+      DeviceDataError: it does.
+    """
+    if not result["is_finite"]:
+        raise DeviceDataError(f"training on {data} went to a number that is not finite: lower the learning rate")
+
+
+def norm_of(delta: Weights) -> float:
+    """Returns the L2 norm over all weights of an update."""
+    return float(np.sqrt(sum(float(np.vdot(d, d)) for d in delta)))
+
+
+def read_weights(path: Path, shapes: Sequence[tuple[int, ...]]) -> Weights:
+    """Returns a round's weights, which a server wrote as raw float32.
+
+    Raises:
+      DeviceDataError: the file can't be read, is of another model, or holds a NaN or an infinity.
+    """
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None
-    if len(raw) != 4 * size.num_weights:
-        raise DeviceDataError(f"{path} has {len(raw)} bytes, the model's weights take {4 * size.num_weights}")
-    weights = weights_from_bytes(raw, size)
+    num_bytes = 4 * sum(math.prod(shape) for shape in shapes)
+    if len(raw) != num_bytes:
+        raise DeviceDataError(f"{path} has {len(raw)} bytes, the model's weights take {num_bytes}")
+    weights = in_shapes(raw, shapes)
     if not all(np.isfinite(w).all() for w in weights):
         raise DeviceDataError(f"{path} holds weights that are not finite: have the server send them again")
     return weights

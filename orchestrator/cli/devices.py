@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli.edge import BUNDLE
-from orchestrator.cli.options import FILE, NEW_FILE, RUN
+from orchestrator.cli.keras_bundle import keras_update_output
+from orchestrator.cli.options import AGGREGATOR, COHORT, FILE, FOLDER, NEW_FILE, RUN, takes_settings
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.run.folder import RunFolder
+    from orchestrator.settings.types import Setting
 
 
 @click.command("device-update")
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     type=FILE,
     required=True,
     metavar="FILE",
-    help="The person's text (UTF-8, a message a line), or token batches.",
+    help="The person's text (UTF-8, a message a line), or token batches; of a Keras model .npz.",
 )
 @click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="The update to write.")
 @click.option("--client", type=click.Choice(["python", "c"]), default="python", show_default=True, help="What trains.")
@@ -56,10 +58,17 @@ def device_update(
 ) -> Output:
     """Do one client's part of a round as a device does it: train on FILE, write the update. Needs no TensorFlow.
 
+    With a Keras model's bundle FILE is an .npz of arrays: y, and x or one for each of the model's inputs by its name.
+
     \b
-    Example:
+    Examples:
       fedkeys device-update bundle --data ann.txt --out ann.bin
+      fedkeys device-update keras-phone --data ann.npz --out ann.bin
     """
+    from edge.bundle.keras_manifest import is_keras_bundle
+
+    if is_keras_bundle(bundle):
+        return keras_update_output(bundle, data, out, learning_rate, weights, seed)
     from edge.on_device.round import train_on_device
 
     figures = train_on_device(
@@ -88,8 +97,22 @@ def device_update(
     metavar="FILE",
     help="Write the weights that the next round's devices begin at (device-update --weights). Needs no UPDATE.",
 )
+@click.option(
+    "--begin",
+    "bundle",
+    type=FOLDER,
+    metavar="BUNDLE",
+    help="Begin rounds in DIR, which must be free, at the weights of this Keras model's bundle.",
+)
+@takes_settings(COHORT, AGGREGATOR)
 @prints
-def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[Path]) -> Output:
+def aggregate(
+    run_path: Path,
+    updates: tuple[Path, ...],
+    save_weights: Optional[Path],
+    bundle: Optional[Path],
+    overrides: dict[str, Setting],
+) -> Output:
     """Compute the next round of a run from the files that devices wrote: `fedkeys device-update` makes an UPDATE.
 
     Each device must have begun at the weights of the run's newest checkpoint. The updates go through the run's clip,
@@ -102,21 +125,36 @@ def aggregate(run_path: Path, updates: tuple[Path, ...], save_weights: Optional[
       fedkeys aggregate --run DIR --save-weights round.bin
       fedkeys device-update BUNDLE --data FILE --weights round.bin --out a.bin   # on each device
       fedkeys aggregate --run DIR a.bin b.bin c.bin --save-weights round.bin
+
+    A Keras model's rounds begin with its bundle, whose plan they follow; --set, --cohort and --aggregator go with that:
+
+    \b
+      fedkeys aggregate --run DIR --begin BUNDLE --cohort 20
     """
-    if not updates and save_weights is None:
-        raise click.UsageError("give the devices' UPDATE files, or --save-weights")
+    if not updates and save_weights is None and bundle is None:
+        raise click.UsageError("give the devices' UPDATE files, --save-weights or --begin")
+    if updates and bundle is not None:
+        raise click.UsageError("--begin goes without UPDATE files: begin first, then call again with them")
+    if overrides and bundle is None:
+        raise click.UsageError(f"{', '.join(overrides)}: settings go with --begin; DIR has its own")
     from orchestrator.run.devices import write_round_weights
     from orchestrator.run.folder import RunFolder
 
     folder = RunFolder(run_path)
     figures: dict[str, object] = {}
     lines = []
+    if bundle is not None:
+        from orchestrator.run.keras_folder import begin_from_bundle
+
+        begin_from_bundle(folder, bundle, overrides)
+        figures["begun"] = str(run_path)
+        lines.append(f"{run_path} begins at the weights of {bundle}")
     if updates:
         counted = _aggregate(folder, updates)
         figures.update(asdict(counted))
         lines.append(
             f"round {counted.round_num}: {counted.num_survivors:,} of {count_text(counted.num_selected, 'update')} "
-            f"counted, {counted.metrics['train_loss']:.3f} nats per token on the devices"
+            f"counted, {counted.metrics['train_loss']:.3f} {_unit(folder)} on the devices"
         )
     if save_weights is not None:
         begun = NextRound(*write_round_weights(folder, save_weights), str(save_weights))
@@ -146,6 +184,12 @@ class NextRound:
     next_round: int
     next_learning_rate: float
     next_weights: str
+
+
+def _unit(folder: RunFolder) -> str:
+    from orchestrator.run.keras_folder import is_keras_folder
+
+    return "loss" if is_keras_folder(folder) else "nats per token"
 
 
 def _aggregate(folder: RunFolder, updates: tuple[Path, ...]) -> CountedUpdates:

@@ -46,6 +46,8 @@ def export(
     lora: int,
     batch_size: int,
     learning_rate: float,
+    max_examples: int,
+    weights: Optional[Path],
 ) -> Output:
     """Write a phone bundle: models that go on training on the device, and all that an app needs beside them.
 
@@ -62,7 +64,9 @@ def export(
     if source is not None:
         from orchestrator.release.keras_export import KerasOptions
 
-        of_keras = KerasOptions(loss, trainable, lora, batch_size, learning_rate, force, archive, not no_parity, key)
+        of_keras = KerasOptions(
+            loss, trainable, lora, batch_size, learning_rate, max_examples, weights, force, archive, not no_parity, key
+        )
         return keras_export_output(source, out, of_keras)
     assert run_path is not None
     from orchestrator.run.folder import RunFolder

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import click
 from click.core import ParameterSource
 
-from orchestrator.cli.options import Number
+from orchestrator.cli.options import FILE, Number
 from orchestrator.cli.output import Output, note, say, warn
+from orchestrator.units import count_text
 
 if TYPE_CHECKING:
     from orchestrator.release.keras_export import KerasExportFigures, KerasOptions
@@ -27,8 +28,24 @@ _OPTIONS = (
     click.option(
         "--learning-rate", type=Number(0, min_open=True), default=0.01, show_default=True, help="Of the bundle's plan."
     ),
+    click.option(
+        "--max-examples",
+        type=click.IntRange(1, 1 << 20),
+        default=200,
+        show_default=True,
+        help="Of a device in a round.",
+    ),
+    click.option("--weights", type=FILE, metavar="FILE", help="Begin at these, of `fedkeys aggregate --save-weights`."),
 )
-_NAMES = ("loss", "trainable", "lora", "batch_size", "learning_rate")  # of the options that go with --keras
+_NAMES = (
+    "loss",
+    "trainable",
+    "lora",
+    "batch_size",
+    "learning_rate",
+    "max_examples",
+    "weights",
+)  # of the options that go with --keras
 
 
 def keras_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,3 +109,29 @@ def keras_benchmark_output(bundle: Path, runs: int) -> Output:
 
     figures = benchmark_keras_bundle(bundle, runs)
     return Output(figures, lambda: say("\n".join(keras_lines(figures))))
+
+
+def keras_update_output(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    learning_rate: Optional[float],
+    weights: Optional[Path],
+    seed: Optional[int],
+) -> Output:
+    """What `fedkeys device-update` does with a Keras model's bundle.
+
+    Raises:
+      click.UsageError: an option is for next-word models.
+    """
+    context = click.get_current_context()
+    for name in ("client", "save_batches"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with a next-word model's bundle")
+    from edge.on_device.keras_round import train_keras_on_device
+
+    figures = train_keras_on_device(bundle, data, out, learning_rate=learning_rate, weights_path=weights, seed=seed)
+    line = (
+        f"{count_text(figures.num_examples, 'example')}, loss {figures.loss:.3f}; wrote {out} ({figures.bytes:,} bytes)"
+    )
+    return Output(figures, partial(say, line))

@@ -37,6 +37,8 @@ class KerasOptions:
       lora_rank: of adapters in place of Dense and Embedding weights; 0 = none.
       batch_size: of train and eval, which take no other.
       learning_rate: of the plan.
+      max_examples: of the plan: a device draws at most this many in a round.
+      weights: raw float32 to begin at, as `fedkeys aggregate --save-weights` writes them; None takes the file's own.
       force: replace a bundle that is there.
       archive: also write the bundle as a .zip.
       parity: prove that the export trains as TensorFlow does; False writes it marked as unproven.
@@ -48,6 +50,8 @@ class KerasOptions:
     lora_rank: int = 0
     batch_size: int = 16
     learning_rate: float = 0.01
+    max_examples: int = 200
+    weights: Optional[Path] = None
     force: bool = False
     archive: bool = False
     parity: bool = True
@@ -84,18 +88,43 @@ def export_keras(
     Raises:
       EdgeError: see there. Nothing is written then.
     """
-    source = Path(source)
     check_target(out, options.force)
     if options.key is not None:
         check_key(options.key)
     note("reading the model")
-    from edge.export.keras_network import build_network
-    from edge.export.keras_reading import read_keras
+    from edge.export.keras_network import read_network
+
+    source = Path(source)
+    network = read_network(source, options.loss, options.trainable, options.lora_rank, options.batch_size)
+    if options.weights is not None:
+        from edge.export.keras_weights import with_weights
+        from edge.on_device.round import read_weights
+
+        shapes = [weight.start.shape for weight in network.trainable]
+        network = with_weights(network, read_weights(options.weights, shapes))
+    return export_network(network, source.name, out, options, note)
+
+
+def export_network(
+    network: Network,
+    source: str,
+    out: Path,
+    options: KerasOptions = KerasOptions(),
+    note: Callable[[str], None] = lambda text: None,
+) -> KerasExportFigures:
+    """Writes the phone bundle of a network, and returns what is in it.
+
+    Args:
+      network: its weights are where devices begin.
+      source: what the model's file is called.
+      out, options, note: as export_keras; loss, trainable, lora_rank and weights are the network's.
+
+    Raises:
+      EdgeError: see there. Nothing is written then.
+    """
+    check_target(out, options.force)
     from edge.export.keras_tflite import build_keras_file
 
-    model, loss = read_keras(source)
-    loss = loss if options.loss is None else options.loss
-    network = build_network(model, loss, options.trainable, options.lora_rank, options.batch_size)
     note("converting the model to TFLite")
     content = build_keras_file(network, options.batch_size)
     files = {TRAIN_FILE: content, **_golden(network, options)}
@@ -160,7 +189,7 @@ def _certify(network: Network, content: bytes, digest: str, batch_size: int) -> 
 
 
 def _manifest(
-    source: Path,
+    source: str,
     network: Network,
     digest: str,
     certificate: Optional[KerasCertificate],
@@ -173,7 +202,7 @@ def _manifest(
     return KerasManifest(
         fedkeys_version=metadata.version("fedkeys"),
         model=KerasModelEntry(
-            source=source.name,
+            source=source,
             weights_sha256=digest,
             loss=network.loss.name,
             num_classes=network.loss.num_classes,
@@ -182,7 +211,7 @@ def _manifest(
             lora_rank=options.lora_rank,
             weights=weight_entries([(weight.name, weight.start.shape) for weight in network.trainable]),
         ),
-        plan=KerasPlan(1, options.batch_size, options.learning_rate),
+        plan=KerasPlan(1, options.batch_size, options.learning_rate, options.max_examples),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},
         signatures={TRAIN_FILE: {name: signature_entry(own) for name, own in signatures.items()}},

@@ -15,7 +15,7 @@ from models.batches import Batches
 from models.client_result import ClientResult
 from models.corpus import ClientId
 from models.files import write_atomically
-from models.weights import ModelSize, Weights, weights_to_bytes
+from models.weights import Weights, WeightShapes, weights_to_bytes
 from orchestrator.aggregator import Cohort
 from orchestrator.encoding import Encoder
 from orchestrator.errors import BelowThreshold, ConfigError, Diverged, RunFolderError
@@ -23,6 +23,7 @@ from orchestrator.rounds.build import build_aggregator, build_encoder, build_gro
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
+from orchestrator.run.keras_folder import is_keras_folder, read_keras_folder
 from orchestrator.run.loop import WallClock
 from orchestrator.run.record import RECORD_FILE, open_record
 from orchestrator.run.saved import read_run
@@ -57,7 +58,11 @@ def write_round_weights(folder: RunFolder, out: Path) -> tuple[int, float]:
     """
     state = folder.load_to_go_on()
     write_atomically(out, weights_to_bytes(state.weights))
-    return state.round_num + 1, _learning_rates(read_run(folder).config, state.round_num + 1)[0]
+    return state.round_num + 1, _learning_rates(_config(folder), state.round_num + 1)[0]
+
+
+def _config(folder: RunFolder) -> RunConfig:
+    return read_keras_folder(folder)[0] if is_keras_folder(folder) else read_run(folder).config
 
 
 def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerState, RoundReport]:
@@ -71,7 +76,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     configuration's last take the last one's learning rate.
 
     Args:
-      folder: of a run; its newest checkpoint is where the devices must have begun.
+      folder: of a run, or of a Keras model's rounds; its newest checkpoint is where the devices must have begun.
       paths: the files. All are held in memory, 4 bytes for each weight of each.
 
     Raises:
@@ -81,10 +86,11 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
       Diverged: the server's step leads to weights that are not finite.
       RunFolderError: see there.
     """
-    config = read_run(folder).config
+    config = _config(folder)
     _require_possible(config, len(paths))
     kept, state = folder.checkpoints(), folder.load_to_go_on()
-    encoder = build_encoder(config, ModelSize.of(state.weights, config.model.kind))
+    size = WeightShapes.of(state.weights)
+    encoder = build_encoder(config, size)
     updates = read_device_updates(paths, state.weights)
     for update in updates:
         _require_weight(update, config.client, encoder)
@@ -94,7 +100,7 @@ def aggregate_updates(folder: RunFolder, paths: Sequence[Path]) -> tuple[ServerS
     # TensorFlow is loaded from here on: what can be refused has been.
     from orchestrator.rounds.server_optimizer import tff_optimizer
 
-    _, update_server = tff_optimizer(config.server, ModelSize.of(state.weights, config.model.kind))
+    _, update_server = tff_optimizer(config.server, size)
     round_num = state.round_num + 1
     client_rate, server_rate = _learning_rates(config, round_num)
     clock, devices = WallClock(), _Devices(updates)
@@ -193,7 +199,7 @@ def _require_weight(update: DeviceUpdate, client: ClientConfig, encoder: Encoder
     weight = client_weight(client, num_tokens, num_examples)
     if not 0 < weight <= encoder.max_weight:
         raise DeviceDataError(
-            f"{update.path} claims {num_examples} sentences and {num_tokens} tokens: by client.weighting = "
+            f"{update.path} claims {num_examples} examples and {num_tokens} tokens: by client.weighting = "
             f"{client.weighting!r} it counts {weight}, allowed is 1 to {encoder.max_weight:g}"
         )
 

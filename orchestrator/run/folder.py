@@ -8,6 +8,7 @@
     suspects.json        a network run's: who spoiled sums, see orchestrator.network.suspects
     start.bin            the weights before round 1 of a run that has a start: see orchestrator.run.start
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
+    keras.json           of a Keras model's rounds, in place of run.json: see orchestrator.run.keras_folder
     checkpoints/         round_000050.npz: weights, optimiser state, average
     private_ngram/       a private run's n-gram with a ledger of its own: see orchestrator.evaluation.ngram_release
     tensorboard/         scalars
@@ -41,6 +42,7 @@ from orchestrator.settings.run_config import RunConfig
 _log = logging.getLogger(__name__)
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 START_FILE = "start.bin"
+KERAS_FILE = "keras.json"  # in place of run.json and vocabulary.txt: see orchestrator.run.keras_folder
 NGRAM_FOLDER = "private_ngram"
 NGRAM_FILE, NGRAM_RELEASE_FILE = "ngram.npz", "release.json"  # in it
 
@@ -157,6 +159,10 @@ class RunFolder:
         try:
             raw = path.read_bytes()
         except OSError:
+            if (self.path / KERAS_FILE).exists():
+                raise RunFolderError(
+                    f"{self.path} holds rounds of a Keras model: only `fedkeys aggregate` and api.train_keras take it"
+                ) from None
             raise RunFolderError(
                 f"{self.path} holds no run: train one with `fedkeys train --run {self.path}`"
             ) from None

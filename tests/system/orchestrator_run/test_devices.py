@@ -221,8 +221,8 @@ def test_bad_files_change_nothing(build_run, tmp_path):
         "holds the same update as": [*good[:3], tmp_path / "again"],
         "can't be read": [*good[:3], tmp_path / "nothing"],
         "began at other weights": [*good[:3], tmp_path / "strangers" / "update0"],
-        "claims 5 sentences and 1073741824 tokens": [*good[:3], tmp_path / "greedy" / "update0"],
-        "claims 5 sentences and 0 tokens": [*good[:3], tmp_path / "idle" / "update0"],
+        "claims 5 examples and 1073741824 tokens": [*good[:3], tmp_path / "greedy" / "update0"],
+        "claims 5 examples and 0 tokens": [*good[:3], tmp_path / "idle" / "update0"],
         "give at most 6": good,
         "wait for more devices": good[:2],
     }

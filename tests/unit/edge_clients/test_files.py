@@ -103,7 +103,7 @@ def test_an_update_that_is_not_finite_says_so(weights, tmp_path):
         (lambda raw: raw[:-4], "bytes instead of"),
         (lambda raw: raw + b"1234", "bytes instead of"),
         (lambda raw: with_int(raw, 12, 5), "update of 5 weights"),
-        (lambda raw: with_int(raw, 16, -1), "-1 sentences"),
+        (lambda raw: with_int(raw, 16, -1), "-1 examples"),
         (lambda raw: with_int(raw, 8, 1), "began at other weights"),
     ],
 )
