@@ -12,9 +12,12 @@ A run that was trained here is a folder as `fedkeys train` leaves it, so every c
 notebook, too: the rounds run in threads of their own, beside an event loop that runs already. Workers end with the
 thread that started them, so `train`, `evaluate` and `export` are for the main thread.
 
+`train_keras` trains a Keras model on people's arrays; see docs/keras.md.
+
 To add a row of one's own to what a setting can name (a sum, an algorithm, a data source), see docs/extending.md.
 """
 
+# Over 300 lines for its docstrings.
 from __future__ import annotations
 
 import os
@@ -38,12 +41,17 @@ from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.types import Setting
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from orchestrator.evaluation.results import Evaluation, Prediction
     from orchestrator.release.export import ExportFigures
     from orchestrator.release.keras_export import KerasExportFigures, KerasOptions
+    from orchestrator.run.keras_arrays import PeoplesArrays
+    from orchestrator.run.keras_results import KerasTraining
     from orchestrator.run.training import Observer, Parts, TrainingResult
+    from tff_pipelines.runtime import Runtime
 
-__all__ = ["Run", "Silent", "evaluate", "export", "export_keras", "open_run", "predict", "train"]
+__all__ = ["Run", "Silent", "evaluate", "export", "export_keras", "open_run", "predict", "train", "train_keras"]
 
 Texts = Mapping[str, Sequence[str]]  # {person: their messages, oldest first}
 Folder = Union[str, "os.PathLike[str]"]
@@ -224,11 +232,70 @@ def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -
     return export_run(run, Path(out), ExportOptions(force=force, parity=parity))
 
 
-def export_keras(source: Folder, out: Folder, options: Optional[KerasOptions] = None) -> KerasExportFigures:
+def train_keras(
+    source: Union[Folder, tf.keras.Model],
+    people: PeoplesArrays,
+    *,
+    rounds: Optional[int] = None,
+    clients_per_round: Optional[int] = None,
+    sum: Optional[str] = None,
+    test: Optional[PeoplesArrays] = None,
+    settings: Optional[Mapping[str, Setting]] = None,
+    loss: Optional[str] = None,
+    trainable: Sequence[str] = (),
+    lora_rank: int = 0,
+    folder: Optional[Folder] = None,
+    resume: bool = False,
+    observer: Optional[Observer] = None,
+    runtime: Optional[Runtime] = None,
+) -> KerasTraining:
+    """Trains a Keras model by federated rounds in TFF on people's arrays, and returns what they come to.
+
+    A client takes the step that the exported model takes on a phone; its update is clipped, encoded and summed as that
+    of every run, and all sums give the same weights, bit for bit.
+
+    Args:
+      source: a file that `fedkeys export --keras` takes, or a compiled model of TensorFlow 2.14's Keras.
+      people: who trains: {person: (x, y)}, arrays of one row for each example.
+      rounds, clients_per_round, sum: rounds.count, rounds.cohort_size (10, or everybody if they are fewer) and
+        aggregation.aggregator ("plain", "secagg", "split" or "encrypted").
+      test: who is scored, as `people`; the same names may be in both, with other examples.
+      settings: dotted, as {"client.learning_rate": 0.05}; docs/keras.md says which ones such rounds read.
+      loss, trainable, lora_rank: as of KerasOptions.
+      folder: keeps rounds and checkpoints, and with differential privacy the ledger; None keeps nothing.
+      resume: go on with the rounds that the folder holds.
+      observer: is told how it goes; None shows nothing.
+      runtime: workers of one's own, which stay open.
+
+    Raises:
+      ExportError: it is no such model, or holds what can't be exported.
+      DeviceDataError: somebody's arrays don't fit the model.
+      ConfigError: a setting is unknown, out of range, contradicts another, or has no meaning here.
+      RunFolderError: the folder is not free, or its rounds are of another model or other settings.
+      BelowThreshold, Diverged, PrivacyStop: a rule stopped the training.
+    """
+    from orchestrator.run.keras_arrays import load_network, train_on_arrays
+
+    named = {"rounds.count": rounds, "rounds.cohort_size": clients_per_round, "aggregation.aggregator": sum}
+    given = {name: value for name, value in named.items() if value is not None}
+    twice = set(given) & set(settings or {})
+    if twice:
+        raise ConfigError(f"{', '.join(sorted(twice))} is given twice, by its argument and in settings: leave one out")
+    kept = None if folder is None else RunFolder(Path(folder))
+    file = Path(source) if isinstance(source, (str, os.PathLike)) else source
+    network, name = load_network(file, loss, tuple(trainable), lora_rank)
+    every = {**given, **(settings or {})}
+    return train_on_arrays(network, name, people, test or {}, every, observer or Silent(), kept, resume, runtime)
+
+
+def export_keras(
+    source: Union[Folder, KerasTraining], out: Folder, options: Optional[KerasOptions] = None
+) -> KerasExportFigures:
     """Writes the phone bundle of a Keras model: a file that trains on a device in builtin ops, and its certificate.
 
     Args:
-      source: a .keras file, an .h5 file or a SavedModel's folder, of TensorFlow 2.14; none of its code runs.
+      source: a .keras file, an .h5 file or a SavedModel's folder, of TensorFlow 2.14; none of its code runs. Or the
+        result of train_keras: devices then begin at its weights, and train what it trained.
       out: the bundle's folder.
       options: how (orchestrator.release.keras_export.KerasOptions); None takes the defaults.
 
@@ -236,8 +303,12 @@ def export_keras(source: Folder, out: Folder, options: Optional[KerasOptions] = 
       ExportError: it is no such model, or holds what can't be exported. Nothing is written then.
     """
     from orchestrator.release import keras_export
+    from orchestrator.run.keras_results import KerasTraining
 
-    return keras_export.export_keras(Path(source), Path(out), options or keras_export.KerasOptions())
+    options = options or keras_export.KerasOptions()
+    if isinstance(source, KerasTraining):
+        return keras_export.export_network(source.network, source.source, Path(out), options)
+    return keras_export.export_keras(Path(source), Path(out), options)
 
 
 def _texts_path(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
+import numpy as np
 import portpicker
 import pytest
 from keras_families import family
@@ -249,8 +250,9 @@ class Reader:
 
 
 def _write_texts(place: Path) -> None:
-    """What a reader has of their own: a text, messages, groups, a Keras model; and the updates of two other phones."""
+    """What a reader has of their own: texts, messages, groups, arrays and a Keras model; the updates of two phones."""
     family("mlp").save(place / "model.keras")
+    np.savez(place / "ann.npz", x=np.random.default_rng(0).standard_normal((30, 20)), y=np.arange(30) % 5)
     rng = random.Random(0)
     words = ["dog", "house", "party", "game", "school", "friend"]
     people = [f"u{number:02}" for number in range(40)]

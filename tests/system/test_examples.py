@@ -26,6 +26,7 @@ PRINTS = {
     "own_optimizer.py": r"loss (\d\.\d\d) -> (\d\.\d\d) nats",
     "own_aggregator.py": r"^240 vectors in 30 rounds$",
     "own_observer.py": r"round 10: 8 clients, completed\nround 20: .*\nround 30: ",
+    "train_keras.py": r"^round 20: \d\d\.\d% of the digits that.*worst: person \d, \d+\.\d%$",
     "export_for_phones.py": r"trains as TFF does: at most \d\.\de-\d\d apart .*bytes  train\.tflite",
 }
 
@@ -60,7 +61,8 @@ def test_an_example_runs(name, tmp_path):
     assert found, done.stdout
     if name == "own_optimizer.py":
         assert float(found[2]) < 0.7 * float(found[1]), "it learnt nothing"
-    assert (tmp_path / "run-texts.jsonl").stat().st_mode & 0o077 == 0
+    if name != "train_keras.py":  # it has no texts
+        assert (tmp_path / "run-texts.jsonl").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.slow
