@@ -4,7 +4,9 @@
 
 Each row is a whole cohort in a process of its own, every message as bytes; the total is compared with the sum of the
 survivors' vectors, taken apart. Drop-outs share their keys and vanish before the upload, which costs the server most.
-CPU seconds; the client's are the mean over the cohort. Memory is the process's peak beyond its imports, the simulated
+CPU seconds; the client's are the mean over the cohort, as clients that work alone would need. The round's are by the
+clock and of this process's CPU, in which the clients of a simulation share what all of them compute; making the vectors
+is not counted. Memory is the process's peak beyond its imports, the simulated
 clients' keys and shares included. Beside it: how fast masks are expanded and added, and how fast the library's AES-CTR
 alone fills the same number of bytes, in turns in one process. Run it on an idle machine.
 """
@@ -51,6 +53,11 @@ def memory_mib(field: str) -> float:
     return int(found.group(1)) / 1024
 
 
+def now() -> np.ndarray:
+    """Returns seconds by the clock, and of this process's CPU."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def settings_of(name: str) -> AggregationConfig:
     """Returns the settings of an aggregator that can do without a tenth of its clients."""
     from orchestrator.settings.sections import AggregationConfig
@@ -70,19 +77,26 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
     num_dropped = round(dropout * num_clients)
     drops = {members[i * num_clients // num_dropped]: DropStage.BEFORE_UPLOAD for i in range(num_dropped)}
     client_cpu_s, server_cpu_s, decryptor_cpu_s, helpers_cpu_s = [], [], [], []
+    round_s, round_cpu_s = [], []
     addition_cpu_s, exact, sent = [], True, 0.0
     for round_num in range(repeats):
         expected = np.zeros(num_slots, np.uint32)
+        spent = np.zeros(2)  # on making the vectors: by the clock, of CPU
 
-        def vectors(round_num=round_num, expected=expected):
+        def vectors(round_num=round_num, expected=expected, spent=spent):
             for place, member in enumerate(members):
+                began = now()
                 rng = np.random.default_rng([round_num, place])
                 vector = rng.integers(0, 2**32, num_slots, dtype=np.uint32)
                 if member not in drops:
                     np.add(expected, vector, out=expected)
+                spent += now() - began
                 yield member, vector
 
+        began = now()
         result = aggregator.sum(vectors(), Cohort(round_num, members, min_survivors=2), drops)
+        for seconds, own in zip((round_s, round_cpu_s), now() - began - spent):
+            seconds.append(own)
         exact = exact and np.array_equal(result.total, expected) and len(result.survivors) == num_clients - num_dropped
         for seconds, role in (
             (client_cpu_s, result.cost.per_client),
@@ -102,6 +116,8 @@ def measure_cohort(name: str, num_clients: int, dropout: float, num_slots: int, 
         "server_cpu_s": round(statistics.median(server_cpu_s), 4),
         "decryptor_cpu_s": round(statistics.median(decryptor_cpu_s), 4),
         "helpers_cpu_s": round(statistics.median(helpers_cpu_s), 4),
+        "round_s": round(statistics.median(round_s), 3),
+        "round_cpu_s": round(statistics.median(round_cpu_s), 3),
         **({"addition_cpu_s": round(statistics.median(addition_cpu_s), 4)} if addition_cpu_s else {}),
         "upload_ratio": round(sent / (4 * num_slots), 4),
         "exact": bool(exact),
@@ -223,6 +239,8 @@ def print_table(rows: list[dict[str, Any]], masks: dict[str, float], machine: di
         "server_cpu_s",
         "decryptor_cpu_s",
         "helpers_cpu_s",
+        "round_s",
+        "round_cpu_s",
         "addition_cpu_s",
         "upload_ratio",
         "server_extra_mib",

@@ -57,7 +57,7 @@ def train_centrally(
     optimizer = tf.keras.optimizers.Adam(rate, global_clipnorm=_CLIP_NORM, jit_compile=False)
     optimizer.build(variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         dropout = Dropout(settings.dropout, tf.stack([settings.seed, seed])) if settings.dropout else None
         found = model.loss_and_gradients(variables, tokens, targets, mask, dropout)
@@ -88,7 +88,7 @@ def pooled_recall(
     """
     model, constants = load_model(size), tuple(map(tf.constant, weights))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def score(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return recall_sums(model, constants, tokens, targets, mask, vocabulary_size)[:4]
 

@@ -16,7 +16,8 @@ import msgspec
 from models import chitchat, text_sources, tff_sqlite
 from models.errors import CorpusError
 from models.files import CACHE_DIR_VARIABLE, cache_folder, write_atomically
-from models.segmentation import NO_SEGMENTER, icu_version
+from models.segmentation import NO_SEGMENTER
+from models.text_cache import read_kept_columns, tokeniser_name
 from models.text_sources import Columns, Message
 from models.tokeniser import LATEST, Tokeniser, is_unspaced
 
@@ -95,11 +96,11 @@ def load_corpus(
 ) -> Corpus:
     """Returns the text of `source`: "chitchat", FILE.jsonl, a folder of .txt files, or FILE.sqlite[#SPLIT].
 
-    The user's own files are read afresh every time.
+    The user's own files are read every time; what a long one became is kept (models.text_cache).
 
     Args:
       source: where the text is.
-      cache_dir: where the cleaned "chitchat" is kept; None takes FEDKEYS_CACHE_DIR, else the user's cache folder.
+      cache_dir: for what is kept; None takes FEDKEYS_CACHE_DIR, else the user's cache folder.
       tokeniser: splits messages into sentences and words.
 
     Raises:
@@ -126,7 +127,9 @@ def _accepted() -> str:
     return f"give {', '.join(others)}, or {last}"
 
 
-def corpus_of(source: str, name: str, messages: Iterable[Message], tokeniser: Tokeniser = LATEST) -> Corpus:
+def corpus_of(
+    source: str, name: str, messages: Iterable[Message], tokeniser: Tokeniser = LATEST, cache: Optional[Path] = None
+) -> Corpus:
     """Returns the corpus of what people typed, in any order, without the people who have no words.
 
     Args:
@@ -134,11 +137,12 @@ def corpus_of(source: str, name: str, messages: Iterable[Message], tokeniser: To
       name: what the text is called.
       messages: what people typed.
       tokeniser: splits messages into sentences and words.
+      cache: keeps what the messages became for the next time; None keeps nothing.
 
     Raises:
       CorpusError: nobody has any words.
     """
-    columns = text_sources.read_columns(messages, tokeniser)
+    columns = read_kept_columns(source, messages, tokeniser, cache)
     spoken = {client_id: column for client_id, column in columns.items() if column[0]}
     if not spoken:
         raise CorpusError(f"{source}: none of its {len(columns)} clients has any words; {_accepted()}")
@@ -165,8 +169,8 @@ def _warn_of_unspaced(source: str, columns: dict[str, Columns]) -> None:
 
 
 def _reader(read: Callable[[str], text_sources.Named]) -> Callable[[str, Path, Tokeniser], Corpus]:
-    """Returns the `load` of a source that is read afresh every time."""
-    return lambda source, cache, tokeniser: corpus_of(source, *read(source), tokeniser)
+    """Returns the `load` of a source that has such a reader."""
+    return lambda source, cache, tokeniser: corpus_of(source, *read(source), tokeniser, cache)
 
 
 def _build_corpus(name: str, columns: dict[str, Columns]) -> Corpus:
@@ -217,12 +221,6 @@ def _load_chitchat(dataset: bytes, cache: Path, tokeniser: Tokeniser) -> Corpus:
     return corpus
 
 
-def _cache_name(tokeniser: Tokeniser) -> str:
-    """What the cleaned text depends on: with ICU also on its version, whose dictionaries cut otherwise."""
-    version = str(tokeniser.version)
-    return version if tokeniser.segmenter == NO_SEGMENTER else f"{version}-{tokeniser.segmenter}-{icu_version()}"
-
-
 def _read_cache(cache: Path, dataset_sha256: str) -> Optional[Corpus]:
     """Returns the cached corpus, or None if there is none, it is damaged, or was made from something else."""
     try:
@@ -243,7 +241,9 @@ SOURCES: dict[str, DataSource] = {
         f"'{chitchat.BUILT_IN}'",
         lambda source: source == chitchat.BUILT_IN,
         lambda source, cache, tokeniser: _load_chitchat(
-            chitchat.read_chitchat_bytes(), cache / f"{chitchat.BUILT_IN}-{_cache_name(tokeniser)}.msgpack", tokeniser
+            chitchat.read_chitchat_bytes(),
+            cache / f"{chitchat.BUILT_IN}-{tokeniser_name(tokeniser)}.msgpack",
+            tokeniser,
         ),
     ),
     "json_lines": DataSource(

@@ -20,6 +20,7 @@ To add a row of one's own to what a setting can name (a sum, an algorithm, a dat
 # Over 300 lines for its docstrings.
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,15 +31,18 @@ import msgspec
 from models.errors import CorpusError
 from models.files import write_atomically
 from models.text_sources import locate
-from models.vocabulary import FEDERATED
+from models.vocabulary import FEDERATED, WordList
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.build import require_summable
 from orchestrator.rounds.types import RoundReport
+from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder
 from orchestrator.run.saved import Run, read_run
+from orchestrator.run.start import check_start
 from orchestrator.settings.files import read_config
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.types import Setting
+from tff_pipelines.worker_process import starting
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -114,7 +118,7 @@ def train(
     config = read_config(kept, preset, overrides, of_run=kept is not None)
     if texts is not None and not isinstance(texts, str):
         _write_texts(_texts_path(own.path), texts)  # last: a mistake in the settings leaves no text behind
-    train_configured(own, config, observer or Silent(), resume, lambda: parts)
+    train_configured(own, config, observer or Silent(), resume, None if parts is None else (lambda: parts))
     return read_run(RunFolder(Path(folder)))
 
 
@@ -123,7 +127,7 @@ def train_configured(
     config: RunConfig,
     observer: Observer,
     resume: bool,
-    parts: Callable[[], Optional[Parts]] = lambda: None,
+    parts: Optional[Callable[[], Optional[Parts]]] = None,
 ) -> TrainingResult:
     """Trains a run whose settings are read: finds its words and its noise first, where the settings ask for that.
 
@@ -132,13 +136,11 @@ def train_configured(
       config: the run's settings.
       observer: is told how it goes.
       resume: go on from the newest checkpoint, if there is a run.
-      parts: gives the parts of one's own, or None; asked once the text is read.
+      parts: gives the parts of one's own, or None; asked once the text is read. Without it the run's workers start
+        beside the reading and the imports.
 
     Raises: as train.
     """
-    from orchestrator.run.data import load_client_data
-    from orchestrator.run.start import check_start
-
     goes_on = resume and folder.exists()
     if not goes_on:
         folder.require_free()
@@ -152,6 +154,22 @@ def train_configured(
         from orchestrator.vocabulary.measure import find_for_run
 
         config, words = find_for_run(folder, config, observer.stage)
+    with contextlib.ExitStack() as stack:
+        places = stack.enter_context(starting(config.runtime.workers)) if parts is None else ()
+        config, text = _read_to_train(config, words, observer)
+        if not goes_on and (began_with := check_start(config, text.data.vocabulary)):
+            observer.stage(began_with)
+        observer.stage("loading TensorFlow Federated")
+        from orchestrator.run.training import Parts
+        from orchestrator.run.training import train as train_run
+        from tff_pipelines.runtime import Runtime
+
+        given = Parts(runtime=stack.enter_context(Runtime(places))) if parts is None else parts() or Parts()
+        return train_run(folder, config, text, observer, resume, given)
+
+
+def _read_to_train(config: RunConfig, words: Optional[WordList], observer: Observer) -> tuple[RunConfig, Text]:
+    """Returns the settings, with the noise that the text's people need, and the text."""
     observer.stage("reading the text")
     text = load_client_data(config, words)
     if config.privacy.traits.adds_noise:
@@ -168,13 +186,7 @@ def train_configured(
 
             observer.stage(buffers_text(config))
         observer.stage("epsilon covers the model; losses, norms and counts of the rounds are yours alone")
-    if not goes_on and (began_with := check_start(config, text.data.vocabulary)):
-        observer.stage(began_with)
-    observer.stage("loading TensorFlow Federated")
-    from orchestrator.run.training import Parts
-    from orchestrator.run.training import train as train_run
-
-    return train_run(folder, config, text, observer, resume, parts() or Parts())
+    return config, text
 
 
 def open_run(folder: Folder) -> Run:
@@ -209,9 +221,10 @@ def evaluate(run: Run, personalise: bool = False, note: Callable[[str], None] = 
       RunFolderError: there is no checkpoint, or the text is not the one that the run was trained on.
       CorpusError: no test person wrote a word of the vocabulary.
     """
-    from orchestrator.evaluation.comparison import evaluate_run
+    with starting(run.config.runtime.workers) as places:  # beside the import of TensorFlow
+        from orchestrator.evaluation.comparison import evaluate_run
 
-    return evaluate_run(run, personalise, note)
+        return evaluate_run(run, personalise, note, places)
 
 
 def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -> ExportFigures:

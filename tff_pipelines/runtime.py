@@ -6,12 +6,12 @@ import collections
 import concurrent.futures as futures
 import contextlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Generic, Optional
+from typing import Callable, Generic, Union
 
 from tff_pipelines.errors import WorkerDied, WorkerError
+from tff_pipelines.worker_process import Place, end_workers, start_workers
 from tff_pipelines.workers import Result, Worker, keep_large_buffers
 
 _log = logging.getLogger(__name__)
@@ -29,11 +29,12 @@ class _Call(Generic[Result]):
 class Runtime:
     """The workers of a run. Use as a context manager; the workers end with it, or with the process, however it ends."""
 
-    def __init__(self, workers: str = "auto"):
+    def __init__(self, workers: Union[str, Sequence[Place]] = "auto"):
         """Starts or connects the workers.
 
         Args:
-          workers: "auto" (one single-threaded worker a core), a number of local workers, or "host:port,host:port".
+          workers: "auto" (one single-threaded worker a core), a number of local workers, or "host:port,host:port"; or
+            those that start already.
 
         Raises:
           WorkerError: a worker does not start or answer.
@@ -41,11 +42,13 @@ class Runtime:
         """
         keep_large_buffers()
         self.workers: list[Worker] = []
+        places = start_workers(workers) if isinstance(workers, str) else workers
         try:
-            for address in worker_addresses(workers):
-                self.workers.append(Worker(address))
+            for place in places:
+                self.workers.append(Worker(place))
         except BaseException:
             self.close()
+            end_workers(places)
             raise
 
     def __enter__(self) -> Runtime:
@@ -139,32 +142,16 @@ class Runtime:
             _log.warning("%s; its clients go to the %d workers left", error, len(self.workers))
 
 
-def borrow(runtime: Optional[Runtime], workers: str) -> contextlib.AbstractContextManager[Runtime]:
+def borrow(runtime: Union[Runtime, Sequence[Place], None], workers: str) -> contextlib.AbstractContextManager[Runtime]:
     """Opens a context with the runtime that is given, which stays open, or with a new one, whose workers end with it.
 
     Args:
-      runtime: of whoever calls, or None.
+      runtime: of whoever calls, or workers that start already, or None.
       workers: as Runtime takes them, if it has to start some.
     """
-    return Runtime(workers) if runtime is None else contextlib.nullcontext(runtime)
-
-
-def worker_addresses(workers: str) -> Sequence[Optional[str]]:
-    """Returns one entry for each worker: None for a local one, or "host:port".
-
-    >>> worker_addresses("2"), worker_addresses("10.0.0.5:8001")
-    ([None, None], ['10.0.0.5:8001'])
-    """
-    if workers == "auto":
-        return [None] * max(1, len(os.sched_getaffinity(0)))
-    if workers.isdigit() and int(workers) > 0:
-        return [None] * int(workers)
-    addresses = [part.strip() for part in workers.split(",")]
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}')
-    return addresses
+    if isinstance(runtime, Runtime):
+        return contextlib.nullcontext(runtime)
+    return Runtime(workers if runtime is None else runtime)
 
 
 def _chunks(values: Iterable[object], size: int) -> Iterator[list[object]]:

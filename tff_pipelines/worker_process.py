@@ -1,4 +1,4 @@
-"""The process of one TFF worker: its command and environment, and a worker in the foreground for another machine.
+"""The processes of TFF workers: their command and environment, their start, and one in the foreground.
 
 It finds TFF's `worker_binary` without importing TFF, whose import takes longer than the worker's start.
 
@@ -7,6 +7,8 @@ Mind: the worker listens on all interfaces, without TLS, and runs any graph it i
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import importlib.util
 import os
@@ -15,9 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Optional
+from typing import Optional, Union
+
+import portpicker
 
 from tff_pipelines.errors import WorkerError
 
@@ -78,6 +83,118 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(KEEP_BYTES),
         "MALLOC_TRIM_THRESHOLD_": str(KEEP_BYTES),
     }
+
+
+class WorkerProcess:
+    """A TFF worker's process here; it begins to listen some time after its start, and ends with this process."""
+
+    def __init__(self, port: int) -> None:
+        """Starts it. Call it from the main thread: Linux ends the worker when the thread that started it ends.
+
+        Raises:
+          WorkerError: it can't be started.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise WorkerError("start workers from the main thread: a worker ends with the thread that started it")
+        self.address = f"localhost:{port}"
+        self._process = subprocess.Popen(
+            worker_command(port),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=worker_environment(),
+            start_new_session=True,
+        )
+        atexit.register(self.close)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def exit_code(self, timeout_s: float = 0.0) -> Optional[int]:
+        """Returns the code with which it has ended by then, None if it still runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        atexit.unregister(self.close)
+
+
+Place = Union[WorkerProcess, str]  # of a worker: here, or at "host:port"
+
+
+def start_workers(workers: str) -> list[Place]:
+    """Starts the local ones of a run's workers, all at once and without waiting until they listen.
+
+    Args:
+      workers: as tff_pipelines.runtime.Runtime takes them.
+
+    Raises:
+      WorkerError: a worker can't be started.
+      ValueError: `workers` names none.
+    """
+    places: list[Place] = []
+    try:
+        addresses = worker_addresses(workers)
+        ports = _free_ports(addresses.count(None))
+        for address in addresses:
+            places.append(WorkerProcess(ports.pop()) if address is None else address)
+    except BaseException:
+        end_workers(places)
+        raise
+    return places
+
+
+def _free_ports(count: int) -> set[int]:
+    """Returns different ports: while none of them listens, portpicker might give one twice."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(portpicker.pick_unused_port())
+    return ports
+
+
+def end_workers(places: Sequence[Place]) -> None:
+    """Ends the local ones."""
+    for place in places:
+        if isinstance(place, WorkerProcess):
+            place.close()
+
+
+@contextlib.contextmanager
+def starting(workers: str) -> Iterator[Sequence[Place]]:
+    """Opens a context in which a run's workers start, beside an import of TFF say; the local ones end with it.
+
+    Raises: as start_workers.
+    """
+    places = start_workers(workers)
+    try:
+        yield places
+    finally:
+        end_workers(places)
+
+
+def worker_addresses(workers: str) -> Sequence[Optional[str]]:
+    """Returns one entry for each worker: None for a local one, or "host:port".
+
+    >>> worker_addresses("2"), worker_addresses("10.0.0.5:8001")
+    ([None, None], ['10.0.0.5:8001'])
+    """
+    if workers == "auto":
+        return [None] * max(1, len(os.sched_getaffinity(0)))
+    if workers.isdigit() and int(workers) > 0:
+        return [None] * int(workers)
+    addresses = [part.strip() for part in workers.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f'workers must be "auto", a number, or "host:port,host:port", got workers={workers!r}')
+    return addresses
 
 
 def run_worker(port: int, threads: int = 1) -> int:

@@ -10,26 +10,22 @@ firewall; reach a remote one through a tunnel (docs/workers.md).
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures as futures
 import contextlib
 import ctypes
-import subprocess
-import threading
 import time
 from collections.abc import MutableMapping
 from typing import Callable, Optional, TypeVar
 
 import grpc
 import numpy as np
-import portpicker
 import tree
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 
 from tff_pipelines.errors import WorkerDied, WorkerError
 from tff_pipelines.framework import tff
-from tff_pipelines.worker_process import KEEP_BYTES, worker_command, worker_environment
+from tff_pipelines.worker_process import KEEP_BYTES, Place, WorkerProcess
 
 Result = TypeVar("Result")
 
@@ -67,31 +63,15 @@ def keep_large_buffers() -> None:
 class Worker:
     """One TFF worker process: its channel, its thread and, if it is ours, its process."""
 
-    def __init__(self, address: Optional[str] = None):
-        """Starts a worker here (address None), or connects to the one at "host:port".
-
-        Call it from the main thread: Linux ends the worker when the thread that started it ends.
+    def __init__(self, place: Place):
+        """Waits until the worker of a process here answers, or the one at "host:port".
 
         Raises:
-          WorkerError: it does not start or answer in time.
+          WorkerError: it does not in time.
         """
-        self._process: Optional[subprocess.Popen] = None
-        if address is None:
-            if threading.current_thread() is not threading.main_thread():
-                raise WorkerError("start workers from the main thread: a worker ends with the thread that started it")
-            port = portpicker.pick_unused_port()
-            self._process = subprocess.Popen(
-                worker_command(port),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=worker_environment(),
-                start_new_session=True,
-            )
-            atexit.register(self.close)
-            address = f"localhost:{port}"
-        self.address = address
-        self._channel = grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+        self._process = place if isinstance(place, WorkerProcess) else None
+        self.address = place.address if isinstance(place, WorkerProcess) else place
+        self._channel = grpc.insecure_channel(self.address, _CHANNEL_OPTIONS)
         try:
             self._wait_until_ready()
         except WorkerError:
@@ -108,8 +88,7 @@ class Worker:
             with contextlib.suppress(grpc.FutureTimeoutError):
                 ready.result(timeout=0.2)
                 return
-            if self._process is not None and self._process.poll() is not None:
-                code = self._process.returncode
+            if self._process is not None and (code := self._process.exit_code()) is not None:
                 raise WorkerError(f"a TFF worker ended at its start with code {code}: run `fedkeys doctor`")
         ready.cancel()
         if self._process is not None:
@@ -127,11 +106,9 @@ class Worker:
 
     def is_gone(self) -> bool:
         """True if the worker can't be reached any more; asked after a call has failed."""
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.5)  # the connection breaks a moment before the process can be reaped
-            if self._process.poll() is not None:
-                return True
+        # The connection breaks a moment before the process can be reaped.
+        if self._process is not None and self._process.exit_code(timeout_s=0.5) is not None:
+            return True
         try:
             grpc.channel_ready_future(self._channel).result(timeout=_GONE_TIMEOUT_S)
         except (grpc.FutureTimeoutError, ValueError):
@@ -140,16 +117,14 @@ class Worker:
 
     def close(self) -> None:
         """Ends a local worker; lets go of a remote one."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self._process.close()
         # Closing cancels the calls that a remote worker still has; a local one's have ended with it. gRPC's thread that
         # watches the connection complains of a channel closed under it, so a local one's is left to be collected.
         if self._process is None:
             self._channel.close()
         if hasattr(self, "_thread"):
             self._thread.shutdown(wait=False, cancel_futures=True)
-        atexit.unregister(self.close)
 
 
 class _StrictStub(tff.framework.RemoteExecutorStub):

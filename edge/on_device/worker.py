@@ -159,7 +159,7 @@ class _Tensorflow:
                 variable.assign(value)
             return loss_sum / num_tokens
 
-        self._steps = {"plain": tf.function(plain), "own": tf.function(own)}
+        self._steps = {name: tf.function(step, autograph=False) for name, step in (("plain", plain), ("own", own))}
 
     def answer(self, request: Request) -> Answer:
         """Returns what the request asks for; key strokes and loads are LiteRT's only."""

@@ -68,7 +68,7 @@ def step_by_word(size: ModelSize, weights: Weights) -> SteppedModel:
     model = load_model(size)
     named = model.named(weights)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(words: tf.Tensor, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         return model.network.step(named, model.embed(named, words), state)
 

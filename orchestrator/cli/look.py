@@ -74,11 +74,11 @@ def evaluate(run_path: Path, personalise: bool, workers: Optional[str]) -> Outpu
     from orchestrator.run.saved import read_run
 
     run = read_run(RunFolder(run_path), workers)
+    from orchestrator import api
     from orchestrator.cli.tables import print_comparison
-    from orchestrator.evaluation.comparison import evaluate_run
     from orchestrator.run.results import kept
 
-    figures, fault = kept(partial(evaluate_run, run, personalise, note))
+    figures, fault = kept(partial(api.evaluate, run, personalise, note))
     return Output(figures, partial(print_comparison, figures), exit_code=2 if fault else 0, fault=fault)
 
 

@@ -113,13 +113,14 @@ def train_with_progress(
     from orchestrator.api import train_configured
     from orchestrator.cli.console import ProgressObserver
 
-    def parts() -> Optional[Parts]:
+    def parts() -> Parts:
         from orchestrator.run.training import Parts
 
-        return Parts(runtime=runtime()) if runtime else None
+        assert runtime is not None
+        return Parts(runtime=runtime())
 
     with ProgressObserver(folder) as observer:
-        result = train_configured(folder, run_config, observer, resume, parts)
+        result = train_configured(folder, run_config, observer, resume, parts if runtime else None)
     from orchestrator.rounds.round import weights_digest
     from orchestrator.run.saved import read_run
 

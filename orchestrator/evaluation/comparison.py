@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional, Union
 
@@ -52,12 +52,16 @@ from orchestrator.run.results import write_figures
 from orchestrator.run.saved import Run
 from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
+from tff_pipelines.worker_process import Place
 
 _EXAMPLES = ("have a good", "nice to meet", "what do you", "thank you so", "do you have any", "i want to")
 
 
 def evaluate_run(
-    run: Run, personalise: bool, note: Callable[[str], None], runtime: Optional[Runtime] = None
+    run: Run,
+    personalise: bool,
+    note: Callable[[str], None],
+    runtime: Union[Runtime, Sequence[Place], None] = None,
 ) -> Evaluation:
     """Returns the figures of `fedkeys evaluate`, and keeps them in DIR/evaluation.json.
 
@@ -65,7 +69,7 @@ def evaluate_run(
       run: with a checkpoint.
       personalise: also fine-tune for each test person.
       note: is told what begins.
-      runtime: to evaluate in; None starts the run's workers for it.
+      runtime: to evaluate in, or workers that start already; None starts the run's workers for it.
 
     Raises:
       RunFolderError: no checkpoint, or the text is not the one the run was trained on.
@@ -77,7 +81,7 @@ def evaluate_run(
     note("counting the n-gram baselines, choosing the best on the dev people")
     ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
     order = ngrams.best_order(data.dev)
-    if runtime is None:
+    if not isinstance(runtime, Runtime):
         note("starting the TFF workers")
     with borrow(runtime, config.runtime.workers) as runtime:
         note("federated evaluation on the test people")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Callable, Optional
 
@@ -100,7 +101,7 @@ class BoundRun:
         client, server, time_steps = config.client, config.server, config.data.max_words
         self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
         self._first_optimizer_state, update_server = steps_of(optimizer, size)
-        self._evaluation = build_evaluation(size, time_steps, data.vocabulary.size)
+        self._vocabulary_size = data.vocabulary.size
         self._plan = plan or without(everybody(config, drawn_people(config, data)), tuple(data.gone.values()))
         self._dev = evaluation_batches(data.dev, time_steps, config.evaluation.max_sentences)
         self._functions = RoundFunctions(
@@ -145,6 +146,11 @@ class BoundRun:
             drops=plan.drops,
         )
         return remember(after, state, plan.versions_kept), dataclasses.replace(report, fleet=plan.fleet)
+
+    @functools.cached_property
+    def _evaluation(self) -> Callable:
+        """The computation of evaluate_dev, built when rounds are under way: the first one need not wait for it."""
+        return build_evaluation(self._size, self._config.data.max_words, self._vocabulary_size)
 
     def evaluate_dev(self, weights: Weights) -> dict[str, float]:
         """Returns the pooled figures of the dev people, by federated evaluation."""

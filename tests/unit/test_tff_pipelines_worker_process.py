@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tff_pipelines.errors import WorkerError
-from tff_pipelines.worker_process import run_worker, worker_command, worker_environment
+from tff_pipelines.worker_process import run_worker, starting, worker_addresses, worker_command, worker_environment
 
 
 def test_threads_set_calls_and_variables(monkeypatch):
@@ -34,6 +34,24 @@ def test_the_binary_is_found_without_importing_tff():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert os.access(done.stdout.strip(), os.X_OK)
+
+
+@pytest.mark.parametrize("spec", ["", "0", "-1", "host", "host:", "host:99999", "a:1,,b:2"])
+def test_a_wrong_list_of_workers_is_refused(spec):
+    with pytest.raises(ValueError, match="workers must be"):
+        worker_addresses(spec)
+
+
+def test_workers_that_nobody_took_end_with_the_context():
+    with starting("2") as places:
+        processes = [psutil.Process(place.pid) for place in places]
+        assert all(process.is_running() for process in processes)
+    assert not any(process.is_running() for process in processes)
+
+
+def test_a_worker_elsewhere_is_not_started():
+    with starting("10.0.0.5:8001") as places:
+        assert places == ["10.0.0.5:8001"]
 
 
 def test_missing_setpriv_is_refused(monkeypatch, tmp_path):
