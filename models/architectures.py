@@ -29,6 +29,7 @@ class Architecture:
       output: the weight [V, D] that turns the last rows into logits; the embedding, if the two are tied.
       output_bias: the weight [V] that is added to the logits; None if there is none.
       width_multiple: D must be a multiple of it.
+      free_batch: exported files take batches of any size; if not, of the plan's size only.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Architecture:
     output: Optional[str] = "embedding"
     output_bias: Optional[str] = "output_bias"
     width_multiple: int = 1
+    free_batch: bool = True
 
     @property
     def is_tied(self) -> bool:

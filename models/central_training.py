@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from models.batches import build_batches
 from models.inference import recall_sums
-from models.model import Dropout, load_model
+from models.model import load_model
+from models.next_word import Dropout
 from models.weights import ModelSize, Weights
 
 _BATCHES_AT_ONCE = 64  # in memory as padded arrays

@@ -2,6 +2,7 @@
 
 ModelsError
 ├── CorpusError        text that can't be read, cleaned or split by person
+├── OwnNetworkError    a network of somebody's own that is not loaded, or can't be trained
 ├── RoleError          a weight that this kind of network does not have
 ├── SegmenterError     text that this machine can't cut into words
 └── VocabularyError    a vocabulary file that can't be read, or words that can't make one
@@ -18,6 +19,10 @@ class ModelsError(Exception):
 
 class CorpusError(ModelsError):
     """Text that can't be read, cleaned or split by person."""
+
+
+class OwnNetworkError(ModelsError):
+    """A network of somebody's own: its code is not loaded, raises, or gives what can't be trained."""
 
 
 class RoleError(ModelsError):

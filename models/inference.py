@@ -1,7 +1,7 @@
 """What a trained model says: next words and their probabilities, one key stroke, recall on a batch.
 
-Pure functions over the weights of a models.model.Model. key_stroke, and recall_sums with `padded`, are in TFLite's
-builtin ops: the export traces them.
+Pure functions over the weights of a models.next_word.NextWordModel. key_stroke, and recall_sums with `padded`, are in
+TFLite's builtin ops: the export traces them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from models.model import Model
 from models.network import Named, Tensors
+from models.next_word import NextWordModel
 from models.vocabulary import NUM_SPECIAL, UNK
 
 
 def next_word_probabilities(
-    model: Model, weights: Tensors, tokens: tf.Tensor, mask: tf.Tensor
+    model: NextWordModel, weights: Tensors, tokens: tf.Tensor, mask: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Probabilities float32 [N, V] at the real positions, and where each row stands: int64 [N, 2] of (row, step)."""
     named, layout = model.named(weights), model.layout(mask, padded=False)
-    rows, _ = model.network.rows(named, model.embed(named, layout.flatten(tokens)), layout)
+    rows = model.rows(named, tokens, layout)
     return tf.nn.softmax(model.logits(named, layout.real(rows), layout)), layout.positions
 
 
@@ -33,7 +33,7 @@ class KeyStroke(NamedTuple):
     state: Named  # with the shapes of ModelSize.state
 
 
-def key_stroke(model: Model, weights: Tensors, token: tf.Tensor, state: Named) -> KeyStroke:
+def key_stroke(model: NextWordModel, weights: Tensors, token: tf.Tensor, state: Named) -> KeyStroke:
     """Returns one step of the network for one word, in TFLite's builtin ops.
 
     Args:
@@ -43,7 +43,7 @@ def key_stroke(model: Model, weights: Tensors, token: tf.Tensor, state: Named) -
       state: of the step before; zeros at the start.
     """
     named = model.named(weights)
-    rows, state = model.network.step(named, model.embed(named, token), state)
+    rows, state = model.step(named, token, state)
     probability = tf.nn.softmax(model.logits(named, rows))
     best, ids = tf.math.top_k(probability[:, NUM_SPECIAL:], 3)
     return KeyStroke(ids + NUM_SPECIAL, best, state)
@@ -60,7 +60,7 @@ class RecallSums(NamedTuple):
 
 
 def recall_sums(
-    model: Model,
+    model: NextWordModel,
     weights: Tensors,
     tokens: tf.Tensor,
     targets: tf.Tensor,
@@ -86,7 +86,7 @@ def recall_sums(
     num_rows, named = model.size.vocabulary_size, model.named(weights)
     layout = model.layout(mask, padded)
     known_tokens = tf.where(tokens >= num_rows, UNK, tokens)
-    rows, _ = model.network.rows(named, model.embed(named, layout.flatten(known_tokens)), layout)
+    rows = model.rows(named, known_tokens, layout)
     target = layout.flatten(targets)
     is_word = target >= NUM_SPECIAL
     num_oov = tf.reduce_sum(layout.weight_where(tf.equal(target, UNK)))

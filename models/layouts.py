@@ -1,6 +1,6 @@
 """How a batch's positions lie in memory while the model goes over them, for training (Packed) and export (Padded).
 
-Both classes have one interface, so that models.model and each network say their arithmetic once.
+The classes have one interface, so that models.model and each network say their arithmetic once.
 """
 
 from __future__ import annotations
@@ -146,6 +146,21 @@ class Padded:
     @staticmethod
     def add_rows(dense: tf.Tensor, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return dense + tf.scatter_nd(ids[:, tf.newaxis], rows, dense.shape)
+
+
+class Whole(Padded):
+    """All positions, sentence after sentence: for a network that reads a batch as one tensor. See Padded."""
+
+    def __init__(self, mask: tf.Tensor):
+        super().__init__(mask)
+        self.weight = tf.reshape(mask, [-1, 1])
+
+    def flatten(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(ids, [-1])
+
+    @property
+    def positions(self) -> tf.Tensor:
+        return tf.where(tf.reshape(self.weight, [-1, self.time]) > 0.0)
 
 
 Layout = Union[Packed, Padded]

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from models.batches import Batches
 from models.client_result import ClientResult
-from models.model import Dropout, Pull, load_model
+from models.model import load_model
 from models.network import Tensors
+from models.next_word import Dropout, Pull
 from models.weights import ModelSize, Weights
 
 Trainer = Callable[[Weights, float, int, Batches], ClientResult]

@@ -22,6 +22,8 @@ from models import cifg_lstm, gru, lstm, transformer
 from models.architectures import CIFG, GRU, LSTM, TRANSFORMER
 from models.layouts import Layout, build_layout
 from models.network import Named, Network, Tensors
+from models.next_word import Dropout, LossAndGradients, NextWordModel, Pull, descend, named_weights, unigram_bias
+from models.own_model import load_own_model
 from models.weights import ModelSize, Weights
 
 NETWORKS: Mapping[str, Network] = {  # by the keys of ARCHITECTURES
@@ -34,54 +36,35 @@ NETWORKS: Mapping[str, Network] = {  # by the keys of ARCHITECTURES
 _SMALLEST_PROBABILITY = 1e-30  # keeps log() finite where float32 softmax underflows
 
 
-class LossAndGradients(NamedTuple):
-    """What one batch gives: scalars float32, gradients in the order and shapes of the weights."""
-
-    loss_sum: tf.Tensor  # nats, summed over the real positions
-    num_tokens: tf.Tensor  # float32, real positions
-    gradients: tuple[tf.Tensor, ...]  # of loss_sum / max(num_tokens, 1)
-
-
-class Dropout(NamedTuple):
-    """Dropout of what enters and leaves the network, not of what recurs. Source: Zaremba et al. 2014."""
-
-    rate: float  # the share that is dropped
-    seed: tf.Tensor  # int32 [2]
-
-    def factors(self, num_rows: tf.Tensor, width: int) -> tf.Tensor:
-        """Returns factors [num_rows, width]: 0 with probability `rate`, else 1 / (1 - rate); equal for equal seeds."""
-        uniform = tf.random.stateless_uniform([num_rows, width], self.seed)
-        return tf.cast(uniform >= self.rate, tf.float32) / (1.0 - self.rate)
-
-
-class Pull(NamedTuple):
-    """FedProx's term mu * (weights - anchor). Source: Li et al. 2020, equation 2."""
-
-    mu: float
-    anchor: Tensors  # the weights of the server
-
-
 @dataclass(frozen=True)
 class Model:
-    """A network of one kind and size, as pure functions over its weights."""
+    """A network of a built-in kind, of one size; the same interface as NextWordModel."""
 
     size: ModelSize
     network: Network
 
     def named(self, weights: Tensors) -> dict[str, tf.Tensor]:
-        """Returns {name: tensor} of the weights, whether they are arrays, variables or tensors."""
-        return {name: tf.convert_to_tensor(w) for name, w in zip(self.size.names, weights)}
+        """See NextWordModel."""
+        return named_weights(self.size, weights)
 
     def layout(self, mask: tf.Tensor, padded: bool) -> Layout:
-        """Returns the layout of a batch with this mask, float32 [batch, time]; padded if the kind can't pack."""
+        """See NextWordModel."""
         return build_layout(mask, padded or not self.network.packs)
 
     def embed(self, weights: Named, ids: tf.Tensor) -> tf.Tensor:
         """Returns the embedded rows [N, D] of ids, int32 [N]."""
         return tf.gather(weights[self.size.role("embedding")], ids)
 
+    def rows(self, weights: Named, tokens: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """See NextWordModel."""
+        return self.network.rows(weights, self.embed(weights, layout.flatten(tokens)), layout)[0]
+
+    def step(self, weights: Named, token: tf.Tensor, state: Named) -> tuple[tf.Tensor, Named]:
+        """See NextWordModel."""
+        return self.network.step(weights, self.embed(weights, token), state)
+
     def logits(self, weights: Named, rows: tf.Tensor, layout: Optional[Layout] = None) -> tf.Tensor:
-        """Returns the output layer's logits [N, V] of rows [N, D]."""
+        """See NextWordModel."""
         output = weights[self.size.role("output")]
         product = layout.times_transposed(rows, output) if layout else tf.matmul(rows, output, transpose_b=True)
         bias = self.size.architecture.output_bias
@@ -101,16 +84,12 @@ class Model:
         Raises:
           RoleError: there are word counts, and this kind has no output bias.
         """
-        v = self.size.vocabulary_size
         weights = self.network.initial(self.size, np.random.default_rng(seed), embedding_range)
         bias = self.size.architecture.output_bias
         if bias is not None:
-            weights[bias] = np.zeros(v, np.float32)
+            weights[bias] = np.zeros(self.size.vocabulary_size, np.float32)
         if word_counts is not None:
-            if word_counts.shape != (v,):
-                raise ValueError(f"word_counts must have shape ({v},), got word_counts.shape={word_counts.shape}")
-            log_share = np.log((word_counts + 0.5) / (word_counts + 0.5).sum())
-            weights[self.size.role("output_bias")] = (log_share - log_share.mean()).astype(np.float32)
+            weights[self.size.role("output_bias")] = unigram_bias(self.size, word_counts)
         return tuple(weights[name] for name in self.size.names)
 
     def loss_and_gradients(
@@ -172,15 +151,8 @@ class Model:
             down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
           pull: FedProx's pull towards the server's weights; None pulls nowhere.
         """
-        loss_sum, num_tokens, gradients = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
-        if pull is not None:
-            gradients = tuple(g + pull.mu * (w - a) for g, w, a in zip(gradients, weights, pull.anchor))
-        rate = learning_rate
-        if clip_norm > 0:
-            inner = [g for name, g in zip(self.size.names, gradients) if name in self.size.architecture.inner]
-            norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in inner]))
-            rate = learning_rate * (clip_norm / tf.maximum(norm, clip_norm))
-        return tuple(w - rate * g for w, g in zip(weights, gradients)), loss_sum, num_tokens
+        of_batch = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
+        return descend(self.size, weights, of_batch, learning_rate, clip_norm, pull)
 
 
 class _OutputLayer(NamedTuple):
@@ -233,6 +205,10 @@ def _outer_gradients(
     return gradients
 
 
-def load_model(size: ModelSize) -> Model:
-    """Returns the model of a size; its kind is the size's."""
-    return Model(size, NETWORKS[size.kind])
+def load_model(size: ModelSize) -> NextWordModel:
+    """Returns the model of a size; its kind is the size's.
+
+    Raises:
+      OwnNetworkError: the network is somebody's own, and this process has not loaded its code.
+    """
+    return Model(size, NETWORKS[size.kind]) if size.kind in NETWORKS else load_own_model(size)

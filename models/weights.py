@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Optional, Protocol
 
 import numpy as np
 
 from models.architectures import ARCHITECTURES, CIFG, Architecture
 from models.errors import RoleError
+from models.own_network import architecture_of, built_sizes, short_name
 
 Weights = tuple[np.ndarray, ...]  # float32, in the order of ModelSize.names
 
@@ -40,6 +41,11 @@ class WeightShapes:
 class ModelSize:
     """The kind of network and the three numbers that fix every weight's shape.
 
+    Attributes:
+      vocabulary_size, embedding_size, num_cells: V, D, U.
+      kind: a key of ARCHITECTURES, or the kind of a network of somebody's own (models.own_network).
+      described: the row of such a network as a bundle describes it, whose code nobody needs to load for that.
+
     >>> ModelSize(vocabulary_size=10_000, embedding_size=96, num_cells=670).num_weights
     1422250
     """
@@ -47,12 +53,18 @@ class ModelSize:
     vocabulary_size: int
     embedding_size: int
     num_cells: int
-    kind: str = field(default=CIFG, repr=False)  # a key of ARCHITECTURES
+    kind: str = field(default=CIFG, repr=False)
+    described: Optional[Architecture] = field(default=None, repr=False, compare=False)
 
     @property
     def architecture(self) -> Architecture:
-        """The row of the kind."""
-        return ARCHITECTURES[self.kind]
+        """The row of the kind; raises as models.own_network.architecture_of."""
+        return self.described or architecture_of(self.kind, self.numbers)
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """V, D and U."""
+        return self.vocabulary_size, self.embedding_size, self.num_cells
 
     @property
     def by_name(self) -> Mapping[str, tuple[int, ...]]:
@@ -104,7 +116,9 @@ class ModelSize:
         """
         name = getattr(self.architecture, role)
         if name is None:
-            raise RoleError(f"model.kind = {self.kind!r} has no {role.replace('_', ' ')}: take another kind for this")
+            raise RoleError(
+                f"model.kind = {short_name(self.kind)!r} has no {role.replace('_', ' ')}: take another kind for this"
+            )
         return name
 
     @staticmethod
@@ -114,14 +128,20 @@ class ModelSize:
         Raises:
           ValueError: they are of another kind.
         """
-        architecture, shapes = ARCHITECTURES[kind], [tuple(map(int, weight.shape)) for weight in weights]
-        try:
-            size = ModelSize(*architecture.size_of(dict(zip(architecture.names, shapes))), kind)
-        except (KeyError, IndexError, ValueError):  # other weights, or other ranks
-            size = None
-        if size is None or list(size.shapes) != shapes:
-            raise ValueError(f"weights must be those of a {kind!r} model, got shapes {shapes}")
-        return size
+        shapes = [tuple(map(int, weight.shape)) for weight in weights]
+        for numbers in _fitting(ARCHITECTURES[kind], shapes) if kind in ARCHITECTURES else built_sizes(kind):
+            size = ModelSize(*numbers, kind)
+            if list(size.shapes) == shapes:
+                return size
+        raise ValueError(f"weights must be those of a {kind!r} model, got shapes {shapes}")
+
+
+def _fitting(architecture: Architecture, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, int, int]]:
+    """Returns the size (V, D, U) that weights of these shapes may have; nothing if they are of another kind."""
+    try:
+        return [architecture.size_of(dict(zip(architecture.names, shapes)))]
+    except (KeyError, IndexError, ValueError):  # other weights, or other ranks
+        return []
 
 
 def weights_to_bytes(weights: Sequence) -> bytes:

@@ -30,6 +30,7 @@ import msgspec
 
 from models.errors import CorpusError
 from models.files import write_atomically
+from models.own_network import is_own
 from models.text_sources import locate
 from models.vocabulary import FEDERATED, WordList
 from orchestrator.errors import ConfigError
@@ -37,6 +38,7 @@ from orchestrator.rounds.build import require_summable
 from orchestrator.rounds.types import RoundReport
 from orchestrator.run.data import Text, load_client_data
 from orchestrator.run.folder import RunFolder
+from orchestrator.run.own_code import load_code, read_code, trust_run
 from orchestrator.run.saved import Run, read_run
 from orchestrator.run.start import check_start
 from orchestrator.settings.files import read_config
@@ -83,6 +85,7 @@ def train(
     observer: Optional[Observer] = None,
     parts: Optional[Parts] = None,
     resume: bool = False,
+    model: Optional[str] = None,
 ) -> Run:
     """Trains a run by federated rounds in TFF, and returns it as its folder holds it.
 
@@ -98,8 +101,11 @@ def train(
         does not remember them: give them again to resume; a replay computes with what the settings name. An
         optimiser steps at the rate of server.learning_rate, whatever rate it was built with.
       resume: go on from the newest checkpoint, to the very weights that the run would have had.
+      model: FILE.py:FUNCTION, which builds a network of one's own (docs/models.md). The file runs; so it does each time
+        that the run is gone on with.
 
     Raises:
+      OwnNetworkError: the file raises, or its network can't be trained.
       ConfigError: a setting is unknown, of the wrong type, out of range, or contradicts another; the text is a pipe.
       CorpusError: the text can't be read or has too few people.
       RunFolderError: the folder is not free, or holds another run.
@@ -114,8 +120,13 @@ def train(
         overrides["data.source"] = texts
     elif texts is not None:
         overrides["data.source"] = str(_texts_path(own.path))
+    code = None if model is None else read_code(model)
+    if code is not None:
+        overrides["model.kind"] = code.kind
     kept = own.config_path if goes_on and preset is None else None
     config = read_config(kept, preset, overrides, of_run=kept is not None)
+    if code is not None:
+        load_code(code, config.data.max_words, (observer or Silent()).stage)
     if texts is not None and not isinstance(texts, str):
         _write_texts(_texts_path(own.path), texts)  # last: a mistake in the settings leaves no text behind
     train_configured(own, config, observer or Silent(), resume, None if parts is None else (lambda: parts))
@@ -159,6 +170,10 @@ def train_configured(
         config, text = _read_to_train(config, words, observer)
         if not goes_on and (began_with := check_start(config, text.data.vocabulary)):
             observer.stage(began_with)
+        if not goes_on and is_own(config.model.kind):
+            from orchestrator.run.own_checks import check_own_network
+
+            check_own_network(config, text.data.vocabulary.size, observer.stage)
         observer.stage("loading TensorFlow Federated")
         from orchestrator.run.training import Parts
         from orchestrator.run.training import train as train_run
@@ -189,12 +204,20 @@ def _read_to_train(config: RunConfig, words: Optional[WordList], observer: Obser
     return config, text
 
 
-def open_run(folder: Folder) -> Run:
+def open_run(folder: Folder, trust_model: bool = False) -> Run:
     """Returns the run of a folder.
 
+    Args:
+      folder: of the run.
+      trust_model: run network.py in the folder, which builds a network of somebody's own; without it, what needs that
+        network raises OwnNetworkError.
+
     Raises:
+      OwnNetworkError: network.py is not the file that the run was trained with, or raises.
       RunFolderError: there is no run, or a file is damaged or was changed since the run began.
     """
+    if trust_model:
+        trust_run(Path(folder), lambda text: None)
     return read_run(RunFolder(Path(folder)))
 
 

@@ -25,27 +25,33 @@ GOLDEN_WEIGHTS = "golden/weights_after.bin"
 GOLDEN_EXPECTED = "golden/expected.txt"
 GOLDEN_FILES = (GOLDEN_BATCHES, GOLDEN_WEIGHTS, GOLDEN_EXPECTED)
 TOLERANCE = 1e-5
+_ROWS = 4  # sentences of a batch
 
 
-def golden_batches(vocabulary_size: int, time: int) -> Batches:
+def golden_batches(vocabulary_size: int, time: int, batch_size: int = _ROWS) -> Batches:
     """Returns three ragged batches of made-up sentences, the same for every bundle of this size: nobody's text.
 
     >>> golden_batches(100, time=6).tokens.shape
     (3, 4, 6)
     """
     rng = np.random.default_rng(0)
-    sentences = [rng.integers(NUM_SPECIAL, vocabulary_size, rng.integers(1, time + 2)) for _ in range(11)]
-    return build_batches(sentences, batch_size=4, time=time)  # the twelfth row is filling
+    count = 3 * batch_size - 1  # one row is filling
+    sentences = [rng.integers(NUM_SPECIAL, vocabulary_size, rng.integers(1, time + 2)) for _ in range(count)]
+    return build_batches(sentences, batch_size=batch_size, time=time)
 
 
 def golden_files(
-    size: ModelSize, weights: Weights, time: int, clip_norm: float, learning_rate: float
+    size: ModelSize, weights: Weights, time: int, clip_norm: float, learning_rate: float, batch_size: int = _ROWS
 ) -> dict[str, bytes]:
-    """Returns the golden batch's files: what TensorFlow, not TFLite, computes of it. Imports TensorFlow."""
+    """Returns the golden batch's files: what TensorFlow, not TFLite, computes of it. Imports TensorFlow.
+
+    A kind whose files take one batch size has golden batches of that, `batch_size`.
+    """
     from models.model import load_model
     from models.network import Tensors
 
-    model, batches = load_model(size), golden_batches(size.vocabulary_size, time)
+    num_rows = _ROWS if size.architecture.free_batch else batch_size
+    model, batches = load_model(size), golden_batches(size.vocabulary_size, time, num_rows)
     after: Tensors = weights
     losses = []
     for tokens, targets, mask in zip(*batches):

@@ -5,6 +5,7 @@ The parts are named as in the plan of Google's Federated Compute Platform: a `ph
 Source: google-parfait/federated-compute, fcp/protos/plan.proto, ClientOnlyPlan and ClientPhase.
 """
 
+# Over 300 lines, since it is one schema, to be read as a whole.
 from __future__ import annotations
 
 import math
@@ -15,11 +16,13 @@ from typing import Annotated, Optional, Union
 import msgspec
 from msgspec import Meta
 
+from edge.bundle.own_entry import OwnEntry
 from edge.bundle.reading import check_names, decode_json, read_regular
 from edge.errors import BundleError
 from edge.export.tflite import Signature, signatures
 from models.architectures import ARCHITECTURES, CIFG
 from models.errors import SegmenterError
+from models.own_network import is_own
 from models.segmentation import NO_SEGMENTER, SEGMENTERS
 from models.tokeniser import TOKENISERS, Tokeniser, tokeniser_of
 from models.vocabulary import BOS, EOS, NUM_SPECIAL, PAD, UNK, WordOrigin
@@ -80,6 +83,7 @@ class ModelEntry(Entry, frozen=True):
     max_words: _Positions  # of a sentence
     weights: tuple[WeightEntry, ...]
     kind: Union[str, msgspec.UnsetType] = msgspec.UNSET  # of the network; unset in bundles of a CIFG-LSTM
+    own: Union[OwnEntry, msgspec.UnsetType] = msgspec.UNSET  # of a network of somebody's own
     weights_layout: str = "raw little-endian float32, row-major, one weight after the other in this order, no header"
 
     @property
@@ -87,12 +91,16 @@ class ModelEntry(Entry, frozen=True):
         """The same as a ModelSize.
 
         Raises:
-          BundleError: nobody knows the kind of network.
+          BundleError: nobody knows the kind of network, or it is described by what can't be.
         """
         kind = CIFG if self.kind is msgspec.UNSET else self.kind
+        numbers = (self.vocabulary_size, self.embedding_size, self.num_cells)
+        if is_own(kind) and self.own is not msgspec.UNSET:
+            shapes = {weight.name: weight.shape for weight in self.weights}
+            return ModelSize(*numbers, kind, self.own.row(kind, numbers, shapes))
         if kind not in ARCHITECTURES:
             raise BundleError(f"{MANIFEST_FILE} names the network {kind!r}: use the fedkeys that wrote it")
-        return ModelSize(self.vocabulary_size, self.embedding_size, self.num_cells, kind)
+        return ModelSize(*numbers, kind)
 
 
 class TrainingPlan(Entry, frozen=True):

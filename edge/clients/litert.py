@@ -222,10 +222,10 @@ class LiteRtClients:
             self._idle.put(model)
 
 
-def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int) -> LiteRtClients:
+def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int, batch_size: int) -> LiteRtClients:
     """Clients for a run's rounds, made from its configuration alone: the weights come with each round."""
     from edge.export.tflite import TRAIN_FILE, build_files
 
     zeros = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
-    content = build_files(size, zeros, time, clip_norm, batch_size=1)[TRAIN_FILE]
+    content = build_files(size, zeros, time, clip_norm, batch_size)[TRAIN_FILE]
     return LiteRtClients(content, size.names, num_workers)

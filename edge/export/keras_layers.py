@@ -1,7 +1,8 @@
 """What each layer of edge.export.keras_table computes, in ops that TFLite has builtins for, backwards too.
 
-A rule takes a call of a layer (Call) and the layer's inputs, all of static shapes, and returns its output. It computes
-what Keras computes in inference mode: nothing is dropped, and batch normalisation takes its moving averages.
+A rule takes a call of a layer (Call) and the layer's inputs, and returns its output. Shapes are static, but for the
+batch where nothing is exported. It computes what Keras computes in inference mode: nothing is dropped, and batch
+normalisation takes its moving averages.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from edge.errors import ExportError
 from edge.export import keras_gradients as gradients
 
 Adapter = tuple[tf.Tensor, tf.Tensor]  # [rows, rank] and [rank, columns], whose product is added to a weight
+
+
+def sizes(x: tf.Tensor) -> list[int]:
+    """Returns the shape of x for a reshape, -1 where the batch is free, as it is in training; in a file it is fixed."""
+    return [-1 if size is None else size for size in x.shape]
 
 
 class Values:
@@ -39,7 +45,7 @@ class Values:
         adapter = self._adapters.get(variable.ref())
         if adapter is not None:
             y += gradients.product(gradients.product(rows, adapter[0]), adapter[1])
-        return tf.reshape(y, [*x.shape[:-1], y.shape[-1]])
+        return tf.reshape(y, [*sizes(x)[:-1], y.shape[-1]])
 
     def rows(self, ids: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
         """Returns the rows of a weight [V, D] and its adapter that ids int32 [...] name."""
@@ -201,7 +207,7 @@ def _rescaling(call: Call, x: tf.Tensor) -> tf.Tensor:
 def _flat(call: Call, x: tf.Tensor) -> tf.Tensor:
     """Reshapes to the shape that Keras computed; the batch stays in front."""
     shape = call.layer.compute_output_shape(x.shape)
-    return tf.reshape(x, [x.shape[0], *shape[1:]])
+    return tf.reshape(x, [*sizes(x)[:1], *shape[1:]])
 
 
 def _unchanged(call: Call, x: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -91,8 +91,17 @@ class Network:
                 sides.setdefault(weight.variable.ref(), []).append(tensor)
         return Values(values, {ref: (left, right) for ref, (left, right) in sides.items()})
 
-    def apply(self, values: Values, inputs: Sequence[tf.Tensor], logits: bool) -> tf.Tensor:
-        """Returns the output [batch, ...]; with `logits`, what the loss takes: before softmax or sigmoid."""
+    def apply(
+        self,
+        values: Values,
+        inputs: Sequence[tf.Tensor],
+        logits: bool,
+        watch: Callable[[str, tf.Tensor], None] = lambda layer, output: None,
+    ) -> tf.Tensor:
+        """Returns the output [batch, ...]; with `logits`, what the loss takes: before softmax or sigmoid.
+
+        `watch` is told each layer's name and output, in running order.
+        """
         tensors = {str(id(place)): tensor for place, tensor in zip(self.model.inputs, inputs)}
         nodes = self.model._nodes_by_depth
         last = self.model.outputs[0]
@@ -104,6 +113,7 @@ class Network:
                 keys = node.flat_input_ids  # a layer may read an input several times, and takes one off at each
                 arguments, named = node.map_arguments({key: [tensors[key]] * keys.count(key) for key in keys})
                 y = _apply_layer(Call(node.layer, values, is_last), arguments, named)
+                watch(node.layer.name, y)
                 tensors[node.flat_output_ids[0]] = y
         return tensors[str(id(last))]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from edge.export import keras_gradients as gradients
-from edge.export.keras_layers import RULES, Call, Rule
+from edge.export.keras_layers import RULES, Call, Rule, sizes
 
 Step = Callable[[tf.Tensor, tuple[tf.Tensor, ...]], tuple[tf.Tensor, ...]]  # input part, states -> states, output first
 
@@ -31,7 +31,8 @@ def _steps(call: Call, x: tf.Tensor) -> list[tf.Tensor]:
 
 def _run(call: Call, x: tf.Tensor, step: Step, num_states: int) -> tf.Tensor:
     """Runs the recurrence from zero states; returns the last output [batch, units], or all [batch, time, units]."""
-    states = (tf.zeros([x.shape[0], call.layer.units]),) * num_states
+    batch = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    states = (tf.zeros([batch, call.layer.units]),) * num_states
     outputs = []
     for from_input in _steps(call, x):
         states = step(from_input, states)
@@ -111,6 +112,11 @@ def _time_distributed(call: Call, x: tf.Tensor) -> tf.Tensor:
     return RULES["Dense"](replace(call, layer=inner), x)
 
 
+def _flat_size(x: tf.Tensor) -> int:
+    """Returns how many rows batch and time make together; -1 if the batch is free."""
+    return -1 if x.shape[0] is None else x.shape[0] * x.shape[1]
+
+
 def _multi_head_attention(
     call: Call, query: tf.Tensor, value: tf.Tensor, key: tf.Tensor = None, use_causal_mask: bool = False
 ) -> tf.Tensor:
@@ -125,10 +131,10 @@ def _multi_head_attention(
         """Returns [batch, heads, time, size]."""
         kernel = weights(dense.kernel)  # [width, heads, size]
         width, out = kernel.shape[0], kernel.shape[1] * kernel.shape[2]
-        y = gradients.product(tf.reshape(x, [x.shape[0] * x.shape[1], width]), tf.reshape(kernel, [width, out]))
+        y = gradients.product(tf.reshape(x, [_flat_size(x), width]), tf.reshape(kernel, [width, out]))
         if layer._use_bias:
             y += tf.reshape(weights(dense.bias), [out])
-        return tf.transpose(tf.reshape(y, [*x.shape[:2], *kernel.shape[1:]]), [0, 2, 1, 3])
+        return tf.transpose(tf.reshape(y, [*sizes(x)[:2], *kernel.shape[1:]]), [0, 2, 1, 3])
 
     queries = project(query, layer._query_dense) * (float(size) ** -0.5)
     keys, values = project(key, layer._key_dense), project(value, layer._value_dense)
@@ -138,11 +144,11 @@ def _multi_head_attention(
         scores += (1.0 - tf.linalg.band_part(ones, -1, 0)) * -1e9
     mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), values), [0, 2, 1, 3])
     kernel = weights(layer._output_dense.kernel)  # [heads, size, width]
-    rows, inner = mixed.shape[0] * mixed.shape[1], heads * mixed.shape[3]
-    y = gradients.product(tf.reshape(mixed, [rows, inner]), tf.reshape(kernel, [inner, kernel.shape[-1]]))
+    inner = heads * mixed.shape[3]
+    y = gradients.product(tf.reshape(mixed, [_flat_size(mixed), inner]), tf.reshape(kernel, [inner, kernel.shape[-1]]))
     if layer._use_bias:
         y += weights(layer._output_dense.bias)
-    return tf.reshape(y, [*mixed.shape[:2], kernel.shape[-1]])
+    return tf.reshape(y, [*sizes(mixed)[:2], kernel.shape[-1]])
 
 
 RULES_OF_SEQUENCES: dict[str, Rule] = {

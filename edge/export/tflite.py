@@ -28,8 +28,8 @@ from models.weights import ModelSize, Weights
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from models.model import Model
     from models.network import Tensors
+    from models.next_word import NextWordModel
 
     Outputs = dict[str, tf.Tensor]  # by the names of a signature
     Body = Callable[..., Outputs]
@@ -66,10 +66,11 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
     ['tokens', 'targets', 'mask', 'learning_rate']
     """
     # More than 40 lines, since it is one table, to be read from top to bottom.
+    rows = -1 if size.architecture.free_batch else batch_size
     batch = (
-        TensorSpec("tokens", "int32", (-1, time), "word id; each sentence starts with <bos>, then <pad> fills"),
-        TensorSpec("targets", "int32", (-1, time), "word id that follows; <eos> ends a sentence, then <pad> fills"),
-        TensorSpec("mask", "float32", (-1, time), "1 = real, 0 = padding; in each row the ones come first"),
+        TensorSpec("tokens", "int32", (rows, time), "word id; each sentence starts with <bos>, then <pad> fills"),
+        TensorSpec("targets", "int32", (rows, time), "word id that follows; <eos> ends a sentence, then <pad> fills"),
+        TensorSpec("mask", "float32", (rows, time), "1 = real, 0 = padding; in each row the ones come first"),
     )
     rate = TensorSpec("learning_rate", "float32", (), "step of SGD")
     trained = (
@@ -123,7 +124,7 @@ def build_files(size: ModelSize, weights: Weights, time: int, clip_norm: float, 
       weights: float32, all finite.
       time: positions a sentence.
       clip_norm: as in models.model.Model.sgd_step; traced into the train signatures.
-      batch_size: sentences of a batch of train_fixed.
+      batch_size: sentences of a batch of train_fixed; of a kind without a free batch, of every batch.
 
     Raises:
       ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
@@ -158,7 +159,7 @@ def build_infer_file(size: ModelSize, weights: Weights, quantised: bool = True) 
     return with_int8_matrices(content) if quantised else content
 
 
-def _build_train_file(model: Model, weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
+def _build_train_file(model: NextWordModel, weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
     module, names = tf.Module(), model.size.names
@@ -192,7 +193,7 @@ def _build_train_file(model: Model, weights: Weights, time: int, clip_norm: floa
     return convert(module, {name: traced_function(spec, bodies[name]) for name, spec in specs.items()})
 
 
-def _build_stateless_file(model: Model, time: int, clip_norm: float, batch_size: int) -> bytes:
+def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, batch_size: int) -> bytes:
     import tensorflow as tf
 
     names = model.size.names
@@ -214,7 +215,7 @@ def _build_stateless_file(model: Model, time: int, clip_norm: float, batch_size:
 
 
 def _train(
-    model: Model,
+    model: NextWordModel,
     weights: Tensors,
     clip_norm: float,
     tokens: tf.Tensor,
@@ -228,14 +229,14 @@ def _train(
     return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
 
 
-def _score(model: Model, weights: Tensors, **batch: tf.Tensor) -> Outputs:
+def _score(model: NextWordModel, weights: Tensors, **batch: tf.Tensor) -> Outputs:
     from models import inference
 
     size = model.size
     return inference.recall_sums(model, weights, **batch, vocabulary_size=size.vocabulary_size, padded=True)._asdict()
 
 
-def _infer(model: Model, weights: Tensors, token: tf.Tensor, **state: tf.Tensor) -> Outputs:
+def _infer(model: NextWordModel, weights: Tensors, token: tf.Tensor, **state: tf.Tensor) -> Outputs:
     from models import inference
 
     stroke = inference.key_stroke(model, weights, token, state)

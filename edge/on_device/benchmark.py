@@ -29,6 +29,7 @@ from edge.on_device.figures import Figures, KeyStrokeTime, Machine, PhoneEstimat
 from edge.on_device.worker import LEARNING_RATE, Answer, Request, dense_batch
 from models.architectures import CIFG
 from models.batches import Batches
+from models.own_network import is_own
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, train_step_flops
 
@@ -103,7 +104,7 @@ def benchmark_bundle(
     Args:
       bundle: the folder.
       encoded_update_bytes: of an update as the server's aggregators take it; edge does not know the encoder.
-      batches: sentences a train step.
+      batches: sentences a train step; of files that take one batch size, the plan's takes their place.
       runs: timed runs of each train step.
       note: is called with a line about each part as it begins.
 
@@ -113,17 +114,22 @@ def benchmark_bundle(
     bundle = Path(bundle)
     manifest, _ = open_bundle(bundle)
     size, time = manifest.model.size, manifest.model.max_words
-    note("starting LiteRT and TensorFlow")
+    memory_batch = _MEMORY_BATCH
+    if not size.architecture.free_batch:
+        batches, memory_batch = (manifest.plan.batch_size,), manifest.plan.batch_size
+        note(f"the files take batches of {memory_batch}, and no other")
+    has_code = not is_own(size.kind)
+    note("starting LiteRT and TensorFlow" if has_code else "starting LiteRT; the bundle has no code for TensorFlow")
     with contextlib.ExitStack() as stack:
         litert = {n: stack.enter_context(_Process(bundle, n, "litert")) for n in THREADS}
-        tensorflow = {n: stack.enter_context(_Process(bundle, n, "tensorflow")) for n in THREADS}
+        tensorflow = {n: stack.enter_context(_Process(bundle, n, "tensorflow")) for n in THREADS if has_code}
         train, gemm_flops = _train_all(litert, tensorflow, batches, runs, note)
         note("key strokes and load times")
         strokes = [_key_stroke(litert, file, n, 10 * runs) for file in (INFER_FILE, TRAIN_FILE) for n in THREADS]
         loads = {file: _load_ms(litert[1], file) for file in (INFER_FILE, TRAIN_FILE)}
     note("memory")
     c_client, c_memory = _c_client(bundle, size, time, batches, runs)
-    memory = {"litert (Python)": _peak_rss_mib(bundle), **c_memory}
+    memory = {"litert (Python)": _peak_rss_mib(bundle, memory_batch), **c_memory}
     files = {name: entry.bytes for name, entry in manifest.files.items() if name.endswith(".tflite")}
     return Figures(
         train_step_ms=train + c_client,
@@ -133,7 +139,7 @@ def benchmark_bundle(
         load_ms_by_file=loads,
         peak_rss_mib=memory.get("c-client", memory["litert (Python)"]),
         peak_rss_mib_by_client=memory,
-        memory_batch=_MEMORY_BATCH,
+        memory_batch=memory_batch,
         bytes={**files, "update_raw": 4 * size.num_weights, "update_encoded": encoded_update_bytes},
         arithmetic_limit_ms={str(b): 1e3 * train_step_flops(size, time, b) / gemm_flops for b in batches},
         gemm_gflops=gemm_flops / 1e9,
@@ -153,7 +159,8 @@ def _train_all(
     for batch in batches:
         note(f"train steps at batch {batch}")
         rows += _train_steps(litert, tensorflow, batch, runs)
-        gemm_flops = max(gemm_flops, *(one[1].value(Request(do="gemm", runs=5)) for one in (litert, tensorflow)))
+        contenders = [runtime[1] for runtime in (litert, tensorflow) if runtime]
+        gemm_flops = max(gemm_flops, *(process.value(Request(do="gemm", runs=5)) for process in contenders))
     return rows, gemm_flops
 
 
@@ -162,8 +169,9 @@ def _train_steps(litert: Processes, tensorflow: Processes, batch: int, runs: int
     contenders: dict[tuple[str, int], tuple[_Process, str]] = {}  # (runtime, threads) -> its process and kind of step
     for threads in THREADS:
         contenders["litert", threads] = litert[threads], ""
-        contenders["tensorflow", threads] = tensorflow[threads], "plain"
-        contenders["tensorflow, own gradient", threads] = tensorflow[threads], "own"
+        if tensorflow:
+            contenders["tensorflow", threads] = tensorflow[threads], "plain"
+            contenders["tensorflow, own gradient", threads] = tensorflow[threads], "own"
     times: dict[tuple[str, int], list[float]] = {name: [] for name in contenders}
     losses = {}
     for name, (process, step) in contenders.items():
@@ -204,14 +212,14 @@ def _ratios(rows: Sequence[TrainStep]) -> list[Ratio]:
             own_gradient=mine / p50["tensorflow, own gradient", batch, threads],
         )
         for (runtime, batch, threads), mine in p50.items()
-        if runtime == "litert"
+        if runtime == "litert" and ("tensorflow", batch, threads) in p50
     ]
 
 
-def _peak_rss_mib(bundle: Path) -> float:
+def _peak_rss_mib(bundle: Path, batch: int) -> float:
     """Returns the peak memory of a fresh Python process that only trains."""
     with _Process(bundle, 1, "litert") as process:
-        process.times(Request(do="train", batch=_MEMORY_BATCH, runs=5))
+        process.times(Request(do="train", batch=batch, runs=5))
         return process.value(Request(do="peak_rss_mib"))
 
 

@@ -49,7 +49,8 @@ def table_lines(figures: Figures) -> list[str]:
             f"{row.runtime:28} {row.threads:7} {row.batch:5} {row.p50:7.2f} {row.p90:7.2f} "
             f"{row.p99:7.2f} {row.runs:5} {share:>9}"
         )
-    lines.append("LiteRT's median over TensorFlow's (plain; with the model's own gradient)")
+    if figures.ratio_to_tensorflow:
+        lines.append("LiteRT's median over TensorFlow's (plain; with the model's own gradient)")
     for ratio in figures.ratio_to_tensorflow:
         lines.append(f"  batch {ratio.batch:3}, {ratio.threads} threads: {ratio.plain:.2f}; {ratio.own_gradient:.2f}")
     for stroke in figures.key_stroke_ms:

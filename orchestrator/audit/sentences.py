@@ -70,7 +70,7 @@ def step_by_word(size: ModelSize, weights: Weights) -> SteppedModel:
 
     @tf.function(autograph=False, reduce_retracing=True)
     def step(words: tf.Tensor, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        return model.network.step(named, model.embed(named, words), state)
+        return model.step(named, words, state)
 
     def of_arrays(words: NDArray, state: State) -> tuple[NDArray, State]:
         after = step(*tf.nest.map_structure(tf.constant, (words, dict(state))))

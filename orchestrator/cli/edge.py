@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli.keras_bundle import check_options, keras_benchmark_output, keras_export_output, keras_options
-from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN, SIGNING_KEY
+from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN, SIGNING_KEY, trusts
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ BUNDLE = click.argument("bundle", type=FOLDER)
 
 @click.command()
 @click.option("--run", "run_path", type=FOLDER, metavar="DIR", help="The folder of the run.")
+@trusts
 @keras_options
 @click.option("--out", type=FOLDER, required=True, metavar="BUNDLE", help="The folder to write.")
 @click.option(

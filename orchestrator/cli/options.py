@@ -99,7 +99,18 @@ FILE = click.Path(path_type=Path)
 NEW_FILE = NewFile()
 _TEXT_SETTINGS = ("data.source", "data.vocabulary")  # each names a file or folder, or something built in
 
-RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")
+_RUN = click.option("--run", "run_path", type=FOLDER, required=True, metavar="DIR", help="The folder of the run.")
+_TRUST = click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Run the code of a network of somebody's own, network.py in the run's folder, with your rights.",
+)
+MODEL = click.option(
+    "--model",
+    "model",
+    metavar="FILE.py:FUNCTION",
+    help="Train a network of your own. The file runs with your rights; docs/models.md says what the function returns.",
+)
 KEYS = click.option(
     "--keys",
     type=FOLDER,
@@ -128,6 +139,28 @@ SIGNING_KEY = click.option(
 CHECKED_KEY = click.option("--public-key", type=FILE, metavar="FILE", help="With --check: who must have signed.")
 SPLIT_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
 WORDS = click.option("--words", is_flag=True, help="Show the words that people typed; they are masked without it.")
+
+
+def trusts(function: Callable[..., object]) -> Callable[..., object]:
+    """Adds --trust-model to a command that gets `run_path`: the run's code is loaded before the command begins."""
+
+    @functools.wraps(function)
+    def run(*args: object, trust_model: bool = False, run_path: Optional[Path], **options: Any) -> object:
+        if trust_model and run_path is not None:
+            from orchestrator.cli.output import warn
+            from orchestrator.run.own_code import trust_run
+
+            trust_run(run_path, warn)
+        return function(*args, run_path=run_path, **options)
+
+    command: Callable[..., object] = _TRUST(run)
+    return command
+
+
+def RUN(function: Callable[..., object]) -> Callable[..., object]:
+    """Adds --run, the folder of a run, and --trust-model; the command gets `run_path`."""
+    command: Callable[..., object] = _RUN(trusts(function))
+    return command
 
 
 def text_source(help: str) -> Option:

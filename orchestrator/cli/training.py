@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.output import Output, note, print_figures, prints
+from orchestrator.cli.output import Output, note, print_figures, prints, warn
 from orchestrator.settings.fleet import FLEET_PRESETS
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class TrainingFigures:
     metavar="NAME",
     help=f"Train under a simulated fleet: {', '.join(FLEET_PRESETS)}, or a TOML file.",
 )
+@options.MODEL
 @options.RESUME
 @options.takes_settings(
     options.DATA,
@@ -74,6 +75,7 @@ def train(
     config_path: Optional[Path],
     preset: Optional[str],
     fleet: Optional[str],
+    model: Optional[str],
     resume: bool,
     overrides: dict[str, Setting],
 ) -> Output:
@@ -87,20 +89,43 @@ def train(
       fedkeys train --run runs/first --preset smoke
       fedkeys train --run runs/own --data people.jsonl --rounds 500 --set client.dropout=0.2
       fedkeys train --run runs/own --resume
+      fedkeys train --run runs/mine --model examples/own_keras_model.py:build
     """
     from orchestrator.run.folder import RunFolder
-    from orchestrator.settings.files import read_config, read_fleet_settings
+    from orchestrator.settings.files import read_fleet_settings
 
     folder = RunFolder(run_path)
     overrides = {**(read_fleet_settings(fleet) if fleet else {}), **overrides}
     goes_on = resume and folder.exists() and config_path is None and preset is None
     if goes_on:
         config_path = folder.config_path
-    run_config = read_config(config_path, preset, overrides, of_run=goes_on)
+    run_config = _read_settings(config_path, preset, overrides, goes_on, model)
     if resume and not folder.exists():
         note(f"{run_path} holds no run yet: beginning one")
     figures, _ = train_with_progress(folder, run_config, resume)
     return Output(figures, partial(print_figures, figures))
+
+
+def _read_settings(
+    config_path: Optional[Path],
+    preset: Optional[str],
+    overrides: dict[str, Setting],
+    of_run: bool,
+    model: Optional[str],
+) -> RunConfig:
+    """Returns the settings of a run, with the code of a network of one's own loaded if `model` names it."""
+    from orchestrator.settings.files import read_config
+
+    if model is None:
+        return read_config(config_path, preset, overrides, of_run=of_run)
+    if "model.kind" in overrides:
+        raise click.UsageError("--model and --set model.kind are both given: leave one out")
+    from orchestrator.run.own_code import load_code, read_code
+
+    code = read_code(model)
+    config = read_config(config_path, preset, {**overrides, "model.kind": code.kind}, of_run=of_run)
+    load_code(code, config.data.max_words, warn)
+    return config
 
 
 def train_with_progress(

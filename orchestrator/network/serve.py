@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import msgspec
 
 from models.corpus import Corpus
+from models.own_network import is_own, short_name
 from models.vocabulary import Vocabulary
 from models.weights import ModelSize
 from orchestrator.errors import ConfigError, RunFolderError
@@ -101,6 +102,7 @@ def serve(
       RunFolderError: the folder can't be resumed or is not free.
       NetworkError: a key is missing, the port is in use, or the decryptor or a helper can't be reached.
     """
+    _require_built_in(config.model.kind)
     _require_network_settings(config.privacy, config.audit)
     roster = read_signed_roster(keys)
     lobby = web.lobby if web is not None else None
@@ -175,6 +177,15 @@ def _listen(hub: Hub, address: Optional[str], keys: Path, web: Optional[WebDoor]
         assert web is not None  # else nobody could come
         return "the web door"
     return f"{address.rpartition(':')[0]}:{hub.listen(address, Tls.of_role(keys, SERVER))}"
+
+
+def _require_built_in(kind: str) -> None:
+    """Refuses a network that is code: each client would have to run the code of the server."""
+    if is_own(kind):
+        raise ConfigError(
+            f"model.kind = {short_name(kind)!r}: a network of your own is trained by `fedkeys train` only, since "
+            "clients would have to run its code: export its bundle, or serve a built-in kind"
+        )
 
 
 def _require_network_settings(privacy: PrivacyConfig, audit: AuditConfig) -> None:

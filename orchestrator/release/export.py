@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 import msgspec
 
@@ -30,12 +30,14 @@ from edge.bundle.manifest import (
     to_json,
     weight_entries,
 )
+from edge.bundle.own_entry import OwnEntry
 from edge.bundle.parity import PARITY_FILE, Certificate
 from edge.bundle.signing import check_key
 from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.errors import ExportError
 from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
 from models.architectures import CIFG
+from models.own_network import is_own
 from models.segmentation import NO_SEGMENTER
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize
@@ -142,7 +144,7 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     vocabulary = run.vocabulary.truncate(size.vocabulary_size)  # what the model has rows for
     files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
     files[VECTORS_FILE] = vectors_bytes(run.tokeniser, vocabulary)
-    files.update(golden_files(size, weights, time, client.clip_norm, client.learning_rate))
+    files.update(golden_files(size, weights, time, client.clip_norm, client.learning_rate, client.batch_size))
     return files
 
 
@@ -194,6 +196,7 @@ def _manifest(
             max_words=time,
             weights=weight_entries(size.by_name.items()),
             kind=msgspec.UNSET if size.kind == CIFG else size.kind,
+            own=_own_entry(size),
         ),
         special_ids=SPECIAL_IDS,
         words=run.words.truncate(size.vocabulary_size - NUM_SPECIAL),
@@ -203,6 +206,14 @@ def _manifest(
         signatures=signature_entries(size, time, run.config.client.batch_size),
         files=files,
     )
+
+
+def _own_entry(size: ModelSize) -> Union[OwnEntry, msgspec.UnsetType]:
+    """Returns what a bundle says of a network of somebody's own; it holds none of its code."""
+    if not is_own(size.kind):
+        return msgspec.UNSET
+    row = size.architecture
+    return OwnEntry(dict(size.state), row.embedding, row.output, row.output_bias)
 
 
 def _training_phase(config: RunConfig, names: Iterable[str]) -> Phase:

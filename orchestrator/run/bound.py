@@ -76,8 +76,9 @@ def build_phones(
     if not CLIENT_RUNTIMES[config.client.runtime].is_exported:
         return None
     note("exporting the model for LiteRT")
-    clip_norm, num_workers = config.client.clip_norm, len(runtime.workers)
-    return stack.enter_context(build_clients(size, config.data.max_words, clip_norm, num_workers))
+    client, num_workers = config.client, len(runtime.workers)
+    phones = build_clients(size, config.data.max_words, client.clip_norm, num_workers, client.batch_size)
+    return stack.enter_context(phones)
 
 
 class BoundRun:

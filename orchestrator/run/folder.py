@@ -7,6 +7,7 @@
     begun.txt            a network run's: the last round that clients heard of
     suspects.json        a network run's: who spoiled sums, see orchestrator.network.suspects
     start.bin            the weights before round 1 of a run that has a start: see orchestrator.run.start
+    network.py           the code of a run whose network is somebody's own: see orchestrator.run.own_code
     record.jsonl         an entry a round, chained by hashes: see orchestrator.run.record
     keras.json           of a Keras model's rounds, in place of run.json: see orchestrator.run.keras_folder
     checkpoints/         round_000050.npz: weights, optimiser state, average
@@ -29,6 +30,7 @@ from typing import Optional, Union
 import msgspec
 
 from models.files import own_only, write_atomically
+from models.own_network import loaded_source
 from models.vocabulary import POOLED, PUBLIC, Vocabulary, WordList
 from models.weights import Weights, weights_to_bytes
 from orchestrator.errors import RunFolderError
@@ -43,6 +45,7 @@ _log = logging.getLogger(__name__)
 FOUND_WORDS_FILE = "vocabulary.json"  # of a run that found its words itself: how
 START_FILE = "start.bin"
 KERAS_FILE = "keras.json"  # in place of run.json and vocabulary.txt: see orchestrator.run.keras_folder
+CODE_FILE = "network.py"
 NGRAM_FOLDER = "private_ngram"
 NGRAM_FILE, NGRAM_RELEASE_FILE = "ngram.npz", "release.json"  # in it
 
@@ -89,7 +92,7 @@ class RunFolder:
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
         # What a kill before run.json leaves.
-        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, START_FILE, ".lock"}
+        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, START_FILE, CODE_FILE, ".lock"}
         if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 
@@ -105,6 +108,9 @@ class RunFolder:
         if first is not None:
             # The model of a private training may give away what people typed, and no noise of this run covers that.
             write_atomically(self.path / START_FILE, weights_to_bytes(first), private=True)
+        code = loaded_source(config.model.kind)
+        if code is not None:
+            write_atomically(self.path / CODE_FILE, code)
         write_atomically(self.path / "run.json", msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
 
     def write_config(self, config: RunConfig) -> None:

@@ -25,7 +25,7 @@ from orchestrator.settings.describe import allowed_values
 from orchestrator.settings.fleet import FLEET_PRESETS
 from orchestrator.settings.kinds import one_of_words
 from orchestrator.settings.presets import PRESETS
-from orchestrator.settings.run_config import KINDS, SECTIONS, RunConfig
+from orchestrator.settings.run_config import KINDS, SECTIONS, RunConfig, is_known
 from orchestrator.settings.types import Setting
 
 if sys.version_info >= (3, 11):
@@ -221,7 +221,7 @@ def _check_known(name: str, value: object, source: str) -> None:
 def _check_kind(name: str, value: object, source: str) -> None:
     """Refuses a kind that nobody knows, here where its file is known."""
     names = tuple(KINDS.get(name, ()))
-    if names and value not in names:
+    if names and not is_known(name, value):
         raise ConfigError(f"{source}: {name} = {value!r}: must be {one_of_words(names)}{_closest(str(value), names)}")
 
 

@@ -34,7 +34,11 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "its words are mapped by name. Empty = fresh weights."
         ),
     ] = ""
-    kind: Annotated[str, one_of(ARCHITECTURES), says("The kind of network; docs/models.md compares them.")] = CIFG
+    kind: Annotated[
+        str,
+        one_of(ARCHITECTURES),
+        says("The kind of network; docs/models.md compares them. `fedkeys train --model` sets it to one of your own."),
+    ] = CIFG
 
     @property
     def size(self) -> ModelSize:
@@ -45,6 +49,11 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Returns the model's size on a list of `num_words` words."""
         num_rows = min(self.vocabulary_size, num_words)
         return ModelSize(num_rows, self.embedding_size, self.num_cells, self.kind)
+
+    @property
+    def width_multiple(self) -> int:
+        """The embedding's size must be a multiple of it. Needs no code of a network of somebody's own."""
+        return ARCHITECTURES[self.kind].width_multiple if self.kind in ARCHITECTURES else 1
 
     @property
     def counts_words(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from models.own_network import is_own
 from orchestrator.errors import ConfigError
 from orchestrator.settings.audit import MIN_CANARIES, AuditConfig
 from orchestrator.settings.fleet import FleetConfig
@@ -81,6 +82,11 @@ SECTIONS = _sections()
 KINDS = _kinds()  # {setting that names a kind: the rows that it may name}
 
 
+def is_known(setting: str, name: object) -> bool:
+    """True if a setting that names a kind may have this value: a row's name, or a network of somebody's own."""
+    return name in KINDS[setting] or (setting == "model.kind" and isinstance(name, str) and is_own(name))
+
+
 def check_rules(config: RunConfig) -> None:
     """Checks that every kind is known, every rule that joins two settings, and the settings with a form of their own.
 
@@ -88,7 +94,8 @@ def check_rules(config: RunConfig) -> None:
         ConfigError: names the settings, their values and what to change.
     """
     for setting, kinds in KINDS.items():
-        kind_of(kinds, setting, attrgetter(setting)(config))
+        if not is_known(setting, attrgetter(setting)(config)):
+            kind_of(kinds, setting, attrgetter(setting)(config))
     parts = (data_rules, sum_rules, training_rules, audit_rules, fleet_rules)
     on_privacy = privacy_rules(config.privacy, config.client, config.model, config.aggregation)
     for holds, names, advice in chain(*(rules(config) for rules in parts), on_privacy):
@@ -108,9 +115,14 @@ def data_rules(config: RunConfig) -> Iterator[Rule]:
         "the model can't have more words than the vocabulary; lower the first or raise the second",
     )
     yield (
-        config.model.embedding_size % config.model.size.architecture.width_multiple == 0,
+        config.model.embedding_size % config.model.width_multiple == 0,
         ("model.kind", "model.embedding_size"),
-        f"this kind takes an embedding whose size is a multiple of {config.model.size.architecture.width_multiple}",
+        f"this kind takes an embedding whose size is a multiple of {config.model.width_multiple}",
+    )
+    yield (
+        not (config.model.start and is_own(config.model.kind)),
+        ("model.kind", "model.start"),
+        "which weights of a network of your own stand for words is not known: leave model.start out",
     )
     yield (
         data.dev_share + data.test_share < 1.0,
@@ -152,6 +164,11 @@ def training_rules(config: RunConfig) -> Iterator[Rule]:
         client.dropout == client.proximal == 0.0 or not CLIENT_RUNTIMES[client.runtime].is_exported,
         ("client.runtime", "client.dropout", "client.proximal"),
         "the exported model trains without dropout and FedProx; set both to 0",
+    )
+    yield (
+        client.dropout == 0.0 or not is_own(config.model.kind),
+        ("model.kind", "client.dropout"),
+        "what enters and leaves a network of your own is not known; set the second to 0",
     )
     yield (
         client.length_buckets <= config.data.max_words,

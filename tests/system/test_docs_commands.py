@@ -253,6 +253,7 @@ def _write_texts(place: Path) -> None:
     """What a reader has of their own: texts, messages, groups, arrays and a Keras model; the updates of two phones."""
     family("mlp").save(place / "model.keras")
     np.savez(place / "ann.npz", x=np.random.default_rng(0).standard_normal((30, 20)), y=np.arange(30) % 5)
+    (place / "examples").symlink_to(ROOT / "examples")
     rng = random.Random(0)
     words = ["dog", "house", "party", "game", "school", "friend"]
     people = [f"u{number:02}" for number in range(40)]
