@@ -22,6 +22,7 @@ from models.text_sources import Message
 from models.tokeniser import Tokeniser, tokeniser_of
 from models.vocabulary import FEDERATED, POOLED
 from orchestrator.errors import ConfigError, RunFolderError
+from orchestrator.privacy.ledger import LEDGER_FILE
 from orchestrator.run.results import read_figures
 from orchestrator.run.start_origin import StartText
 from orchestrator.settings.run_config import RunConfig
@@ -90,11 +91,11 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
     Raises:
       ConfigError: a file comes without a licence, or a choice was made by other rules or with another seed.
       CorpusError: a file can't be read.
-      RunFolderError: a choice is damaged.
+      RunFolderError: a choice is damaged, unfinished, or named by a file of it.
     """
     rules, read = tokeniser_of(config.data.tokeniser, config.data.segmenter), []
     for path in paths:
-        if (path / CHOICE_FILE).exists():
+        if _is_choice(path):
             read.append(_read_choice(path, config))
         elif not licence:
             raise ConfigError(f"--text {path}: name the licence of this text by --licence")
@@ -105,6 +106,20 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
     return PublicText(
         tuple(own for text in read for own in text.sentences), tuple(own for text in read for own in text.texts)
     )
+
+
+def _is_choice(path: Path) -> bool:
+    """Returns whether a path is the folder of a choice; what lies beside a ledger is no text without its bill."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / LEDGER_FILE).exists() and not (folder / CHOICE_FILE).exists():
+        return False
+    if path != folder:
+        raise RunFolderError(
+            f"--text {path}: people's counts chose it: name the folder, which knows what that has cost"
+        )
+    if not (folder / CHOICE_FILE).exists():
+        raise RunFolderError(f"--text {path}: nothing is chosen there yet: repeat `fedkeys select-public` as it was")
+    return True
 
 
 def _read_choice(folder: Path, config: RunConfig) -> PublicText:

@@ -263,6 +263,18 @@ def test_a_choice_is_a_text_that_says_what_it_cost(tmp_path, people, public):
         read_public_text([folder], None, settings(people))
 
 
+def test_a_file_of_a_choice_is_no_text_without_its_bill(tmp_path, people, public):
+    folder = tmp_path / "choice"
+    choose(folder, people, public)
+    for left in (True, False):
+        with pytest.raises(RunFolderError, match="people's counts chose it: name the folder"):
+            read_public_text([folder / "chosen.txt"], "CC0-1.0", settings(people))
+        if left:
+            (folder / "choice.json").unlink()
+    with pytest.raises(RunFolderError, match="nothing is chosen there yet: repeat `fedkeys select-public`"):
+        read_public_text([folder], "CC0-1.0", settings(people))
+
+
 def test_the_command_prints_what_was_chosen_and_what_it_cost(tmp_path, people, public):
     command = [
         "select-public", "--out", str(tmp_path / "choice"), "--text", str(public), "--licence", "CC0-1.0",
