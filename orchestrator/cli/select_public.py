@@ -82,8 +82,8 @@ def select_public(
     \b
     Example:
       fedkeys select-public --out runs/choice --text public.txt --licence CC0-1.0 --epsilon 1 --preset private
-      fedkeys pretrain --out runs/start --text runs/choice --preset private
-      fedkeys train --run runs/private --preset private --set model.start=runs/start
+      fedkeys pretrain --out runs/near --text runs/choice --preset private
+      fedkeys train --run runs/nearer --preset private --set model.start=runs/near
     """
     from orchestrator.run.public_choice import ChoiceRule, choose_public_text
     from orchestrator.settings.files import read_config

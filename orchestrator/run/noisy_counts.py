@@ -104,7 +104,8 @@ class CountsRelease:
         if (there.pair_words, there.noise_multiplier) != asked:
             raise RunFolderError(
                 f"{self.folder} holds {what} for epsilon {there.epsilon:.3g} with pairs of {there.pair_words:,} words: "
-                "another one would cost the same people again; leave --epsilon and --words out"
+                f"another one would cost the same people again; take --epsilon {there.epsilon:.6g} and --words "
+                f"{there.pair_words}"
             )
         return there
 

@@ -63,6 +63,7 @@ ADDED = {
     "train": "--data people.jsonl --rounds 3 --cohort 6 --set data.test_share=0.3 "  # 12 people: figures need ten
     + " ".join(f"--set {key}={value}" for key, value in TINY.items()),
     "pretrain": "--data people.jsonl --epochs 1 --config tiny.toml --set data.vocabulary=public",
+    "select-public": "--data people.jsonl --config tiny.toml --set data.vocabulary=public --aggregator plain",
     "serve": "--config tiny.toml --cohort 3 --rounds 2",
     "vocabulary": "--data people.jsonl --k 5 --max-nodes 60",
     "attack": "--sentences 5",

@@ -200,7 +200,7 @@ def test_a_second_release_of_the_same_people_is_refused(tmp_path, people, public
     if not begun:
         (folder / "release.json").unlink()
     for error, told, rule, more in (
-        (RunFolderError, "--epsilon", replaced(epsilon=1.0), {}),
+        (RunFolderError, "--epsilon 4(.0| and --words 60)$", replaced(epsilon=1.0), {}),
         ((RunFolderError, PrivacyStop), "--words", replaced(pair_words=50), {}),
         (RunFolderError, "of another seed .*name another folder", RULE, {"seed": 1}),
         (RunFolderError, "or of other words", RULE, {"data.vocabulary_size": 800}),
