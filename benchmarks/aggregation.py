@@ -144,7 +144,7 @@ def measure_masks(num_slots: int) -> dict[str, float]:
             Cipher(algorithms.AES(seed[:16]), modes.CTR(seed[16:])).encryptor().update_into(zeros, filled)
 
     def ours(num_threads: int) -> None:
-        assert add_masks(vector, (Mask(seed, 1) for seed in seeds), num_threads) == len(seeds)
+        add_masks(vector, (Mask(seed, 1) for seed in seeds), num_threads)
 
     def seconds(work: Callable[[], None], clock: Callable[[], float]) -> float:
         started = clock()

@@ -6,6 +6,7 @@ tries keys gains nothing from the number of masks in use.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -31,38 +32,41 @@ class Mask(NamedTuple):
         return "Mask(...)"  # a seed is a secret
 
 
-def add_masks(vector: NDArray[np.uint32], masks: Iterable[Mask], num_threads: int = 1) -> int:
-    """Adds the masks to the vector in place and returns their number.
+def add_masks(vector: NDArray[np.uint32], masks: Iterable[Mask], num_threads: int = 1) -> float:
+    """Adds the masks to the vector in place, and returns the seconds of CPU that other threads than this one spent.
 
     AES and the addition both release Python's lock, so each thread works on a piece of the vector.
 
     Args:
       vector: uint32 [num_slots], contiguous.
       masks: may be lazy; memory does not grow with their number.
-      num_threads: the number of pieces of the vector.
+      num_threads: the most pieces of the vector; a short one has fewer.
     """
-    remaining, count = iter(masks), 0
+    remaining, others_cpu_s = iter(masks), 0.0
     first, *others = _pieces(vector, num_threads)
     with ThreadPoolExecutor(max_workers=max(len(others), 1)) as pool:  # this thread takes the first piece
         while batch := list(islice(remaining, _BATCH)):
-            count += len(batch)
             running = [pool.submit(_add_to_piece, piece, block, batch) for piece, block in others]
             _add_to_piece(*first, batch)
-            for future in running:
-                future.result()
-    return count
+            others_cpu_s += sum(future.result() for future in running)
+    return others_cpu_s
 
 
 def _pieces(vector: NDArray[np.uint32], num_pieces: int) -> list[tuple[NDArray[np.uint32], int]]:
     """Returns the vector cut at whole AES blocks: (piece, index of its first block) each."""
     words_per_block = 4
+    num_pieces = max(1, min(num_pieces, 4 * vector.size // _CHUNK_BYTES))
     length = -(-vector.size // (num_pieces * words_per_block)) * words_per_block
     starts = range(0, max(vector.size, 1), max(length, words_per_block))
     return [(vector[start : start + length], start // words_per_block) for start in starts]
 
 
-def _add_to_piece(piece: NDArray[np.uint32], first_block: int, masks: list[Mask]) -> None:
-    """Adds the masks' words for this piece, chunk by chunk: a chunk is read from memory once for all masks."""
+def _add_to_piece(piece: NDArray[np.uint32], first_block: int, masks: list[Mask]) -> float:
+    """Adds the masks' words for this piece, chunk by chunk: a chunk is read from memory once for all masks.
+
+    Returns this thread's seconds of CPU.
+    """
+    started = time.thread_time()
     streams = [(_stream(mask.seed, first_block), np.add if mask.sign > 0 else np.subtract) for mask in masks]
     key_stream = np.empty(_CHUNK_BYTES, np.uint8)
     chunk_words = _CHUNK_BYTES // 4
@@ -73,6 +77,7 @@ def _add_to_piece(piece: NDArray[np.uint32], first_block: int, masks: list[Mask]
         for stream, add in streams:
             stream.update_into(_ZEROS[: 4 * chunk.size], key_stream_bytes)
             add(chunk, words, out=chunk)
+    return time.thread_time() - started
 
 
 def _stream(seed: bytes, first_block: int) -> CipherContext:

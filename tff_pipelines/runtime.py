@@ -5,15 +5,20 @@ from __future__ import annotations
 import collections
 import concurrent.futures as futures
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Generic, Union
 
+import numpy as np
+import tree
+
 from tff_pipelines.errors import WorkerDied, WorkerError
 from tff_pipelines.worker_process import Place, end_workers, start_workers
 from tff_pipelines.workers import Result, Worker, keep_large_buffers
 
+_SMALL_BYTES = 32 << 20  # that calls ahead and their results may take together
 _log = logging.getLogger(__name__)
 
 
@@ -84,8 +89,9 @@ class Runtime:
     ) -> Iterator[Result]:
         """Yields the members of computation(*server_args, [client values]), in the order of the client values.
 
-        The cohort goes through in calls of `clients_per_call` clients, at most two calls ahead per worker, so that
-        memory does not grow with the cohort. The calls of a worker that dies are run again on the others.
+        The cohort goes through in calls of `clients_per_call` clients: two ahead per worker, or more that are small,
+        so that workers need not wait for a slow sum and memory does not grow with the cohort. The calls of a worker
+        that dies are run again on the others.
 
         Args:
           computation: a TFF computation whose last parameter is placed at CLIENTS, as is its result.
@@ -98,20 +104,17 @@ class Runtime:
         """
         calls = _chunks(client_values, clients_per_call)
         pending: collections.deque[_Call[Result]] = collections.deque()  # oldest first
-        exhausted = False
-        while True:
-            while not exhausted and len(pending) < 2 * len(self.workers):
-                values = next(calls, None)
-                if values is None:
-                    exhausted = True
-                else:
-                    worker = self._least_busy(pending)
-                    pending.append(_Call(values, worker, worker.submit(computation, *server_args, values)))
-            if not pending:
-                return
+
+        def fill(num_calls: int) -> None:
+            for values in itertools.islice(calls, max(0, num_calls - len(pending))):
+                worker = self._least_busy(pending)
+                pending.append(_Call(values, worker, worker.submit(computation, *server_args, values)))
+
+        fill(max(1, 2 * len(self.workers)))
+        while pending:
             oldest = pending[0]
             try:
-                results = oldest.results.result()
+                results = list(oldest.results.result())
             except (WorkerDied, futures.CancelledError) as error:
                 dead = oldest.worker
                 self._bury(dead, error)
@@ -121,6 +124,8 @@ class Runtime:
                         call.results = call.worker.submit(computation, *server_args, call.values)
                 continue
             pending.popleft()
+            # Before they are handed out: whoever takes them may be long in asking for the next.
+            fill(max(2 * len(self.workers), _SMALL_BYTES // max(1, _num_bytes((oldest.values, results)))))
             yield from results
 
     def _first(self) -> Worker:
@@ -152,6 +157,10 @@ def borrow(runtime: Union[Runtime, Sequence[Place], None], workers: str) -> cont
     if isinstance(runtime, Runtime):
         return contextlib.nullcontext(runtime)
     return Runtime(workers if runtime is None else runtime)
+
+
+def _num_bytes(result: object) -> int:
+    return sum(leaf.nbytes for leaf in tree.flatten(result) if isinstance(leaf, (np.ndarray, np.generic)))
 
 
 def _chunks(values: Iterable[object], size: int) -> Iterator[list[object]]:

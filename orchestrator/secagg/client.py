@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from orchestrator.masks import Mask, add_masks
+from orchestrator.masks import Mask
 from orchestrator.secagg import keys, messages, refusals, shamir
 from orchestrator.secagg.errors import RosterRefused, SessionReplayed, UnexpectedMessage
 from orchestrator.secagg.graph import Policy
@@ -62,7 +62,7 @@ class Client:
       agreed: what all clients of the session must have heard, such as a digest of the weights that they train;
         clients with different values share no masks. Otherwise a server could send all clients but one weights that
         give a zero update, and the sum would be that one client's update.
-      operations: on public keys; a simulation shares the results among its clients.
+      operations: how to check, agree and mask; only a simulation gives others than its own.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Client:
             self._held = self._open(delivery)
             refusals.require_threshold(len(self._held), "neighbours' shares open", self._parameters)
             masked = np.array(vector, dtype="<u4")
-            add_masks(masked, self._masks())
+            self._operations.add_masks(masked, self._masks())
             self._identities = {index: peer.identity for index, peer in self._neighbours.items()}
             self._forget(*(name for name in _SECRETS if name != "_held"))
             words = masked.data.cast("B")

@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Iterable
 from typing import Optional
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
 
 from edge import signatures
+from orchestrator.masks import Mask, add_masks
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -26,6 +30,7 @@ SEALED_OVERHEAD_BYTES = 12 + 16  # nonce and tag
 TAG_BYTES = 16
 _PREFIX = b"fedkeys secagg 1 "
 _PRIME = 2**255 - 19  # of Curve25519's field
+_SHA256 = hashes.SHA256()
 
 
 class UnsoundKey(ValueError):
@@ -45,7 +50,7 @@ def derive(secret: bytes, info: bytes) -> bytes:
 
     It needs no salt, since the secret is uniform or a Diffie-Hellman value.
     """
-    return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
+    return HKDF(_SHA256, KEY_BYTES, salt=None, info=info).derive(secret)
 
 
 def exchange(private: X25519PrivateKey, public: bytes) -> bytes:
@@ -127,9 +132,10 @@ def is_signed(signature: bytes, identity: bytes, purpose: bytes, session: bytes,
 
 
 class Operations:
-    """The operations on public keys that take most of a client's time, as methods so that they can be shared.
+    """The operations that take most of a client's time, as methods so that a simulation can do them otherwise.
 
-    All clients of a simulation check the same signatures, and each pair of them agrees on the same value twice.
+    All clients of a simulation check the same signatures, each pair of them agrees on the same value twice, and a core
+    may be idle while one client masks its vector. A client over a network has no others than these.
     """
 
     def is_signed(
@@ -141,3 +147,7 @@ class Operations:
     def exchange(self, private: X25519PrivateKey, public: bytes) -> bytes:
         """Returns what exchange of this module does."""
         return exchange(private, public)
+
+    def add_masks(self, vector: NDArray[np.uint32], masks: Iterable[Mask]) -> None:
+        """Adds masks to a vector in place."""
+        add_masks(vector, masks)

@@ -16,8 +16,10 @@ from functools import partial
 from itertools import chain
 from typing import Optional, TypeVar, cast
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.aggregator import (
@@ -29,6 +31,7 @@ from orchestrator.aggregator import (
     Vector,
     require_survivors,
 )
+from orchestrator.masks import Mask, add_masks
 from orchestrator.secagg import keys
 from orchestrator.secagg.client import Client
 from orchestrator.secagg.errors import TooFewPeers
@@ -49,7 +52,7 @@ class SecAgg:
 
     Args:
       policy: the policy of the server and of all clients; None takes the defaults.
-      num_threads: the threads with which the server removes masks; None takes one for each CPU.
+      num_threads: the threads that add and remove masks; None takes one for each CPU.
       observer: called with every message that the server receives.
     """
 
@@ -101,7 +104,7 @@ class _Round:
                 owner._identities[member] = Ed25519PrivateKey.generate()
         identities = [owner._identities[member] for member in cohort.members]
         public = [identity.public_key().public_bytes_raw() for identity in identities]
-        self._meter = _Meter()
+        self._meter = _Meter(_SharedOperations(owner._num_threads))
         enrolled, operations = frozenset(public), self._meter.operations
         self._clients = [
             Client(identity, enrolled, owner._policy, owner._seen_sessions[member], operations=operations)
@@ -172,14 +175,19 @@ class _Round:
 
 
 class _SharedOperations(keys.Operations):
-    """Computes once what several clients of a session compute, and counts the time that the others would have taken.
+    """Computes once what several clients of a session compute, and masks on all cores.
+
+    A result is found by all the bytes that it depends on, so that a client for which one byte differs gets its own.
 
     Attributes:
-      spared_s: seconds of CPU that results were at hand for, to be charged to the clients that asked for them.
+      spared_s: seconds of CPU that a client working alone would have spent and this thread did not, to be charged to
+        the client that asked: for results that were at hand, and of the threads that masked with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_threads: int = 1) -> None:
         self.spared_s = 0.0
+        self._num_threads = num_threads
+        self._public: dict[X25519PrivateKey, bytes] = {}  # of each private key its other half
         self._known: dict[Hashable, tuple[object, float]] = {}  # (result, seconds of CPU) of an operation
 
     def is_signed(
@@ -189,8 +197,12 @@ class _SharedOperations(keys.Operations):
         return self._once(signed, lambda: keys.is_signed(*signed))
 
     def exchange(self, private: X25519PrivateKey, public: bytes) -> bytes:
-        pair = frozenset((private.public_key().public_bytes_raw(), public))
-        return self._once(pair, lambda: keys.exchange(private, public))
+        if private not in self._public:
+            self._public[private] = private.public_key().public_bytes_raw()
+        return self._once(frozenset((self._public[private], public)), lambda: keys.exchange(private, public))
+
+    def add_masks(self, vector: NDArray[np.uint32], masks: Iterable[Mask]) -> None:
+        self.spared_s += add_masks(vector, masks, self._num_threads)
 
     def _once(self, what: Hashable, compute: Callable[[], R]) -> R:
         if what in self._known:
@@ -206,14 +218,14 @@ class _SharedOperations(keys.Operations):
 class _Meter:
     """Counts bytes and CPU seconds by stage and role."""
 
-    def __init__(self) -> None:
+    def __init__(self, operations: _SharedOperations) -> None:
         self._num_clients: dict[str, int] = defaultdict(int)
         self._bytes_up: dict[str, int] = defaultdict(int)
         self._bytes_down: dict[str, int] = defaultdict(int)
         self._sent_bytes: dict[str, int] = defaultdict(int)
         self._client_cpu_s: dict[str, float] = defaultdict(float)
         self._server_cpu_s: dict[str, float] = defaultdict(float)
-        self.operations = _SharedOperations()
+        self.operations = operations
 
     @contextmanager
     def client(self, stage: str) -> Iterator[None]:

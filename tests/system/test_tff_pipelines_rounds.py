@@ -25,6 +25,7 @@ from orchestrator.aggregator import Cohort, PlainSum
 from orchestrator.encoding import Encoder
 from orchestrator.rounds.round import weights_digest
 from tff_pipelines import reference
+from tff_pipelines import runtime as runtime_module
 from tff_pipelines.client_work import build_client_work
 from tff_pipelines.errors import WorkerError
 from tff_pipelines.evaluation import build_evaluation, build_word_counts
@@ -203,6 +204,27 @@ def test_clients_of_a_killed_worker_run_on_the_other(start, clients):
         with pytest.raises(WorkerError, match="no TFF worker is left"):
             pair.invoke(build_word_counts(5), [np.array([4], np.int32)])
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(("small_bytes", "expected"), [(1, 10), (32 << 20, 30)])
+def test_calls_with_small_results_are_given_out_before_anybody_asks(
+    runtime, start, clients, monkeypatch, small_bytes, expected
+):
+    """Workers train on while a sum is at its first vector; large results wait, four calls at a time for two workers."""
+    monkeypatch.setattr(runtime_module, "_SMALL_BYTES", small_bytes)
+    taken = []
+
+    def values():
+        for number in range(30):
+            taken.append(number)
+            yield batches_of(clients[number % 7])
+
+    results = runtime.map_clients(
+        build_client_work(SIZE, TIME), (start, np.float32(RATE), np.int32(0)), values(), clients_per_call=2
+    )
+    next(results)
+    assert len(taken) == expected
+    assert len(list(results)) == 29
 
 
 def test_nobody_at_the_address_is_a_clear_error():

@@ -9,6 +9,8 @@ from lying_server import LyingServer
 from orchestrator.secagg import Policy, keys, messages
 from orchestrator.secagg.errors import SplitView, TooFewPeers
 
+pytestmark = pytest.mark.usefixtures("checks")
+
 
 def test_clients_that_were_shown_different_rosters_share_nothing():
     """Six people, five places: two of them stand at place 4, one for client 0 and the other for clients 1 to 3.

@@ -21,6 +21,8 @@ from orchestrator.secagg.errors import (
 )
 from orchestrator.wire import encode
 
+pytestmark = pytest.mark.usefixtures("checks")
+
 
 def test_a_client_refuses_a_replayed_session():
     session = Session()
