@@ -72,6 +72,16 @@ class Slots:
         return np.where((ids == BOS) | (ids == EOS), 0, places)
 
 
+def read_positions(sentences: Sentences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns (the id before each position, the id at it) of at least one sentence; each ends with EOS.
+
+    >>> [ids.tolist() for ids in read_positions((np.array([4, 5]), np.array([6])))]
+    [[1, 4, 5, 1, 6], [4, 5, 2, 6, 2]]
+    """
+    before = np.concatenate([np.append(BOS, own) for own in sentences])
+    return before.astype(np.int64), np.concatenate([np.append(own, EOS) for own in sentences]).astype(np.int64)
+
+
 def person_vector(sentences: Sentences, slots: Slots) -> NDArray[np.float32]:
     """Returns what one person adds to the sum, float32 [slots.size], of an L2 norm of at most 1.
 
@@ -81,8 +91,7 @@ def person_vector(sentences: Sentences, slots: Slots) -> NDArray[np.float32]:
     >>> (1000 * vector).astype(int).tolist()
     [0, 0, 178, 0, 357, 0, 0, 529, 529, 529]
     """
-    before = np.concatenate([np.append(BOS, own) for own in sentences]).astype(np.int64)
-    after = np.concatenate([np.append(own, EOS) for own in sentences]).astype(np.int64)
+    before, after = read_positions(sentences)
     words = np.bincount(after, minlength=slots.vocabulary_size).astype(np.float64)
     rows, columns = slots.place(before), slots.place(after)
     known = (rows >= 0) & (columns >= 0)

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.client_data import Sentences
-from models.private_bigram import PrivateBigram, build_private_bigram, person_vector
-from models.vocabulary import BOS, EOS
+from models.private_bigram import PrivateBigram, build_private_bigram, person_vector, read_positions
 
 _AT_ONCE = 8192  # positions whose rows are in memory together
 _LEAST = 1e-9  # probability: a model that saw few sentences may give their end none
@@ -48,8 +47,7 @@ def rate_sentences(sentences: Sentences, people: PrivateBigram, public: PrivateB
     """
     if not sentences:
         return np.zeros(0)
-    before = np.concatenate([np.append(BOS, own) for own in sentences]).astype(np.int64)
-    after = np.concatenate([np.append(own, EOS) for own in sentences]).astype(np.int64)
+    before, after = read_positions(sentences)
     rates = np.concatenate(
         [
             _log_likelihood(people, before[at : at + _AT_ONCE], after[at : at + _AT_ONCE])
