@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Named = Mapping[str, tf.Tensor]
     Layers = Callable[[Named, tf.Tensor], list[tuple[str, tf.Tensor]]]
 
-_KIND = re.compile(r"(?P<file>[^/\\:@]+\.py):(?P<function>[A-Za-z_]\w*)@(?P<sha256>[0-9a-f]{64})")
+_KIND = re.compile(r"(?P<file>[\w.-]+\.py):(?P<function>[A-Za-z_]\w*)@(?P<sha256>[0-9a-f]{64})")
 _WEIGHT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ROLES = {"embedding": 2, "output": 2, "output_bias": 1}  # dimensions of each; the first is of the words
 PREFIX, LENGTH = "words", "length"  # the state of a network that reads a sentence anew at each key stroke
@@ -110,7 +110,9 @@ def kind_of_code(file: str, function: str, sha256: str) -> str:
     """Returns the kind of a network: the name of its file, without the folder, its function, and the file's digest."""
     kind = f"{file}:{function}@{sha256}"
     if not is_own(kind):
-        raise OwnNetworkError(f"--model {file}:{function}: give it as FILE.py:FUNCTION, as in mine.py:build")
+        raise OwnNetworkError(
+            f"--model {file}:{function}: call the file by letters, digits, '_', '-' and '.', as in mine.py:build"
+        )
     return kind
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.disclosure import MIN_GROUP
 from models.errors import RoleError
+from models.own_network import is_own, short_name
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.audit.attack_results import (
@@ -121,6 +122,11 @@ def attack_run(
 def _require_tied(size: ModelSize) -> None:
     """Refuses a kind of network whose update the rules can't read."""
     size.role("output_bias")
+    if is_own(size.kind):
+        raise RoleError(
+            f"model.kind = {short_name(size.kind)!r} is a network of somebody's own, and the attack's rules read the "
+            "rows that enter fedkeys' output layer: attack a run of a built-in kind"
+        )
     if not size.architecture.is_tied:
         raise RoleError(
             f"model.kind = {size.kind!r} has an output layer apart from its embedding, and the attack's rules read a "

@@ -6,6 +6,8 @@ and that the training step and the key stroke convert to TFLite's builtin ops.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -213,10 +215,24 @@ def _are_same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= _SAME * max(1.0, float(np.abs(one).max())))
 
 
+@contextlib.contextmanager
+def _quiet_converter() -> Iterator[None]:
+    """Drops what TensorFlow's converter writes to file descriptor 2: its errors come as exceptions, too."""
+    standard_error = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+
+
 def _check_export(size: ModelSize, weights: Weights, config: RunConfig) -> None:
     """The network, its gradient and its key stroke convert to TFLite's builtin ops."""
     try:
-        build_files(size, weights, config.data.max_words, config.client.clip_norm, config.client.batch_size)
+        with _quiet_converter():
+            build_files(size, weights, config.data.max_words, config.client.clip_norm, config.client.batch_size)
     except ExportError as error:
         ops = sorted(set(re.findall(r"\b(?:tf\.|Flex)(\w+)", str(error.__cause__ or ""))))
         which = f"TFLite has no builtin for {', '.join(ops)}" if ops else str(error)

@@ -43,6 +43,7 @@ NOT_RUN = {
     "unshare ": "needs rights that a container lacks",
     "fedkeys serve --run runs/phones": "waits for phones",
     "fedkeys benchmark": "tests/system/edge_bundle/test_benchmark.py runs it, for half a minute",
+    "fedkeys export --run runs/mine": "tests/system/orchestrator_run/test_own_network.py exports such a run",
     "fedkeys train --run DIR": "a pattern for several commands, not one",
     "fedkeys train --run runs/words2": "finds nothing in the text of 24 people at epsilon 8",
 }

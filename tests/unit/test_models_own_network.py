@@ -16,7 +16,15 @@ from models.weights import ModelSize, weights_from_bytes, weights_to_bytes, word
 
 
 @pytest.mark.parametrize(
-    "kind", ["gru", "mine.py:build", "mine.py:build@12", "a/b.py:f@" + 64 * "0", "m.py:1@" + 64 * "0"]
+    "kind",
+    [
+        "gru",
+        "mine.py:build",
+        "mine.py:build@12",
+        "a/b.py:f@" + 64 * "0",
+        "m.py:1@" + 64 * "0",
+        "a b\n.py:f@" + 64 * "0",
+    ],
 )
 def test_only_a_file_a_function_and_a_digest_name_a_network(kind):
     assert not own_network.is_own(kind)

@@ -12,6 +12,7 @@ from own_networks import SIZE, bigram, registered
 
 from models.errors import OwnNetworkError
 from models.own_network import PureNetwork
+from orchestrator.errors import ConfigError
 from orchestrator.run.own_checks import check_own_network
 from orchestrator.run.own_code import load_code, read_code
 from orchestrator.settings.files import read_config
@@ -92,6 +93,12 @@ def test_a_fault_of_the_outputs_is_one_line(said, build):
     refused(said, build)
 
 
+def test_a_network_that_is_too_large_is_refused_before_it_draws_its_weights():
+    huge = changed(shapes=lambda plain: {**plain.shapes, "more": (1 << 16, 1 << 16)}, initial=lambda plain: None)
+    with pytest.raises(ConfigError, match="the model would have 4,294,967,377 weights"):
+        check(registered(huge))
+
+
 def test_no_output_bias_needs_a_setting():
     without = changed(output_bias=lambda plain: None)
     refused(r"no output bias could begin at the word counts: set model\.start_from_word_counts to false", without)
@@ -140,11 +147,12 @@ def test_steps_that_predict_otherwise_are_refused():
     refused("step predicts something else at position 1 than logits", build)
 
 
-def test_an_op_that_a_phone_lacks_is_named():
+def test_an_op_that_a_phone_lacks_is_named(capfd):
     def lacks(plain):
         return lambda weights, ids: tf.raw_ops.Lgamma(x=1.5 + tf.tanh(plain.logits(weights, ids)))
 
     refused("a phone could not train it: TFLite has no builtin for Digamma", changed(logits=lacks))
+    assert "loc(" not in capfd.readouterr().err  # the converter's own lines
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,12 @@ def test_a_place_of_another_form_is_refused(place, tmp_path):
         read_code(place)
 
 
+def test_a_name_that_could_not_stand_in_a_setting_is_refused(tmp_path):
+    path = write(tmp_path, "", name="my model.py")
+    with pytest.raises(OwnNetworkError, match="call the file by letters, digits"):
+        read_code(f"{path}:build")
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(OwnNetworkError, match="is no file"):
         read_code(f"{tmp_path / 'gone.py'}:build")
