@@ -118,14 +118,12 @@ RUNTIMES: dict[str, Runtime] = {
         lambda: runtime_version("litert"),
         functools.partial(_run_client, c_client.run_c_client),
         lambda files: c_client.why_not(),
-        only_kind=CIFG,
     ),
     "aarch64": Runtime(
         lambda: c_client.LITERT_VERSION,
         functools.partial(_run_client, arm64.run_arm64_client),
         lambda files: arm64.why_not(),
         is_emulated=True,
-        only_kind=CIFG,
     ),
     "litert-js": Runtime(litert_js.version, _run_litert_js, _js_why_not, only_kind=CIFG),
 }

@@ -43,6 +43,7 @@ class BundleInfo(Structure):
         ("is_signed", c_bool),
         ("public_key", c_uint8 * 32),
         ("manifest_sha256", c_uint8 * 32),
+        ("is_keras", c_bool),
     )
 
 

@@ -120,6 +120,14 @@ static fk_bundle *open_bundle(const char *folder) {
   return bundle;
 }
 
+/* For what takes words. */
+static fk_bundle *open_words_bundle(const char *folder, const char *what) {
+  fk_error error;
+  fk_bundle *bundle = open_bundle(folder);
+  check(fk_require_words(fk_bundle_get_info(bundle), what, &error), &error);
+  return bundle;
+}
+
 static void print_peak_memory(void) {
   char line[128];
   long peak_kib = 0;
@@ -161,7 +169,7 @@ static void set_weights(fk_model *model, size_t num_weights, const char *path) {
 static void train_command(const char *folder, const char *batches_path, const char *update_path,
                           const Options *options) {
   fk_error error;
-  fk_bundle *bundle = open_bundle(folder);
+  fk_bundle *bundle = open_words_bundle(folder, "train");
   const fk_bundle_info *info = fk_bundle_get_info(bundle);
   double rate = options->learning_rate ? to_number("--learning-rate", options->learning_rate) : info->learning_rate;
   if (!(rate > 0 && rate <= MAX_RATE)) fail("the learning rate must be above 0 and at most %d, got %g", MAX_RATE, rate);
@@ -207,7 +215,7 @@ static void self_test_command(const char *folder, const Options *options) {
 
 static void predict_command(const char *folder, int count, char **words, const Options *options) {
   fk_error error;
-  fk_bundle *bundle = open_bundle(folder);
+  fk_bundle *bundle = open_words_bundle(folder, "predict");
   int32_t *ids = allocate(sizeof *ids * (size_t)count), last_id = fk_bundle_get_info(bundle)->vocabulary_size - 1;
   for (int i = 0; i < count; i++) ids[i] = to_whole("ID", words[i], 0, last_id);
   fk_litert *litert = open_litert();

@@ -37,6 +37,7 @@ typedef struct {
   bool require_signature;    /* refuse a bundle that nobody signed */
 } fk_trust;
 
+/* What a bundle says of itself. Of a Keras model's the fields of words are 0. */
 typedef struct {
   int32_t tokeniser; /* version of the rules */
   int32_t vocabulary_size, embedding_size, num_cells, max_words;
@@ -46,6 +47,7 @@ typedef struct {
   bool is_signed;
   uint8_t public_key[FK_KEY_BYTES];          /* whose signature it is; zeros if nobody's */
   uint8_t manifest_sha256[FK_DIGEST_BYTES];
+  bool is_keras; /* a Keras model: no words, no batches of them; run it by fk_function_open */
 } fk_bundle_info;
 
 /* Opens a bundle, and checks its manifest and its signature. Each file's digest is checked where it is read. */
@@ -121,7 +123,8 @@ typedef struct fk_model fk_model;
 FK_API fk_status fk_litert_open(const char *path, fk_litert **litert, fk_error *error);
 FK_API void fk_litert_close(fk_litert *litert);
 
-/* Loads "train.tflite", which trains and predicts, or "infer.tflite", which predicts, to run on so many threads. */
+/* Loads "train.tflite", which trains and predicts, or "infer.tflite", which predicts, to run on so many threads. A Keras
+ * model's bundle has the first alone. */
 FK_API fk_status fk_model_open(const fk_bundle *bundle, const char *name, const fk_litert *litert, int32_t threads,
                                fk_model **model, fk_error *error);
 FK_API void fk_model_close(fk_model *model);
@@ -140,6 +143,38 @@ typedef struct {
  * train. Run it once after a download. `result` may be NULL. */
 FK_API fk_status fk_self_test(const fk_bundle *bundle, const fk_litert *litert, int32_t threads,
                               fk_self_test_result *result, fk_error *error);
+
+/* ---- any signature of a model, its tensors by name: how a Keras model trains and predicts ---- */
+
+typedef struct fk_function fk_function;
+typedef enum { FK_FLOAT32 = 1, FK_INT32 = 2 } fk_dtype;
+enum { FK_MAX_RANK = 8 };
+
+typedef struct {
+  const char *name; /* valid until the function is closed */
+  fk_dtype dtype;
+  int32_t rank, shape[FK_MAX_RANK];
+  size_t bytes; /* of all values, row by row */
+} fk_tensor_info;
+
+/* Opens a signature of a model, "train" for instance, which docs/keras.md lists; where a shape is free, `rows` takes its
+ * place. The model must outlive it, and serve nothing else while it runs. */
+FK_API fk_status fk_function_open(fk_model *model, const char *signature, int32_t rows, fk_function **function,
+                                  fk_error *error);
+FK_API void fk_function_close(fk_function *function);
+FK_API size_t fk_function_num_inputs(const fk_function *function);
+FK_API size_t fk_function_num_outputs(const fk_function *function);
+/* What an input or an output is; refused from the number of them on. */
+FK_API fk_status fk_function_input(const fk_function *function, size_t index, fk_tensor_info *array, fk_error *error);
+FK_API fk_status fk_function_output(const fk_function *function, size_t index, fk_tensor_info *array, fk_error *error);
+/* Copies an input's values in; `bytes` is its size. They stay until others are put there. */
+FK_API fk_status fk_function_put(fk_function *function, const char *name, const void *values, size_t bytes,
+                                 fk_error *error);
+/* Runs; refused while an input has no values yet. */
+FK_API fk_status fk_function_run(fk_function *function, fk_error *error);
+/* Copies an output's values out. */
+FK_API fk_status fk_function_get(const fk_function *function, const char *name, void *values, size_t bytes,
+                                 fk_error *error);
 
 /* ---- predict ---- */
 

@@ -1,4 +1,4 @@
-/* Reads a bundle. Over 300 lines, since what must hold of one before it is used is read best in one place. */
+/* Reads a bundle: signature, digests, folder. */
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
 #include <errno.h>
@@ -9,116 +9,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fedkeys.h"
+#include "fk_bundle.h"
 #include "fk_digest.h"
-#include "fk_files.h"
 #include "fk_protocol_parts.h"
-#include "fk_values.h"
 
 /* Limits of the schema: those of edge/bundle/manifest.py. */
-enum { SCHEMA = 1, MAX_MANIFEST = 1 << 20, MAX_SIGNATURE = 4096, MAX_FILES = 64, MAX_NAME = 200 };
-enum { MAX_DIMENSION = 1 << 24, MAX_POSITIONS = 1 << 16, MAX_REPEATS = 1 << 20 };
-static const size_t MAX_WEIGHTS = (size_t)1 << 26, MAX_BYTES_PER_WEIGHT = 16, MAX_OTHER_BYTES = (size_t)64 << 20;
-
-typedef struct {
-  char name[MAX_NAME + 1];
-  size_t bytes;
-  uint8_t sha256[FK_DIGEST_BYTES];
-} entry;
-
-struct fk_bundle {
-  char *folder;
-  fk_file manifest;
-  fk_bundle_info info;
-  size_t num_entries;
-  entry entries[MAX_FILES];
-};
+enum { MAX_MANIFEST = 1 << 20, MAX_SIGNATURE = 4096 };
+static const size_t MAX_BYTES_PER_WEIGHT = 16, MAX_OTHER_BYTES = (size_t)64 << 20;
 
 void fk_free(void *memory) { free(memory); }
 
-static fk_value document(const fk_bundle *bundle) {
-  const char *text = (const char *)bundle->manifest.bytes;
-  return (fk_value){text, text + bundle->manifest.size};
-}
-
-/* ---- values of the manifest ---- */
-
-static fk_status get_number(const fk_bundle *bundle, const char *path, double least, double most, double *number,
-                            fk_error *error) {
-  fk_value value;
-  if (!fk_value_find(document(bundle), path, &value))
-    return fk_fail(error, FK_DAMAGED, "%s/manifest.json has no %s: export the run again", fk_tail(bundle->folder),
-                   path);
-  if (!fk_value_number(value, number))
-    return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again",
-                   fk_tail(bundle->folder), path);
-  if (!(*number >= least && *number <= most))
-    return fk_fail(error, FK_UNSUPPORTED, "%s/manifest.json has %s %.10g, from %.10g to %.10g can be: do not use it",
-                   fk_tail(bundle->folder), path, *number, least, most);
-  return FK_OK;
-}
-
-static fk_status get_whole(const fk_bundle *bundle, const char *path, int32_t least, int32_t most, int32_t *whole,
-                           fk_error *error) {
-  double number;
-  FK_TRY(get_number(bundle, path, least, most, &number, error));
-  *whole = (int32_t)number;
-  if ((double)*whole != number)
-    return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again",
-                   fk_tail(bundle->folder), path);
-  return FK_OK;
-}
-
-static size_t count_weights(const fk_bundle_info *info) {
-  size_t words = (size_t)info->vocabulary_size, width = (size_t)info->embedding_size, cells = (size_t)info->num_cells;
-  /* embedding, kernel and bias of three gates, projection, output bias */
-  return words * width + 2 * width * 3 * cells + 3 * cells + cells * width + words;
-}
-
-static fk_status read_info(fk_bundle *bundle, fk_error *error) {
-  fk_bundle_info *info = &bundle->info;
-  double schema;
-  fk_value kind;
-  if (fk_value_find(document(bundle), "kind", &kind))
-    return fk_fail(error, FK_UNSUPPORTED, "%s holds a Keras model, and this client trains next-word models: use Python's",
-                   fk_tail(bundle->folder));
-  FK_TRY(get_number(bundle, "schema", -INT_MAX, INT_MAX, &schema, error));
-  if (schema != SCHEMA)
-    return fk_fail(error, FK_UNSUPPORTED,
-                   "%s/manifest.json has schema %g, this client reads %d: use the client of that fedkeys",
-                   fk_tail(bundle->folder), schema, SCHEMA);
-  FK_TRY(get_whole(bundle, "model vocabulary_size", FK_NUM_SPECIAL + 1, MAX_DIMENSION, &info->vocabulary_size, error));
-  FK_TRY(get_whole(bundle, "model embedding_size", 1, MAX_DIMENSION, &info->embedding_size, error));
-  FK_TRY(get_whole(bundle, "model num_cells", 1, MAX_DIMENSION, &info->num_cells, error));
-  FK_TRY(get_whole(bundle, "model max_words", 1, MAX_POSITIONS, &info->max_words, error));
-  FK_TRY(get_number(bundle, "phase plan learning_rate", 0, 1e9, &info->learning_rate, error));
-  FK_TRY(get_number(bundle, "phase plan clip_norm", 0, 1e9, &info->clip_norm, error));
-  FK_TRY(get_whole(bundle, "phase plan epochs", 1, MAX_REPEATS, &info->epochs, error));
-  FK_TRY(get_whole(bundle, "phase plan batch_size", 1, MAX_REPEATS, &info->batch_size, error));
-  FK_TRY(get_whole(bundle, "phase plan max_sentences", 1, MAX_REPEATS, &info->max_sentences, error));
-  fk_value tokeniser;
-  info->tokeniser = 1; /* of bundles that do not say it */
-  if (fk_value_find(document(bundle), "tokeniser", &tokeniser))
-    FK_TRY(get_whole(bundle, "tokeniser", 1, MAX_REPEATS, &info->tokeniser, error));
-  if (fk_value_find(document(bundle), "segmenter", &tokeniser))
-    return fk_fail(error, FK_UNSUPPORTED,
-                   "%s/manifest.json asks for a segmenter of words, which this client has not: use Python's",
-                   fk_tail(bundle->folder));
-  if (fk_value_find(document(bundle), "model kind", &tokeniser))
-    return fk_fail(error, FK_UNSUPPORTED,
-                   "%s/manifest.json holds a kind of network that this client has not: use Python's",
-                   fk_tail(bundle->folder));
-  info->num_weights = count_weights(info);
-  if (info->num_weights > MAX_WEIGHTS)
-    return fk_fail(error, FK_UNSUPPORTED,
-                   "%s/manifest.json describes a model of %zu weights, %zu are allowed: do not use it",
-                   fk_tail(bundle->folder), info->num_weights, MAX_WEIGHTS);
-  return FK_OK;
+/* Of all files together. */
+static size_t most_bytes(const fk_bundle *bundle) {
+  return MAX_BYTES_PER_WEIGHT * (bundle->info.num_weights + bundle->num_frozen) + MAX_OTHER_BYTES;
 }
 
 /* Whether a name stays in the folder and is written in one way only: no part is empty, "." or "..". */
 static bool is_inside(const char *name, size_t length) {
-  if (length == 0 || length > MAX_NAME || memchr(name, '\\', length) || memchr(name, 0, length)) return false;
+  if (length == 0 || length > FK_MAX_FILE_NAME || memchr(name, '\\', length) || memchr(name, 0, length)) return false;
   for (size_t start = 0, at = 0; at <= length; at++) {
     if (at < length && name[at] != '/') continue;
     size_t part = at - start;
@@ -133,7 +41,7 @@ static fk_status read_entry(fk_bundle *bundle, const char *name, size_t length, 
   double bytes;
   const char *hex;
   size_t hex_length;
-  entry *added = &bundle->entries[bundle->num_entries];
+  fk_entry *added = &bundle->entries[bundle->num_entries];
   if (!is_inside(name, length))
     return fk_fail(error, FK_UNTRUSTED, "manifest.json names a file that leaves the bundle's folder: do not use it");
   memcpy(added->name, name, length);
@@ -141,7 +49,7 @@ static fk_status read_entry(fk_bundle *bundle, const char *name, size_t length, 
   for (size_t i = 0; i < bundle->num_entries; i++)
     if (strcmp(bundle->entries[i].name, added->name) == 0)
       return fk_fail(error, FK_DAMAGED, "manifest.json lists %s twice: do not use it", added->name);
-  size_t most = MAX_BYTES_PER_WEIGHT * bundle->info.num_weights + MAX_OTHER_BYTES;
+  size_t most = most_bytes(bundle);
   if (!fk_value_find(value, "bytes", &field) || !fk_value_number(field, &bytes))
     return fk_fail(error, FK_DAMAGED, "%s/manifest.json has no files %s bytes: export the run again",
                    fk_tail(bundle->folder), added->name);
@@ -160,12 +68,12 @@ static fk_status read_entry(fk_bundle *bundle, const char *name, size_t length, 
 static fk_status read_entries(fk_bundle *bundle, fk_error *error) {
   fk_value files, value;
   const char *name;
-  size_t length, total = 0, most = MAX_BYTES_PER_WEIGHT * bundle->info.num_weights + MAX_OTHER_BYTES;
-  if (!fk_value_find(document(bundle), "files", &files))
+  size_t length, total = 0, most = most_bytes(bundle);
+  if (!fk_value_find(fk_bundle_document(bundle), "files", &files))
     return fk_fail(error, FK_DAMAGED, "%s/manifest.json has no files: export the run again", fk_tail(bundle->folder));
   while (fk_value_next(&files, &name, &length, &value)) {
-    if (bundle->num_entries == MAX_FILES)
-      return fk_fail(error, FK_UNSUPPORTED, "manifest.json lists more than %d files: do not use it", MAX_FILES);
+    if (bundle->num_entries == FK_MAX_FILES)
+      return fk_fail(error, FK_UNSUPPORTED, "manifest.json lists more than %d files: do not use it", FK_MAX_FILES);
     FK_TRY(read_entry(bundle, name, length, value, error));
     total += bundle->entries[bundle->num_entries - 1].bytes;
   }
@@ -241,7 +149,7 @@ static fk_status open_with(fk_bundle *bundle, const fk_trust *trust, fk_error *e
   FK_TRY(fk_sha256(&manifest, 1, bundle->info.manifest_sha256, error));
   FK_TRY(check_signature(bundle, error));
   FK_TRY(check_signer(bundle, trust, error));
-  FK_TRY(read_info(bundle, error));
+  FK_TRY(fk_bundle_read_model(bundle, error));
   return read_entries(bundle, error);
 }
 
@@ -267,6 +175,7 @@ void fk_bundle_close(fk_bundle *bundle) {
   if (!bundle) return;
   free(bundle->folder);
   free(bundle->manifest.bytes);
+  free(bundle->weights.names);
   free(bundle);
 }
 
@@ -275,14 +184,14 @@ const fk_bundle_info *fk_bundle_get_info(const fk_bundle *bundle) { return &bund
 fk_status fk_bundle_read(const fk_bundle *bundle, const char *name, uint8_t **bytes, size_t *size, fk_error *error) {
   if (!bundle || !name || !bytes || !size)
     return fk_fail(error, FK_BAD_ARGUMENT, "fk_bundle_read needs a bundle, a name and places");
-  const entry *listed = NULL;
+  const fk_entry *listed = NULL;
   for (size_t i = 0; i < bundle->num_entries; i++)
     if (strcmp(bundle->entries[i].name, name) == 0) listed = &bundle->entries[i];
   if (!listed)
     return fk_fail(error, FK_DAMAGED, "%s/manifest.json has no files %s bytes: export the run again",
                    fk_tail(bundle->folder), name);
   fk_file file;
-  size_t most = MAX_BYTES_PER_WEIGHT * bundle->info.num_weights + MAX_OTHER_BYTES;
+  size_t most = most_bytes(bundle);
   FK_TRY(fk_read_inside(bundle->folder, name, most, &file, error));
   uint8_t digest[FK_DIGEST_BYTES];
   fk_status status = FK_OK;
@@ -330,9 +239,9 @@ static fk_status check_folder(const fk_bundle *bundle, const char *inside, fk_er
   for (struct dirent *found; status == FK_OK && (found = readdir(folder));) {
     if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0) continue;
     struct stat kind;
-    char name[MAX_NAME + 2];
+    char name[FK_MAX_FILE_NAME + 2];
     size_t length = strlen(inside), more = strlen(found->d_name);
-    bool fits = length + more <= MAX_NAME && fstatat(place, found->d_name, &kind, AT_SYMLINK_NOFOLLOW) == 0;
+    bool fits = length + more <= FK_MAX_FILE_NAME && fstatat(place, found->d_name, &kind, AT_SYMLINK_NOFOLLOW) == 0;
     if (fits) {
       memcpy(name, inside, length);
       memcpy(name + length, found->d_name, more + 1);
@@ -352,7 +261,7 @@ static fk_status check_folder(const fk_bundle *bundle, const char *inside, fk_er
 
 fk_status fk_bundle_verify(const fk_bundle *bundle, fk_error *error) {
   if (!bundle) return fk_fail(error, FK_BAD_ARGUMENT, "fk_bundle_verify needs a bundle");
-  if (!fk_value_is_json(document(bundle)))
+  if (!fk_value_is_json(fk_bundle_document(bundle)))
     return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged: copy the bundle again", fk_tail(bundle->folder));
   FK_TRY(check_folder(bundle, "", error));
   for (size_t i = 0; i < bundle->num_entries; i++) {

@@ -80,6 +80,14 @@ static fk_status compile(fk_model *model, size_t size, int32_t threads, fk_error
   return FK_OK;
 }
 
+static fk_status copy_names(const fk_names *names, fk_names *copy, fk_error *error) {
+  copy->names = calloc(names->count, sizeof *names->names);
+  if (!copy->names) return fk_fail(error, FK_NO_MEMORY, "out of memory: the names of %zu weights", names->count);
+  memcpy(copy->names, names->names, names->count * sizeof *names->names);
+  copy->count = names->count;
+  return FK_OK;
+}
+
 fk_status fk_model_open(const fk_bundle *bundle, const char *name, const fk_litert *litert, int32_t threads,
                         fk_model **model, fk_error *error) {
   enum { MAX_THREADS = 64 };
@@ -91,7 +99,8 @@ fk_status fk_model_open(const fk_bundle *bundle, const char *name, const fk_lite
   opened->litert = &litert->calls;
   opened->info = *fk_bundle_get_info(bundle);
   size_t size = 0;
-  fk_status status = fk_bundle_read(bundle, name, &opened->file, &size, error);
+  fk_status status = copy_names(fk_bundle_weights(bundle), &opened->weights, error);
+  if (status == FK_OK) status = fk_bundle_read(bundle, name, &opened->file, &size, error);
   if (status == FK_OK) status = compile(opened, size, threads, error);
   if (status != FK_OK) {
     fk_model_close(opened);
@@ -107,6 +116,7 @@ void fk_model_close(fk_model *model) {
   if (model->options) model->litert->LiteRtDestroyOptions(model->options);
   if (model->model) model->litert->LiteRtDestroyModel(model->model);
   if (model->environment) model->litert->LiteRtDestroyEnvironment(model->environment);
+  free(model->weights.names);
   free(model->file);
   free(model);
 }
@@ -144,10 +154,22 @@ static fk_status open_tensor(const fk_model *model, fk_tensor *tensor, LiteRtTen
   return FK_OK;
 }
 
+fk_status fk_model_count_signatures(const fk_model *model, size_t *count, fk_error *error) {
+  CALL(model->litert, LiteRtGetNumModelSignatures, model->model, count);
+  return FK_OK;
+}
+
+fk_status fk_model_signature_name(const fk_model *model, size_t index, const char **name, fk_error *error) {
+  LiteRtSignature handle;
+  CALL(model->litert, LiteRtGetModelSignature, model->model, index, &handle);
+  CALL(model->litert, LiteRtGetSignatureKey, handle, name);
+  return FK_OK;
+}
+
 static fk_status find_signature(const fk_model *model, const char *key, LiteRtParamIndex *index,
                                 LiteRtSignature *handle, fk_error *error) {
-  LiteRtParamIndex count;
-  CALL(model->litert, LiteRtGetNumModelSignatures, model->model, &count);
+  size_t count;
+  FK_TRY(fk_model_count_signatures(model, &count, error));
   for (*index = 0; *index < count; ++*index) {
     const char *its_key;
     CALL(model->litert, LiteRtGetModelSignature, model->model, *index, handle);
@@ -171,6 +193,12 @@ fk_status fk_signature_open(const fk_model *model, const char *key, int32_t batc
   if (num_inputs > FK_MAX_TENSORS || num_outputs > FK_MAX_TENSORS)
     return fk_fail(error, FK_UNSUPPORTED, "the model's signature %s has more than %d tensors: export the bundle again",
                    key, FK_MAX_TENSORS);
+  size_t count = num_inputs + num_outputs;
+  signature->inputs = calloc(count + 1, sizeof *signature->inputs);
+  signature->buffers = calloc(count + 1, sizeof *signature->buffers);
+  if (!signature->inputs || !signature->buffers)
+    return fk_fail(error, FK_NO_MEMORY, "out of memory: the %zu tensors of %s", count, key);
+  signature->outputs = signature->inputs + num_inputs;
   signature->num_inputs = num_inputs;
   signature->num_outputs = num_outputs;
   for (LiteRtParamIndex i = 0; i < num_inputs; i++) {
@@ -188,14 +216,17 @@ fk_status fk_signature_open(const fk_model *model, const char *key, int32_t batc
     CALL(litert, LiteRtGetSignatureOutputTensorByIndex, handle, i, &tensor);
     FK_TRY(open_tensor(model, output, tensor, batch, &was_free, error));
   }
+  for (size_t i = 0; i < count; i++) signature->buffers[i] = signature->inputs[i].buffer;
   return FK_OK;
 }
 
 void fk_signature_close(fk_signature *signature) {
-  for (size_t i = 0; i < FK_MAX_TENSORS; i++) {
-    if (signature->inputs[i].buffer) signature->model->litert->LiteRtDestroyTensorBuffer(signature->inputs[i].buffer);
-    if (signature->outputs[i].buffer) signature->model->litert->LiteRtDestroyTensorBuffer(signature->outputs[i].buffer);
+  for (size_t i = 0; signature->inputs && i < signature->num_inputs + signature->num_outputs; i++) {
+    LiteRtTensorBuffer buffer = signature->inputs[i].buffer;
+    if (buffer) signature->model->litert->LiteRtDestroyTensorBuffer(buffer);
   }
+  free(signature->inputs);
+  free(signature->buffers);
   *signature = (fk_signature){0};
 }
 
@@ -238,11 +269,8 @@ fk_status fk_signature_put(const fk_signature *signature, const char *name, cons
 }
 
 fk_status fk_signature_run(const fk_signature *signature, fk_error *error) {
-  LiteRtTensorBuffer inputs[FK_MAX_TENSORS], outputs[FK_MAX_TENSORS];
-  for (LiteRtParamIndex i = 0; i < signature->num_inputs; i++) inputs[i] = signature->inputs[i].buffer;
-  for (LiteRtParamIndex i = 0; i < signature->num_outputs; i++) outputs[i] = signature->outputs[i].buffer;
   CALL(signature->model->litert, LiteRtRunCompiledModel, signature->model->compiled, signature->index,
-       signature->num_inputs, inputs, signature->num_outputs, outputs);
+       signature->num_inputs, signature->buffers, signature->num_outputs, signature->buffers + signature->num_inputs);
   return FK_OK;
 }
 

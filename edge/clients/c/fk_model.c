@@ -1,11 +1,9 @@
-/* A model's weights: all five in one array, in the manifest's order. */
+/* A model's weights: all in one array, in the manifest's order. */
 #define _POSIX_C_SOURCE 200809L
 #include "fk_model.h"
 
 #include <math.h>
 #include <time.h>
-
-static const char *const WEIGHT_NAMES[FK_NUM_WEIGHTS] = {"embedding", "kernel", "bias", "projection", "output_bias"};
 
 double fk_now_ms(void) {
   struct timespec time;
@@ -23,10 +21,11 @@ typedef fk_status (*find_tensor)(const fk_signature *, const char *, const fk_te
 
 /* Refuses a model that has another number of weights than its bundle's manifest says. */
 static fk_status check_count(const fk_signature *signature, find_tensor find, fk_error *error) {
+  const fk_names *weights = &signature->model->weights;
   size_t count = 0, expected = signature->model->info.num_weights;
-  for (int i = 0; i < FK_NUM_WEIGHTS; i++) {
+  for (size_t i = 0; i < weights->count; i++) {
     const fk_tensor *tensor = NULL;
-    FK_TRY(find(signature, WEIGHT_NAMES[i], &tensor, error));
+    FK_TRY(find(signature, weights->names[i], &tensor, error));
     count += tensor->bytes / sizeof(float);
   }
   if (count == expected) return FK_OK;
@@ -35,23 +34,25 @@ static fk_status check_count(const fk_signature *signature, find_tensor find, fk
 }
 
 static fk_status copy_out(const fk_signature *signature, float *weights, fk_error *error) {
+  const fk_names *names = &signature->model->weights;
   FK_TRY(check_count(signature, fk_signature_output, error));
   FK_TRY(fk_signature_run(signature, error));
-  for (int i = 0; i < FK_NUM_WEIGHTS; i++) {
+  for (size_t i = 0; i < names->count; i++) {
     const fk_tensor *tensor = NULL;
-    FK_TRY(fk_signature_output(signature, WEIGHT_NAMES[i], &tensor, error));
-    FK_TRY(fk_signature_get(signature, WEIGHT_NAMES[i], weights, tensor->bytes, error));
+    FK_TRY(fk_signature_output(signature, names->names[i], &tensor, error));
+    FK_TRY(fk_signature_get(signature, names->names[i], weights, tensor->bytes, error));
     weights += tensor->bytes / sizeof(float);
   }
   return FK_OK;
 }
 
 static fk_status copy_in(const fk_signature *signature, const float *weights, fk_error *error) {
+  const fk_names *names = &signature->model->weights;
   FK_TRY(check_count(signature, fk_signature_input, error));
-  for (int i = 0; i < FK_NUM_WEIGHTS; i++) {
+  for (size_t i = 0; i < names->count; i++) {
     const fk_tensor *tensor = NULL;
-    FK_TRY(fk_signature_input(signature, WEIGHT_NAMES[i], &tensor, error));
-    FK_TRY(fk_signature_put(signature, WEIGHT_NAMES[i], weights, tensor->bytes, error));
+    FK_TRY(fk_signature_input(signature, names->names[i], &tensor, error));
+    FK_TRY(fk_signature_put(signature, names->names[i], weights, tensor->bytes, error));
     weights += tensor->bytes / sizeof(float);
   }
   return fk_signature_run(signature, error);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fedkeys.h"
+#include "fk_model.h"
 #include "fk_tokeniser.h"
 
 static const char *const SPECIAL[FK_NUM_SPECIAL] = {"<pad>", "<bos>", "<eos>", "<unk>"};
@@ -110,6 +110,7 @@ fk_status fk_text_open(const fk_bundle *bundle, fk_text **text, fk_error *error)
   const fk_bundle_info *info = fk_bundle_get_info(bundle);
   uint8_t *content;
   size_t size;
+  FK_TRY(fk_require_words(info, "fk_text_open", error));
   FK_TRY(fk_bundle_read(bundle, "vocabulary.txt", &content, &size, error));
   fk_status status = fk_text_open_words((const char *)content, size, info->tokeniser, text, error);
   free(content);

@@ -72,6 +72,15 @@ bool fk_value_next(fk_value *place, const char **key, size_t *key_length, fk_val
   return skip_value(place);
 }
 
+bool fk_value_next_item(fk_value *place, fk_value *value) {
+  skip_space(place);
+  if (!take(place, '[') && !take(place, ',')) return false;
+  skip_space(place);
+  if (place->at < place->end && *place->at == ']') return false;
+  *value = *place;
+  return skip_value(place);
+}
+
 /* As fk_value_next, for a value that may go on to the text's end. */
 static bool find_member(fk_value object, const char *wanted, size_t length, fk_value *value) {
   fk_value member = {NULL, NULL};

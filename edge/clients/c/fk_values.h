@@ -21,6 +21,8 @@ bool fk_value_find(fk_value text, const char *path, fk_value *found);
 /* Goes through an object: `place` begins as the object and moves on; false after its last member. Of a key with a
  * backslash the text as it is written comes out. */
 bool fk_value_next(fk_value *place, const char **key, size_t *key_length, fk_value *value);
+/* Goes through an array in the same way. */
+bool fk_value_next_item(fk_value *place, fk_value *value);
 /* A number that is JSON's; not of the length of a novel, not beyond double. */
 bool fk_value_number(fk_value value, double *number);
 /* A string without a backslash, as its bytes in the text. */

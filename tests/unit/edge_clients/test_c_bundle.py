@@ -152,7 +152,8 @@ def test_a_missing_and_a_changed_file(bundle):
         ('"bytes": 4,', '"bytes": 99999999999,', "are allowed: do not use it"),
         ('"bytes": 4,', '"bytes": -4,', "are allowed: do not use it"),
         ('"schema": 1', '"schema": 2', "has schema 2, this client reads 1"),
-        ('"schema": 1', '"schema": 1, "kind": "keras"', "holds a Keras model, and this client trains next-word models"),
+        ('"schema": 1', '"schema": 1, "kind": "image"', "holds a kind of model that this client has not"),
+        ('"schema": 1', '"schema": 1, "kind": "keras"', "has no plan learning_rate"),
         ('"schema": 1', '"schema": 1, "segmenter": "icu"', "asks for a segmenter of words, which this client has not"),
     ],
 )

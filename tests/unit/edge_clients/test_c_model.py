@@ -46,7 +46,7 @@ def why_not(model, monkeypatch, shape):
 
 @pytest.mark.parametrize("shape", [(), (1, 3), (-1, 3), (1 << 27,), (1,) * 8])
 def test_a_shape_is_taken(model, monkeypatch, shape):
-    assert "has no tensor cell" in why_not(model, monkeypatch, shape)  # the next one that it looks for
+    assert "has no tensor token" in why_not(model, monkeypatch, shape)  # the next one that it looks for
 
 
 @pytest.mark.parametrize(
