@@ -30,6 +30,7 @@ class Architecture:
       output_bias: the weight [V] that is added to the logits; None if there is none.
       width_multiple: D must be a multiple of it.
       free_batch: exported files take batches of any size; if not, of the plan's size only.
+      shares_rows: exported files can train several sentences in a row, which the network keeps apart.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Architecture:
     output_bias: Optional[str] = "output_bias"
     width_multiple: int = 1
     free_batch: bool = True
+    shares_rows: bool = False
 
     @property
     def is_tied(self) -> bool:
@@ -101,6 +103,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         size_of=lambda shapes: _of(shapes["embedding"], shapes["projection"][0]),
         state=lambda d, u: {"hidden": (1, d), "cell": (1, u)},
         products=lambda v, d, u: 2 * d * 3 * u + u * d + d * v,
+        shares_rows=True,
     ),
     GRU: Architecture(
         label="GRU, tied embedding",
@@ -115,6 +118,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         size_of=lambda shapes: _of(shapes["embedding"], shapes["projection"][0]),
         state=lambda d, u: {"hidden": (1, u)},
         products=lambda v, d, u: (d + u) * 3 * u + u * d + d * v,
+        shares_rows=True,
     ),
     LSTM: Architecture(
         label="LSTM, output layer of its own",
@@ -132,6 +136,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         state=lambda d, u: {"hidden": (1, u), "cell": (1, u)},
         products=lambda v, d, u: (d + u) * 4 * u + u * d + d * v,
         output="output",
+        shares_rows=True,
     ),
     TRANSFORMER: Architecture(
         label="causal transformer, tied embedding",
@@ -144,5 +149,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
         products=lambda v, d, u: LAYERS * (4 * d * d + 2 * d * u) + d * v,  # less the scores, which are few
         width_multiple=HEADS,
+        shares_rows=True,
     ),
 }

@@ -5,7 +5,7 @@ The classes have one interface, so that models.model and each network say their 
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Optional, Union
 
 import tensorflow as tf
 
@@ -59,6 +59,10 @@ class Packed:
         return tf.gather(rows, tf.where(condition)[:, 0])
 
     @staticmethod
+    def apart() -> None:
+        """See Padded.apart: here each sentence has a row of its own."""
+
+    @staticmethod
     def picked(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Returns [n]: of each row of `rows` [n, width] the value in the column that `ids` [n] names."""
         return tf.gather_nd(rows, tf.stack([tf.range(tf.shape(ids)[0]), ids], 1))
@@ -87,8 +91,18 @@ class Padded:
     then took a wrong second step (docs/adr/0003).
     """
 
-    def __init__(self, mask: tf.Tensor):
+    def __init__(self, mask: tf.Tensor, starts: Optional[tf.Tensor] = None):
+        """Lays out a batch.
+
+        Args:
+          mask: float32 [batch, time].
+          starts: float32 [batch, time], 1 where a sentence begins, if several share a row; None if each has its own.
+        """
         self.time = mask.shape[1]
+        self._starts = starts
+        self._goes_on = (
+            None if starts is None else tf.unstack(tf.reshape(tf.transpose(1.0 - starts), [self.time, -1, 1]))
+        )
         self._zeros = tf.zeros_like(mask[:, :1])
         self.num_rows = tf.size(mask)
         self.weight = tf.reshape(tf.transpose(mask), [-1, 1])
@@ -111,13 +125,18 @@ class Padded:
     def start(self, width: int) -> tf.Tensor:
         return tf.tile(self._zeros, [1, width])
 
-    @staticmethod
-    def carry(state: tf.Tensor, step: int) -> tf.Tensor:
-        return state
+    def carry(self, state: tf.Tensor, step: int) -> tf.Tensor:
+        return state if self._goes_on is None or step == 0 else state * self._goes_on[step]
 
-    @staticmethod
-    def carry_back(gradient: tf.Tensor, step: int) -> tf.Tensor:
-        return gradient
+    def carry_back(self, gradient: tf.Tensor, step: int) -> tf.Tensor:
+        return gradient if self._goes_on is None else gradient * self._goes_on[step + 1]
+
+    def apart(self) -> Optional[tf.Tensor]:
+        """Returns float32 [batch, 1, time, time], 0 where two positions are of one sentence; None if a row has one."""
+        if self._starts is None:
+            return None
+        number = tf.cumsum(self._starts, 1)
+        return tf.abs(tf.reshape(number, [-1, 1, self.time, 1]) - tf.reshape(number, [-1, 1, 1, self.time]))
 
     def weight_where(self, condition: tf.Tensor) -> tf.Tensor:
         return tf.cast(condition, tf.float32) * self.weight[:, 0]
@@ -166,6 +185,6 @@ class Whole(Padded):
 Layout = Union[Packed, Padded]
 
 
-def build_layout(mask: tf.Tensor, padded: bool) -> Layout:
-    """Returns the layout of a batch with this mask, float32 [batch, time]."""
-    return Padded(mask) if padded else Packed(mask)
+def build_layout(mask: tf.Tensor, padded: bool, starts: Optional[tf.Tensor] = None) -> Layout:
+    """Returns the layout of a batch with this mask, float32 [batch, time]; `starts` as in Padded, which it takes."""
+    return Padded(mask, starts) if padded or starts is not None else Packed(mask)

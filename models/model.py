@@ -24,6 +24,7 @@ from models.layouts import Layout, build_layout
 from models.network import Named, Network, Tensors
 from models.next_word import Dropout, LossAndGradients, NextWordModel, Pull, descend, named_weights, unigram_bias
 from models.own_model import load_own_model
+from models.vocabulary import BOS
 from models.weights import ModelSize, Weights
 
 NETWORKS: Mapping[str, Network] = {  # by the keys of ARCHITECTURES
@@ -47,9 +48,9 @@ class Model:
         """See NextWordModel."""
         return named_weights(self.size, weights)
 
-    def layout(self, mask: tf.Tensor, padded: bool) -> Layout:
+    def layout(self, mask: tf.Tensor, padded: bool, starts: Optional[tf.Tensor] = None) -> Layout:
         """See NextWordModel."""
-        return build_layout(mask, padded or not self.network.packs)
+        return build_layout(mask, padded or not self.network.packs, starts)
 
     def embed(self, weights: Named, ids: tf.Tensor) -> tf.Tensor:
         """Returns the embedded rows [N, D] of ids, int32 [N]."""
@@ -100,6 +101,7 @@ class Model:
         mask: tf.Tensor,
         dropout: Optional[Dropout] = None,
         padded: bool = False,
+        shares_rows: bool = False,
     ) -> LossAndGradients:
         """Returns the summed cross-entropy of a batch, and the gradient of its mean over the real positions.
 
@@ -111,8 +113,10 @@ class Model:
           dropout: None drops nothing.
           padded: compute the padding too and weigh it 0, in TFLite's builtin ops; for export. The figures are the same
             but for rounding.
+          shares_rows: several sentences may stand one after the other in a row, each from its <bos> on; only if padded.
         """
-        named, layout, width = self.named(weights), self.layout(mask, padded), self.size.embedding_size
+        starts = tf.cast(tf.equal(tokens, BOS), tf.float32) if shares_rows else None
+        named, layout, width = self.named(weights), self.layout(mask, padded, starts), self.size.embedding_size
         token_ids = layout.flatten(tokens)
         embedded = self.embed(named, token_ids)
         keep_in = keep_out = None
@@ -141,17 +145,18 @@ class Model:
         pull: Optional[Pull] = None,
         dropout: Optional[Dropout] = None,
         padded: bool = False,
+        shares_rows: bool = False,
     ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
         """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
 
         Args:
-          weights, tokens, targets, mask, dropout, padded: as in loss_and_gradients.
+          weights, tokens, targets, mask, dropout, padded, shares_rows: as in loss_and_gradients.
           learning_rate: float32 scalar.
           clip_norm: if the gradients of the inner weights together are longer than this (L2), the whole step is scaled
             down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
           pull: FedProx's pull towards the server's weights; None pulls nowhere.
         """
-        of_batch = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
+        of_batch = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded, shares_rows)
         return descend(self.size, weights, of_batch, learning_rate, clip_norm, pull)
 
 

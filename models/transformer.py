@@ -81,12 +81,13 @@ def _turned(heads: tf.Tensor) -> tf.Tensor:
     return tf.transpose(heads, [0, 1, 3, 2])
 
 
-def _attend(rows: tf.Tensor, time: int) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """Mixes the values of the words before; rows [T * batch, 3 D] are queries, keys and values."""
-    width = rows.shape[1] // 3
+def _attend(rows: tf.Tensor, layout: Layout) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Mixes the values of the sentence's words before; rows [T * batch, 3 D] are queries, keys and values."""
+    time, width, apart = layout.time, rows.shape[1] // 3, layout.apart()
     scale = (width // HEADS) ** -0.5
     query, key, value = (_to_heads(rows[:, i * width : (i + 1) * width], time) for i in range(3))
-    share = tf.nn.softmax(tf.matmul(query, _turned(key)) * scale + _distance_scores(time))
+    score = tf.matmul(query, _turned(key)) * scale + _distance_scores(time)
+    share = tf.nn.softmax(score if apart is None else score + apart * _NEVER)
 
     def back(d: tf.Tensor) -> tf.Tensor:
         d_mixed = _to_heads(d, time)
@@ -105,7 +106,7 @@ def _attend(rows: tf.Tensor, time: int) -> tuple[tf.Tensor, Callable[[tf.Tensor]
 def _attention_block(weights: Named, i: int, x: tf.Tensor, layout: Layout) -> tuple[tf.Tensor, Back]:
     into, out = weights[f"attention_{i}"], weights[f"attention_out_{i}"]
     normed, back_norm = _norm(x, weights[f"attention_norm_{i}"])
-    mixed, back_attend = _attend(tf.matmul(normed, into), layout.time)
+    mixed, back_attend = _attend(tf.matmul(normed, into), layout)
 
     def back(d: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
         d_rows = back_attend(layout.times_transposed(d, out))

@@ -11,7 +11,19 @@ import json
 import sys
 from pathlib import Path
 
-from conformance import batches, chats, encoder, participant, primitives, roster, secagg, settings, split, tokeniser
+from conformance import (
+    batches,
+    chats,
+    encoder,
+    packing,
+    participant,
+    primitives,
+    roster,
+    secagg,
+    settings,
+    split,
+    tokeniser,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -25,6 +37,7 @@ FILES = {
     "split": split.split,
     "tokeniser": tokeniser.tokeniser,
     "batches": batches.batches,
+    "packing": packing.packing,
     "chats": chats.chats,
 }
 

@@ -1,4 +1,5 @@
-"""The golden batch: made-up sentences with the losses and weights that three training steps on them must give.
+"""The golden batch: made-up sentences with the losses and weights that training steps on them must give, a step in each
+shape of train.tflite among them.
 
 Any client, in any runtime, tests itself with it. golden/expected.txt holds a name and a number a line, so that it takes
 no JSON reader: learning_rate, tolerance (the largest absolute difference of a weight, and of a loss relative to it
@@ -15,6 +16,7 @@ import numpy as np
 from edge.clients.files import batches_from_bytes, batches_to_bytes
 from edge.clients.litert import TrainableModel
 from edge.errors import BundleError
+from edge.export.shapes import TrainShape
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
@@ -25,33 +27,61 @@ GOLDEN_WEIGHTS = "golden/weights_after.bin"
 GOLDEN_EXPECTED = "golden/expected.txt"
 GOLDEN_FILES = (GOLDEN_BATCHES, GOLDEN_WEIGHTS, GOLDEN_EXPECTED)
 TOLERANCE = 1e-5
-_ROWS = 4  # sentences of a batch
+_ROWS = 4  # sentences of a ragged batch
 
 
-def golden_batches(vocabulary_size: int, time: int, batch_size: int = _ROWS) -> Batches:
-    """Returns three ragged batches of made-up sentences, the same for every bundle of this size: nobody's text.
+def golden_batches(
+    vocabulary_size: int, time: int, batch_size: int = _ROWS, shapes: Sequence[TrainShape] = ()
+) -> Batches:
+    """Returns made-up batches, the same for every bundle of this size: nobody's text.
 
-    >>> golden_batches(100, time=6).tokens.shape
-    (3, 4, 6)
+    The first three are ragged. Then each shape has one that fills it, so that no smaller shape holds it.
+
+    >>> golden_batches(100, time=6, shapes=[TrainShape(2, 6)]).tokens.shape
+    (4, 4, 6)
     """
     rng = np.random.default_rng(0)
-    count = 3 * batch_size - 1  # one row is filling
-    sentences = [rng.integers(NUM_SPECIAL, vocabulary_size, rng.integers(1, time + 2)) for _ in range(count)]
-    return build_batches(sentences, batch_size=batch_size, time=time)
+
+    def sentence(num_words: int) -> np.ndarray:
+        return rng.integers(NUM_SPECIAL, vocabulary_size, num_words)
+
+    ragged = [sentence(rng.integers(1, time + 2)) for _ in range(3 * batch_size - 1)]  # one row is filling
+    groups = [ragged[at : at + batch_size] for at in range(0, len(ragged), batch_size)]
+    groups += [[sentence(length - 1) for length in _lengths_that_fill(shape)] for shape in shapes]  # <bos> is one more
+    rows = max(batch_size, *map(len, groups))
+    batches = [build_batches(group, batch_size=rows, time=time) for group in groups]
+    return Batches(*(np.concatenate(parts) for parts in zip(*batches)))
+
+
+def _lengths_that_fill(shape: TrainShape) -> list[int]:
+    """Returns lengths of sentences that fill a shape to the last position; in half of the rows, two share a row.
+
+    >>> _lengths_that_fill(TrainShape(3, 10))
+    [6, 10, 10, 4]
+    """
+    num_shared, short = max(1, shape.rows // 2), 2 * shape.time // 5
+    longer = [shape.time - short] * num_shared + [shape.time] * (shape.rows - num_shared)
+    return longer + [short] * (num_shared if short else 0)
 
 
 def golden_files(
-    size: ModelSize, weights: Weights, time: int, clip_norm: float, learning_rate: float, batch_size: int = _ROWS
+    size: ModelSize,
+    weights: Weights,
+    time: int,
+    clip_norm: float,
+    learning_rate: float,
+    batch_size: int = _ROWS,
+    shapes: Sequence[TrainShape] = (),
 ) -> dict[str, bytes]:
     """Returns the golden batch's files: what TensorFlow, not TFLite, computes of it. Imports TensorFlow.
 
-    A kind whose files take one batch size has golden batches of that, `batch_size`.
+    A kind whose files take one batch size has golden batches of that, `batch_size`. `shapes` are those of train.tflite.
     """
     from models.model import load_model
     from models.network import Tensors
 
     num_rows = _ROWS if size.architecture.free_batch else batch_size
-    model, batches = load_model(size), golden_batches(size.vocabulary_size, time, num_rows)
+    model, batches = load_model(size), golden_batches(size.vocabulary_size, time, num_rows, shapes)
     after: Tensors = weights
     losses = []
     for tokens, targets, mask in zip(*batches):

@@ -19,7 +19,7 @@ from msgspec import Meta
 from edge.bundle.own_entry import OwnEntry
 from edge.bundle.reading import check_names, decode_json, read_regular
 from edge.errors import BundleError
-from edge.export.tflite import Signature, signatures
+from edge.export.tflite import Signature
 from models.architectures import ARCHITECTURES, CIFG
 from models.errors import SegmenterError
 from models.own_network import is_own
@@ -227,11 +227,11 @@ def weight_entries(names_and_shapes: Iterable[tuple[str, tuple[int, ...]]]) -> t
     return tuple(entries)
 
 
-def signature_entries(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[str, SignatureEntry]]:
-    """Returns edge.export.tflite.signatures as the manifest writes them."""
+def signature_entries(described: Mapping[str, Mapping[str, Signature]]) -> dict[str, dict[str, SignatureEntry]]:
+    """Returns what edge.export.tflite.signatures describes as the manifest writes it."""
     return {
         file: {name: signature_entry(signature) for name, signature in by_name.items()}
-        for file, by_name in signatures(size, time, batch_size).items()
+        for file, by_name in described.items()
     }
 
 

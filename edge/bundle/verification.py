@@ -38,7 +38,8 @@ from edge.bundle.vectors import check_vectors
 from edge.clients.litert import build_interpreter
 from edge.errors import BundleError
 from edge.export.flatbuffer import custom_ops
-from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, STATELESS_FILE, TRAIN_FILE
+from edge.export.shapes import shapes_among
+from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, STATELESS_FILE, TRAIN_FILE, signatures
 from models.vocabulary import BOS, NUM_SPECIAL
 from models.weights import ModelSize
 
@@ -141,7 +142,8 @@ def check_contents(
 
 def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
     size = manifest.model.size
-    entries = signature_entries(size, manifest.model.max_words, manifest.plan.batch_size)
+    shapes = shapes_among(manifest.signatures.get(TRAIN_FILE, ()))
+    entries = signature_entries(signatures(size, manifest.model.max_words, manifest.plan.batch_size, shapes))
     if FIXED_SIGNATURE not in manifest.signatures.get(TRAIN_FILE, {}):  # a bundle of fedkeys 0.1
         del entries[TRAIN_FILE][FIXED_SIGNATURE]
     if manifest.signatures != entries or manifest.model.weights != weight_entries(size.by_name.items()):
@@ -157,13 +159,13 @@ def _check_model(bundle: Path, manifest: Manifest, contents: Mapping[str, bytes]
     return f"{len(entries)} files, builtin ops only, {size.num_weights:,} weights, {words} words"
 
 
-def check_signatures(signatures: Mapping[str, Mapping[str, SignatureEntry]], contents: Mapping[str, bytes]) -> None:
+def check_signatures(by_file: Mapping[str, Mapping[str, SignatureEntry]], contents: Mapping[str, bytes]) -> None:
     """Checks that the models of a bundle load, need builtin ops only, and have the signatures of its manifest.
 
     Raises:
       BundleError: which does not.
     """
-    for file, by_name in signatures.items():
+    for file, by_name in by_file.items():
         content = contents.get(file)
         if content is None:
             raise BundleError(f"{MANIFEST_FILE} describes {file} and does not list it: export the run again")

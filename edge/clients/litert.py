@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
+from edge.clients.packing import Batch, packed
+from edge.export.shapes import shapes_among
 from models.batches import Batches
 from models.client_result import ClientResult
 from models.weights import ModelSize, Weights
@@ -99,6 +101,7 @@ class TrainableModel:
         self._names = names
         self._interpreter = build_interpreter(content, runtime, num_threads)
         self._runners: dict[str, SignatureRunner] = {}
+        self.shapes = shapes_among(self._interpreter.get_signature_list())  # to train in, beside `train`
 
     def _run(self, signature: str, **inputs: Union[np.ndarray, np.float32]) -> Mapping[str, np.ndarray]:
         if signature not in self._runners:
@@ -115,11 +118,14 @@ class TrainableModel:
         self._run("set_weights", **dict(zip(self._names, weights)))
 
     def train_step(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray, rate: float) -> tuple[float, float]:
-        """Takes one step of SGD on a batch [batch, time].
+        """Takes one step of SGD on a batch [batch, time], in the smallest shape of the file that holds it.
 
         Returns (the loss before the step in nats per token, the number of real positions).
         """
-        got = self._run("train", tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(rate))
+        whole = Batch(tokens, targets, mask)
+        smaller = packed(whole, self.shapes)
+        signature, batch = (smaller[0].signature, smaller[1]) if smaller else ("train", whole)
+        got = self._run(signature, **batch._asdict(), learning_rate=np.float32(rate))
         return float(got["loss"]), float(got["num_tokens"])
 
     def evaluate(self, tokens: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> dict[str, float]:
@@ -223,9 +229,12 @@ class LiteRtClients:
 
 
 def build_clients(size: ModelSize, time: int, clip_norm: float, num_workers: int, batch_size: int) -> LiteRtClients:
-    """Clients for a run's rounds, made from its configuration alone: the weights come with each round."""
+    """Clients for a run's rounds, made from its configuration alone: the weights come with each round.
+
+    They train whole rows, as they always did: in other shapes the last digits are others, which a replay compares.
+    """
     from edge.export.tflite import TRAIN_FILE, build_files
 
     zeros = tuple(np.zeros(shape, np.float32) for shape in size.shapes)
-    content = build_files(size, zeros, time, clip_norm, batch_size)[TRAIN_FILE]
+    content = build_files(size, zeros, time, clip_norm, batch_size, shapes=())[TRAIN_FILE]
     return LiteRtClients(content, size.names, num_workers)

@@ -1,8 +1,15 @@
-"""TFLite files as the flatbuffers they are: which ops they need, and matrices as int8. Imports no TensorFlow."""
+"""TFLite files as the flatbuffers they are: their ops, int8 matrices, copies of signatures. Imports no TensorFlow."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import TensorT
 
 
 def ops_of(content: bytes) -> dict[str, dict[str, int]]:
@@ -82,3 +89,47 @@ def with_int8_matrices(content: bytes) -> bytes:
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def with_fixed_rows(content: bytes, copies: Mapping[str, Mapping[str, int]]) -> bytes:
+    """Returns the file with copies of signatures whose inputs have a free number of rows, each with a fixed number.
+
+    A copy takes a moment and has the same constants; tracing and converting each would take seconds and megabytes.
+
+    Args:
+      content: the file.
+      copies: {signature: {name of a copy: its rows}}; the copies stand in the signature's place.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not copies:
+        return content
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for signature, rows_by_name in copies.items():
+        original = next(found for found in model.signatureDefs if found.signatureKey == signature.encode())
+        model.signatureDefs.remove(original)
+        graph, is_in_place = model.subgraphs[original.subgraphIndex], True
+        for name, rows in rows_by_name.items():
+            own, definition = copy.copy(graph), copy.copy(original)
+            own.tensors = list(graph.tensors)
+            for index in graph.inputs:
+                own.tensors[index] = _with_rows(graph.tensors[index], rows)
+            definition.signatureKey = name.encode()
+            if is_in_place:  # so that nothing else moves
+                model.subgraphs[original.subgraphIndex], is_in_place = own, False
+            else:
+                definition.subgraphIndex = len(model.subgraphs)
+                model.subgraphs.append(own)
+            model.signatureDefs.append(definition)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _with_rows(tensor: TensorT, rows: int) -> TensorT:
+    if tensor.shapeSignature is None or not len(tensor.shapeSignature):  # the learning rate
+        return tensor
+    fixed = copy.copy(tensor)
+    fixed.shape, fixed.shapeSignature = np.array([rows, *tensor.shape[1:]], np.int32), None
+    return fixed

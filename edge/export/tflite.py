@@ -1,8 +1,9 @@
 """The model as TFLite files, in builtin ops only: two that go on training on a phone, and a small one that predicts.
 
-    train.tflite            float32, the weights inside as variables: signatures train, train_fixed, eval, infer,
-                            get_weights, set_weights; train_fixed is train at the plan's batch size alone, for runtimes
-                            that refuse a free one, such as LiteRT.js
+    train.tflite            float32, the weights inside as variables: signatures train, train_fixed, train_RxT, eval,
+                            infer, get_weights, set_weights; train_fixed is train at the plan's batch size alone, for
+                            runtimes that refuse a free one, such as LiteRT.js; train_RxT are the shapes of
+                            edge.export.shapes, in which sentences share rows
     train_stateless.tflite  the same without weights inside: they go in and come out of each call, for runtimes that
                             refuse resource variables
     infer.tflite            one key stroke, weights as int8 constants, which the runtime turns into float32 as it loads
@@ -10,18 +11,21 @@
 All three trace models.model, which TFF trains with. TensorFlow is imported where a file is made, not here: the
 tools that only read files must not need it.
 """
+# Over 300 lines, since what is traced stands beside the table of signatures that it must fit.
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
 from edge.errors import ExportError
-from edge.export.flatbuffer import custom_ops, with_int8_matrices
+from edge.export.flatbuffer import custom_ops, with_fixed_rows, with_int8_matrices
+from edge.export.shapes import TrainShape, shapes_among, train_shapes
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, Weights
 
@@ -59,8 +63,12 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
-def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[str, Signature]]:
+def signatures(
+    size: ModelSize, time: int, batch_size: int, shapes: Optional[Sequence[TrainShape]] = None
+) -> dict[str, dict[str, Signature]]:
     """Returns {file: {signature: its tensors}}: what the files are built from, and what the manifest says of them.
+
+    `shapes` are those of train.tflite; None is what a bundle with this plan has.
 
     >>> [spec.name for spec in signatures(ModelSize(9, 2, 3), time=5, batch_size=4)["train.tflite"]["train"].inputs]
     ['tokens', 'targets', 'mask', 'learning_rate']
@@ -97,11 +105,15 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
     weights = tuple(TensorSpec(n, "float32", s, "weight") for n, s in size.by_name.items())
     new_weights = tuple(TensorSpec(f"new_{w.name}", w.dtype, w.shape, "weight after the step") for w in weights)
     fixed = tuple(replace(spec, shape=(batch_size, time)) for spec in batch)
+    if shapes is None:
+        shapes = train_shapes(size, time, batch_size)
+    shared = {shape.signature: Signature((*_shared_rows(shape), rate), trained) for shape in shapes}
     done = TensorSpec("ok", "int32", (), "1")
     return {
         TRAIN_FILE: {
             "train": Signature((*batch, rate), trained),
             FIXED_SIGNATURE: Signature((*fixed, rate), trained),
+            **shared,
             "eval": Signature(batch, scored),
             "infer": Signature(stroke_in, stroke_out),
             "get_weights": Signature((), weights),
@@ -116,7 +128,24 @@ def signatures(size: ModelSize, time: int, batch_size: int) -> dict[str, dict[st
     }
 
 
-def build_files(size: ModelSize, weights: Weights, time: int, clip_norm: float, batch_size: int) -> dict[str, bytes]:
+def _shared_rows(shape: TrainShape) -> tuple[TensorSpec, ...]:
+    """Returns a batch in which several sentences may stand in a row."""
+    rows = "; sentences stand one after the other"
+    return (
+        TensorSpec("tokens", "int32", shape, f"word id; a sentence starts with <bos>{rows}, then <pad> fills"),
+        TensorSpec("targets", "int32", shape, f"word id that follows; <eos> ends a sentence{rows}, then <pad> fills"),
+        TensorSpec("mask", "float32", shape, "1 = real, 0 = padding; in each row the ones come first"),
+    )
+
+
+def build_files(
+    size: ModelSize,
+    weights: Weights,
+    time: int,
+    clip_norm: float,
+    batch_size: int,
+    shapes: Optional[Sequence[TrainShape]] = None,
+) -> dict[str, bytes]:
     """Returns {file name: content} of the three TFLite files; the same bytes for the same arguments.
 
     Args:
@@ -125,6 +154,7 @@ def build_files(size: ModelSize, weights: Weights, time: int, clip_norm: float, 
       time: positions a sentence.
       clip_norm: as in models.model.Model.sgd_step; traced into the train signatures.
       batch_size: sentences of a batch of train_fixed; of a kind without a free batch, of every batch.
+      shapes: as in signatures.
 
     Raises:
       ExportError: the weights are not finite or too few to predict with, the converter gives up, or a file needs ops
@@ -135,7 +165,7 @@ def build_files(size: ModelSize, weights: Weights, time: int, clip_norm: float, 
     _check_weights(size, weights)
     model = load_model(size)
     files = {
-        TRAIN_FILE: _build_train_file(model, weights, time, clip_norm, batch_size),
+        TRAIN_FILE: _build_train_file(model, weights, time, clip_norm, batch_size, shapes),
         STATELESS_FILE: _build_stateless_file(model, time, clip_norm, batch_size),
         INFER_FILE: build_infer_file(size, weights),
     }
@@ -159,8 +189,17 @@ def build_infer_file(size: ModelSize, weights: Weights, quantised: bool = True) 
     return with_int8_matrices(content) if quantised else content
 
 
-def _build_train_file(model: NextWordModel, weights: Weights, time: int, clip_norm: float, batch_size: int) -> bytes:
+def _build_train_file(
+    model: NextWordModel,
+    weights: Weights,
+    time: int,
+    clip_norm: float,
+    batch_size: int,
+    shapes: Optional[Sequence[TrainShape]] = None,
+) -> bytes:
     import tensorflow as tf
+
+    from models.model import Model
 
     module, names = tf.Module(), model.size.names
     module.weights = [tf.Variable(w, name=name) for name, w in zip(names, weights)]
@@ -173,7 +212,13 @@ def _build_train_file(model: NextWordModel, weights: Weights, time: int, clip_no
             variable.assign(value)
 
     def train(**batch: tf.Tensor) -> Outputs:
-        after, outputs = _train(model, read(), clip_norm, **batch)
+        after, outputs = _train(model.sgd_step, read(), clip_norm, **batch)
+        assign(after)
+        return outputs
+
+    def train_shared(**batch: tf.Tensor) -> Outputs:
+        assert isinstance(model, Model)  # no network of somebody's own has such signatures
+        after, outputs = _train(functools.partial(model.sgd_step, shares_rows=True), read(), clip_norm, **batch)
         assign(after)
         return outputs
 
@@ -189,8 +234,19 @@ def _build_train_file(model: NextWordModel, weights: Weights, time: int, clip_no
         "get_weights": lambda: dict(zip(names, read())),
         "set_weights": set_weights,
     }
-    specs = signatures(model.size, time, batch_size)[TRAIN_FILE]
-    return convert(module, {name: traced_function(spec, bodies[name]) for name, spec in specs.items()})
+    specs = signatures(model.size, time, batch_size, shapes)[TRAIN_FILE]
+    rows_of: dict[int, dict[str, int]] = {}  # by length of the rows: of each shape, {signature: rows}
+    for shape in shapes_among(specs):
+        rows_of.setdefault(shape.time, {})[shape.signature] = shape.rows
+    functions = {name: traced_function(specs[name], body) for name, body in bodies.items()}
+    for length, rows in rows_of.items():
+        functions[f"shared_{length}"] = traced_function(_with_free_rows(specs[next(iter(rows))]), train_shared)
+    return with_fixed_rows(convert(module, functions), {f"shared_{length}": rows for length, rows in rows_of.items()})
+
+
+def _with_free_rows(signature: Signature) -> Signature:
+    inputs = (replace(spec, shape=(-1, *spec.shape[1:])) if spec.shape else spec for spec in signature.inputs)
+    return replace(signature, inputs=tuple(inputs))
 
 
 def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, batch_size: int) -> bytes:
@@ -202,7 +258,7 @@ def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, bat
         return tuple(inputs.pop(name) for name in names)
 
     def train(**inputs: tf.Tensor) -> Outputs:
-        after, outputs = _train(model, take_weights(inputs), clip_norm, **inputs)
+        after, outputs = _train(model.sgd_step, take_weights(inputs), clip_norm, **inputs)
         return {**outputs, **{f"new_{name}": value for name, value in zip(names, after)}}
 
     bodies: dict[str, Body] = {
@@ -215,7 +271,7 @@ def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, bat
 
 
 def _train(
-    model: NextWordModel,
+    step: Callable[..., tuple[Tensors, tf.Tensor, tf.Tensor]],
     weights: Tensors,
     clip_norm: float,
     tokens: tf.Tensor,
@@ -225,7 +281,7 @@ def _train(
 ) -> tuple[Tensors, Outputs]:
     import tensorflow as tf
 
-    after, loss_sum, num_tokens = model.sgd_step(weights, tokens, targets, mask, learning_rate, clip_norm, padded=True)
+    after, loss_sum, num_tokens = step(weights, tokens, targets, mask, learning_rate, clip_norm, padded=True)
     return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
 
 

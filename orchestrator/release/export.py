@@ -35,7 +35,8 @@ from edge.bundle.parity import PARITY_FILE, Certificate
 from edge.bundle.signing import check_key
 from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
 from edge.errors import ExportError
-from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files
+from edge.export.shapes import train_shapes
+from edge.export.tflite import STATELESS_FILE, TRAIN_FILE, build_files, signatures
 from models.architectures import CIFG
 from models.own_network import is_own
 from models.segmentation import NO_SEGMENTER
@@ -144,7 +145,9 @@ def _model_files(run: Run, state: ServerState, note: Callable[[str], None]) -> d
     vocabulary = run.vocabulary.truncate(size.vocabulary_size)  # what the model has rows for
     files[VOCABULARY_FILE] = _vocabulary_bytes(vocabulary)
     files[VECTORS_FILE] = vectors_bytes(run.tokeniser, vocabulary)
-    files.update(golden_files(size, weights, time, client.clip_norm, client.learning_rate, client.batch_size))
+    shapes = train_shapes(size, time, client.batch_size)
+    golden = golden_files(size, weights, time, client.clip_norm, client.learning_rate, client.batch_size, shapes)
+    files.update(golden)
     return files
 
 
@@ -203,7 +206,7 @@ def _manifest(
         phase=(_training_phase(run.config, size.names),),
         eligibility=Eligibility(),
         minimum_runtimes={name: r.version for name, r in certificate.runtimes.items()} if certificate else {},
-        signatures=signature_entries(size, time, run.config.client.batch_size),
+        signatures=signature_entries(signatures(size, time, run.config.client.batch_size)),
         files=files,
     )
 

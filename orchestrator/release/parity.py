@@ -16,6 +16,7 @@ from edge.bundle.folder import open_bundle, read_file
 from edge.bundle.manifest import MANIFEST_FILE
 from edge.bundle.parity import RATE, STEPS, Certificate, Int8Agreement, Reference, RuntimeParity, certify
 from edge.clients.litert import TrainableModel
+from edge.clients.packing import cut_to_fit
 from edge.errors import BundleError, ExportError
 from edge.export.tflite import TRAIN_FILE
 from models.batches import Batches, build_batches
@@ -77,7 +78,9 @@ def certify_in_tff(
     runtime: Optional[Runtime] = None,
     emulated: bool = False,
 ) -> Certificate:
-    """Returns the certificate of files, on sentences_to_train on; int8 on the text of the dev people.
+    """Returns the certificate of files, on sentences_to_train_on; int8 on the text of the dev people.
+
+    Batches are cut in turns to what each of the file's shapes holds, so that every train signature takes steps.
 
     Args:
       runtime: to train in; None starts a worker for it.
@@ -87,7 +90,8 @@ def certify_in_tff(
     num_rows = size.vocabulary_size
     batch_size, rate = config.client.batch_size, min(RATE, config.client.learning_rate)
     sentences = sentences_to_train_on(config, data.train.values(), STEPS * batch_size, num_rows)
-    batches = build_batches(sentences, batch_size=batch_size, time=time)
+    shapes = TrainableModel(files[TRAIN_FILE], size.names).shapes
+    batches = cut_to_fit(build_batches(sentences, batch_size=batch_size, time=time), shapes)
     unseen = itertools.chain.from_iterable(cut(own, num_rows) for own in data.dev.values())
     held_out = [sentence[:time] for sentence in itertools.islice(unseen, _HELD_OUT_SENTENCES)]
     note(f"{STEPS} steps in TFF")

@@ -10,6 +10,7 @@ from small_manifest import small_manifest
 from edge.bundle.folder import write_bundle
 from edge.bundle.golden import golden_files
 from edge.clients import c_client
+from edge.export.shapes import train_shapes
 from edge.export.tflite import TRAIN_FILE, _build_train_file, build_files
 from models.batches import build_batches
 from models.vocabulary import NUM_SPECIAL
@@ -32,7 +33,7 @@ def build(size, time):
     weights = load_model(size).initial_weights(seed=0)
     return weights, {
         **build_files(size, weights, time, 0.0, batch_size=4),
-        **golden_files(size, weights, time, 0.0, RATE),
+        **golden_files(size, weights, time, 0.0, RATE, shapes=train_shapes(size, time, 4)),
     }
 
 
@@ -41,7 +42,7 @@ def build_trainable(size, weights, time):
     from models.model import load_model
 
     trained = _build_train_file(load_model(size), weights, time, 0.0, 4)
-    return {TRAIN_FILE: trained, **golden_files(size, weights, time, 0.0, RATE)}
+    return {TRAIN_FILE: trained, **golden_files(size, weights, time, 0.0, RATE, shapes=train_shapes(size, time, 4))}
 
 
 def ragged_batches(size, time, steps, rng):

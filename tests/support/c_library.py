@@ -79,9 +79,9 @@ def built(*settings, kind=""):
     return folder / f"libfedkeys{kind}.so"
 
 
-def in_c_model(function, *words, **environment):
-    """What a function of c_model returns in a process of its own."""
-    program = f"import json, sys, c_model; print(json.dumps(c_model.{function}(*sys.argv[1:])))"
+def in_c_model(function, *words, module="c_model", **environment):
+    """What a function of c_model, or of another module, returns in a process of its own."""
+    program = f"import json, sys, {module}; print(json.dumps({module}.{function}(*sys.argv[1:])))"
     command = [sys.executable, "-c", program, *map(str, words)]
     environment = {**environ, "PYTHONPATH": pathsep.join(sys.path), **environment}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from edge.bundle.folder import file_entries
 from edge.bundle.manifest import (
     SPECIAL_IDS,
@@ -16,6 +18,8 @@ from edge.bundle.manifest import (
     signature_entries,
     weight_entries,
 )
+from edge.export.tflite import signatures
+from models.architectures import CIFG
 
 _NO_RUN = RunEntry(1, "", "", "", "", "")
 
@@ -26,7 +30,12 @@ def small_manifest(files, size, time, learning_rate=0.1, clip_norm=0.0, batch_si
         fedkeys_version="0",
         run=run,
         model=ModelEntry(
-            size.vocabulary_size, size.embedding_size, size.num_cells, time, weight_entries(size.by_name.items())
+            size.vocabulary_size,
+            size.embedding_size,
+            size.num_cells,
+            time,
+            weight_entries(size.by_name.items()),
+            msgspec.UNSET if size.kind == CIFG else size.kind,
         ),
         special_ids=SPECIAL_IDS,
         phase=(
@@ -39,6 +48,6 @@ def small_manifest(files, size, time, learning_rate=0.1, clip_norm=0.0, batch_si
         ),
         eligibility=Eligibility(),
         minimum_runtimes={},
-        signatures=signature_entries(size, time, batch_size),
+        signatures=signature_entries(signatures(size, time, batch_size)),
         files=file_entries(files),
     )

@@ -17,6 +17,7 @@ from edge.bundle.golden import golden_files
 from edge.bundle.manifest import read_manifest
 from edge.bundle.signing import SIGNATURE_FILE, generate_key, sign
 from edge.bundle.vectors import VECTORS_FILE, vectors_bytes
+from edge.export.shapes import train_shapes
 from edge.export.tflite import build_files
 from models.tokeniser import LATEST
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
@@ -47,7 +48,7 @@ def build_web_bundle(folder: Path, key: Path) -> Path:
     weights = load_model(size).initial_weights(seed=0)
     files = {
         **build_files(size, weights, TIME, 0.0, batch_size=BATCH),
-        **golden_files(size, weights, TIME, 0.0, RATE),
+        **golden_files(size, weights, TIME, 0.0, RATE, shapes=train_shapes(size, TIME, BATCH)),
         "vocabulary.txt": "".join(f"{word}\n" for word in VOCABULARY.words).encode(),
         VECTORS_FILE: vectors_bytes(LATEST, VOCABULARY),
     }

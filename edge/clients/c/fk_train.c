@@ -10,6 +10,7 @@
 #include "fk_digest.h"
 #include "fk_files.h"
 #include "fk_model.h"
+#include "fk_packing.h"
 #include "fk_saved.h"
 
 enum { MAX_RATE = 1000 };
@@ -17,7 +18,9 @@ enum { MAX_RATE = 1000 };
 struct fk_training {
   fk_model *model;
   const fk_batches *batches;
-  fk_signature step;
+  fk_packing packing;
+  fk_signature whole;                  /* a step on a batch as it is */
+  fk_signature smaller[FK_MAX_SHAPES]; /* of the packing's shapes, opened when they are needed */
   float learning_rate;
   float *start;   /* the weights that it began from */
   double *losses; /* of the steps done */
@@ -29,12 +32,29 @@ struct fk_training {
 static fk_status check_fit(const fk_training *training, fk_error *error) {
   const fk_batches *batches = training->batches;
   const fk_tensor *tokens = NULL;
-  FK_TRY(fk_signature_input(&training->step, "tokens", &tokens, error));
+  FK_TRY(fk_signature_input(&training->whole, "tokens", &tokens, error));
   int32_t time = tokens->type.layout.dimensions[1], words = training->model->info.vocabulary_size;
   if (batches->info.time == time && batches->info.vocabulary_size == words) return FK_OK;
   return fk_fail(error, FK_DAMAGED,
                  "%s was made for %d positions and %d words, the model has %d and %d: make it again with this bundle",
                  batches->name, batches->info.time, batches->info.vocabulary_size, time, words);
+}
+
+/* Opens a signature that trains; after a failure it is closed. */
+static fk_status open_step(const fk_training *training, const char *key, int32_t rows, fk_signature *step,
+                           fk_error *error) {
+  fk_status status = fk_signature_open(training->model, key, rows, step, error);
+  if (status == FK_OK)
+    status = fk_signature_put(step, "learning_rate", &training->learning_rate, sizeof(float), error);
+  if (status != FK_OK) fk_signature_close(step);
+  return status;
+}
+
+/* How many signatures may train. Each that ran holds on to 12 bytes a weight, measured with LiteRT 2.3. */
+static int32_t most_signatures(size_t num_weights) {
+  enum { BYTES_PER_WEIGHT = 12, BYTES_TO_SPARE = 16 << 20 };
+  size_t most = 1 + BYTES_TO_SPARE / (BYTES_PER_WEIGHT * num_weights);
+  return most < FK_MAX_SHAPES ? (int32_t)most : FK_MAX_SHAPES;
 }
 
 static fk_status begin(fk_training *training, fk_error *error) {
@@ -45,9 +65,9 @@ static fk_status begin(fk_training *training, fk_error *error) {
   if (!training->start || !training->losses)
     return fk_fail(error, FK_NO_MEMORY, "out of memory: %zu bytes wanted", count * sizeof(float));
   FK_TRY(fk_model_get_weights(model, training->start, count, error));
-  FK_TRY(fk_signature_open(model, "train", training->batches->info.batch_size, &training->step, error));
-  FK_TRY(check_fit(training, error));
-  return fk_signature_put(&training->step, "learning_rate", &training->learning_rate, sizeof(float), error);
+  FK_TRY(fk_packing_open(model, training->batches, most_signatures(count), &training->packing, error));
+  FK_TRY(open_step(training, "train", training->batches->info.batch_size, &training->whole, error));
+  return check_fit(training, error);
 }
 
 fk_status fk_training_open(fk_model *model, const fk_batches *batches, double learning_rate, fk_training **training,
@@ -55,6 +75,7 @@ fk_status fk_training_open(fk_model *model, const fk_batches *batches, double le
   if (!model || !batches || !training)
     return fk_fail(error, FK_BAD_ARGUMENT, "a training needs a model, batches and a place");
   *training = NULL;
+  FK_TRY(fk_require_words(&model->info, "fk_training_open", error));
   if (!(learning_rate > 0 && learning_rate <= MAX_RATE))
     return fk_fail(error, FK_BAD_ARGUMENT, "the learning rate must be above 0 and at most %d, got %g", MAX_RATE,
                    learning_rate);
@@ -76,7 +97,9 @@ fk_status fk_training_open(fk_model *model, const fk_batches *batches, double le
 
 void fk_training_close(fk_training *training) {
   if (!training) return;
-  fk_signature_close(&training->step);
+  fk_signature_close(&training->whole);
+  for (int i = 0; i < FK_MAX_SHAPES; i++) fk_signature_close(&training->smaller[i]);
+  fk_packing_close(&training->packing);
   free(training->start);
   free(training->losses);
   free(training);
@@ -84,18 +107,39 @@ void fk_training_close(fk_training *training) {
 
 /* ---- steps ---- */
 
+static fk_status run_step(const fk_signature *step, const void *tokens, const void *targets, const void *mask,
+                          size_t positions, fk_error *error) {
+  FK_TRY(fk_signature_put(step, "tokens", tokens, 4 * positions, error));
+  FK_TRY(fk_signature_put(step, "targets", targets, 4 * positions, error));
+  FK_TRY(fk_signature_put(step, "mask", mask, 4 * positions, error));
+  return fk_signature_run(step, error);
+}
+
+/* Trains on a batch in the smallest shape; `step` becomes the signature that ran. */
+static fk_status run_batch(fk_training *training, int32_t batch, const fk_signature **step, fk_error *error) {
+  const fk_batches *batches = training->batches;
+  fk_packing *packing = &training->packing;
+  const fk_shape *shape = fk_packing_pack(packing, batch);
+  if (!shape) {
+    *step = &training->whole;
+    return run_step(*step, fk_batches_part(batches, batch, FK_TOKENS), fk_batches_part(batches, batch, FK_TARGETS),
+                    fk_batches_part(batches, batch, FK_MASK), batches->positions, error);
+  }
+  fk_signature *smaller = &training->smaller[shape - packing->shapes];
+  *step = smaller;
+  if (!smaller->model) FK_TRY(open_step(training, shape->signature, shape->rows, smaller, error));
+  size_t positions = (size_t)shape->rows * (size_t)shape->time;
+  return run_step(smaller, packing->tokens, packing->targets, packing->mask, positions, error);
+}
+
 static fk_status train_step(fk_training *training, fk_error *error) {
   fk_progress *progress = &training->progress;
   const fk_batches *batches = training->batches;
-  const fk_signature *step = &training->step;
+  const fk_signature *step;
   int32_t batch = progress->step, num_examples, num_words;
-  size_t bytes = 4 * batches->positions;
   float loss, num_tokens;
   double before = fk_now_ms();
-  FK_TRY(fk_signature_put(step, "tokens", fk_batches_part(batches, batch, FK_TOKENS), bytes, error));
-  FK_TRY(fk_signature_put(step, "targets", fk_batches_part(batches, batch, FK_TARGETS), bytes, error));
-  FK_TRY(fk_signature_put(step, "mask", fk_batches_part(batches, batch, FK_MASK), bytes, error));
-  FK_TRY(fk_signature_run(step, error));
+  FK_TRY(run_batch(training, batch, &step, error));
   FK_TRY(fk_signature_get(step, "loss", &loss, sizeof loss, error));
   FK_TRY(fk_signature_get(step, "num_tokens", &num_tokens, sizeof num_tokens, error));
   fk_batches_count(batches, batch, &num_examples, &num_words);

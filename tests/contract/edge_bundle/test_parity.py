@@ -11,6 +11,7 @@ from small_manifest import small_manifest
 from edge.bundle import parity, runtimes
 from edge.bundle.manifest import MANIFEST_FILE, to_json
 from edge.clients.litert import TrainableModel, build_interpreter
+from edge.clients.packing import Batch, cut_to_fit, packed
 from edge.export.tflite import FIXED_SIGNATURE, STATELESS_FILE, TRAIN_FILE, build_files
 from models.batches import Batches, build_batches
 from models.vocabulary import NUM_SPECIAL
@@ -82,6 +83,17 @@ def test_fifty_ragged_steps(runtime, files, weights):
     assert runtime.version()
 
 
+def test_every_shape_of_the_file_trains(runtime, files, weights):
+    shapes = TrainableModel(files[TRAIN_FILE], SIZE.names).shapes
+    whole = build_batches(sentences(parity.STEPS * FIXED, 5), batch_size=FIXED, time=TIME)
+    batches = cut_to_fit(whole, shapes)
+    chosen = [packed(Batch(*batch), shapes) for batch in zip(*batches)]
+    assert {found[0].signature for found in chosen if found} == {
+        "train_10x8", "train_8x8", "train_6x8", "train_4x8", "train_2x8", "train_1x8", "train_1x4", "train_1x2",
+    }  # fmt: skip
+    assert measured(runtime, files, weights, batches).max_abs_diff <= parity.GATE
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_any_batch_size(runtime, files, weights, batch_size):
     batches = build_batches(sentences(2 * batch_size, 1), batch_size=batch_size, time=TIME)
@@ -94,6 +106,7 @@ def test_train_fixed_is_train_at_the_plan_s_batch_size(files, weights):
     assert list(details["tokens"]["shape_signature"]) == [FIXED, TIME]
     batches = build_batches(sentences(2 * FIXED - 1, 3), batch_size=FIXED, time=TIME)  # the last row is filling
     free, fixed = TrainableModel(files[TRAIN_FILE], SIZE.names), build_interpreter(files[TRAIN_FILE])
+    free.shapes = []
     train = fixed.get_signature_runner(FIXED_SIGNATURE)
     for tokens, targets, mask in zip(*batches):
         got = train(tokens=tokens, targets=targets, mask=mask, learning_rate=np.float32(RATE))

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from exported_run import fedkeys
 
-from edge.bundle import manifest
 from edge.bundle.verification import verify_bundle
 from edge.errors import BundleError
 from edge.export import tflite
@@ -20,6 +19,7 @@ from edge.export.tflite import FIXED_SIGNATURE, INFER_FILE, TRAIN_FILE
 from models.model import load_model
 from models.weights import ModelSize
 from orchestrator.cli.commands import cli
+from orchestrator.release import export
 from orchestrator.release.export import ExportOptions, export_run
 from orchestrator.run.saved import read_run
 
@@ -55,16 +55,18 @@ def test_verify_checks_all_and_loads_no_tensorflow(exported, keys):
     subprocess.run([sys.executable, "-c", code, str(exported[0])], check=True, cwd=Path(__file__).parents[3])
 
 
-def test_a_bundle_of_before_without_the_fixed_signature_is_verified(run, tmp_path, monkeypatch):
-    def of_before(*args, **named):
-        found = signatures(*args, **named)
-        del found[TRAIN_FILE][FIXED_SIGNATURE]
+@pytest.mark.parametrize("has_fixed", [False, True])
+def test_a_bundle_of_before_without_the_fixed_signatures_is_verified(run, tmp_path, monkeypatch, has_fixed):
+    def of_before(size, time, batch_size, shapes=None):
+        found = signatures(size, time, batch_size, ())
+        if not has_fixed:
+            del found[TRAIN_FILE][FIXED_SIGNATURE]
         return found
 
     signatures = tflite.signatures
     with monkeypatch.context() as patch:
         patch.setattr(tflite, "signatures", of_before)
-        patch.setattr(manifest, "signatures", of_before)
+        patch.setattr(export, "signatures", of_before)
         export_run(read_run(run), tmp_path / "bundle", ExportOptions(parity=False))
     assert all(check.ok or check.name == "parity" for check in verify_bundle(tmp_path / "bundle"))
 

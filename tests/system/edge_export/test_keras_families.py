@@ -70,11 +70,12 @@ def check_in_c(
     weights, losses = train_in_tensorflow(network, batches[:3], rate)
     files = {TRAIN_FILE: content, **golden_keras_files(batches[:3], weights, losses, rate)}
     options = KerasOptions(batch_size=BATCH)
-    write_bundle(folder / "bundle", files, keras_export._manifest(Path("own.keras"), network, "", None, options, files))
+    write_bundle(folder / "bundle", files, keras_export._manifest("own.keras", network, "", None, options, files))
     np.savez(
         folder / "arrays.npz", **{f"{i}/{name}": part for i, own in enumerate(batches) for name, part in own.items()}
     )
-    found = in_c_model("train_keras", folder / "bundle", c_client.litert_library(), folder / "arrays.npz", rate)
+    words = (folder / "bundle", c_client.litert_library(), folder / "arrays.npz", rate)
+    found = in_c_model("train_keras", *words, module="c_keras")
     after = np.frombuffer(bytes.fromhex(found["weights"]), np.float32)
     assert np.abs(after - np.concatenate([weight.ravel() for weight in expected[0]])).max() <= GATE
     assert found["losses"] == pytest.approx(expected[1], abs=1e-4)

@@ -8,6 +8,7 @@ import pytest
 from edge.bundle.manifest import ModelEntry, signature_entries, weight_entries
 from edge.bundle.own_entry import OwnEntry
 from edge.errors import BundleError
+from edge.export.tflite import signatures
 from models.own_network import LENGTH, PREFIX
 
 KIND = "mine.py:build@" + 64 * "0"
@@ -31,7 +32,7 @@ def test_the_size_of_a_bundle_needs_no_code():
 
 
 def test_its_signatures_take_one_batch_size():
-    train = signature_entries(entry().size, time=6, batch_size=5)["train.tflite"]["train"]
+    train = signature_entries(signatures(entry().size, time=6, batch_size=5))["train.tflite"]["train"]
     assert {tensor.name: tensor.shape for tensor in train.inputs} == {
         "tokens": (5, 6),
         "targets": (5, 6),

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_manifest import small_manifest
 
+from edge.bundle.folder import write_bundle
 from edge.bundle.parity import GATE, STEPS
-from edge.clients.litert import StatelessModel, TrainableModel, build_interpreter
+from edge.clients import c_client
+from edge.clients.c_training import train_in_c
+from edge.clients.litert import StatelessModel, TrainableModel, build_interpreter, train_client
 from edge.export import flatbuffer, tflite
 from models import inference
 from models.architectures import ARCHITECTURES, CIFG
@@ -58,6 +62,28 @@ def test_fifty_steps_equal_tensorflows(size, weights, files):
         assert [own.train_step(*batch, RATE)[0] for batch in zip(*batches)] == pytest.approx(losses, abs=GATE)
         for name, mine, theirs in zip(size.names, own.get_weights(), expected):
             assert np.abs(mine - theirs).max() <= GATE, name
+
+
+def test_the_c_client_trains_and_predicts_too(size, weights, files, tmp_path):
+    if c_client.why_not():
+        pytest.skip(f"no C client: {c_client.why_not()}")
+    rng = np.random.default_rng(2)
+    sentences = [rng.integers(NUM_SPECIAL, 60, rng.integers(1, TIME + 3)) for _ in range(4 * STEPS)]
+    batches = build_batches(sentences, batch_size=4, time=TIME)
+    write_bundle(tmp_path / "bundle", files, small_manifest(files, size, TIME, RATE, CLIP))
+    result, losses = train_in_c(c_client.run_c_client, tmp_path / "bundle", size, weights, batches, RATE)
+    own = TrainableModel(files[tflite.TRAIN_FILE], size.names)
+    expected = train_client(own, weights, RATE, batches)
+    assert len(losses) == STEPS
+    for name, mine, theirs in zip(size.names, result["delta"], expected["delta"]):
+        assert np.abs(mine - theirs).max() <= 1e-6, name
+    infer, state = build_interpreter(files[tflite.INFER_FILE]).get_signature_runner("infer"), size.start_state()
+    for word in (BOS, 7, 22, 59):
+        got = infer(token=np.array([word], np.int32), **state)
+        state = {name: got[f"next_{name}"] for name in state}
+    lines = c_client.run_c_client(["predict", tmp_path / "bundle", 7, 22, 59]).stdout.split()
+    assert [int(one) for one in lines[::2]] == got["ids"][0].tolist()
+    np.testing.assert_allclose([float(share) for share in lines[1::2]], got["probabilities"][0], rtol=1e-5)
 
 
 def test_the_key_stroke_of_the_file_is_the_models(size, weights, files):

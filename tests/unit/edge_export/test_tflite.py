@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from edge.clients.packing import Batch, packed
 from edge.errors import ExportError
 from edge.export import flatbuffer, tflite
+from edge.export.shapes import TrainShape
 from models import inference
+from models.architectures import ARCHITECTURES
 from models.batches import build_batches
 from models.model import load_model
 from models.vocabulary import BOS, NUM_SPECIAL, UNK
@@ -115,7 +118,7 @@ def test_the_default_kind_is_exported_to_the_ops_that_it_always_was():
     size = ModelSize(60, 8, 12)
     weights = load_model(size).initial_weights(5, np.arange(60.0), 0.3)
     assert hashlib.sha256(weights_to_bytes(weights)).hexdigest()[:16] == "5b0aa95658c82e8d"
-    files = tflite.build_files(size, weights, 6, 0.3, 4)
+    files = tflite.build_files(size, weights, 6, 0.3, 4, shapes=())
     ops = {name: sorted(flatbuffer.ops_of(content).items()) for name, content in files.items()}
     listed = {name: str([(graph, sorted(counts.items())) for graph, counts in found]) for name, found in ops.items()}
     assert {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in listed.items()} == {
@@ -123,6 +126,35 @@ def test_the_default_kind_is_exported_to_the_ops_that_it_always_was():
         "train_stateless.tflite": "b33c84541113ced2",
         "infer.tflite": "99a233b0ece3ca20",
     }
+
+
+@pytest.fixture(scope="module")
+def files(weights):
+    return tflite.build_files(SIZE, weights, TIME, 1.0, 4)
+
+
+def test_a_file_holds_its_weights_once_however_many_shapes_it_has(weights, files):
+    for name, weight in zip(SIZE.names, weights):
+        assert files[tflite.TRAIN_FILE].count(weight.tobytes()) == 1, name
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_sentences_that_share_a_row_train_as_in_rows_of_their_own(kind):
+    model = load_model(ModelSize(23, 8, 9, kind))
+    weights = model.initial_weights(2, embedding_range=0.5)
+    rng = np.random.default_rng(8)
+    sentences = [rng.integers(NUM_SPECIAL, 23, length) for length in (9, 4, 4, 3, 1, 0)]
+    batches = build_batches(sentences, batch_size=6, time=12)
+    own = tuple(part[0] for part in batches)
+    shape, shared = packed(Batch(*own), [TrainShape(3, 12)])
+    assert (shared.tokens == BOS).sum(1).tolist() == [2, 3, 1]
+    assert shape == (3, 12)
+    mine = model.sgd_step(weights, *shared, 0.5, clip_norm=0.3, padded=True, shares_rows=True)
+    theirs = model.sgd_step(weights, *own, 0.5, clip_norm=0.3)
+    for a, b in zip(tf.nest.flatten(mine), tf.nest.flatten(theirs)):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    mixed = model.sgd_step(weights, *shared, 0.5, clip_norm=0.3, padded=True)
+    assert max(np.abs(a - b).max() for a, b in zip(mixed[0], theirs[0])) > 1e-4  # where they are not kept apart
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -162,9 +194,9 @@ def test_ops_are_read_from_the_file():
     assert flatbuffer.custom_ops(builtin) == []
 
 
-def test_no_op_takes_a_shape_that_another_computes(weights):
+def test_no_op_takes_a_shape_that_another_computes(files):
     """LiteRT 2.3 with XNNPACK now and then trained wrongly with such a file: docs/adr/0003."""
-    for content in tflite.build_files(SIZE, weights, TIME, 1.0, 4).values():
+    for content in files.values():
         for counts in flatbuffer.ops_of(content).values():
             assert not {"SHAPE", "FILL", "RANGE", "BROADCAST_TO"} & set(counts)
 

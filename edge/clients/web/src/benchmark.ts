@@ -43,7 +43,7 @@ export async function measure(
     const batch = buildBatch(text, trainer.rows, trainer.time);
     await trainer.setWeights(first);
     const times = await timed(STEPS, () => trainer.step(batch, LEARNING_RATE));
-    train_step_ms.push({ sentences, rows: trainer.rows, ...times });
+    train_step_ms.push({ sentences, rows: trainer.fitted(batch).shape[0], ...times });
     tell(train_step_ms.length, parts);
   }
   const strokes = async (predictor: Predictor) => {

@@ -8,6 +8,7 @@ import { type CompiledModel, loadAndCompile, Tensor } from "@litertjs/core";
 import { type Batch, BOS, NUM_SPECIAL, readBatches, type Vocabulary } from "./batches.ts";
 import type { Bundle, Manifest } from "./bundle.ts";
 import { Fault } from "./faults.ts";
+import { packed, shapesOf, type TrainShape } from "./packing.ts";
 import { joined, parted, totalSize } from "./tensors.ts";
 
 type Numbers = Float32Array | Int32Array;
@@ -95,13 +96,14 @@ export async function openPredictor(bundle: Bundle): Promise<Predictor> {
 /** The model of `train.tflite`: its weights change. All weights together are one array, in the manifest's order. */
 export class Trainer {
   readonly predictor: Predictor;
-  readonly rows: number; // of a batch
+  readonly rows: number; // of a batch, at most
   readonly time: number;
 
   private constructor(
     private readonly model: CompiledModel,
     private readonly size: Manifest["model"],
     private readonly outputs: readonly string[],
+    private readonly shapes: readonly TrainShape[],
     rows: number,
   ) {
     this.predictor = new Predictor(model, size);
@@ -116,7 +118,7 @@ export class Trainer {
     const rows = fixed?.getInputDetails().find(({ name }) => name === "tokens")?.shape[0];
     const outputs = model.signatures["get_weights"]?.getOutputDetails().map(({ name }) => name);
     if (rows === undefined || rows < 1 || outputs === undefined) throw new Fault("bundleOld"); // LiteRT.js needs train_fixed
-    return new Trainer(model, size, outputs, rows);
+    return new Trainer(model, size, outputs, shapesOf(Object.keys(model.signatures)), rows);
   }
 
   async weights(): Promise<Float32Array> {
@@ -145,10 +147,18 @@ export class Trainer {
     this.predictor.forget();
   }
 
+  /** The smallest signature that a batch trains in, and the batch as that takes it. */
+  fitted(whole: Batch): { signature: string; shape: readonly [number, number]; batch: Batch } {
+    const smaller = packed(whole, this.time, this.shapes);
+    if (smaller === null) return { signature: "train_fixed", shape: [this.rows, this.time], batch: widened(whole, this.rows, this.time) };
+    const { signature, rows, time } = smaller.shape;
+    return { signature, shape: [rows, time], batch: smaller.batch };
+  }
+
   /** Trains one step and returns the mean loss before it, in nats per word. */
-  async step(batch: Batch, learningRate: number): Promise<number> {
-    const shape = [this.rows, this.time];
-    const found = await call(this.model, "train_fixed", {
+  async step(whole: Batch, learningRate: number): Promise<number> {
+    const { signature, shape, batch } = this.fitted(whole);
+    const found = await call(this.model, signature, {
       tokens: [batch.tokens, shape],
       targets: [batch.targets, shape],
       mask: [batch.mask, shape],
@@ -206,19 +216,21 @@ export interface Steps {
 
 /** Trains on a file of batches, from these weights on. */
 export async function steps(trainer: Trainer, first: Float32Array, file: Uint8Array, rate: number): Promise<Steps> {
-  const { rows, time, batches } = readBatches(file);
+  const { time, batches } = readBatches(file);
   if (time !== trainer.time) throw new Error(`the batches have ${time} positions, the model has ${trainer.time}`);
   await trainer.setWeights(first);
   const losses: number[] = [];
-  for (const batch of batches) losses.push(await trainer.step(widened(batch, rows, trainer.rows, time), rate));
+  for (const batch of batches) losses.push(await trainer.step(batch, rate));
   return { weights: await trainer.weights(), losses };
 }
 
-function widened(batch: Batch, from: number, to: number, time: number): Batch {
-  if (from > to) throw new Error(`a batch has ${from} rows, train_fixed takes ${to}`);
-  const tokens = new Int32Array(to * time);
-  const targets = new Int32Array(to * time);
-  const mask = new Float32Array(to * time);
+function widened(batch: Batch, rows: number, time: number): Batch {
+  const size = rows * time;
+  if (batch.tokens.length === size) return batch;
+  if (batch.tokens.length > size) throw new Error(`a batch has ${batch.tokens.length / time} rows, train_fixed takes ${rows}`);
+  const tokens = new Int32Array(size);
+  const targets = new Int32Array(size);
+  const mask = new Float32Array(size);
   tokens.set(batch.tokens);
   targets.set(batch.targets);
   mask.set(batch.mask);
