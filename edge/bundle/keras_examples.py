@@ -12,7 +12,7 @@ import numpy as np
 from edge.bundle.keras_golden import batch_entries
 from edge.bundle.keras_manifest import KerasManifest
 from edge.bundle.manifest import TensorEntry
-from edge.errors import DeviceDataError
+from edge.errors import BundleError, DeviceDataError
 from models.examples import MASK
 
 TARGETS = "targets"
@@ -64,6 +64,7 @@ def check_examples(spec: ExampleSpec, x: Inputs, y: np.ndarray, whose: str) -> d
     Raises:
       DeviceDataError: there is none, an array has another shape or type, holds NaN, an infinity or a class or id out of
         range, or they differ in length.
+      BundleError: a bundle does not say which ids are in range.
     """
     by_name = _by_name(spec, x, whose)
     examples = {entry.name: _checked(entry, by_name[entry.name], entry.name, whose) for entry in spec.inputs}
@@ -122,7 +123,9 @@ def _checked(entry: TensorEntry, given: Inputs, name: str, whose: str) -> np.nda
         typed = array if entry.dtype == "int32" else array.astype(np.float32)
     if typed.dtype.kind == "f" and not np.isfinite(typed).all():
         bad = int(np.count_nonzero(~np.isfinite(typed)))
-        raise DeviceDataError(f"{whose}: {bad} of {typed.size} values of {name} are NaN or beyond float32: leave out")
+        raise DeviceDataError(
+            f"{whose}: {bad} of {typed.size} values of {name} are NaN or beyond float32: leave them out"
+        )
     return typed
 
 
@@ -133,10 +136,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _check_ranges(spec: ExampleSpec, examples: dict[str, np.ndarray], whose: str) -> None:
     """Refuses ids and classes that are out of range, and brings the others into their type."""
     for entry in spec.inputs:
-        number = _ID_UNIT.fullmatch(entry.unit)
         if entry.dtype == "int32":
-            limit = int(number[1]) if number else 2**31
-            examples[entry.name] = _whole(examples[entry.name], limit, f"{whose}: {entry.name}", "id")
+            examples[entry.name] = _whole(examples[entry.name], _num_ids(entry), f"{whose}: {entry.name}", "id")
     targets = examples[TARGETS]
     if spec.targets.dtype == "int32":
         examples[TARGETS] = _whole(targets, spec.num_classes, f"{whose}: y", "class")
@@ -144,6 +145,13 @@ def _check_ranges(spec: ExampleSpec, examples: dict[str, np.ndarray], whose: str
         out = targets[(targets < 0.0) | (targets > 1.0)]
         if out.size:
             raise DeviceDataError(f"{whose}: y holds {out[0]:g}: the share of a class goes from 0 to 1")
+
+
+def _num_ids(entry: TensorEntry) -> int:
+    number = _ID_UNIT.fullmatch(entry.unit)
+    if number is None:  # a runtime would read beyond the table
+        raise BundleError(f"the model does not say which ids {entry.name} may hold: export it again")
+    return int(number[1])
 
 
 def _whole(array: np.ndarray, limit: int, where: str, what: str) -> np.ndarray:

@@ -102,7 +102,9 @@ def read_keras_manifest(bundle: Path) -> tuple[KerasManifest, bytes]:
     Raises:
       BundleError: it is damaged, of another schema, beyond its limits, or names a file outside.
     """
-    path, raw, _ = read_any_manifest(bundle)
+    path, raw, kind = read_any_manifest(bundle)
+    if kind != KERAS_KIND:
+        raise BundleError(f"{bundle} holds no Keras model: this takes a bundle of `fedkeys export --keras`")
     manifest = decode_json(raw, KerasManifest, str(path), "export the model again")
     check_files(path, manifest.files, manifest.model.num_weights + manifest.model.num_frozen)
     return manifest, raw

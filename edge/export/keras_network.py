@@ -22,6 +22,7 @@ from edge.export.names import tensor_name
 _RULES: dict[str, Rule] = {**RULES, **RULES_OF_IMAGES, **RULES_OF_SEQUENCES}
 _WITHOUT_ACTIVATION = ("Dense", "Activation", "Softmax", "TimeDistributed")  # layers whose activation the loss may take
 _MAX_RANK = 4096
+_OWN_NAMES = ("targets", "mask", "learning_rate")  # of what the train signature takes besides the inputs
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def build_network(
     loss_row = loss_of(loss, _last_activation(model), tuple(model.outputs[0].shape[1:]))
     chosen = _choose(model, trainable)
     weights = _with_adapters(model, chosen, lora_rank) if lora_rank else tuple(_whole(v) for v in chosen)
-    _check_names([weight.tensor for weight in weights] + [place.name for place in inputs])
+    _check_names([*_OWN_NAMES, *(weight.tensor for weight in weights), *(place.name for place in inputs)])
     trained = {weight.variable.ref() for weight in weights if weight.side is None}
     frozen = tuple(variable for variable in model.weights if variable.ref() not in trained)
     network = Network(model, loss_row, inputs, weights, frozen)
@@ -266,7 +267,7 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ExportError(
-                f"two of the model's weights or inputs are called {name}: give its layers names of their own"
+                f"the name {name} is taken twice, among weights, inputs, targets, mask, learning_rate: rename a layer"
             )
 
 

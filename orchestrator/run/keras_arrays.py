@@ -100,6 +100,8 @@ def _checked(spec: ExampleSpec, people: PeoplesArrays, what: str) -> dict[Client
     checked: dict[ClientId, Examples] = {}
     for who, pair in people.items():
         whose = f"{what}[{who!r}]"
+        if not isinstance(who, str):
+            raise DeviceDataError(f"{whose}: a person's name is text: give {str(who)!r}")
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise DeviceDataError(f"{whose} must be a pair (x, y) of arrays")
         checked[ClientId(who)] = check_examples(spec, pair[0], pair[1], whose)

@@ -60,7 +60,7 @@ def people_scores(people: Sequence[ClientId], sums: Sequence[Mapping[str, float]
       sums: of each one, as the exported model's eval signature gives them.
 
     Raises:
-      Diverged: the weights are not finite.
+      Diverged: somebody's loss is not finite.
 
     >>> scores = people_scores(["ann", "bob"], [{"hits": 3.0, "num_examples": 4.0, "loss_sum": 2.0},
     ...                                         {"hits": 1.0, "num_examples": 4.0, "loss_sum": 6.0}])
@@ -68,15 +68,18 @@ def people_scores(people: Sequence[ClientId], sums: Sequence[Mapping[str, float]
     ({'ann': 0.75, 'bob': 0.25}, 0.5, 1.0, 0.25, ('bob', 0.25))
     """
     kind = "hits" if "hits" in sums[0] else "squared_error"
+    for who, own in zip(people, sums):
+        if not np.isfinite([float(own["loss_sum"]), float(own[kind])]).all():
+            raise Diverged(
+                f"the loss on the examples of {who!r} is not finite: lower client.learning_rate or "
+                "server.learning_rate, or scale these arrays down"
+            )
     num_examples = sum(float(own["num_examples"]) for own in sums)
-    loss = sum(float(own["loss_sum"]) for own in sums) / num_examples
-    if not np.isfinite(loss):
-        raise Diverged("the model's weights are no longer finite: lower client.learning_rate or server.learning_rate")
     return PeopleScores(
         name="accuracy" if kind == "hits" else "mean_squared_error",
         by_person={who: float(own[kind]) / float(own["num_examples"]) for who, own in zip(people, sums)},
         pooled=sum(float(own[kind]) for own in sums) / num_examples,
-        loss=loss,
+        loss=sum(float(own["loss_sum"]) for own in sums) / num_examples,
     )
 
 

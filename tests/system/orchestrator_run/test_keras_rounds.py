@@ -45,7 +45,11 @@ TEST = {f"t{person}": arrays(100 + person, 9 + person) for person in range(3)}
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = tf.keras.layers
     model = tf.keras.Sequential(
-        [layers.Input((4,)), layers.Dense(6, activation="tanh"), layers.Dense(3, activation="softmax")]
+        [
+            layers.Input((4,)),
+            layers.Dense(6, activation="tanh", name="hidden"),
+            layers.Dense(3, activation="softmax", name="last"),
+        ]
     )
     model.compile("sgd", "sparse_categorical_crossentropy")
     rng = np.random.default_rng(1)
@@ -79,7 +83,7 @@ def test_every_sum_gives_the_same_weights_and_each_person_a_score(source: Path, 
     }
     plain = done["plain"]
     for name, other in done.items():
-        assert list(other.weights) == ["dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"]
+        assert list(other.weights) == ["hidden/kernel", "hidden/bias", "last/kernel", "last/bias"]
         assert all(map(np.array_equal, other.weights.values(), plain.weights.values())), name
         assert [line.weights_sha256 for line in other.rounds] == [line.weights_sha256 for line in plain.rounds]
     weights = list(plain.weights.values())
@@ -212,6 +216,20 @@ def test_what_devices_send_is_summed_to_what_the_simulation_gives(
     assert at_start == again
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (("--begin", "nothing"), "nothing is not a bundle's folder"),
+        (("--begin", "nothing", "a.bin"), "--begin goes without UPDATE files"),
+        (("--cohort", 3, "--save-weights", "w.bin"), "rounds.cohort_size: settings go with --begin"),
+    ],
+)
+def test_rounds_that_can_t_begin_leave_nothing(given: tuple[object, ...], reason: str, tmp_path: Path) -> None:
+    refused = fedkeys("aggregate", "--run", tmp_path / "run", *given)
+    assert reason in f"{refused.output}{refused.exception}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rounds_go_on_in_their_folder_to_the_same_weights(source: Path, runtime: Runtime, tmp_path: Path) -> None:
     settings = {"client.learning_rate": RATE, "server.algorithm": "fedadam", "server.learning_rate": 0.01}
     whole = train(source, runtime, rounds=3, settings=settings)
@@ -267,6 +285,7 @@ def test_mistakes_are_told_before_anything_runs(source: Path) -> None:
         ({}, None, {}, ConfigError, "people is empty"),
         ({**PEOPLE, "ann": (x, y + 3)}, None, {}, DeviceDataError, r"people\['ann'\]: y holds the class"),
         ({**PEOPLE, "ann": x}, None, {}, DeviceDataError, r"people\['ann'\] must be a pair"),
+        (PEOPLE, {1: (x, y)}, {}, DeviceDataError, r"test\[1\]: a person's name is text: give '1'"),
         (PEOPLE, {"bob": (x[:, :3], y)}, {}, DeviceDataError, r"test\['bob'\]: .* has the shape"),
         (PEOPLE, None, {"clients_per_round": 9}, ConfigError, "but 8 people train"),
         (PEOPLE, None, {"rounds": 2, "settings": {"rounds.count": 2}}, ConfigError, "given twice"),

@@ -11,7 +11,7 @@ import pytest
 
 from edge.bundle.keras_examples import ExampleSpec, check_examples
 from edge.bundle.manifest import TensorEntry
-from edge.errors import DeviceDataError
+from edge.errors import BundleError, DeviceDataError
 from edge.on_device.keras_round import read_arrays
 
 
@@ -138,3 +138,9 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path):
     path.write_bytes(other.getvalue())
     with pytest.raises(DeviceDataError, match=str(path)):
         read_arrays(path, CLASSIFIER)
+
+
+def test_ids_without_a_limit_are_not_handed_to_a_runtime():
+    spec = ExampleSpec((entry("ids", "int32", 6), entry("targets", "float32", 1), MASK), 0)
+    with pytest.raises(BundleError, match="does not say which ids"):
+        check_examples(spec, np.ones((2, 6), int), np.ones(2), "ann")

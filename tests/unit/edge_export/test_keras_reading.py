@@ -169,6 +169,12 @@ def test_a_dynamic_shape_is_refused_by_the_inputs_name() -> None:
     assert "the input words has the shape (None, 3)" in network_refusal(model)
 
 
+def test_an_input_with_a_name_of_the_train_signature_is_refused() -> None:
+    for name in ("targets", "mask", "learning_rate"):
+        model = sequential(layers.Input((3,), name=name), layers.Dense(2))
+        assert f"the name {name} is taken twice" in network_refusal(model)
+
+
 def test_a_loss_that_cannot_be_exported_is_refused() -> None:
     model = sequential(layers.Input((3,)), layers.Dense(2))
     assert "the loss poisson can't be exported" in network_refusal(model, "poisson")
