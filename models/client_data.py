@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.corpus import ClientId, ClientText, Corpus, PeopleSplit, cut_people
 from models.errors import CorpusError
@@ -80,10 +82,10 @@ def build_client_data(
         words = build_vocabulary((capped[person] for person in split.train), vocabulary_size, min_people, public)
     elif words.vocabulary.size > vocabulary_size:
         words = words.truncate(vocabulary_size)
-    encode_sentence = words.vocabulary.encode
+    vocabulary = words.vocabulary
 
     def encode(people: Iterable[ClientId]) -> dict[ClientId, Sentences]:
-        return {person: tuple(map(encode_sentence, capped[person])) for person in people}
+        return {person: _encoded(vocabulary, capped[person]) for person in people}
 
     everybody = encode(split.train)
     train = {person: own for person, own in everybody.items() if len(own) >= min_sentences}
@@ -94,7 +96,7 @@ def build_client_data(
         )
     drawn = [person for person in places.train if person in train or (remaining and person in remaining.drawn)]
     return ClientData(
-        vocabulary=words.vocabulary,
+        vocabulary=vocabulary,
         split=split,
         train=train,
         dev=encode(split.dev),
@@ -103,6 +105,22 @@ def build_client_data(
         origin=words.origin,
         gone={place: person for place, person in enumerate(drawn) if person not in train},
     )
+
+
+def _encoded(vocabulary: Vocabulary, sentences: Iterable[str]) -> Sentences:
+    """Returns sentences as ids; all words at once, since an array for each sentence takes longer than its words."""
+    split = [sentence.split() for sentence in sentences]
+    return sentences_of(vocabulary.encode_words(itertools.chain.from_iterable(split)), map(len, split))
+
+
+def sentences_of(ids: NDArray[np.int32], lengths: Iterable[int]) -> Sentences:
+    """Returns the sentences of a flat array of ids, as views of it.
+
+    >>> [sentence.tolist() for sentence in sentences_of(np.array([5, 6, 7], np.int32), [1, 2])]
+    [[5], [6, 7]]
+    """
+    ends = tuple(itertools.accumulate(lengths, initial=0))
+    return tuple(ids[start:end] for start, end in zip(ends, ends[1:]))
 
 
 def _first_sentences(text: ClientText, cap: int) -> tuple[str, ...]:

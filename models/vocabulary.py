@@ -6,6 +6,7 @@ A WordOrigin goes with it and says where the words come from: what the list itse
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,7 +70,11 @@ class Vocabulary:
 
     def encode(self, sentence: str) -> NDArray[np.int32]:
         """Returns int32 [num_words]: the ids of a tokenised sentence's words, UNK for unknown ones."""
-        return np.array([self._ids.get(word, UNK) for word in sentence.split()], np.int32)
+        return self.encode_words(sentence.split())
+
+    def encode_words(self, words: Iterable[str]) -> NDArray[np.int32]:
+        """Returns int32 [num_words]: the ids of words, UNK for unknown ones."""
+        return np.array(list(map(self._ids.get, words, itertools.repeat(UNK))), np.int32)
 
     def truncate(self, size: int) -> Vocabulary:
         """Returns the vocabulary of the first `size` ids.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from models.batches import Batches, build_batches
-from models.client_data import Sentences
+from models.client_data import Sentences, sentences_of
 from models.vocabulary import UNK
 from models.weights import ModelSize, Shaped, Weights
 from orchestrator.aggregator import Aggregator
@@ -212,7 +212,10 @@ def learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
 
 def cut(sentences: Sentences, num_rows: int) -> Sentences:
     """Replaces ids from num_rows on by UNK: the model has no rows for them."""
-    return tuple(np.where(s >= num_rows, UNK, s) for s in sentences)
+    if not sentences:
+        return sentences
+    ids = np.concatenate(sentences)
+    return sentences_of(np.where(ids >= num_rows, UNK, ids), map(len, sentences))
 
 
 def draw_batches(config: RunConfig, sentences: Sentences, rng: np.random.Generator) -> Batches:

@@ -170,8 +170,9 @@ class BoundRun:
         """Returns how often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
         size = self._size.vocabulary_size
         count = build_word_counts(size)
+        end = np.array([EOS], np.int32)
         targets = [
-            np.concatenate([np.append(s, EOS) for s in own]).astype(np.int32) for own in self._sentences.values()
+            np.concatenate([part for s in own for part in (s, end)], dtype=np.int32) for own in self._sentences.values()
         ]
         total = np.zeros(size, np.float64)
         for i in range(0, len(targets), 100):
