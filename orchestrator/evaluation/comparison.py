@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures as futures
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import msgspec
 import numpy as np
@@ -54,6 +57,7 @@ from tff_pipelines.evaluation import build_evaluation
 from tff_pipelines.runtime import Runtime, borrow
 from tff_pipelines.worker_process import Place
 
+_Found = TypeVar("_Found")
 _EXAMPLES = ("have a good", "nice to meet", "what do you", "thank you so", "do you have any", "i want to")
 
 
@@ -78,17 +82,19 @@ def evaluate_run(
     config, state = run.config, run.newest
     note("reading the text")
     corpus, data = run.text
-    note("counting the n-gram baselines, choosing the best on the dev people")
-    ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
-    order = ngrams.best_order(data.dev)
     if not isinstance(runtime, Runtime):
         note("starting the TFF workers")
-    with borrow(runtime, config.runtime.workers) as runtime:
-        note("federated evaluation on the test people")
+    with borrow(runtime, config.runtime.workers) as runtime, futures.ThreadPoolExecutor(1) as beside:
+        note("federated evaluation on the test people; beside it, counting the n-gram baselines")
         size = ModelSize.of(state.model, config.model.kind)
         evaluation = build_evaluation(size, config.data.max_words, data.vocabulary.size)
         batches = evaluation_batches(data.test, config.data.max_words)
-        sums = {"model": federated_sums(runtime, evaluation, state.model, batches, config.runtime.clients_per_call)}
+        scored = beside.submit(
+            federated_sums, runtime, evaluation, state.model, batches, config.runtime.clients_per_call
+        )
+        ngrams = PooledNgrams(data.pooled, data.vocabulary.size, config.data.max_words)
+        order = ngrams.best_order(data.dev)
+        sums = {"model": scored.result()}
         personalised = (
             personal_figures(runtime, config, corpus, data, state.model, Cache(ngrams, order), note)
             if personalise
@@ -232,26 +238,48 @@ class _Scorer:
     def best_mixing_weights(self, people: Mapping[ClientId, Sentences]) -> dict[str, float]:
         """Returns, for each mixture, the model's share that gives the highest pooled top-1 recall on these people."""
         hits: dict[str, np.ndarray] = {}
-        for chunk in self._chunks(people):
-            for name, counted in self._counted(chunk, self._ngrams.after(chunk.contexts)).items():
-                found = Mixture(chunk.probabilities, counted).hits(chunk.targets)
+        for of_chunk in _on_all_cores(self._hits, self._chunks(people)):
+            for name, found in of_chunk.items():
                 hits[name] = hits[name] + found if name in hits else found
         return {name: MIXING_WEIGHTS[int(own.argmax())] for name, own in hits.items()}
+
+    def _hits(self, chunk: _Chunk) -> dict[str, np.ndarray]:
+        counted = self._counted(chunk, self._ngrams.after(chunk.contexts))
+        return {name: Mixture(chunk.probabilities, rows).hits(chunk.targets) for name, rows in counted.items()}
 
     def score(self, people: Mapping[ClientId, Sentences], weights: Mapping[str, float]) -> dict[str, ClientSums]:
         """Returns the sums per person of the baselines and of the mixtures, in which the model has these weights."""
         parts: dict[str, list[PositionScores]] = {}
-        for chunk in self._chunks(people):
-            person, after = np.full(len(chunk.targets), chunk.person), self._ngrams.after(chunk.contexts)
-            counted = self._counted(chunk, after)
-            found = dict(self._ngrams.score(chunk.contexts, after, chunk.targets, person))
-            if "private_mixed" in counted:
-                found["private_ngram"] = score_ranks(*counted["private_mixed"].places(chunk.targets), person)
-            for name, rows in counted.items():
-                weight = np.float32(weights[name])
-                places = Mixture(chunk.probabilities, rows).places(weight, 1 - weight, chunk.targets)
-                found[name] = score_ranks(*places, person)
-            for name, scores in found.items():
+        for of_chunk in _on_all_cores(functools.partial(self._scores, weights=weights), self._chunks(people)):
+            for name, scores in of_chunk.items():
                 parts.setdefault(name, []).append(scores)
         oov = np.array([sum(int(np.sum(s[: self._time] == UNK)) for s in own) for own in people.values()])
         return {name: PositionScores.join(scores).client_sums(len(people), oov) for name, scores in parts.items()}
+
+    def _scores(self, chunk: _Chunk, weights: Mapping[str, float]) -> dict[str, PositionScores]:
+        person, after = np.full(len(chunk.targets), chunk.person), self._ngrams.after(chunk.contexts)
+        counted = self._counted(chunk, after)
+        found = dict(self._ngrams.score(chunk.contexts, after, chunk.targets, person))
+        if "private_mixed" in counted:
+            found["private_ngram"] = score_ranks(*counted["private_mixed"].places(chunk.targets), person)
+        for name, rows in counted.items():
+            weight = np.float32(weights[name])
+            places = Mixture(chunk.probabilities, rows).places(weight, 1 - weight, chunk.targets)
+            found[name] = score_ranks(*places, person)
+        return found
+
+
+def _on_all_cores(work: Callable[[_Chunk], _Found], chunks: Iterable[_Chunk]) -> Iterator[_Found]:
+    """Yields work(chunk) of each chunk, in order: NumPy's large operations, as TensorFlow's, let other threads run.
+
+    Few chunks are in memory at a time: one a core, and the next.
+    """
+    cores = os.cpu_count() or 1
+    running: collections.deque[futures.Future[_Found]] = collections.deque()
+    with futures.ThreadPoolExecutor(cores) as pool:
+        for chunk in chunks:
+            running.append(pool.submit(work, chunk))
+            if len(running) > cores:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
