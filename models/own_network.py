@@ -128,17 +128,11 @@ def short_name(kind: str) -> str:
     return kind.partition("@")[0] if is_own(kind) else kind
 
 
-def register(kind: str, source: bytes, build: Build, max_words: int) -> None:
-    """Makes a network known to this process.
-
-    Args:
-      kind: of the network.
-      source: its file's content.
-      build: size -> network.
-      max_words: positions of a sentence.
+def is_loaded(kind: str, max_words: int) -> bool:
+    """True if this process knows a network, for sentences of so many positions.
 
     Raises:
-      OwnNetworkError: the process knows it already, for sentences of another length.
+      OwnNetworkError: it knows it for sentences of another length.
     """
     known = _LOADED.get(kind)
     if known is not None and known.max_words != max_words:
@@ -146,8 +140,19 @@ def register(kind: str, source: bytes, build: Build, max_words: int) -> None:
             f"{short_name(kind)} is loaded for sentences of {known.max_words} words, and this run's have {max_words}: "
             "open it in another process"
         )
-    if known is None:
-        _LOADED[kind] = _Loaded(source, build, max_words, {})
+    return known is not None
+
+
+def register(kind: str, source: bytes, build: Build, max_words: int) -> None:
+    """Makes a network known to this process, which does not know it yet.
+
+    Args:
+      kind: of the network.
+      source: its file's content.
+      build: size -> network.
+      max_words: positions of a sentence.
+    """
+    _LOADED[kind] = _Loaded(source, build, max_words, {})
 
 
 def loaded_source(kind: str) -> Optional[bytes]:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from edge.errors import ExportError
 from edge.export.keras_layers import Values, refusal
 from edge.export.keras_network import Network, build_network
+from edge.export.keras_reading import rebuild
 from edge.export.names import tensor_name
 from models.own_network import BuildSize, PureNetwork
 
@@ -33,11 +34,12 @@ def next_word_network(build: Callable[[], tf.keras.Model], size: BuildSize) -> P
     Raises:
       ExportError: its inputs or outputs are others, it has weights that don't train, or a layer can't be exported.
     """
-    model = build_seeded(build, 0)
-    _check_ends(model, size)
-    for layer in model.layers:
+    own = build_seeded(build, 0)
+    _check_ends(own, size)
+    for layer in own.layers:
         if layer.non_trainable_weights:
             raise refusal(layer, f"{_names(layer.non_trainable_weights)} would not train: let all of its weights train")
+    model = rebuild(own)
     network = build_network(model, _LOSS, batch_size=2)
     if network.inputs[0].num_ids < size.vocabulary_size:
         raise refusal(
@@ -46,6 +48,8 @@ def next_word_network(build: Callable[[], tf.keras.Model], size: BuildSize) -> P
             "Embedding of size.vocabulary_size",
         )
     names = [weight.tensor for weight in network.trainable]
+    model.set_weights(own.get_weights())
+    _check_same(own, model)
 
     def values(weights: Named) -> Values:
         return network.values([weights[name] for name in names], ())
@@ -116,6 +120,17 @@ def _check_ends(model: tf.keras.Model, size: BuildSize) -> None:
     for variable in model.weights:
         if variable.dtype != tf.float32:
             raise ExportError(f"the weight {variable.name[:-2]} is {variable.dtype.name}: build it in float32")
+
+
+def _check_same(own: tf.keras.Model, rebuilt: tf.keras.Model) -> None:
+    """Refuses a model with a layer that is called as one of Keras's, and computes something else."""
+    for layer, known in zip(own.layers, rebuilt.layers):
+        if type(layer) is not type(known):
+            raise refusal(layer, "it is not Keras's own layer of this name")
+    words = np.arange(np.prod(own.input_shape[1:]), dtype=np.int32)[np.newaxis] % own.output_shape[-1]
+    mine, theirs = own(words).numpy(), rebuilt(words).numpy()
+    if not np.allclose(mine, theirs, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ExportError("one of its layers computes something else than Keras's own of the same name")
 
 
 def _names(variables: list[tf.Variable]) -> str:

@@ -74,6 +74,16 @@ def read_keras(path: Path) -> tuple[tf.keras.Model, Json]:
     return model, described.loss
 
 
+def rebuild(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns a model in memory built anew from its description, as a file's is; raises ExportError as for a file."""
+    name = Path(model.name)
+    try:
+        described = model.to_json()
+    except Exception as error:  # whatever Keras or a layer raises that can't say how it is made
+        raise ExportError(f"{name}: it does not say what it is made of: {_first_line(error)}") from None
+    return _build(name, _parse(name, described, "description"))
+
+
 def _describe(path: Path) -> Description:
     """Returns the description in any of the three formats."""
     if path.is_dir():

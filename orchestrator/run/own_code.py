@@ -7,6 +7,7 @@ to be trusted (`--trust-model`): see docs/adr/0008-own-networks.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 import traceback
@@ -21,9 +22,9 @@ from models.own_network import (
     BuildSize,
     PureNetwork,
     code_of_kind,
+    is_loaded,
     is_own,
     kind_of_code,
-    loaded_source,
     register,
 )
 from orchestrator.rounds.build import model_size
@@ -87,18 +88,12 @@ def load_code(code: OwnCode, max_words: int, note: Callable[[str], None]) -> Non
       note: is told that the file runs.
 
     Raises:
-      OwnNetworkError: the file raises, or has no such function.
+      OwnNetworkError: the file raises, has no such function, or was loaded for sentences of another length.
     """
-    if loaded_source(code.kind) is None:
-        note(code.warning)
-        build = _run_file(code)
-    else:  # register keeps the first
-        build = _no_build
-    register(code.kind, code.source, build, max_words)
-
-
-def _no_build(size: BuildSize) -> PureNetwork:
-    raise AssertionError("the network was registered before")
+    if is_loaded(code.kind, max_words):
+        return
+    note(code.warning)
+    register(code.kind, code.source, _run_file(code), max_words)
 
 
 def trust_run(path: Path, note: Callable[[str], None]) -> None:
@@ -164,9 +159,10 @@ def _network(code: OwnCode, build: Callable[[BuildSize], object], size: BuildSiz
 
 
 def _guarded(code: OwnCode, part: str, run: Callable[[], object]) -> object:
-    """Runs somebody's code; whatever it raises becomes one line that names the file's line."""
+    """Runs somebody's code; what it prints goes to standard error, what it raises becomes a line with its place."""
     try:
-        return run()
+        with contextlib.redirect_stdout(sys.stderr):  # standard output may be JSON
+            return run()
     except (Exception, SystemExit) as error:
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(code.path)

@@ -148,7 +148,7 @@ def test_a_sequential_model_that_ends_in_softmax_has_its_roles(tmp_path):
 @pytest.mark.parametrize(
     ("middle", "last", "said"),
     [
-        ("x = layers.Lambda(lambda y: y)(x)", "", r"layer lambda \(Lambda\) can't be exported"),
+        ("x = layers.Lambda(lambda y: y)(x)", "", r"layer lambda \(Lambda\) is code in the model"),
         ("x = layers.GRU(3)(x)", "", r"layer dense gives float32 \(None, 9\)"),
         ("x = layers.BatchNormalization()(x)", "", r"layer batch_normalization .*moving_mean.* would not train"),
         ("x = layers.Dense(4, trainable=False, name='fixed')(x)", "", "layer fixed .* would not train"),
@@ -159,13 +159,47 @@ def test_a_sequential_model_that_ends_in_softmax_has_its_roles(tmp_path):
             r"takes \(None, 3\)",
         ),
         ("words = keras.Input((5,))\n        x = layers.Embedding(9, 4)(words)", "", "takes float32, and word ids"),
-        ("x = layers.Embedding(8, 4)(words)", "", "layer embedding .*reads ids below 8, and there are 9"),
+        ("x = layers.Embedding(8, 4)(words)", "", "layer embedding_1 .*reads ids below 8, and there are 9"),
     ],
 )
 def test_a_keras_model_that_is_no_next_word_model_is_refused_by_its_layer(middle, last, said, tmp_path):
     with pytest.raises(OwnNetworkError, match=said) as caught:
         load(tmp_path, keras(middle, last))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("Dense(4, kernel_regularizer='l2', name='pulled')", "layer pulled .* has a kernel_regularizer"),
+        ("Dense(4, kernel_constraint='non_neg', name='held')", "layer held .* has a kernel_constraint"),
+        ("ActivityRegularization(0.1, name='pulled')", "layer pulled .* can't be exported: its penalty"),
+    ],
+)
+def test_what_a_phones_step_would_not_have_is_refused(layer, said, tmp_path):
+    with pytest.raises(OwnNetworkError, match=said):
+        load(tmp_path, keras(f"x = layers.{layer}(x)"))
+
+
+def test_a_layer_that_only_is_called_as_keras_is_refused(tmp_path):
+    text = """
+        import tensorflow as tf
+        class Dense(tf.keras.layers.Dense):
+            def call(self, x):
+                return 2 * super().call(x)
+        def build(size):
+            words = tf.keras.Input((size.max_words,), dtype="int32")
+            x = tf.keras.layers.Embedding(size.vocabulary_size, 4)(words)
+            return tf.keras.Model(words, Dense(size.vocabulary_size, name="mine")(x))
+    """
+    with pytest.raises(OwnNetworkError, match=r"layer mine \(Dense\) .* not Keras's own layer"):
+        load(tmp_path, text)
+
+
+def test_what_a_file_prints_is_no_output_of_the_command(tmp_path, capsys):
+    load(tmp_path, keras() + "    print('hello')\n")
+    printed = capsys.readouterr()
+    assert (printed.out, "hello" in printed.err) == ("", True)
 
 
 def test_a_subclass_without_a_graph_is_refused(tmp_path):
