@@ -45,7 +45,7 @@ def test_it_goes_down_the_road(trained, tmp_path):
         fedkeys("attack", "--run", trained, "--sentences", 3, trust)
     fedkeys("export", "--run", trained, "--out", phone, trust)
     measured = json.loads((phone / "parity.json").read_text())["runtimes"]
-    assert {"litert", "litert-stateless", "tensorflow"} == set(measured)
+    assert {"litert", "litert-stateless", "tensorflow"} <= set(measured)  # and the C client, where it can be built
     assert all(runtime["max_abs_diff"] <= GATE for runtime in measured.values())
     # Its bundle holds no code, and needs none.
     assert not list(phone.rglob("*.py"))
