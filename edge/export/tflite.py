@@ -238,7 +238,7 @@ def _build_train_file(
     rows_of: dict[int, dict[str, int]] = {}  # by length of the rows: of each shape, {signature: rows}
     for shape in shapes_among(specs):
         rows_of.setdefault(shape.time, {})[shape.signature] = shape.rows
-    functions = {name: traced_function(specs[name], body) for name, body in bodies.items()}
+    functions = {name: traced_function(spec, bodies[name]) for name, spec in specs.items() if name in bodies}
     for length, rows in rows_of.items():
         functions[f"shared_{length}"] = traced_function(_with_free_rows(specs[next(iter(rows))]), train_shared)
     return with_fixed_rows(convert(module, functions), {f"shared_{length}": rows for length, rows in rows_of.items()})

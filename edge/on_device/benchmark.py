@@ -27,7 +27,6 @@ from edge.export.tflite import INFER_FILE, TRAIN_FILE
 from edge.on_device.estimates import SOURCE, estimate_train_steps
 from edge.on_device.figures import Figures, KeyStrokeTime, Machine, PhoneEstimates, Ratio, TrainStep, spread
 from edge.on_device.worker import LEARNING_RATE, Answer, Request, dense_batch
-from models.architectures import CIFG
 from models.batches import Batches
 from models.own_network import is_own
 from models.vocabulary import NUM_SPECIAL
@@ -128,7 +127,7 @@ def benchmark_bundle(
         strokes = [_key_stroke(litert, file, n, 10 * runs) for file in (INFER_FILE, TRAIN_FILE) for n in THREADS]
         loads = {file: _load_ms(litert[1], file) for file in (INFER_FILE, TRAIN_FILE)}
     note("memory")
-    c_client, c_memory = _c_client(bundle, size, time, batches, runs)
+    c_client, c_memory = _c_client(bundle, size, time, batches, runs, memory_batch)
     memory = {"litert (Python)": _peak_rss_mib(bundle, memory_batch), **c_memory}
     files = {name: entry.bytes for name, entry in manifest.files.items() if name.endswith(".tflite")}
     return Figures(
@@ -224,18 +223,18 @@ def _peak_rss_mib(bundle: Path, batch: int) -> float:
 
 
 def _c_client(
-    bundle: Path, size: ModelSize, time: int, batches: Sequence[int], runs: int
+    bundle: Path, size: ModelSize, time: int, batches: Sequence[int], runs: int, memory_batch: int
 ) -> tuple[list[TrainStep], dict[str, float]]:
     """Rows of train_step_ms by the C client on 1 thread, and its peak memory; nothing where it can't train.
 
     It prints the mean of a process's steps, its first ones included: a row's percentiles are of such means.
     """
     rows: list[TrainStep] = []
-    if not _has_c_client(size):
+    if why_not():
         return rows, {}
     memory = {}
     with tempfile.TemporaryDirectory() as folder:
-        for batch in sorted({*batches, _MEMORY_BATCH}):
+        for batch in sorted({*batches, memory_batch}):
             one = dense_batch(size.vocabulary_size, time, batch)
             many = Batches(*(np.repeat(part[np.newaxis], runs, 0) for part in one))
             path = Path(folder) / "batches"
@@ -246,7 +245,7 @@ def _c_client(
                 means = [float(one_process["ms_per_step"]) for one_process in printed]
                 row = _train_row("c-client", batch, 1, means, warm_up=0)
                 rows.append(msgspec.structs.replace(row, steps_a_run=runs))
-            if batch == _MEMORY_BATCH:
+            if batch == memory_batch:
                 memory["c-client"] = max(float(one_process["peak_rss_mib"]) for one_process in printed)
     return rows, memory
 
@@ -256,17 +255,13 @@ def _c_key_strokes(bundle: Path, size: ModelSize, runs: int) -> list[KeyStrokeTi
 
     Of ten times `runs` words, and at most a thousand: a sentence of more than 200 is read anew now and then.
     """
-    if not _has_c_client(size):
+    if why_not():
         return []
     words = np.random.default_rng(0).integers(NUM_SPECIAL, size.vocabulary_size, min(2 * runs, 200) + 1)
     printed = [run_c_client(["predict", bundle, *words, "--stats"]).stdout.splitlines() for _ in range(_PROCESSES)]
     times = [float(line.split()[1]) for lines in printed for line in lines if line.startswith("key_stroke_ms ")]
     own = msgspec.structs.asdict(spread(times, warm_up=1))
     return [KeyStrokeTime(runtime="c-client", model=INFER_FILE, threads=1, **own)]
-
-
-def _has_c_client(size: ModelSize) -> bool:
-    return not why_not() and size.kind == CIFG
 
 
 def machine() -> Machine:

@@ -10,6 +10,7 @@ from exported_run import fedkeys
 from small_run import SMALL
 
 from edge.bundle.parity import GATE
+from edge.clients import c_client
 from models import own_network
 from models.errors import OwnNetworkError, RoleError
 from orchestrator.errors import ConfigError, RunFolderError
@@ -45,14 +46,15 @@ def test_it_goes_down_the_road(trained, tmp_path):
         fedkeys("attack", "--run", trained, "--sentences", 3, trust)
     fedkeys("export", "--run", trained, "--out", phone, trust)
     measured = json.loads((phone / "parity.json").read_text())["runtimes"]
-    assert {"litert", "litert-stateless", "tensorflow"} <= set(measured)  # and the C client, where it can be built
+    in_c = set() if c_client.why_not() else {"c-client"}
+    assert {"litert", "litert-stateless", "tensorflow", *in_c} == set(measured)
     assert all(runtime["max_abs_diff"] <= GATE for runtime in measured.values())
     # Its bundle holds no code, and needs none.
     assert not list(phone.rglob("*.py"))
     own_network._LOADED.clear()
     assert fedkeys("verify", phone, "--json")["ok"]
     steps = fedkeys("benchmark", phone, "--runs", 5, "--json")["train_step_ms"]
-    assert {row["runtime"] for row in steps} == {"litert"}
+    assert {row["runtime"] for row in steps} == {"litert", *in_c}
     mine.write_text("i like my dog\nsee you at the game\n")
     assert fedkeys("device-update", phone, "--data", mine, "--out", tmp_path / "update", "--json")["num_examples"] == 2
 

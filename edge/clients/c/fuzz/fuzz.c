@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "../fedkeys.h"
+#include "../fk_protocol_parts.h"
 #include "../fk_saved.h"
 #include "../fk_values.h"
 
@@ -137,19 +138,71 @@ static void read_journal(const uint8_t *data, size_t size) {
   unlink(path);
 }
 
+/* A message that a server sends; the first byte says which. What was found goes again. */
+static void read_message(const uint8_t *data, size_t size) {
+  static const fk_word WORDS[] = {{"<pad>", 5}, {"<bos>", 5}, {"<eos>", 5}, {"<unk>", 5}, {"see", 3}};
+  union {
+    fk_invitation invitation;
+    fk_roster roster;
+    fk_delivery delivery;
+    fk_survivors survivors;
+    fk_unmask_request unmask_request;
+    fk_to_client to_client;
+    fk_settings settings;
+  } found;
+  if (size == 0) return;
+  fk_bytes wire = {data + 1, size - 1};
+  memset(&found, 0, sizeof found);
+  switch (*data % 7) { /* what was found is freed after a refusal, too */
+    case 0: fk_read_invitation(wire, &found.invitation, NULL); break;
+    case 1:
+      fk_read_roster(wire, &found.roster, NULL);
+      free(found.roster.peers);
+      break;
+    case 2:
+      fk_read_delivery(wire, &found.delivery, NULL);
+      free(found.delivery.shares);
+      break;
+    case 3: fk_read_survivors(wire, &found.survivors, NULL); break;
+    case 4:
+      fk_read_unmask_request(wire, &found.unmask_request, NULL);
+      free(found.unmask_request.consents);
+      free(found.unmask_request.alive);
+      free(found.unmask_request.dead);
+      break;
+    case 5:
+      fk_read_to_client(wire, &found.to_client, NULL);
+      free(found.to_client.words);
+      break;
+    default: fk_read_settings(wire, WORDS, sizeof WORDS / sizeof *WORDS, &found.settings, NULL);
+  }
+}
+
+#define FILES "\"files\":{\"words\":{\"bytes\":0,\"sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}}"
+static const char OF_WORDS[] =
+    "{\"schema\":1,\"tokeniser\":2,\"model\":{\"vocabulary_size\":6,\"embedding_size\":2,\"num_cells\":3,\"max_words\":4},"
+    "\"phase\":[{\"plan\":{\"epochs\":1,\"batch_size\":4,\"learning_rate\":0.5,\"clip_norm\":0.0,\"max_sentences\":9}}],"
+    FILES;
+static const char OF_GRU[] =
+    "{\"schema\":1,\"tokeniser\":2,\"model\":{\"vocabulary_size\":6,\"embedding_size\":2,\"num_cells\":3,\"max_words\":4,"
+    "\"kind\":\"gru\",\"weights\":[{\"name\":\"a\",\"shape\":[6,2],\"offset_bytes\":0},{\"name\":\"b\",\"shape\":[],"
+    "\"offset_bytes\":48}]},\"phase\":[{\"plan\":{\"epochs\":1,\"batch_size\":4,\"learning_rate\":0.5,\"clip_norm\":0.0,"
+    "\"max_sentences\":9}}]," FILES;
+static const char OF_KERAS[] =
+    "{\"schema\":1,\"kind\":\"keras\",\"model\":{\"num_frozen\":3,\"weights\":[{\"name\":\"d/k\",\"shape\":[2,3],\"offset_bytes\":0}]},"
+    "\"plan\":{\"epochs\":1,\"batch_size\":4,\"learning_rate\":0.5},\"signatures\":{\"train.tflite\":{\"get_weights\":{\"inputs\":[],"
+    "\"outputs\":[{\"name\":\"d_k\",\"dtype\":\"float32\",\"shape\":[2,3]}]}}}," FILES;
+
 /* A folder whose manifest is sound but for what the bytes put there: pairs of a place and a byte, and behind a pair of
  * zeros a signature. */
-static void read_folder(const uint8_t *data, size_t size) {
-  static const char SOUND[] =
-      "{\"schema\":1,\"tokeniser\":2,\"model\":{\"vocabulary_size\":6,\"embedding_size\":2,\"num_cells\":3,\"max_words\":4},"
-      "\"phase\":[{\"plan\":{\"epochs\":1,\"batch_size\":4,\"learning_rate\":0.5,\"clip_norm\":0.0,\"max_sentences\":9}}],"
-      "\"files\":{\"words\":{\"bytes\":0,\"sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}}";
-  char manifest[sizeof SOUND], path[96];
+static void read_folder(const uint8_t *data, size_t size, const char *sound) {
+  char manifest[1024], path[96];
   fk_bundle *bundle;
   fk_error error;
   need_folder();
-  memcpy(manifest, SOUND, sizeof SOUND);
-  size_t length = sizeof SOUND - 1, at = 0;
+  size_t length = strlen(sound), at = 0;
+  if (length >= sizeof manifest) abort();
+  memcpy(manifest, sound, length + 1);
   for (; at + 3 <= size && (data[at] || data[at + 1]); at += 3) {
     size_t where = ((size_t)data[at] << 8 | data[at + 1]) % (length + 1);
     if (where == length) length = data[at + 2] ? length : length / 2;
@@ -173,7 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t key[FK_KEY_BYTES];
   if (size == 0) return 0;
-  uint8_t which = *data++ % 9;
+  uint8_t which = *data++ % 12;
   size--;
   if (which == 0) read_values(data, size);
   if (which == 1) read_batches(data, size);
@@ -181,7 +234,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (which == 3 || which == 4) read_text(data, size, which == 4);
   if (which == 5) fk_public_key_from_pem((const char *)data, size, key, NULL);
   if (which == 6) read_saved(data, size);
-  if (which == 7) read_folder(data, size);
+  if (which == 7) read_folder(data, size, OF_WORDS);
   if (which == 8) read_journal(data, size);
+  if (which == 9) read_message(data, size);
+  if (which == 10) read_folder(data, size, OF_GRU);
+  if (which == 11) read_folder(data, size, OF_KERAS);
   return 0;
 }
