@@ -6,17 +6,21 @@ import ctypes
 import json
 import os
 import stat
+import subprocess
 from html.entities import html5
 from pathlib import Path
 
 import numpy as np
 import pytest
 import regex
-from c_library import Bundle, Failed, Store, Text, call, drawn_batches, library
+from c_client_bundle import COMPILER
+from c_library import READING, Bundle, Failed, Store, Text, built, call, drawn_batches, library
+from memcheck import under_valgrind
 from stand_in_bundle import FILES, SIZE, manifest_of
 
 import edge
 from edge.bundle.folder import write_bundle
+from edge.clients import c_client
 from edge.clients.files import batches_from_bytes
 from models.tokeniser import LATEST
 
@@ -226,3 +230,53 @@ def test_a_file_that_is_no_store(tmp_path, content):
     (tmp_path / "sentences").write_bytes(content)
     with pytest.raises(Failed, match="is no store of sentences"):
         Store(tmp_path / "sentences", 9)
+
+
+MAIN = """
+#include <stdio.h>
+#include <string.h>
+#include "fedkeys.h"
+int main(void) {
+  static const char LIST[] = "<pad>\\n<bos>\\n<eos>\\n<unk>\\nsee\\nyou\\n";
+  char message[1 << 16];
+  size_t size = fread(message, 1, sizeof message, stdin), count;
+  fk_text *text;
+  fk_sentences *found;
+  if (fk_text_open_words(LIST, strlen(LIST), 2, &text, NULL)) return 1;
+  if (fk_text_sentences(text, message, size, &found, NULL)) return 2;
+  for (size_t i = 0; i < fk_sentences_count(found); i++) {
+    const int32_t *ids = fk_sentences_ids(found, i, &count);
+    for (size_t j = 0; j < count; j++) printf("%d ", ids[j]);
+    puts(fk_sentences_words(found, i));
+  }
+  fk_sentences_close(found);
+  fk_text_close(text);
+}
+"""
+
+
+def test_valgrind_finds_nothing_where_text_is_read(vectors, tmp_path):
+    """Of what sanitizers don't see: reads of what nothing was written to."""
+    library(*READING)
+    (tmp_path / "main.c").write_text(MAIN)
+    flags = subprocess.run(
+        ["pkg-config", "--libs", "libcrypto", *READING], check=True, capture_output=True, text=True
+    ).stdout.split()
+    archive = built().with_suffix(".a")
+    command = [
+        *COMPILER,
+        f"-I{c_client.SOURCE}",
+        tmp_path / "main.c",
+        archive,
+        *flags,
+        "-lm",
+        "-ldl",
+        "-o",
+        tmp_path / "text",
+    ]
+    subprocess.run(command, check=True)
+    texts = "\n".join(message["text"] for message in vectors["messages"])
+    messages = texts[:6000].encode()
+    done = subprocess.run(under_valgrind(tmp_path / "text"), input=messages, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 50
