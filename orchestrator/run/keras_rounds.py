@@ -20,6 +20,7 @@ from models.corpus import ClientId
 from models.examples import ExampleBatches, Examples, build_example_batches
 from models.weights import Weights, WeightShapes
 from orchestrator.errors import Diverged, PrivacyStop, RunFolderError
+from orchestrator.privacy.ledger import epsilon_spent
 from orchestrator.rounds.build import (
     build_adaptive_clip,
     build_aggregator,
@@ -115,7 +116,7 @@ def train_keras(
         state = run_rounds(state, config.rounds.count, rounds.run_one)
         require_completed(rounds.lines)
         scores = rounds.scores or (clients.score(state.model, test) if test else None)
-    epsilon = rounds.lines[-1].epsilon if rounds.lines else None
+    epsilon = epsilon_spent(folder.path) if folder is not None else None  # abandoned rounds' charges count, too
     return KerasTraining(source, with_weights(network, state.model), tuple(rounds.lines), scores, epsilon)
 
 
