@@ -36,6 +36,6 @@ def test_a_kind_goes_down_the_road(kind, text, tmp_path):
     fedkeys("export", "--run", run, "--out", phone, "--key", key)
     fedkeys("verify", phone, "--public-key", f"{key}.pub")
     measured = json.loads((phone / "parity.json").read_text())["runtimes"]
-    assert {"litert", "litert-stateless", "tensorflow"} == set(measured)
+    assert {"litert", "litert-stateless", "tensorflow"} <= set(measured)  # and the C client, where it can be built
     assert all(own["max_abs_diff"] <= GATE for own in measured.values())
     assert fedkeys("benchmark", phone, "--batch", 4, "--runs", 5, "--json")["train_step_ms"]
