@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from c_client_bundle import build_trainable, write
 from loopback import NAMES, TEXTS, WORDS, Peer, config_of, first_state, in_one_process, serving
+from memcheck import under_valgrind
 
 from edge.clients import arm64, c_client
 from edge.errors import ClientError
@@ -34,7 +36,7 @@ SETTINGS = {"data.max_words": 6, "client.batch_size": 4, "client.clip_norm": 0.0
 CONFIG = config_of(**SETTINGS)
 SIZE = model_size(CONFIG.model, WORDS.size)
 WEIGHTS = first_state(CONFIG).weights
-PATIENT = Deadlines(clients_s=60.0, train_s=20.0, stage_s=20.0)  # the example tests its device before it connects
+PATIENT = Deadlines(clients_s=200.0, train_s=60.0, stage_s=60.0)  # the example tests its device before it connects
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,6 +88,25 @@ def test_a_round_over_tls_is_that_of_one_process(bundle, tmp_path):
     assert report.weights_sha256 == weights_digest(alone.weights)
 
 
+def test_the_command_trains_through_the_c_library(bundle, tmp_path):
+    """One of the clients is `fedkeys client --bundle`; the sum has what it learnt, to the bit."""
+    keys, text, build_trainer = tmp_path / "keys", tmp_path / "ann.txt", bundle_trainer(bundle)
+    make_keys(keys, NAMES)
+    text.write_text("\n".join(TEXTS[NAMES[0]]))
+    with serving(keys, tmp_path, CONFIG, deadlines=PATIENT) as served:
+        peers = [Peer(keys, served, name, load_trainer=build_trainer) for name in NAMES[1:]]
+        server = ["--server", served.address, "--keys", keys, "--answer-step", "0", "--min-survivors", "2"]
+        own = ["--client-id", NAMES[0], "--data", text, "--bundle", bundle]
+        command = [sys.executable, "-m", "orchestrator.cli", "client", *server, *own]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [(peer.join().goodbye, peer.error) for peer in peers] == [("all done", None)] * 5
+    (report,) = served.rounds
+    assert list(report.survivors) == list(NAMES), report.reason
+    alone = in_one_process(CONFIG, first_state(CONFIG), report, {}, build_trainer)
+    assert report.weights_sha256 == weights_digest(alone.weights)
+
+
 @pytest.mark.parametrize("nothing", ["no sentence", "rate 0"])
 def test_who_has_nothing_to_train_sends_zeros(trainer, nothing):
     batches = batches_of(NAMES[0])
@@ -127,28 +148,37 @@ def test_a_machine_that_fails_the_self_test_does_not_train(bundle, tmp_path):
         bundle_trainer(bundle, fails)
 
 
-@pytest.fixture(scope="module")
-def example():
-    """The example client, with sanitizers."""
+def build_example(kind="", *options):
+    """Returns the example client; `kind` ends its name."""
     needed = ("libcurl", "libcrypto", "libpcre2-8", "libutf8proc")
     missing = [name for name in needed if not c_client.has_library(name)]
     if missing:
         pytest.skip(f"no example client: pkg-config finds no {' and no '.join(missing)}")
     folder = c_client.build_folder()
-    command = ["make", "-s", "-C", c_client.SOURCE, "example", f"BUILD={folder}", "SANITIZE=address,undefined"]
+    command = ["make", "-s", "-C", c_client.SOURCE, "example", f"BUILD={folder}", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "take_part-sanitized"
+    return folder / f"take_part{kind}"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The command of the example client with sanitizers."""
+    return [build_example("-sanitized", "SANITIZE=address,undefined")]
 
 
 def take_part(example, url, keys, bundle, text):
     environment = {**os.environ, "FEDKEYS_LITERT": str(c_client.litert_library()), "FEDKEYS_ANSWER_STEP_MS": "0"}
-    words = [example, url, keys, NAMES[0], bundle, text]
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=90, check=False)
+    words = [*example, url, keys, NAMES[0], bundle, text]
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=240, check=False)
 
 
-def test_the_example_takes_part_over_a_websocket(example, bundle, tmp_path, monkeypatch):
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("watched_by", ["sanitizers", "valgrind"])
+def test_the_example_takes_part_over_a_websocket(watched_by, request, bundle, tmp_path, monkeypatch):
     """It is one of six in two rounds, the others over gRPC; the sums have what it learnt of its text."""
+    sanitized = watched_by == "sanitizers"
+    example = request.getfixturevalue("example") if sanitized else under_valgrind(build_example())
     keys, text = tmp_path / "keys", tmp_path / "ann.txt"
     config = config_of(2, **SETTINGS, **{"aggregation.min_survivors": 3, "server.learning_rate": 1.0})
     monkeypatch.setitem(TEXTS, NAMES[0], ("the friend of my class", "house of the house"))  # not what the others typed
