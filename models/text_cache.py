@@ -1,8 +1,8 @@
 """Keeps what a user's own text became, so that the next start need not split its messages into words again.
 
 People's text must not lie about because it was read once. The file is therefore encrypted under a key that is made of
-the messages themselves: who has the text can read it and nobody else, and once the text is changed or deleted, nobody
-can. A text that was changed takes the place of its file.
+the messages themselves: who has the text can read it. Whoever lacks a small part of it, such as one deleted message,
+can guess that part and see whether the guess is right. A long text that was changed takes the place of its file.
 """
 
 from __future__ import annotations

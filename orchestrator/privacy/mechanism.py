@@ -185,7 +185,7 @@ def build_mechanism(config: RunConfig, directory: Path, num_people: int) -> Mech
         raise ValueError(f"privacy must be resolved (orchestrator.privacy.calibration), got privacy={config.privacy}")
     has_ledger, rounds = (directory / LEDGER_FILE).exists(), directory / "rounds.jsonl"
     begun = has_ledger or (directory / noise.SEED_FILE).exists()
-    if begun and not has_ledger and rounds.exists() and rounds.stat().st_size:
+    if not has_ledger and rounds.exists() and rounds.stat().st_size:
         raise RunFolderError(
             f"{directory / LEDGER_FILE} is missing, and rounds were released: restore it or train anew"
         )

@@ -92,7 +92,8 @@ class KerasTraining:
       network: the model, with the trained weights as those that training would go on from.
       rounds: a line for each, oldest first; those with an evaluation have its figures among their metrics.
       scores: of the test people at the end; None without any.
-      epsilon: of the whole training at its delta; None without differential privacy.
+      epsilon: of all these rounds, at their delta; what the model was trained on before comes on top. None without
+        differential privacy.
     """
 
     source: str

@@ -10,9 +10,10 @@ from private_round import DIM, PEOPLE, START, Size, charged, run, settings, trai
 
 from orchestrator.aggregator import DropStage
 from orchestrator.encoding import Encoder
+from orchestrator.errors import RunFolderError
 from orchestrator.privacy import noise
 from orchestrator.privacy.ledger import Ledger, read_ledger
-from orchestrator.privacy.mechanism import Mechanism, client_stddev, server_stddev
+from orchestrator.privacy.mechanism import Mechanism, build_mechanism, client_stddev, server_stddev
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.rounds.build import build_encoder
 from orchestrator.rounds.cohort import select_by_turns
@@ -177,6 +178,20 @@ def test_turns_keep_their_separation():
             assert round_num - last.get(member, -5) >= 5
             last[member] = round_num
     assert len(last) == len(PEOPLE)
+
+
+@pytest.mark.parametrize("lost", [("privacy_ledger.jsonl",), ("privacy_ledger.jsonl", "noise_seed")])
+def test_released_rounds_without_a_ledger_are_refused(tmp_path, lost):
+    """A new ledger would state an epsilon of 0; both files are private, so a copy by somebody else loses both."""
+    config = settings("central", privacy__delta=1e-3)
+    build_mechanism(config, tmp_path, 100)
+    (tmp_path / "rounds.jsonl").write_text("{}\n")
+    build_mechanism(config, tmp_path, 100)
+    for name in lost:
+        (tmp_path / name).unlink()
+    with pytest.raises(RunFolderError, match="rounds were released: restore it or train anew"):
+        build_mechanism(config, tmp_path, 100)
+    assert not (tmp_path / "privacy_ledger.jsonl").exists()
 
 
 def test_noise_does_not_follow_the_simulations_seed(tmp_path):
