@@ -48,11 +48,12 @@ def plain_process(pipe, size) -> None:
     import tensorflow as tf
 
     from models.model import load_model
+    from models.next_word import sgd_step
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     model = load_model(size)
-    step = tf.function(lambda w, x, y, m: model.sgd_step(w, x, y, m, LEARNING_RATE, CLIP_NORM))
+    step = tf.function(lambda w, x, y, m: sgd_step(model, w, x, y, m, LEARNING_RATE, CLIP_NORM))
     while True:
         message = pipe.recv()
         if message is None:

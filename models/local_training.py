@@ -12,7 +12,7 @@ from models.batches import Batches
 from models.client_result import ClientResult
 from models.model import load_model
 from models.network import Tensors
-from models.next_word import Dropout, Pull
+from models.next_word import Dropout, Pull, sgd_step
 from models.weights import ModelSize, Weights
 
 Trainer = Callable[[Weights, float, int, Batches], ClientResult]
@@ -27,7 +27,7 @@ def build_local_training(
 
     Args:
       size: the model's size.
-      clip_norm, proximal, dropout: see models.model.Model.sgd_step; 0 switches each off. Without dropout the seed, an
+      clip_norm, proximal, dropout: see models.next_word.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
     """
     model = load_model(size)
@@ -41,7 +41,8 @@ def build_local_training(
         client_seed = seed + tf.reduce_sum(tokens)
 
         def step(i: tf.Tensor, weights: Tensors) -> tuple[Tensors, tf.Tensor, tf.Tensor]:
-            return model.sgd_step(
+            return sgd_step(
+                model,
                 weights,
                 tokens[i],
                 targets[i],

@@ -1,4 +1,4 @@
-"""A next-word model: its weights at the start, its loss and gradients, one step of SGD.
+"""A next-word model: its weights at the start, its loss and gradients.
 
 A model is an embedding, a network of some kind (models.network) and an output layer. The forward pass and the gradient
 stand here once for all kinds, over a layout of the batch's positions (models.layouts): TFF trains with Packed, which
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ from models import cifg_lstm, gru, lstm, transformer
 from models.architectures import CIFG, GRU, LSTM, TRANSFORMER
 from models.layouts import Layout, build_layout
 from models.network import Named, Network, Tensors
-from models.next_word import Dropout, LossAndGradients, NextWordModel, Pull, descend, named_weights, unigram_bias
+from models.next_word import Dropout, LossAndGradients, NextWordModel, named_weights, unigram_bias
 from models.own_model import load_own_model
 from models.vocabulary import BOS
 from models.weights import ModelSize, Weights
@@ -133,31 +133,6 @@ class Model:
             d_embedded *= keep_in
         gradients.update(_outer_gradients(self.size, named, layout, (token_ids, d_embedded), out))
         return LossAndGradients(out.loss_sum, out.num_tokens, tuple(gradients[name] for name in self.size.names))
-
-    def sgd_step(
-        self,
-        weights: Tensors,
-        tokens: tf.Tensor,
-        targets: tf.Tensor,
-        mask: tf.Tensor,
-        learning_rate: Union[float, tf.Tensor],
-        clip_norm: float = 0.0,
-        pull: Optional[Pull] = None,
-        dropout: Optional[Dropout] = None,
-        padded: bool = False,
-        shares_rows: bool = False,
-    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
-
-        Args:
-          weights, tokens, targets, mask, dropout, padded, shares_rows: as in loss_and_gradients.
-          learning_rate: float32 scalar.
-          clip_norm: if the gradients of the inner weights together are longer than this (L2), the whole step is scaled
-            down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
-          pull: FedProx's pull towards the server's weights; None pulls nowhere.
-        """
-        of_batch = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded, shares_rows)
-        return descend(self.size, weights, of_batch, learning_rate, clip_norm, pull)
 
 
 class _OutputLayer(NamedTuple):

@@ -74,22 +74,9 @@ class NextWordModel(Protocol):
         mask: tf.Tensor,
         dropout: Optional[Dropout] = None,
         padded: bool = False,
+        shares_rows: bool = False,
     ) -> LossAndGradients:
         """See models.model.Model.loss_and_gradients."""
-
-    def sgd_step(
-        self,
-        weights: Tensors,
-        tokens: tf.Tensor,
-        targets: tf.Tensor,
-        mask: tf.Tensor,
-        learning_rate: Union[float, tf.Tensor],
-        clip_norm: float = 0.0,
-        pull: Optional[Pull] = None,
-        dropout: Optional[Dropout] = None,
-        padded: bool = False,
-    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        """See models.model.Model.sgd_step."""
 
 
 def named_weights(size: ModelSize, weights: Tensors) -> dict[str, tf.Tensor]:
@@ -97,22 +84,35 @@ def named_weights(size: ModelSize, weights: Tensors) -> dict[str, tf.Tensor]:
     return {name: tf.convert_to_tensor(w) for name, w in zip(size.names, weights)}
 
 
-def descend(
-    size: ModelSize,
+def sgd_step(
+    model: NextWordModel,
     weights: Tensors,
-    of_batch: LossAndGradients,
+    tokens: tf.Tensor,
+    targets: tf.Tensor,
+    mask: tf.Tensor,
     learning_rate: Union[float, tf.Tensor],
-    clip_norm: float,
-    pull: Optional[Pull],
+    clip_norm: float = 0.0,
+    pull: Optional[Pull] = None,
+    dropout: Optional[Dropout] = None,
+    padded: bool = False,
+    shares_rows: bool = False,
 ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-    """Returns (weights after a step of SGD along a batch's gradients, its loss_sum, its num_tokens).
+    """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
 
-    The arguments are those of models.model.Model.sgd_step.
+    Args:
+      model: whose weights they are.
+      weights, tokens, targets, mask, dropout, padded, shares_rows: as in models.model.Model.loss_and_gradients.
+      learning_rate: float32 scalar.
+      clip_norm: if the gradients of the inner weights together are longer than this (L2), the whole step is scaled
+        down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
+      pull: FedProx's pull towards the server's weights; None pulls nowhere.
     """
-    loss_sum, num_tokens, gradients = of_batch
+    loss_sum, num_tokens, gradients = model.loss_and_gradients(
+        weights, tokens, targets, mask, dropout, padded, shares_rows
+    )
     if pull is not None:
         gradients = tuple(g + pull.mu * (w - a) for g, w, a in zip(gradients, weights, pull.anchor))
-    rate = learning_rate
+    rate, size = learning_rate, model.size
     inner = [g for name, g in zip(size.names, gradients) if name in size.architecture.inner]
     if clip_norm > 0 and inner:
         norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in inner]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ import tensorflow as tf
 from models.errors import OwnNetworkError
 from models.layouts import Layout, Whole
 from models.network import Named, Tensors
-from models.next_word import Dropout, LossAndGradients, Pull, descend, named_weights, unigram_bias
+from models.next_word import Dropout, LossAndGradients, named_weights, unigram_bias
 from models.own_network import LENGTH, PREFIX, PureNetwork, own_network, short_name
 from models.weights import ModelSize, Weights
 
@@ -94,12 +94,16 @@ class OwnModel:
         mask: tf.Tensor,
         dropout: Optional[Dropout] = None,
         padded: bool = False,
+        shares_rows: bool = False,
     ) -> LossAndGradients:
         """See models.model.Model.loss_and_gradients.
 
         Raises:
           OwnNetworkError: there is dropout, or the loss does not depend on a weight.
+          ValueError: sentences are to share rows.
         """
+        if shares_rows:
+            raise ValueError("a network of somebody's own can't keep sentences apart that share a row")
         if dropout is not None:
             raise OwnNetworkError("client.dropout must be 0 with a network of your own: drop inside of the network")
         named, layout = self.named(weights), self.layout(mask, padded)
@@ -118,22 +122,6 @@ class OwnModel:
         return LossAndGradients(
             loss_sum, num_tokens, tuple(tf.convert_to_tensor(gradients[name]) * share for name in self.size.names)
         )
-
-    def sgd_step(
-        self,
-        weights: Tensors,
-        tokens: tf.Tensor,
-        targets: tf.Tensor,
-        mask: tf.Tensor,
-        learning_rate: Union[float, tf.Tensor],
-        clip_norm: float = 0.0,
-        pull: Optional[Pull] = None,
-        dropout: Optional[Dropout] = None,
-        padded: bool = False,
-    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        """See models.model.Model.sgd_step."""
-        of_batch = self.loss_and_gradients(weights, tokens, targets, mask, dropout, padded)
-        return descend(self.size, weights, of_batch, learning_rate, clip_norm, pull)
 
 
 def _append(token: tf.Tensor, words: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -62,7 +62,7 @@ def build_client_work(
     Args:
       size: the model's size.
       time: positions a sentence.
-      clip_norm, proximal, dropout: see models.model.Model.sgd_step; 0 switches each off. Without dropout the seed, an
+      clip_norm, proximal, dropout: see models.next_word.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
     """
     return map_training(build_local_training(size, clip_norm, proximal, dropout), size, batches_type(time))

@@ -35,11 +35,12 @@ def serve(pipe: Connection, size: ModelSize) -> None:
     import tensorflow as tf
 
     from models.model import load_model
+    from models.next_word import sgd_step
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     model = load_model(size)
-    step = tf.function(lambda weights, *batch: model.sgd_step(weights, *batch, CLIENT_LEARNING_RATE)[0])
+    step = tf.function(lambda weights, *batch: sgd_step(model, weights, *batch, CLIENT_LEARNING_RATE)[0])
 
     def change(start: Sequence[tf.Tensor], client: ClientWork) -> list[np.ndarray]:
         weights = tuple(start)

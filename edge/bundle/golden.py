@@ -79,13 +79,16 @@ def golden_files(
     """
     from models.model import load_model
     from models.network import Tensors
+    from models.next_word import sgd_step
 
     num_rows = _ROWS if size.architecture.free_batch else batch_size
     model, batches = load_model(size), golden_batches(size.vocabulary_size, time, num_rows, shapes)
     after: Tensors = weights
     losses = []
     for tokens, targets, mask in zip(*batches):
-        after, loss_sum, num_tokens = model.sgd_step(after, tokens, targets, mask, np.float32(learning_rate), clip_norm)
+        after, loss_sum, num_tokens = sgd_step(
+            model, after, tokens, targets, mask, np.float32(learning_rate), clip_norm
+        )
         losses.append(float(loss_sum / num_tokens))
     return {
         GOLDEN_BATCHES: batches_to_bytes(batches, size.vocabulary_size),

@@ -152,7 +152,7 @@ def build_files(
       size: of the model.
       weights: float32, all finite.
       time: positions a sentence.
-      clip_norm: as in models.model.Model.sgd_step; traced into the train signatures.
+      clip_norm: as in models.next_word.sgd_step; traced into the train signatures.
       batch_size: sentences of a batch of train_fixed; of a kind without a free batch, of every batch.
       shapes: as in signatures.
 
@@ -199,8 +199,6 @@ def _build_train_file(
 ) -> bytes:
     import tensorflow as tf
 
-    from models.model import Model
-
     module, names = tf.Module(), model.size.names
     module.weights = [tf.Variable(w, name=name) for name, w in zip(names, weights)]
 
@@ -211,14 +209,8 @@ def _build_train_file(
         for variable, value in zip(module.weights, values):
             variable.assign(value)
 
-    def train(**batch: tf.Tensor) -> Outputs:
-        after, outputs = _train(model.sgd_step, read(), clip_norm, **batch)
-        assign(after)
-        return outputs
-
-    def train_shared(**batch: tf.Tensor) -> Outputs:
-        assert isinstance(model, Model)  # no network of somebody's own has such signatures
-        after, outputs = _train(functools.partial(model.sgd_step, shares_rows=True), read(), clip_norm, **batch)
+    def train(shares_rows: bool = False, **batch: tf.Tensor) -> Outputs:
+        after, outputs = _train(model, read(), clip_norm, shares_rows, **batch)
         assign(after)
         return outputs
 
@@ -240,7 +232,9 @@ def _build_train_file(
         rows_of.setdefault(shape.time, {})[shape.signature] = shape.rows
     functions = {name: traced_function(spec, bodies[name]) for name, spec in specs.items() if name in bodies}
     for length, rows in rows_of.items():
-        functions[f"shared_{length}"] = traced_function(_with_free_rows(specs[next(iter(rows))]), train_shared)
+        functions[f"shared_{length}"] = traced_function(
+            _with_free_rows(specs[next(iter(rows))]), functools.partial(train, shares_rows=True)
+        )
     return with_fixed_rows(convert(module, functions), {f"shared_{length}": rows for length, rows in rows_of.items()})
 
 
@@ -258,7 +252,7 @@ def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, bat
         return tuple(inputs.pop(name) for name in names)
 
     def train(**inputs: tf.Tensor) -> Outputs:
-        after, outputs = _train(model.sgd_step, take_weights(inputs), clip_norm, **inputs)
+        after, outputs = _train(model, take_weights(inputs), clip_norm, **inputs)
         return {**outputs, **{f"new_{name}": value for name, value in zip(names, after)}}
 
     bodies: dict[str, Body] = {
@@ -271,17 +265,15 @@ def _build_stateless_file(model: NextWordModel, time: int, clip_norm: float, bat
 
 
 def _train(
-    step: Callable[..., tuple[Tensors, tf.Tensor, tf.Tensor]],
-    weights: Tensors,
-    clip_norm: float,
-    tokens: tf.Tensor,
-    targets: tf.Tensor,
-    mask: tf.Tensor,
-    learning_rate: tf.Tensor,
+    model: NextWordModel, weights: Tensors, clip_norm: float, shares_rows: bool = False, **batch: tf.Tensor
 ) -> tuple[Tensors, Outputs]:
     import tensorflow as tf
 
-    after, loss_sum, num_tokens = step(weights, tokens, targets, mask, learning_rate, clip_norm, padded=True)
+    from models.next_word import sgd_step
+
+    after, loss_sum, num_tokens = sgd_step(
+        model, weights, **batch, clip_norm=clip_norm, padded=True, shares_rows=shares_rows
+    )
     return after, {"loss": loss_sum / tf.maximum(num_tokens, 1.0), "num_tokens": num_tokens}
 
 

@@ -130,6 +130,7 @@ class _Tensorflow:
         import tensorflow as tf
 
         from models.model import load_model
+        from models.next_word import sgd_step
         from models.plain_loss import plain_loss
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -154,7 +155,7 @@ class _Tensorflow:
 
         def own(tokens: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             weights = [variable.read_value() for variable in self._weights]
-            after, loss_sum, num_tokens = model.sgd_step(weights, tokens, targets, mask, rate, clip_norm)
+            after, loss_sum, num_tokens = sgd_step(model, weights, tokens, targets, mask, rate, clip_norm)
             for variable, value in zip(self._weights, after):
                 variable.assign(value)
             return loss_sum / num_tokens

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from models import inference, metrics
 from models.batches import build_batches
-from models.model import Dropout, Pull, load_model
+from models.model import load_model
+from models.next_word import Dropout, Pull, sgd_step
 from models.vocabulary import NUM_SPECIAL, PAD, UNK
 from models.weights import ModelSize
 
@@ -145,7 +146,7 @@ def test_what_stands_in_the_padding_does_not_matter(weights):
 
 def test_a_batch_of_nothing_changes_nothing(weights):
     nothing = np.full((3, TIME), PAD, np.int32)
-    after, loss_sum, num_tokens = MODEL.sgd_step(weights, nothing, nothing, np.zeros((3, TIME), np.float32), 1.0)
+    after, loss_sum, num_tokens = sgd_step(MODEL, weights, nothing, nothing, np.zeros((3, TIME), np.float32), 1.0)
     assert float(loss_sum) == float(num_tokens) == 0.0
     for before, now in zip(weights, after):
         np.testing.assert_array_equal(before, now)
@@ -155,18 +156,18 @@ def test_clipping_scales_all_gradients_by_the_norm_of_the_recurrent_ones(weights
     batch = ragged_batch(7)
     gradients = MODEL.loss_and_gradients(weights, *batch).gradients
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients[1:4]))
-    after, *_ = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) / 4)
+    after, *_ = sgd_step(MODEL, weights, *batch, 0.5, clip_norm=float(norm) / 4)
     for before, now, gradient in zip(weights, after, gradients):
         np.testing.assert_allclose(now, before - 0.125 * gradient, atol=1e-6)
-    unclipped, *_ = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=float(norm) * 2)
+    unclipped, *_ = sgd_step(MODEL, weights, *batch, 0.5, clip_norm=float(norm) * 2)
     np.testing.assert_allclose(unclipped[1], weights[1] - 0.5 * gradients[1], atol=1e-6)
 
 
 def test_fedprox_pulls_towards_the_servers_weights(weights):
     batch = ragged_batch(8)
     anchor = tuple(w - 1.0 for w in weights)
-    plain, *_ = MODEL.sgd_step(weights, *batch, 0.1)
-    pulled, *_ = MODEL.sgd_step(weights, *batch, 0.1, pull=Pull(0.5, anchor))
+    plain, *_ = sgd_step(MODEL, weights, *batch, 0.1)
+    pulled, *_ = sgd_step(MODEL, weights, *batch, 0.1, pull=Pull(0.5, anchor))
     for a, b in zip(plain, pulled):
         np.testing.assert_allclose(b, a - 0.1 * 0.5, atol=1e-5)
 

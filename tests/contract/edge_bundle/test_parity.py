@@ -49,8 +49,9 @@ def in_tensorflow(weights, batches):
     import tensorflow as tf
 
     from models.model import load_model
+    from models.next_word import sgd_step
 
-    step = tf.function(lambda w, *batch: load_model(SIZE).sgd_step(w, *batch, RATE, CLIP), reduce_retracing=True)
+    step = tf.function(lambda w, *batch: sgd_step(load_model(SIZE), w, *batch, RATE, CLIP), reduce_retracing=True)
     after, losses = tuple(map(tf.constant, weights)), []
     for batch in zip(*batches):
         after, loss_sum, num_tokens = step(after, *map(tf.constant, batch))

@@ -17,6 +17,7 @@ from models import inference
 from models.architectures import ARCHITECTURES, CIFG
 from models.batches import build_batches
 from models.model import load_model
+from models.next_word import sgd_step
 from models.vocabulary import BOS, NUM_SPECIAL
 from models.weights import ModelSize
 
@@ -49,7 +50,7 @@ def test_fifty_steps_equal_tensorflows(size, weights, files):
     sentences = [rng.integers(NUM_SPECIAL, 60, rng.integers(1, TIME + 3)) for _ in range(4 * STEPS)]
     batches = build_batches(sentences, batch_size=4, time=TIME)
     model = load_model(size)
-    step = tf.function(lambda w, *batch: model.sgd_step(w, *batch, RATE, CLIP), reduce_retracing=True)
+    step = tf.function(lambda w, *batch: sgd_step(model, w, *batch, RATE, CLIP), reduce_retracing=True)
     expected, losses = tuple(map(tf.constant, weights)), []
     for batch in zip(*batches):
         expected, loss_sum, num_tokens = step(expected, *map(tf.constant, batch))

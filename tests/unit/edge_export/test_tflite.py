@@ -17,6 +17,7 @@ from models import inference
 from models.architectures import ARCHITECTURES
 from models.batches import build_batches
 from models.model import load_model
+from models.next_word import sgd_step
 from models.vocabulary import BOS, NUM_SPECIAL, UNK
 from models.weights import ModelSize, weights_to_bytes
 
@@ -74,8 +75,8 @@ def test_the_exported_gradient_equals_autodiff_for_every_length(weights, longest
 def test_the_exported_step_equals_the_one_that_tff_trains_with(weights):
     for seed in range(5):
         batch = ragged_batch(seed)
-        mine = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=0.3, padded=True)
-        theirs = MODEL.sgd_step(weights, *batch, 0.5, clip_norm=0.3)
+        mine = sgd_step(MODEL, weights, *batch, 0.5, clip_norm=0.3, padded=True)
+        theirs = sgd_step(MODEL, weights, *batch, 0.5, clip_norm=0.3)
         for a, b in zip(tf.nest.flatten(mine), tf.nest.flatten(theirs)):
             np.testing.assert_allclose(a, b, atol=2e-6)
 
@@ -149,11 +150,11 @@ def test_sentences_that_share_a_row_train_as_in_rows_of_their_own(kind):
     shape, shared = packed(Batch(*own), [TrainShape(3, 12)])
     assert (shared.tokens == BOS).sum(1).tolist() == [2, 3, 1]
     assert shape == (3, 12)
-    mine = model.sgd_step(weights, *shared, 0.5, clip_norm=0.3, padded=True, shares_rows=True)
-    theirs = model.sgd_step(weights, *own, 0.5, clip_norm=0.3)
+    mine = sgd_step(model, weights, *shared, 0.5, clip_norm=0.3, padded=True, shares_rows=True)
+    theirs = sgd_step(model, weights, *own, 0.5, clip_norm=0.3)
     for a, b in zip(tf.nest.flatten(mine), tf.nest.flatten(theirs)):
         np.testing.assert_allclose(a, b, atol=2e-6)
-    mixed = model.sgd_step(weights, *shared, 0.5, clip_norm=0.3, padded=True)
+    mixed = sgd_step(model, weights, *shared, 0.5, clip_norm=0.3, padded=True)
     assert max(np.abs(a - b).max() for a, b in zip(mixed[0], theirs[0])) > 1e-4  # where they are not kept apart
 
 
