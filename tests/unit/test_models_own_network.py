@@ -11,6 +11,7 @@ from models import own_network
 from models.errors import OwnNetworkError, RoleError
 from models.inference import key_stroke, next_word_probabilities, recall_sums
 from models.model import load_model
+from models.next_word import Dropout
 from models.own_network import LENGTH, PREFIX, BuildSize
 from models.weights import ModelSize, weights_from_bytes, weights_to_bytes, word_products
 
@@ -162,3 +163,12 @@ def test_a_weight_that_the_loss_does_not_depend_on_is_named():
     ones = np.ones((1, 3), np.int32)
     with pytest.raises(OwnNetworkError, match="does not depend on the weight idle"):
         model.loss_and_gradients(weights, ones, ones, np.ones((1, 3), np.float32))
+
+
+def test_dropout_and_shared_rows_are_of_built_in_networks_alone():
+    model = load_model(ModelSize(*SIZE, registered(bigram)))
+    weights, ids, mask = model.initial_weights(0), np.ones((1, 3), np.int32), np.ones((1, 3), np.float32)
+    with pytest.raises(OwnNetworkError, match=r"client\.dropout must be 0"):
+        model.loss_and_gradients(weights, ids, ids, mask, Dropout(0.5, tf.constant([0, 1])))
+    with pytest.raises(ValueError, match="share a row"):
+        model.loss_and_gradients(weights, ids, ids, mask, padded=True, shares_rows=True)
