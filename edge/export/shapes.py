@@ -60,8 +60,8 @@ def shapes_among(signatures: Iterable[str]) -> list[TrainShape]:
 def train_shapes(size: ModelSize, time: int, batch_size: int) -> tuple[TrainShape, ...]:
     """Returns the shapes that a bundle has, for batches of `batch_size` sentences of `time` positions.
 
-    Chosen on the built-in text, whose sentences have 8.1 positions on average. None if the kind of network can't keep
-    sentences apart that share a row.
+    Chosen on the built-in text, whose sentences have 8.1 positions on average. There are none if the kind of network
+    can't keep sentences apart that share a row.
 
     >>> [shape.signature for shape in train_shapes(ModelSize(9, 2, 3), time=20, batch_size=16)]
     ['train_10x20', 'train_8x20', 'train_6x20', 'train_4x20', 'train_2x20', 'train_1x20', 'train_1x10', 'train_1x5']

@@ -169,11 +169,31 @@ def build_files(
         STATELESS_FILE: _build_stateless_file(model, time, clip_norm, batch_size),
         INFER_FILE: build_infer_file(size, weights),
     }
-    for name, content in files.items():
-        custom = custom_ops(content)
-        if custom:
-            raise ExportError(f"{name} needs ops that are not TFLite builtins: {', '.join(custom)}")
+    _check_ops(files)
     return files
+
+
+def check_network(size: ModelSize, weights: Weights, time: int, clip_norm: float, batch_size: int) -> None:
+    """Refuses a network that build_files would refuse.
+
+    It leaves out train.tflite, which takes the longest: its functions are those of train_stateless.tflite, with the
+    weights in variables.
+
+    Args:
+      size, weights, time, clip_norm, batch_size: as in build_files.
+
+    Raises:
+      ExportError: as build_files.
+    """
+    from models.model import load_model
+
+    _check_weights(size, weights)
+    _check_ops(
+        {
+            STATELESS_FILE: _build_stateless_file(load_model(size), time, clip_norm, batch_size),
+            INFER_FILE: build_infer_file(size, weights),
+        }
+    )
 
 
 def build_infer_file(size: ModelSize, weights: Weights, quantised: bool = True) -> bytes:
@@ -325,6 +345,13 @@ def convert(module: tf.Module, functions: Mapping[str, tf.types.experimental.Con
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise ExportError(f"TensorFlow {tf.__version__} can't convert this model to TFLite: {reason}") from error
+
+
+def _check_ops(files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        custom = custom_ops(content)
+        if custom:
+            raise ExportError(f"{name} needs ops that are not TFLite builtins: {', '.join(custom)}")
 
 
 def _check_weights(size: ModelSize, weights: Weights) -> None:

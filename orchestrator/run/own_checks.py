@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from edge.errors import ExportError
-from edge.export.tflite import build_files
+from edge.export.tflite import check_network
 from models.errors import OwnNetworkError
 from models.network import Named
 from models.next_word import LossAndGradients
@@ -232,7 +232,7 @@ def _check_export(size: ModelSize, weights: Weights, config: RunConfig) -> None:
     """The network, its gradient and its key stroke convert to TFLite's builtin ops."""
     try:
         with _quiet_converter():
-            build_files(size, weights, config.data.max_words, config.client.clip_norm, config.client.batch_size)
+            check_network(size, weights, config.data.max_words, config.client.clip_norm, config.client.batch_size)
     except ExportError as error:
         ops = sorted(set(re.findall(r"\b(?:tf\.|Flex)(\w+)", str(error.__cause__ or ""))))
         which = f"TFLite has no builtin for {', '.join(ops)}" if ops else str(error)
