@@ -88,8 +88,8 @@ static bool has_text(fk_value document, const char *key, const char *wanted) {
   fk_value value;
   const char *text;
   size_t length;
-  return fk_value_find(document, key, &value) && fk_value_string(value, &text, &length) && length == strlen(wanted) &&
-         memcmp(text, wanted, length) == 0;
+  return fk_value_find(document, key, &value) && fk_value_string(value, &text, &length) &&
+         fk_value_is(text, length, wanted);
 }
 
 static bool has_hex(fk_value document, const char *key, uint8_t *bytes, size_t size) {

@@ -14,15 +14,18 @@ fk_value fk_bundle_document(const fk_bundle *bundle) {
   return (fk_value){text, text + bundle->manifest.size};
 }
 
+static fk_status damaged(const fk_bundle *bundle, const char *path, fk_error *error) {
+  return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again", fk_tail(bundle->folder),
+                 path);
+}
+
 static fk_status get_number(const fk_bundle *bundle, const char *path, double least, double most, double *number,
                             fk_error *error) {
   fk_value value;
   if (!fk_value_find(fk_bundle_document(bundle), path, &value))
     return fk_fail(error, FK_DAMAGED, "%s/manifest.json has no %s: export the run again", fk_tail(bundle->folder),
                    path);
-  if (!fk_value_number(value, number))
-    return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again",
-                   fk_tail(bundle->folder), path);
+  if (!fk_value_number(value, number)) return damaged(bundle, path, error);
   if (!(*number >= least && *number <= most))
     return fk_fail(error, FK_UNSUPPORTED, "%s/manifest.json has %s %.10g, from %.10g to %.10g can be: do not use it",
                    fk_tail(bundle->folder), path, *number, least, most);
@@ -34,15 +37,7 @@ static fk_status get_whole(const fk_bundle *bundle, const char *path, int32_t le
   double number;
   FK_TRY(get_number(bundle, path, least, most, &number, error));
   *whole = (int32_t)number;
-  if ((double)*whole != number)
-    return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again",
-                   fk_tail(bundle->folder), path);
-  return FK_OK;
-}
-
-static fk_status damaged(const fk_bundle *bundle, const char *path, fk_error *error) {
-  return fk_fail(error, FK_DAMAGED, "%s/manifest.json is damaged at %s: copy the bundle again", fk_tail(bundle->folder),
-                 path);
+  return (double)*whole == number ? FK_OK : damaged(bundle, path, error);
 }
 
 /* ---- names and numbers of tensors ---- */

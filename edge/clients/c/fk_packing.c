@@ -125,7 +125,7 @@ static uint64_t cost(const fk_packing *packing, const uint32_t *holds, uint32_t 
   return total;
 }
 
-/* The shape without which the others take the most positions; -1 if it saves none. */
+/* The shape whose addition to a set saves the most positions; -1 if none saves any. */
 static int32_t best_to_add(const fk_packing *packing, const uint32_t *holds, uint32_t set) {
   uint64_t least = cost(packing, holds, set);
   int32_t best = -1;
