@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ai_edge_litert.schema_py_generated import TensorT
+    from ai_edge_litert.schema_py_generated import ModelT, TensorT
 
 
 def ops_of(content: bytes) -> dict[str, dict[str, int]]:
@@ -48,6 +48,21 @@ def custom_ops(content: bytes) -> list[str]:
     return sorted({op for counts in ops_of(content).values() for op in counts if op.startswith("CUSTOM")})
 
 
+def _read(content: bytes) -> ModelT:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+
+
+def _written(model: ModelT, size: int) -> bytes:
+    """Returns the model as a file, of about `size` bytes."""
+    import flatbuffers  # type: ignore[import-untyped]
+
+    builder = flatbuffers.Builder(size)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def with_int8_matrices(content: bytes) -> bytes:
     """Returns the file with each constant float32 matrix as int8 and a DEQUANTIZE before it, which runs once, at load.
 
@@ -55,10 +70,9 @@ def with_int8_matrices(content: bytes) -> bytes:
     (docs/adr/0003). Here each column has its scale: max |w| / 127. Columns are inputs, of which there are few, so that
     the scales take no room.
     """
-    import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = _read(content)
     graph = model.subgraphs[0]
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
@@ -86,9 +100,7 @@ def with_int8_matrices(content: bytes) -> bytes:
         op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.DequantizeOptions, schema.DequantizeOptionsT()
         dequantise.append(op)
     graph.operators = dequantise + graph.operators
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return _written(model, len(content))
 
 
 def with_fixed_rows(content: bytes, copies: Mapping[str, Mapping[str, int]]) -> bytes:
@@ -100,12 +112,9 @@ def with_fixed_rows(content: bytes, copies: Mapping[str, Mapping[str, int]]) -> 
       content: the file.
       copies: {signature: {name of a copy: its rows}}; the copies stand in the signature's place.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
     if not copies:
         return content
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = _read(content)
     for signature, rows_by_name in copies.items():
         original = next(found for found in model.signatureDefs if found.signatureKey == signature.encode())
         model.signatureDefs.remove(original)
@@ -122,9 +131,7 @@ def with_fixed_rows(content: bytes, copies: Mapping[str, Mapping[str, int]]) -> 
                 definition.subgraphIndex = len(model.subgraphs)
                 model.subgraphs.append(own)
             model.signatureDefs.append(definition)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return _written(model, len(content))
 
 
 def _with_rows(tensor: TensorT, rows: int) -> TensorT:
