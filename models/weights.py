@@ -171,6 +171,15 @@ def in_shapes(raw: bytes, shapes: Sequence[tuple[int, ...]]) -> Weights:
     return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes))
 
 
+def are_finite(weights: Sequence[np.ndarray]) -> bool:
+    """Returns whether none of the values is NaN or infinite.
+
+    >>> are_finite([np.ones(2), np.array([0.0, np.inf])]), are_finite([np.ones(2)])
+    (False, True)
+    """
+    return all(bool(np.isfinite(weight).all()) for weight in weights)
+
+
 def largest_difference(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> float:
     """Returns the largest absolute difference of any two weights in the same place; NaN if one is.
 

@@ -29,7 +29,7 @@ from edge.errors import DeviceDataError
 from models.batches import Batches
 from models.client_result import ClientResult
 from models.files import write_atomically
-from models.weights import Weights, in_shapes, weights_to_bytes
+from models.weights import Weights, are_finite, in_shapes, weights_to_bytes
 
 BATCHES_MAGIC = b"FKBATCH1"
 UPDATE_MAGIC = b"FKUPDAT1"
@@ -166,7 +166,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
         loss_sum=loss_sum,
         num_tokens=num_tokens,
         num_examples=num_examples,
-        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+        is_finite=are_finite(delta),
     )
 
 

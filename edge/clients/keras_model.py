@@ -9,7 +9,7 @@ import numpy as np
 from edge.clients.litert import build_interpreter
 from models.client_result import ClientResult
 from models.examples import MASK, ExampleBatches
-from models.weights import Weights
+from models.weights import Weights, are_finite
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -61,5 +61,5 @@ def train_on_examples(
         loss_sum=loss_sum,
         num_tokens=batches.num_examples,
         num_examples=batches.num_examples,
-        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+        is_finite=are_finite(delta),
     )

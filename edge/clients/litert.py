@@ -20,7 +20,7 @@ from edge.clients.packing import Batch, packed
 from edge.export.shapes import shapes_among
 from models.batches import Batches
 from models.client_result import ClientResult
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize, Weights, are_finite
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter, SignatureRunner
@@ -173,7 +173,7 @@ def train_client(model: AnyModel, weights: Weights, learning_rate: float, batche
         loss_sum=loss_sum,
         num_tokens=int(num_tokens),
         num_examples=batches.num_examples,
-        is_finite=all(bool(np.isfinite(d).all()) for d in delta),
+        is_finite=are_finite(delta),
     )
 
 

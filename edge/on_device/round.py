@@ -24,7 +24,7 @@ from models.client_result import ClientResult
 from models.errors import CorpusError
 from models.files import write_atomically
 from models.text_sources import read_own_messages
-from models.weights import Weights, in_shapes
+from models.weights import Weights, are_finite, in_shapes
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,6 @@ def read_weights(path: Path, shapes: Sequence[tuple[int, ...]]) -> Weights:
     if len(raw) != num_bytes:
         raise DeviceDataError(f"{path} has {len(raw)} bytes, the model's weights take {num_bytes}")
     weights = in_shapes(raw, shapes)
-    if not all(np.isfinite(w).all() for w in weights):
+    if not are_finite(weights):
         raise DeviceDataError(f"{path} holds weights that are not finite: have the server send them again")
     return weights
