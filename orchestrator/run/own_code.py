@@ -2,7 +2,7 @@
 
 A run remembers such a network by its kind, which has the file's SHA-256 in it, and by a copy of the file in its folder.
 Nothing here runs a file unless the caller's user named it (`--model FILE.py:FUNCTION`), or said that the run's copy is
-to be trusted (`--trust-model`): see docs/adr/0008-own-networks.md.
+to be trusted (`--trust-model`): see docs/adr/0009-own-networks.md.
 """
 
 from __future__ import annotations
