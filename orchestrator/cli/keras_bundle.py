@@ -33,19 +33,12 @@ _OPTIONS = (
         type=click.IntRange(1, 1 << 20),
         default=200,
         show_default=True,
-        help="Of a device in a round.",
+        help="A device trains on at most so many in a round.",
     ),
     click.option("--weights", type=FILE, metavar="FILE", help="Begin at these, of `fedkeys aggregate --save-weights`."),
 )
-_NAMES = (
-    "loss",
-    "trainable",
-    "lora",
-    "batch_size",
-    "learning_rate",
-    "max_examples",
-    "weights",
-)  # of the options that go with --keras
+# Of the options that go with --keras.
+_NAMES = ("loss", "trainable", "lora", "batch_size", "learning_rate", "max_examples", "weights")
 
 
 def keras_options(command: Callable[..., None]) -> Callable[..., None]:

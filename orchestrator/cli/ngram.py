@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import RUN, Number
+from orchestrator.cli.options import RUN, Number, pair_words
 from orchestrator.cli.output import Output, note, prints, say
 
 if TYPE_CHECKING:
@@ -20,14 +20,7 @@ _PAIR_WORDS = 2000  # of 400, 1,000 and 2,000 the best on the built-in text's de
 @click.command()
 @RUN
 @click.option("--epsilon", type=Number(0, min_open=True), metavar="E", help="Of this release; the run's by default.")
-@click.option(
-    "--words",
-    "pair_words",
-    type=click.IntRange(1, 8000),
-    default=_PAIR_WORDS,
-    show_default=True,
-    help="Count pairs of the first words of the list; all words are counted one by one.",
-)
+@pair_words(_PAIR_WORDS)
 @prints
 def ngram(run_path: Path, epsilon: Optional[float], pair_words: int) -> Output:
     """Release noisy counts of words and pairs of words of a private run's people: the baseline of its model.

@@ -138,6 +138,18 @@ SIGNING_KEY = click.option(
 )
 CHECKED_KEY = click.option("--public-key", type=FILE, metavar="FILE", help="With --check: who must have signed.")
 SPLIT_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split by person.")
+PUBLIC_TEXTS = click.option(
+    "--text",
+    "texts",
+    type=FILE,
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Public text: JSON Lines, a .txt file, a folder of them, or a folder of `select-public`; once for each.",
+)
+LICENCE = click.option(
+    "--licence", metavar="NAME", help="Licence of the text, which each model's card names; a choice has one."
+)
 WORDS = click.option("--words", is_flag=True, help="Show the words that people typed; they are masked without it.")
 
 
@@ -166,6 +178,18 @@ def RUN(function: Callable[..., object]) -> Callable[..., object]:
 def text_source(help: str) -> Option:
     """Returns the option --data of a command that reads a text without a run's settings, and gets `source`."""
     return click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help=help)
+
+
+def pair_words(default: int) -> Option:
+    """Returns the option --words of a release of noisy counts, which gets `pair_words`."""
+    return click.option(
+        "--words",
+        "pair_words",
+        type=click.IntRange(1, 8000),
+        default=default,
+        show_default=True,
+        help="Count pairs of the first words of the list; all words are counted one by one.",
+    )
 
 
 def listens(address: str, help: str) -> Option:

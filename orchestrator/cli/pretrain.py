@@ -20,16 +20,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--out", type=options.FOLDER, required=True, metavar="DIR", help="Where the start goes; a free folder.")
-@click.option(
-    "--text",
-    "texts",
-    type=options.FILE,
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Public text: JSON Lines, a .txt file, a folder of them, or a folder of `select-public`; once for each.",
-)
-@click.option("--licence", metavar="NAME", help="Licence of the text, which each model's card names; a choice has one.")
+@options.PUBLIC_TEXTS
+@options.LICENCE
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the text.")
 @click.option(
     "--most-overlap",

@@ -21,34 +21,29 @@ _KEEP = 0.25
 
 
 @click.command()
-@click.option("--out", type=options.FOLDER, required=True, metavar="DIR", help="Where the choice goes.")
 @click.option(
-    "--text",
-    "texts",
-    type=options.FILE,
-    multiple=True,
+    "--out",
+    type=options.FOLDER,
     required=True,
-    metavar="FILE",
-    help="Public text: JSON Lines, a .txt file or a folder of them; once for each.",
+    metavar="DIR",
+    help="Where the choice goes: a free folder, or one of an earlier choice, whose counts it takes.",
 )
-@click.option("--licence", metavar="NAME", help="Licence of the text, which each model's card names.")
+@options.PUBLIC_TEXTS
+@options.LICENCE
 @click.option(
-    "--epsilon", type=options.Number(0, min_open=True), required=True, metavar="E", help="Of the people's counts."
+    "--epsilon",
+    type=options.Number(0, min_open=True),
+    required=True,
+    metavar="E",
+    help="What the counts cost each person; a run that begins with the start adds it to its own.",
 )
 @click.option(
     "--delta",
     type=options.Number(0, 1, min_open=True, max_open=True),
     metavar="D",
-    help="At which epsilon holds; people^-1.1 by default.",
+    help="The delta at which epsilon holds; people^-1.1 by default.",
 )
-@click.option(
-    "--words",
-    "pair_words",
-    type=click.IntRange(1, 8000),
-    default=_PAIR_WORDS,
-    show_default=True,
-    help="Count pairs of the first words of the list; all words are counted one by one.",
-)
+@options.pair_words(_PAIR_WORDS)
 @click.option(
     "--keep",
     type=options.Number(0, 1, min_open=True),

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from dp_accounting import pld
+from gaussian import gaussian_epsilon
 
 from models.private_bigram import Slots, person_vector
 from orchestrator.cli.commands import cli
@@ -74,18 +74,6 @@ def begin(tmp_path):
         return read_run(folder)
 
     return begun
-
-
-def gaussian_epsilon(delta, *noise_multipliers):
-    """By dp_accounting's privacy loss distributions."""
-    losses = [
-        pld.privacy_loss_distribution.from_gaussian_mechanism(m, value_discretization_interval=1e-3)
-        for m in noise_multipliers
-    ]
-    total = losses[0]
-    for loss in losses[1:]:
-        total = total.compose(loss)
-    return total.get_epsilon_for_delta(delta)
 
 
 @pytest.fixture

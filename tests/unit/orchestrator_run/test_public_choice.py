@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from dp_accounting import pld
+from gaussian import gaussian_epsilon
 
 from models.private_bigram import Slots, person_vector
 from orchestrator.cli.commands import cli
@@ -76,18 +76,6 @@ def choose(folder, people, public, rule=RULE, **more):
 
 def replaced(**changes):
     return ChoiceRule(**{**vars(RULE), **changes})
-
-
-def gaussian_epsilon(delta, *noise_multipliers):
-    """By dp_accounting's privacy loss distributions."""
-    losses = [
-        pld.privacy_loss_distribution.from_gaussian_mechanism(m, value_discretization_interval=1e-3)
-        for m in noise_multipliers
-    ]
-    total = losses[0]
-    for loss in losses[1:]:
-        total = total.compose(loss)
-    return total.get_epsilon_for_delta(delta)
 
 
 def test_what_people_type_is_chosen_and_the_bill_is_another_accountant_s(tmp_path, people, public):
