@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -127,9 +127,10 @@ def train(
     config = read_config(kept, preset, overrides, of_run=kept is not None)
     if code is not None:
         load_code(code, config.data.max_words, (observer or Silent()).stage)
-    if texts is not None and not isinstance(texts, str):
-        _write_texts(_texts_path(own.path), texts)  # last: a mistake in the settings leaves no text behind
-    train_configured(own, config, observer or Silent(), resume, None if parts is None else (lambda: parts))
+    with contextlib.ExitStack() as stack:
+        if texts is not None and not isinstance(texts, str):
+            stack.enter_context(_kept_texts(own, texts))  # last: a mistake in the settings leaves no text behind
+        train_configured(own, config, observer or Silent(), resume, None if parts is None else (lambda: parts))
     return read_run(RunFolder(Path(folder)))
 
 
@@ -351,8 +352,25 @@ def _texts_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-texts.jsonl").absolute()
 
 
-def _write_texts(path: Path, texts: Texts) -> None:
+@contextlib.contextmanager
+def _kept_texts(folder: RunFolder, texts: Texts) -> Iterator[None]:
+    """Writes a run's texts, and opens a context that removes them again if it ends before the run has begun.
+
+    Raises: as _write_texts.
+    """
+    path = _texts_path(folder.path)
+    is_new = _write_texts(path, texts)
+    try:
+        yield
+    finally:
+        if is_new and not folder.exists():
+            path.unlink()
+
+
+def _write_texts(path: Path, texts: Texts) -> bool:
     """Writes the texts as JSON Lines, for their owner's eyes only; a file that holds other texts stays as it is.
+
+    Returns whether the file is new.
 
     Raises:
       CorpusError: there is no text, a person's messages are one string, or the file holds other texts.
@@ -367,6 +385,7 @@ def _write_texts(path: Path, texts: Texts) -> None:
     if path.exists():
         if path.read_bytes() != content:
             raise CorpusError(f"{path} holds other texts: give the same ones, leave them out, or name another folder")
-        return
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content, private=True)
+    return True

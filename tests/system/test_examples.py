@@ -92,6 +92,8 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path):
         api.train(tmp_path / "run", {"ann": "hi"})
     with pytest.raises(CorpusError, match="texts is empty"):
         api.train(tmp_path / "run", {})
+    with pytest.raises(CorpusError, match="take at least 10 people"):  # known once it is read
+        api.train(tmp_path / "run", {"ann": ["hi"]})
     assert list(tmp_path.iterdir()) == []  # no text stays behind
     (tmp_path / "run-texts.jsonl").write_text("other")
     with pytest.raises(CorpusError, match="holds other texts"):
