@@ -203,6 +203,8 @@ def test_clients_of_a_killed_worker_run_on_the_other(start, clients):
             list(pair.map_clients(work, args, many, 2))
         with pytest.raises(WorkerError, match="no TFF worker is left"):
             pair.invoke(build_word_counts(5), [np.array([4], np.int32)])
+        with pytest.raises(WorkerError, match="no TFF worker is left"):  # and no empty cohort
+            list(pair.map_clients(work, args, many, 2))
         assert time.monotonic() - began < 60
 
 
