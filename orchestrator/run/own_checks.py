@@ -22,7 +22,7 @@ from models.errors import OwnNetworkError
 from models.network import Named
 from models.next_word import LossAndGradients
 from models.own_model import OwnModel, load_own_model
-from models.own_network import is_own, short_name
+from models.own_network import short_name
 from models.vocabulary import NUM_SPECIAL
 from models.weights import ModelSize, Weights
 from orchestrator.rounds.build import first_weights, model_size
@@ -39,7 +39,7 @@ _COORDINATES = 2  # tried by themselves in each weight, beside all together
 
 
 def check_own_network(config: RunConfig, num_words: int, note: Callable[[str], None]) -> None:
-    """Checks the network of a run, if it is somebody's own; it must be loaded.
+    """Checks the network of a run, which is somebody's own and loaded.
 
     Args:
       config: of the run.
@@ -50,8 +50,6 @@ def check_own_network(config: RunConfig, num_words: int, note: Callable[[str], N
       OwnNetworkError: what is wrong, in which layer or weight.
       ConfigError: it is too large.
     """
-    if not is_own(config.model.kind):
-        return
     note(f"checking {short_name(config.model.kind)}")
     size = model_size(config.model, num_words)
     weights = _check_start(config, size)
