@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from orchestrator.cli.options import RUN, Number, pair_words
+from orchestrator.cli.options import RUN, Number, Option
 from orchestrator.cli.output import Output, note, prints, say
 
 if TYPE_CHECKING:
     from orchestrator.run.noisy_counts import NgramRelease
 
 _PAIR_WORDS = 2000  # of 400, 1,000 and 2,000 the best on the built-in text's dev people
+
+
+def pair_words(default: int) -> Option:
+    """Returns the option --words of a release of noisy counts, which gets `pair_words`."""
+    return click.option(
+        "--words",
+        "pair_words",
+        type=click.IntRange(1, 8000),
+        default=default,
+        show_default=True,
+        help="Count pairs of the first words of the list; all words are counted one by one.",
+    )
 
 
 @click.command()

@@ -180,18 +180,6 @@ def text_source(help: str) -> Option:
     return click.option("--data", "source", default=BUILT_IN, show_default=True, metavar="SPEC", help=help)
 
 
-def pair_words(default: int) -> Option:
-    """Returns the option --words of a release of noisy counts, which gets `pair_words`."""
-    return click.option(
-        "--words",
-        "pair_words",
-        type=click.IntRange(1, 8000),
-        default=default,
-        show_default=True,
-        help="Count pairs of the first words of the list; all words are counted one by one.",
-    )
-
-
 def listens(address: str, help: str) -> Option:
     """Returns the option --listen of a server, which gets `address`."""
     return click.option("--listen", "address", default=address, show_default=True, metavar="HOST:PORT", help=help)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from orchestrator.cli import options
+from orchestrator.cli.ngram import pair_words
 from orchestrator.cli.output import Output, note, prints, say
 from orchestrator.units import count_text
 
@@ -43,7 +44,7 @@ _KEEP = 0.25
     metavar="D",
     help="The delta at which epsilon holds; people^-1.1 by default.",
 )
-@options.pair_words(_PAIR_WORDS)
+@pair_words(_PAIR_WORDS)
 @click.option(
     "--keep",
     type=options.Number(0, 1, min_open=True),
