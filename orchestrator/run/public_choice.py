@@ -41,6 +41,8 @@ class _Counted(msgspec.Struct, frozen=True):
     corpus_name: str
     corpus_sha256: str
     seed: int
+    dev_share: float
+    test_share: float
     vocabulary_sha256: str
 
 
@@ -92,7 +94,8 @@ def choose_public_text(
     corpus, data = read_text(config.data, config.seed)
     slots = Slots(data.vocabulary.size, min(rule.pair_words, data.vocabulary.size - NUM_SPECIAL))
     one = one_round(config, len(data.train), rule.epsilon, rule.delta or config.privacy.delta)
-    counted = _Counted(corpus.name, corpus.digest, config.seed, data.vocabulary.digest)
+    shares = config.data.dev_share, config.data.test_share
+    counted = _Counted(corpus.name, corpus.digest, config.seed, *shares, data.vocabulary.digest)
     released, model = _release_once(CountsRelease(folder, one, data.train, slots), counted, note)
     note(f"rating {count_text(len(public.sentences), 'sentence')}")
     encoded = tuple(map(data.vocabulary.encode, public.sentences))
@@ -103,6 +106,8 @@ def choose_public_text(
         tokeniser=config.data.tokeniser,
         segmenter=config.data.segmenter,
         seed=config.seed,
+        dev_share=config.data.dev_share,
+        test_share=config.data.test_share,
         keep=rule.keep,
         sentences=len(places),
         tokens=sum(len(encoded[place]) for place in places),
@@ -127,8 +132,9 @@ def _release_once(
         raise RunFolderError(f"{folder} is not an empty folder: name another one")
     if there is not None and there != counted:
         raise RunFolderError(
-            f"{folder} holds counts of other people, of another seed or of other words ({there.corpus_name}, seed "
-            f"{there.seed}): name another folder"
+            f"{folder} holds counts of other people, of another seed, of other shares or of other words "
+            f"({there.corpus_name}, seed {there.seed}, data.dev_share = {there.dev_share}, data.test_share = "
+            f"{there.test_share}): name another folder"
         )
     released = release.read("counts")
     if released is None:

@@ -36,7 +36,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     Attributes:
       tokeniser, segmenter: the rules that split the text into words, as data.tokeniser and data.segmenter name them.
-      seed: which decided who trains, and so whose counts these are.
+      seed, dev_share, test_share: which decided who trains, and so whose counts these are.
       keep: the share of the public words that was asked for.
       sentences, tokens: that were chosen.
       of_sentences, of_tokens: of the public text.
@@ -49,6 +49,8 @@ class Choice(msgspec.Struct, frozen=True):
     tokeniser: int
     segmenter: str
     seed: int
+    dev_share: float
+    test_share: float
     keep: float
     sentences: int
     tokens: int
@@ -86,10 +88,10 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
     Args:
       paths: JSON Lines, .txt, folders of .txt files, or folders of choices.
       licence: of the files; a choice names its own.
-      config: the seed, and the rules that split text into words.
+      config: what decides who trains, and the rules that split text into words.
 
     Raises:
-      ConfigError: a file comes without a licence, or a choice was made by other rules or with another seed.
+      ConfigError: a file comes without a licence, or a choice was made by other rules, or by people whom the settings test.
       CorpusError: a file can't be read.
       RunFolderError: a choice is damaged, unfinished, or named by a file of it.
     """
@@ -134,12 +136,23 @@ def _read_choice(folder: Path, config: RunConfig) -> PublicText:
             f"--text {folder}: its words are those of data.tokeniser = {rules[0]}, data.segmenter = {rules[1]!r}, and "
             f"these settings' of {own[0]}, {own[1]!r}: take the same"
         )
-    if choice.seed != config.seed:
-        raise ConfigError(
-            f"--text {folder}: the training people of seed {choice.seed} chose it, of whom seed {config.seed} makes "
-            f"some test people: take --seed {choice.seed}"
-        )
+    _require_same_people(folder, choice, config)
     return PublicText(tuple(chosen.decode().split("\n")[:-1]), (*choice.texts, choice.people))
+
+
+def _require_same_people(folder: Path, choice: Choice, config: RunConfig) -> None:
+    """Refuses settings that split people otherwise: some who chose would be test people."""
+    data = config.data
+    for name, then, now in (
+        ("seed", choice.seed, config.seed),
+        ("data.dev_share", choice.dev_share, data.dev_share),
+        ("data.test_share", choice.test_share, data.test_share),
+    ):
+        if then != now:
+            raise ConfigError(
+                f"--text {folder}: the training people of {name} = {then} chose it, of whom {name} = {now} makes some "
+                f"test people: take {name} = {then}"
+            )
 
 
 def _read(path: Path, tokeniser: Tokeniser) -> Corpus:

@@ -190,7 +190,8 @@ def test_a_second_release_of_the_same_people_is_refused(tmp_path, people, public
     for error, told, rule, more in (
         (RunFolderError, "--epsilon 4(.0| and --words 60)$", replaced(epsilon=1.0), {}),
         ((RunFolderError, PrivacyStop), "--words", replaced(pair_words=50), {}),
-        (RunFolderError, "of another seed .*name another folder", RULE, {"seed": 1}),
+        (RunFolderError, "of another seed, .*name another folder", RULE, {"seed": 1}),
+        (RunFolderError, "of other shares", RULE, {"data.test_share": 0.4}),
         (RunFolderError, "or of other words", RULE, {"data.vocabulary_size": 800}),
     ):
         with pytest.raises(error, match=told) as refused:
@@ -240,7 +241,9 @@ def test_a_choice_is_a_text_that_says_what_it_cost(tmp_path, people, public):
     assert "public.txt (licence: CC0-1.0), which costs no epsilon. Noisy counts of what people typed" in statement
     assert "(people.jsonl) chose this text, at epsilon 4, delta 0.03." in statement
     for told, config in (
-        ("of seed 0 chose it, of whom seed 3 makes some test people: take --seed 0", settings(people, seed=3)),
+        ("of seed = 0 chose it, of whom seed = 3 makes some test people: take seed = 0", settings(people, seed=3)),
+        ("take data.test_share = 0.1", settings(people, **{"data.test_share": 0.5})),
+        ("take data.dev_share = 0.1", settings(people, **{"data.dev_share": 0.3})),
         ("are those of data.tokeniser = 2", settings(people, **{"data.tokeniser": 1})),
     ):
         with pytest.raises(ConfigError, match=told):
