@@ -112,16 +112,29 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
 
 def _is_choice(path: Path) -> bool:
     """Returns whether a path is the folder of a choice; what lies beside a ledger is no text without its bill."""
-    folder = path if path.is_dir() else path.parent
-    if not (folder / LEDGER_FILE).exists() and not (folder / CHOICE_FILE).exists():
-        return False
-    if path != folder:
+    # A link leads to where the bill lies, and a folder of texts may hold such links.
+    real = path.resolve()
+    folder = real if real.is_dir() else real.parent
+    if not _has_bill(folder):
+        inside = real.iterdir() if real.is_dir() else ()
+        linked = next((own for own in inside if own.is_file() and _has_bill(own.resolve().parent)), None)
+        if linked is None:
+            return False
+        raise RunFolderError(
+            f"--text {path}: people's counts chose {linked.name}: name the folder that it is of, which knows what that "
+            "has cost"
+        )
+    if real != folder:
         raise RunFolderError(
             f"--text {path}: people's counts chose it: name the folder, which knows what that has cost"
         )
     if not (folder / CHOICE_FILE).exists():
         raise RunFolderError(f"--text {path}: nothing is chosen there yet: repeat `fedkeys select-public` as it was")
     return True
+
+
+def _has_bill(folder: Path) -> bool:
+    return (folder / LEDGER_FILE).exists() or (folder / CHOICE_FILE).exists()
 
 
 def _read_choice(folder: Path, config: RunConfig) -> PublicText:

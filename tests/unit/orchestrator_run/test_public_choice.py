@@ -266,6 +266,18 @@ def test_a_file_of_a_choice_is_no_text_without_its_bill(tmp_path, people, public
         read_public_text([folder], "CC0-1.0", settings(people))
 
 
+@pytest.mark.parametrize("in_folder", [False, True], ids=["link", "folder with it"])
+def test_a_link_to_what_was_chosen_is_no_free_text(tmp_path, people, public, in_folder):
+    choose(tmp_path / "choice", people, public)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "nice.txt").symlink_to(tmp_path / "choice" / "chosen.txt")
+    with pytest.raises(RunFolderError, match="people's counts chose .*name the folder"):
+        read_public_text([texts if in_folder else texts / "nice.txt"], "CC0-1.0", settings(people))
+    (tmp_path / "link").symlink_to(tmp_path / "choice")
+    assert read_public_text([tmp_path / "link"], None, settings(people)).texts[-1].epsilon  # with its bill
+
+
 def test_the_command_prints_what_was_chosen_and_what_it_cost(tmp_path, people, public):
     command = [
         "select-public", "--out", str(tmp_path / "choice"), "--text", str(public), "--licence", "CC0-1.0",
