@@ -63,7 +63,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class PublicText(NamedTuple):
-    """The sentences of some public texts, and what they are."""
+    """The sentences of some public texts, and what they are: choices, each before whose counts chose, then the rest."""
 
     sentences: tuple[str, ...]
     texts: tuple[StartText, ...]
@@ -105,8 +105,9 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
             text = _read(path, rules)
             sentences = tuple(own for client in text.clients.values() for own in client.sentences)
             read.append(PublicText(sentences, (StartText(text.name, text.digest, licence),)))
+    whole_last = sorted(read, key=lambda text: all(own.licence is not None for own in text.texts))
     return PublicText(
-        tuple(own for text in read for own in text.sentences), tuple(own for text in read for own in text.texts)
+        tuple(own for text in read for own in text.sentences), tuple(own for text in whole_last for own in text.texts)
     )
 
 

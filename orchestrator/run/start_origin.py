@@ -75,15 +75,21 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             f"{self.words:,} words{others}."
         )
         before = [_BEFORE_A_BUNDLE] if self.source == BUNDLE else []
-        return " ".join((began, *map(_about, self.texts), *before))
+        # A choice's counts stand behind the texts that they chose from, and whole texts behind all choices.
+        is_counts = [text.noise_multiplier is not msgspec.UNSET for text in self.texts]
+        about = [_about(text, any(is_counts[place:])) for place, text in enumerate(self.texts)]
+        return " ".join((began, *about, *before))
 
 
-def _about(text: StartText) -> str:
+def _about(text: StartText, is_chosen: bool) -> str:
     if text.licence is not None:
-        return f"It was trained on the public text {text.name} (licence: {text.licence}), which costs no epsilon."
+        public = f"the public text {text.name} (licence: {text.licence})"
+        if is_chosen:
+            return f"It was trained on a part of {public}, chosen by noisy counts."
+        return f"It was trained on {public}, which costs no epsilon."
     if text.noise_multiplier is not msgspec.UNSET:
         return (
-            f"Noisy counts of what people typed ({text.name}) chose this text, at epsilon {text.epsilon:.3g}, delta "
+            f"The noisy counts are of what people typed ({text.name}), at epsilon {text.epsilon:.3g}, delta "
             f"{text.delta:.2g}."
         )
     if text.epsilon is None:

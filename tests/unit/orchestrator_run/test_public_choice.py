@@ -238,8 +238,14 @@ def test_a_choice_is_a_text_that_says_what_it_cost(tmp_path, people, public):
     assert list(found.sentences) == (folder / "chosen.txt").read_text().splitlines()
     assert found.texts == (*choice.texts, choice.people)
     statement = Start("public text", "mine", 0, "a", "b", 5, 5, found.texts).statement
-    assert "public.txt (licence: CC0-1.0), which costs no epsilon. Noisy counts of what people typed" in statement
-    assert "(people.jsonl) chose this text, at epsilon 4, delta 0.03." in statement
+    assert "on a part of the public text public.txt (licence: CC0-1.0), chosen by noisy counts. The noisy" in statement
+    assert "counts are of what people typed (people.jsonl), at epsilon 4, delta 0.03." in statement
+    assert "costs no epsilon" not in statement
+    whole = read_public_text([public, folder], "CC0-1.0", settings(people))
+    assert whole.sentences[180:] == found.sentences
+    statement = Start("public text", "mine", 0, "a", "b", 5, 5, whole.texts).statement
+    assert statement.endswith("on the public text public.txt (licence: CC0-1.0), which costs no epsilon.")
+    assert statement.count("a part of") == 1
     for told, config in (
         ("of seed = 0 chose it, of whom seed = 3 makes some test people: take seed = 0", settings(people, seed=3)),
         ("take data.test_share = 0.1", settings(people, **{"data.test_share": 0.5})),
