@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,17 @@ class CountsRelease:
           what: the folder is said to hold.
 
         Raises:
-          RunFolderError: it is of another epsilon or of other words, damaged, or without its ledger.
+          RunFolderError: it is of another number of people, another epsilon or other words, damaged, or without its ledger.
         """
         require_counts_ledger(self.folder)
         there = read_figures(self.folder / NGRAM_RELEASE_FILE, NgramRelease)
         if there is None:
             return None
+        if there.population != len(self.people):
+            raise RunFolderError(
+                f"{self.folder} holds {what} of {count_text(there.population, 'person')}, and these settings count "
+                f"{len(self.people):,}: take the text, data.min_sentences and data.forgotten of then"
+            )
         asked = self.slots.pair_words, self.config.privacy.noise_multiplier
         if (there.pair_words, there.noise_multiplier) != asked:
             raise RunFolderError(
@@ -236,7 +242,7 @@ def read_counts(folder: Path, vocabulary_size: int) -> Optional[PrivateBigram]:
         pairs = sparse.csr_matrix(parts, shape=(slots.side, slots.side))
         if words.shape != (slots.vocabulary_size,):
             raise ValueError(f"it has {len(words)} words")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunFolderError(f"{path} is missing or damaged ({error}): restore it") from None
     return PrivateBigram(slots, words, pairs, release.noise_std)
 

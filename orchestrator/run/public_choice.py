@@ -27,6 +27,7 @@ from orchestrator.run.folder import RunFolder
 from orchestrator.run.noisy_counts import CountsRelease, NgramRelease, one_round, read_counts
 from orchestrator.run.public_text import CHOICE_FILE, CHOSEN_FILE, Choice, read_public_text, require_public_words
 from orchestrator.run.results import read_figures, write_figures
+from orchestrator.run.spent import require_counts_ledger
 from orchestrator.run.start_origin import StartText
 from orchestrator.settings.kinds import MECHANISM_TRAITS
 from orchestrator.settings.run_config import RunConfig
@@ -83,7 +84,8 @@ def choose_public_text(
       note: is told what begins.
 
     Raises:
-      RunFolderError: the folder holds something else, or a release of others, or one of another epsilon or other words.
+      RunFolderError: the folder holds something else, or a release of others, or one of another epsilon or other words, or
+        one without its ledger.
       ConfigError: the words would come from people's text, or the sum can't be made.
       PrivacyStop: another release was charged, or cut off where the same can't be made again.
       CorpusError: a text can't be read.
@@ -136,6 +138,7 @@ def _release_once(
             f"({there.corpus_name}, seed {there.seed}, data.dev_share = {there.dev_share}, data.test_share = "
             f"{there.test_share}): name another folder"
         )
+    require_counts_ledger(folder, CHOICE_FILE, CHOSEN_FILE)
     released = release.read("counts")
     if released is None:
         folder.mkdir(parents=True, exist_ok=True)

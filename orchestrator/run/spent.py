@@ -78,16 +78,17 @@ def _ngram_ledgers(path: Path) -> list[Path]:
     return [folder] if (folder / LEDGER_FILE).exists() else []
 
 
-def require_counts_ledger(folder: Path) -> None:
+def require_counts_ledger(folder: Path, *from_them: str) -> None:
     """Checks that the ledger is there wherever released counts are: without it nobody knows what was released.
 
     Args:
       folder: of the release, see orchestrator.run.noisy_counts.
+      from_them: files there that are made of the counts.
 
     Raises:
       RunFolderError: the ledger is missing.
     """
-    kept = [name for name in (NGRAM_FILE, NGRAM_RELEASE_FILE) if (folder / name).exists()]
+    kept = [name for name in (NGRAM_FILE, NGRAM_RELEASE_FILE, *from_them) if (folder / name).exists()]
     if kept and not (folder / LEDGER_FILE).exists():
         raise RunFolderError(f"{folder} holds {kept[0]} without its {LEDGER_FILE}: restore the ledger")
 

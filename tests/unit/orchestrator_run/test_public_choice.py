@@ -203,6 +203,38 @@ def test_a_second_release_of_the_same_people_is_refused(tmp_path, people, public
         choose(folder, people, public)
 
 
+@pytest.mark.parametrize("kept", ["choice.json", "chosen.txt"])
+def test_what_was_chosen_without_its_ledger_is_no_free_folder(tmp_path, people, public, kept):
+    choose(tmp_path / "choice", people, public)
+    for path in (tmp_path / "choice").iterdir():
+        if path.name not in {kept, "counted.json"}:
+            path.unlink()
+    with pytest.raises(RunFolderError, match=f"holds {kept} without its privacy_ledger.jsonl: restore the ledger"):
+        choose(tmp_path / "choice", people, public)
+    assert not (tmp_path / "choice" / "privacy_ledger.jsonl").exists()
+
+
+def test_counts_of_another_number_of_people_are_said_to_be_that(tmp_path, people, public):
+    with people.open("a") as file:
+        file.writelines(f'{{"client_id": "few{number}", "text": "see you"}}\n' for number in range(10))
+    choose(tmp_path / "choice", people, public, **{"data.min_sentences": 1})  # 40 people, 32 of whom train
+    few = len(read_text(settings(people).data, 0).data.train)
+    assert few < 32
+    with pytest.raises(RunFolderError, match=f"counts of 32 people, and these settings count {few}: "):
+        choose(tmp_path / "choice", people, public)
+
+
+def test_damaged_counts_are_told_in_one_line(tmp_path, people, public):
+    choose(tmp_path / "choice", people, public)
+    path = tmp_path / "choice" / "ngram.npz"
+    raw = bytearray(path.read_bytes())
+    for place in range(60, len(raw) // 2):
+        raw[place] ^= 0x5A
+    path.write_bytes(raw)
+    with pytest.raises(RunFolderError, match="ngram.npz is missing or damaged"):
+        choose(tmp_path / "choice", people, public)
+
+
 def test_what_can_t_be_chosen_is_refused_before_anybody_is_counted(tmp_path, people, public):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").touch()
