@@ -95,7 +95,8 @@ class CountsRelease:
           what: the folder is said to hold.
 
         Raises:
-          RunFolderError: it is of another number of people, another epsilon or other words, damaged, or without its ledger.
+          RunFolderError: it is of another number of people, another epsilon or other words, damaged, or without its
+            ledger.
         """
         require_counts_ledger(self.folder)
         there = read_figures(self.folder / NGRAM_RELEASE_FILE, NgramRelease)

@@ -84,8 +84,8 @@ def choose_public_text(
       note: is told what begins.
 
     Raises:
-      RunFolderError: the folder holds something else, or a release of others, or one of another epsilon or other words, or
-        one without its ledger.
+      RunFolderError: the folder holds something else, or a release of others, or one of another epsilon or other words,
+        or one without its ledger.
       ConfigError: the words would come from people's text, or the sum can't be made.
       PrivacyStop: another release was charged, or cut off where the same can't be made again.
       CorpusError: a text can't be read.

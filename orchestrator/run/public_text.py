@@ -91,7 +91,8 @@ def read_public_text(paths: Sequence[Path], licence: Optional[str], config: RunC
       config: what decides who trains, and the rules that split text into words.
 
     Raises:
-      ConfigError: a file comes without a licence, or a choice was made by other rules, or by people whom the settings test.
+      ConfigError: a file comes without a licence, or a choice was made by other rules, or by people whom the settings
+        test.
       CorpusError: a file can't be read.
       RunFolderError: a choice is damaged, unfinished, or named by a file of it.
     """
