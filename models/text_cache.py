@@ -2,7 +2,8 @@
 
 People's text must not lie about because it was read once. The file is therefore encrypted under a key that is made of
 the messages themselves: who has the text can read it. Whoever lacks a small part of it, such as one deleted message,
-can guess that part and see whether the guess is right. A long text that was changed takes the place of its file.
+can guess that part and see whether the guess is right. The file of a text that was changed is therefore gone before the
+text is split again, whether or not another one takes its place.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ def read_kept_columns(
     if cache is None:
         return read_columns(messages, tokeniser)
     messages = list(messages)
-    if sum(len(message.text) for message in messages) < _WORTH_KEEPING:
-        return read_columns(messages, tokeniser)
-    key = _key_of(messages, tokeniser)
     path = cache / "texts" / _file_name(source, tokeniser)
-    kept = _read(path, key)
+    is_short = sum(len(message.text) for message in messages) < _WORTH_KEEPING
+    key = b"" if is_short else _key_of(messages, tokeniser)
+    kept = None if is_short else _read(path, key)
     if kept is not None:
         return kept
+    _remove(path)
     columns = read_columns(messages, tokeniser)
-    _write(path, key, columns)
+    if not is_short:
+        _write(path, key, columns)
     return columns
 
 
@@ -83,7 +85,7 @@ def _key_of(messages: list[Message], tokeniser: Tokeniser) -> bytes:
 def _read(path: Path, key: bytes) -> Optional[dict[str, Columns]]:
     """Returns what a file holds; None if it is missing, of another text, damaged, or somebody else can write it."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             if not _is_ours(os.fstat(file.fileno())):
                 return None
             content = file.read()
@@ -93,8 +95,26 @@ def _read(path: Path, key: bytes) -> Optional[dict[str, Columns]]:
         return None
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for who writes
+
+
 def _is_ours(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def _remove(path: Path) -> None:
+    """Removes what an earlier text left; where that can't be, the log says so."""
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return  # then nothing is there
+    except OSError as error:
+        _log.warning("%s: can't be removed, and holds what the text was: %s", path, error.strerror)
 
 
 def _write(path: Path, key: bytes, columns: dict[str, Columns]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,50 @@ def test_a_short_text_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(text_cache, "_WORTH_KEEPING", 28)  # the text has 27 characters
     assert read_kept_columns(SOURCE, MESSAGES, LATEST, tmp_path) == read_columns(MESSAGES, LATEST)
     assert not (tmp_path / "texts").exists()
+
+
+def stop(*args: object, **more: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("_WORTH_KEEPING", 28), ("_MOST_BYTES", 1), ("write_atomically", stop)],
+    ids=["short", "too long", "disk full"],
+)
+def test_nothing_stays_of_a_text_that_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    """A message of it may have been deleted, and who has the rest could guess it."""
+    read_kept_columns(SOURCE, [*MESSAGES, Message("ann", "a secret", 3.0)], LATEST, tmp_path)
+    monkeypatch.setattr(text_cache, name, value)
+    assert read_kept_columns(SOURCE, MESSAGES, LATEST, tmp_path) == read_columns(MESSAGES, LATEST)
+    assert list((tmp_path / "texts").iterdir()) == []
+
+
+def test_it_is_gone_before_the_text_is_split(tmp_path: Path, idle: Tokeniser) -> None:
+    read_kept_columns(SOURCE, MESSAGES, LATEST, tmp_path)
+    with pytest.raises(AssertionError, match="split again"):
+        read_kept_columns(SOURCE, MESSAGES[:1], idle, tmp_path)
+    assert list((tmp_path / "texts").iterdir()) == []
+
+
+def test_a_pipe_in_the_file_s_place_is_not_waited_for(tmp_path: Path) -> None:
+    read_kept_columns(SOURCE, MESSAGES, LATEST, tmp_path)
+    path = kept_file(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    reader = threading.Thread(target=text_cache._read, args=(path, b"0" * 32), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert not reader.is_alive()  # nobody writes into it
+    end = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    os.write(end, b"0" * 64)
+    try:
+        assert text_cache._read(path, b"0" * 32) is None
+        assert os.read(end, 64) == b"0" * 64  # nothing was read of it
+    finally:
+        os.close(end)
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
