@@ -1,5 +1,7 @@
 """Public text that people's noisy counts choose: what it costs, that it is paid once, and what a start then says."""
 
+# Over 300 lines: one release of counts, and all that is read of it.
+
 from __future__ import annotations
 
 import json
