@@ -23,7 +23,7 @@ from orchestrator.rounds.build import build_aggregator, build_encoder, build_gro
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.keras_folder import is_keras_folder, read_keras_folder
+from orchestrator.run.keras_folder import is_keras_folder, read_keras_folder, require_no_ledger
 from orchestrator.run.loop import WallClock
 from orchestrator.run.record import RECORD_FILE, open_record
 from orchestrator.run.saved import read_run
@@ -153,11 +153,7 @@ def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
 
 
 def _require_possible(config: RunConfig, num_files: int) -> None:
-    if config.privacy.traits.adds_noise or config.privacy.adaptive_clip:
-        raise ConfigError(
-            f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: a file "
-            "does not tell whose it is, so the ledger can't count participations; use a run with 'none' and false"
-        )
+    require_no_ledger(config)
     if config.fleet.kind.has_fleet:
         raise ConfigError(f"fleet.policy = {config.fleet.policy!r}: files know no virtual clock; use a run with 'off'")
     least, most = config.aggregation.min_survivors, config.rounds.cohort_size

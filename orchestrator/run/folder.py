@@ -81,18 +81,18 @@ class RunFolder:
         """True if a run was begun here."""
         return (self.path / "run.json").exists()
 
-    def require_free(self) -> None:
-        """Checks that a new run may begin here.
+    def require_free(self, *also: str) -> None:
+        """Checks that a new run may begin here; `also` names what a kill may have left besides a run's files.
 
-        Raises:
-          RunFolderError: the folder holds a run, or something else.
+        Raises: RunFolderError: the folder holds a run, or something else.
         """
         if self.exists():
             raise RunFolderError(
                 f"{self.path} already holds a run: add --resume to go on with it, or name another folder"
             )
-        # What a kill before run.json leaves.
-        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, START_FILE, CODE_FILE, ".lock"}
+        # What a kill before run.json leaves; a checkpoint after a round is none of it.
+        others = also if not any(self.checkpoints()) else ()
+        begun = {"config.toml", "vocabulary.txt", FOUND_WORDS_FILE, START_FILE, CODE_FILE, ".lock", *others}
         if self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - begun):
             raise RunFolderError(f"{self.path} is not an empty folder: name another one")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from edge.export.keras_digest import network_digest
 from edge.export.keras_network import Network
 from edge.export.keras_tflite import keras_signatures
 from edge.export.keras_training import build_scoring, build_training
@@ -40,11 +41,13 @@ from orchestrator.run.keras_folder import (
     build_keras_identity,
     create_keras_folder,
     is_keras_folder,
+    people_hmac,
     read_keras_folder,
 )
 from orchestrator.run.keras_results import KerasTraining, PeopleScores, people_scores
 from orchestrator.run.lines import Round, line_of
 from orchestrator.run.loop import WallClock, keeps_checkpoint, require_completed, run_rounds
+from orchestrator.run.record import read_salt
 from orchestrator.settings.run_config import RunConfig
 from tff_pipelines.client_work import examples_type, map_training
 from tff_pipelines.evaluation import map_scoring
@@ -83,20 +86,22 @@ def train_keras(
 
     Raises:
       ConfigError: cohorts of this size can't be summed.
-      RunFolderError: the folder is not free, or its rounds are of another model or other settings.
+      RunFolderError: the folder is not free, or its rounds are of another model, other settings, people or arrays.
       OrchestratorError, PipelineError: see there.
     """
     start = tuple(weight.start for weight in network.trainable)
     size = WeightShapes.of(start)
     require_summable(config, sum(weight.size for weight in start))
     names = [weight.name for weight in network.trainable]
-    identity = build_keras_identity(config, source, network.loss.name, network.loss.num_classes, names, start)
+    identity = build_keras_identity(
+        config, source, network.loss.name, network.loss.num_classes, names, start, network_digest(network)
+    )
     first_state, update_server = tff_optimizer(config.server, size)
     with contextlib.ExitStack() as stack:
         if runtime is None:
             observer.stage("starting the TFF workers")
         workers = stack.enter_context(borrow(runtime, config.runtime.workers))
-        state = _open(folder, config, identity, ServerState(0, start, first_state()), resume)
+        state = _open(folder, config, identity, ServerState(0, start, first_state()), people, resume)
         observer.stage("building the TFF computations")
         clients = _Clients(network, size, config, workers)
         functions = RoundFunctions(
@@ -121,19 +126,26 @@ def train_keras(
 
 
 def _open(
-    folder: Optional[RunFolder], config: RunConfig, identity: KerasIdentity, first: ServerState, resume: bool
+    folder: Optional[RunFolder],
+    config: RunConfig,
+    identity: KerasIdentity,
+    first: ServerState,
+    people: People,
+    resume: bool,
 ) -> ServerState:
     """Returns the state to begin with: the folder's newest, or the first one, which it then keeps."""
     if folder is None:
         return first
     if not (resume and is_keras_folder(folder)):
-        create_keras_folder(folder, config, identity, first)
+        create_keras_folder(folder, config, identity, first, people)
         return first
     _, then = read_keras_folder(folder)
     if not then.same_model(identity):
         raise RunFolderError(f"{folder.path} holds the rounds of another model: name another folder")
     if then.config_sha256 != identity.config_sha256:
         raise RunFolderError(f"{folder.path} was begun with other settings: give the same to go on")
+    if then.people_hmac != people_hmac(read_salt(folder.path), people):
+        raise RunFolderError(f"{folder.path} was begun with other people or other arrays: give the same in their order")
     folder.lock()
     state = folder.load_to_go_on()
     folder.forget_rounds_after(state.round_num)

@@ -72,7 +72,7 @@ class Recorder:
 
     def __init__(self, directory: Path, provenance: Provenance, round_num: int):
         self._path, self._provenance = Path(directory) / RECORD_FILE, provenance
-        self._salt = _create_salt(directory) if round_num == 0 else read_salt(directory)
+        self._salt = create_salt(directory) if round_num == 0 else read_salt(directory)
         entries = [] if round_num == 0 else read_record(directory, whole=False)[: round_num + 1]
         if round_num and len(entries) <= round_num:
             raise RunFolderError(f"{self._path} ends before round {round_num}, the newest checkpoint: restore it")
@@ -181,8 +181,8 @@ def _commit(salt: bytes, purpose: str, value: object) -> str:
     return hmac.new(salt, msgspec.json.encode([purpose, value]), hashlib.sha256).hexdigest()
 
 
-def _create_salt(directory: Path) -> bytes:
-    """Makes the salt of a run that begins, keeps it with mode 0600, and returns it."""
+def create_salt(directory: Path) -> bytes:
+    """Returns the salt of a run that begins, which it makes and keeps with mode 0600."""
     path = Path(directory) / SALT_FILE
     if path.exists():
         return read_salt(directory)  # a kill right after the start

@@ -1,5 +1,7 @@
 """Rounds of a Keras model on people's arrays: under every sum, against Keras's own steps, and from devices' files."""
 
+# Over 300 lines: the same people and model under every sum, in a folder and from files.
+
 from __future__ import annotations
 
 import json
@@ -241,8 +243,41 @@ def test_rounds_go_on_in_their_folder_to_the_same_weights(source: Path, runtime:
     assert all(map(np.array_equal, went_on.weights.values(), whole.weights.values()))
     with pytest.raises(RunFolderError, match="begun with other settings"):
         train(source, runtime, rounds=4, settings=settings, folder=tmp_path / "run", resume=True)
+    with pytest.raises(RunFolderError, match="holds rounds"):
+        train(source, runtime, rounds=3, settings=settings, folder=tmp_path / "run")
+    same = {
+        "rounds": 3,
+        "settings": settings,
+        "folder": tmp_path / "run",
+        "resume": True,
+        "sum": "plain",
+        "runtime": runtime,
+    }
+    one = {**PEOPLE, "p0": (PEOPLE["p0"][0] + np.float32(1), PEOPLE["p0"][1])}
+    renamed = {f"other {who}": own for who, own in PEOPLE.items()}
+    for people in (one, renamed, dict(reversed(PEOPLE.items()))):
+        with pytest.raises(RunFolderError, match="begun with other people or other arrays"):
+            api.train_keras(source, people, **same)
+    model = tf.keras.models.load_model(source)
+    model.get_layer("hidden").activation = tf.keras.activations.relu
+    model.save(tmp_path / "other.keras")
+    with pytest.raises(RunFolderError, match="the rounds of another model"):
+        api.train_keras(tmp_path / "other.keras", PEOPLE, **same)
+    (tmp_path / "run" / "keras.json").unlink()  # a folder of rounds is not what a kill at the start leaves
     with pytest.raises(RunFolderError, match="not an empty folder"):
         train(source, runtime, rounds=3, settings=settings, folder=tmp_path / "run")
+
+
+def test_a_call_cut_off_before_keras_json_is_repeated(source: Path, runtime: Runtime, tmp_path: Path) -> None:
+    cut_off = Stops(after=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(source, runtime, rounds=2, folder=tmp_path / "run", observer=cut_off)
+    for name in ("keras.json", "rounds.jsonl"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+    for path in (tmp_path / "run" / "checkpoints").glob("*"):
+        if path.name != "round_000000.npz":
+            path.unlink()
+    assert len(train(source, runtime, rounds=2, folder=tmp_path / "run").rounds) == 2
 
 
 class Stops(api.Silent):
