@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import math
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -20,6 +24,19 @@ from edge.errors import DeviceDataError
 from edge.export.tflite import TRAIN_FILE
 from edge.on_device.round import norm_of, rate_of, read_weights, require_finite
 from models.examples import build_example_batches
+
+_MOST_BYTES = 1 << 32  # of a person's arrays, inflated
+_DAMAGES = (
+    ValueError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    RuntimeError,  # an encrypted member; an unknown compression
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,21 @@ def train_keras_on_device(
     )
 
 
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Returns an array whose header fits its size: a header alone could ask for all the memory."""
+    with archive.open(info) as file:
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        if not dtype.hasobject and (
+            min(shape, default=0) < 0 or file.tell() + math.prod(shape) * dtype.itemsize != info.file_size
+        ):
+            raise ValueError(f"{info.filename} has not the size of its shape {shape}")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def read_arrays(path: Path, spec: ExampleSpec) -> dict[str, np.ndarray]:
     """Returns a person's examples from an .npz file: the array `y`, and `x` or one array for each input by its name.
 
@@ -90,16 +122,18 @@ def read_arrays(path: Path, spec: ExampleSpec) -> dict[str, np.ndarray]:
       DeviceDataError: the file can't be read, or check_examples refuses what it holds.
     """
     try:
-        # Opened here, since np.load leaves a damaged file open.
         with Path(path).open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 raise DeviceDataError(f"{path} is no .npz file: write it with numpy.savez(FILE, x=..., y=...)")
             file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+                if sum(info.file_size for info in infos) > _MOST_BYTES:
+                    raise ValueError(f"more than {_MOST_BYTES:,} bytes")
+                arrays = {info.filename.removesuffix(".npy"): _read_member(archive, info) for info in infos}
     except OSError as error:
         raise DeviceDataError(f"{path}: can't be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _DAMAGES as error:
         raise DeviceDataError(f"{path} is damaged or holds no plain arrays ({error}): write it anew") from None
     if "y" not in arrays:
         raise DeviceDataError(f"{path} holds no array y: write it with numpy.savez(FILE, x=..., y=...)")
