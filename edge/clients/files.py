@@ -18,6 +18,7 @@ one (the C client by itself writes none) are told apart by the rest.
 
 from __future__ import annotations
 
+import math
 import secrets
 import struct
 import zlib
@@ -130,6 +131,11 @@ def read_update(path: Path, base: Weights) -> ClientResult:
     return update_from_bytes(_read(path), base, str(path))
 
 
+def most_bytes(base: Weights) -> int:
+    """Returns the size of an update's file with a tag."""
+    return _UPDATE_HEADER.size + 4 * sum(weight.size for weight in base) + _TAG_BYTES
+
+
 def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
     """Returns a device's update as the result of a client's training.
 
@@ -139,7 +145,7 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
       path: what to call the file in an error.
 
     Raises:
-      DeviceDataError: it is cut off, or is an update of other weights.
+      DeviceDataError: it is cut off, or is an update of other weights, or its loss is not finite.
     """
     total = sum(weight.size for weight in base)
     if len(raw) < _UPDATE_HEADER.size or not raw.startswith(UPDATE_MAGIC):
@@ -161,12 +167,15 @@ def update_from_bytes(raw: bytes, base: Weights, path: str) -> ClientResult:
             f"{path} claims {num_examples} examples and {num_tokens} tokens: counts can't be negative"
         )
     delta = in_shapes(raw[_UPDATE_HEADER.size : expected], [weight.shape for weight in base])
+    is_finite = are_finite(delta)
+    if is_finite and not math.isfinite(loss_sum):  # of one that diverged nothing is summed
+        raise DeviceDataError(f"{path} claims a loss of {loss_sum}: have the device train again")
     return ClientResult(
         delta=delta,
         loss_sum=loss_sum,
         num_tokens=num_tokens,
         num_examples=num_examples,
-        is_finite=are_finite(delta),
+        is_finite=is_finite,
     )
 
 

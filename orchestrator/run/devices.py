@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from edge.clients.files import update_from_bytes
+from edge.clients.files import most_bytes, update_from_bytes
 from edge.errors import DeviceDataError
 from models.batches import Batches
 from models.client_result import ClientResult
@@ -179,6 +180,9 @@ def read_device_updates(paths: Sequence[Path], base: Weights) -> tuple[DeviceUpd
     updates: dict[ClientId, DeviceUpdate] = {}
     for path in paths:
         try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > most_bytes(base):
+                raise DeviceDataError(f"{path} is no file of an update: it has at most {most_bytes(base):,} bytes")
             raw = path.read_bytes()
         except OSError as error:
             raise DeviceDataError(f"{path}: can't be read: {error.strerror}") from None

@@ -49,7 +49,7 @@ def load_network(
     if not callable(getattr(source, "save", None)):
         raise ExportError(f"source is a {type(source).__name__}: give a file, or a compiled Keras model")
     with tempfile.TemporaryDirectory() as folder:  # by its file, so that it is checked and built as any other
-        path = Path(folder) / f"{source.name}.keras"
+        path = Path(folder) / f"{source.name.replace('/', '_')}.keras"
         source.save(path)
         return read_network(path, loss, trainable, lora_rank), path.name
 

@@ -122,6 +122,9 @@ class KerasTraining:
     def save_keras(self, path: Path) -> None:
         """Writes the model as a .keras file; adapters are added to the weights that they adapt.
 
+        What the model was trained on before comes on top of `epsilon`: a second training of the same people costs them
+        again.
+
         Raises:
           ExportError: the name does not end in .keras.
         """

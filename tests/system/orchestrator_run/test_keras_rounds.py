@@ -280,6 +280,12 @@ def test_a_call_cut_off_before_keras_json_is_repeated(source: Path, runtime: Run
     assert len(train(source, runtime, rounds=2, folder=tmp_path / "run").rounds) == 2
 
 
+def test_a_model_s_name_is_no_folder() -> None:
+    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(1)], name="a/b")
+    model.compile("sgd", "mean_squared_error")
+    assert load_network(model, None, (), 0)[1] == "a_b.keras"
+
+
 class Stops(api.Silent):
     """Ends a training after some rounds, as Control-C would."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,16 @@ def test_what_is_no_update_of_this_round_is_refused(tmp_path):
         read_device_updates(paths, WEIGHTS)
     with pytest.raises(DeviceDataError, match="began at other weights"):
         read_device_updates(paths[:1], tuple(w + 1 for w in WEIGHTS))
+    lost = {"delta": WEIGHTS, "num_examples": 3, "num_tokens": 9, "loss_sum": float("nan")}
+    paths[1].write_bytes(update_to_bytes(lost, WEIGHTS))
+    with pytest.raises(DeviceDataError, match="two claims a loss of nan"):
+        read_device_updates(paths[1:], WEIGHTS)
+    with pytest.raises(DeviceDataError, match="zero is no file of an update"):  # whose end is never read
+        read_device_updates([Path("/dev/zero")], WEIGHTS)
+    paths[1].write_bytes(b"")
+    os.truncate(paths[1], 1 << 40)  # takes no room on the disk, and more memory than there is
+    with pytest.raises(DeviceDataError, match="two is no file of an update: it has at most"):
+        read_device_updates(paths[1:], WEIGHTS)
     with pytest.raises(DeviceDataError, match="three: can't be read"):
         read_device_updates([tmp_path / "three"], WEIGHTS)
 
