@@ -72,7 +72,7 @@ class Contestant:
 
 
 _FEDKEYS = ("tensorflow-federated", "tensorflow")
-_ENCODED = 1e-3  # a clip norm of 30 and 28 bits leave steps of 2e-7, rounding is random, and few rounds move little
+_ENCODED = 1e-4  # a clip norm of 10 and 28 bits leave steps of 7e-8, and rounding is random
 
 
 def _fedkeys(name: str, aggregator: str) -> Contestant:
@@ -179,9 +179,11 @@ class AtWork:
     def _await(self, source: socket.socket, counts_memory: bool = True) -> None:
         """Waits until there is something to read; meanwhile reads the memory, if that may disturb."""
         deadline = time.monotonic() + _SILENCE_S
-        while not select.select([source], [], [], _SAMPLE_S)[0]:
-            if counts_memory:
+        while True:
+            if counts_memory:  # once at least, however short the round is
                 self.laps.peak_bytes = max(self.laps.peak_bytes, sum(map(_share_of_memory, self._note_processes())))
+            if select.select([source], [], [], _SAMPLE_S)[0]:
+                return
             if self._process.poll() is not None:
                 raise Stopped(f"{self._name} ended early: {self._last_words()}")
             if time.monotonic() > deadline:

@@ -96,6 +96,7 @@ class Task:
             "client.batch_size": BATCH,
             "client.max_sentences": self.num_sentences,
             "client.weighting": "examples",
+            "aggregation.clip_norm": 10.0,  # clips nobody, and keeps the steps of the grid small
             "server.algorithm": "fedavgm",
             "server.learning_rate": SERVER_LEARNING_RATE,
             "server.momentum": SERVER_MOMENTUM,
