@@ -30,6 +30,7 @@ import msgspec
 
 from models.errors import CorpusError
 from models.files import write_atomically
+from models.loading import TENSORFLOW, TFF, loading
 from models.own_network import is_own
 from models.text_sources import locate
 from models.vocabulary import FEDERATED, WordList
@@ -176,10 +177,10 @@ def train_configured(
 
             check_own_network(config, text.data.vocabulary.size, observer.stage)
         observer.stage("loading TensorFlow Federated")
-        from orchestrator.run.training import Parts
-        from orchestrator.run.training import train as train_run
-        from tff_pipelines.runtime import Runtime
-
+        with loading(TFF):
+            from orchestrator.run.training import Parts
+            from orchestrator.run.training import train as train_run
+            from tff_pipelines.runtime import Runtime
         given = Parts(runtime=stack.enter_context(Runtime(places))) if parts is None else parts() or Parts()
         return train_run(folder, config, text, observer, resume, given)
 
@@ -228,8 +229,8 @@ def predict(run: Run, text: str, count: int = 3) -> tuple[Prediction, ...]:
     Raises:
       RunFolderError: the run has no checkpoint, or it is damaged.
     """
-    from orchestrator.evaluation.prediction import Predictor
-
+    with loading(TENSORFLOW):
+        from orchestrator.evaluation.prediction import Predictor
     return Predictor.of_run(run, run.newest.model).next_words(text, count)
 
 
@@ -245,10 +246,17 @@ def evaluate(run: Run, personalise: bool = False, note: Callable[[str], None] = 
       RunFolderError: there is no checkpoint, or the text is not the one that the run was trained on.
       CorpusError: no test person wrote a word of the vocabulary.
     """
-    with starting(run.config.runtime.workers) as places:  # beside the import of TensorFlow
-        from orchestrator.evaluation.comparison import evaluate_run
+    from orchestrator.evaluation.baseline_scores import baselines_beside
 
-        return evaluate_run(run, personalise, note, places)
+    note("reading the text")
+    # All beside the import of TensorFlow:
+    with (
+        starting(run.config.runtime.workers) as places,
+        baselines_beside(run.text.data, run.config.data.max_words) as baselines,
+    ):
+        with loading(TFF):
+            from orchestrator.evaluation.comparison import evaluate_run
+        return evaluate_run(run, personalise, note, places, baselines)
 
 
 def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -> ExportFigures:
@@ -264,8 +272,8 @@ def export(run: Run, out: Folder, *, force: bool = False, parity: bool = True) -
       ExportError: the settings have a training step that the export lacks, or the model can't be converted.
       RunFolderError: there is no checkpoint.
     """
-    from orchestrator.release.export import ExportOptions, export_run
-
+    with loading(TENSORFLOW):
+        from orchestrator.release.export import ExportOptions, export_run
     return export_run(run, Path(out), ExportOptions(force=force, parity=parity))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 import click
 
+from models.loading import TFF, loading
 from orchestrator.cli.options import FOLDER, PRESET
 from orchestrator.cli.output import Output, note, say
 from orchestrator.units import count_text
@@ -61,8 +62,8 @@ class Demo:
     @functools.cached_property
     def evaluation(self) -> Evaluation:
         """How well the run predicts; evaluates it first."""
-        from orchestrator.evaluation.comparison import evaluate_run
-
+        with loading(TFF):
+            from orchestrator.evaluation.comparison import evaluate_run
         return evaluate_run(self.run, True, note, self.runtime)
 
     @functools.cached_property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from models.loading import TENSORFLOW, loading
 from orchestrator.cli.keras_bundle import check_options, keras_benchmark_output, keras_export_output, keras_options
 from orchestrator.cli.options import FILE, FOLDER, NEW_FILE, RUN, SIGNING_KEY, trusts
 from orchestrator.cli.output import Output, note, prints, say, say_at_once, warn, wrote
@@ -74,8 +75,8 @@ def export(
     from orchestrator.run.saved import read_run
 
     run = read_run(RunFolder(run_path))
-    from orchestrator.release.export import ExportOptions
-
+    with loading(TENSORFLOW):
+        from orchestrator.release.export import ExportOptions
     options = ExportOptions(round_num, force, archive, parity=not no_parity, key=key)
     return export_output(run, out, options)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import click
 
 from models.chitchat import BUILT_IN
+from models.loading import TENSORFLOW, loading
 from orchestrator.cli.options import NEW_FILE, RUN, SPLIT_SEED, WORDS, WORKERS, Number, takes_settings, text_source
 from orchestrator.cli.output import Output, json_wanted, note, print_figures, prints, say, wrote
 
@@ -114,8 +115,8 @@ def predict(run_path: Path, text: Optional[str], round_num: Optional[int], ngram
     from orchestrator.run.saved import read_run
 
     run = read_run(RunFolder(run_path))
-    from orchestrator.evaluation.prediction import Predictor
-
+    with loading(TENSORFLOW):
+        from orchestrator.evaluation.prediction import Predictor
     if text is None and json_wanted():
         raise click.UsageError("--json needs a TEXT")
     predictor = Predictor.of_run(run, run.state_after(round_num).model, ngram_share)

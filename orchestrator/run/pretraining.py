@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 
 from models.client_data import ClientData
+from models.loading import TENSORFLOW, loading
 from models.vocabulary import EOS, NUM_SPECIAL, UNK
 from models.weights import Weights
 from orchestrator.errors import ConfigError, RunFolderError
@@ -102,8 +103,8 @@ def _train(
     config: RunConfig, sentences: Sequence[np.ndarray], num_words: int, epochs: int, note: Callable[[str], None]
 ) -> tuple[Weights, float]:
     """Returns (the weights after the last epoch, its mean loss in nats per token)."""
-    from models.central_training import CentralSettings, train_centrally
-
+    with loading(TENSORFLOW):
+        from models.central_training import CentralSettings, train_centrally
     size = model_size(config.model, num_words)
     weights, loss, began = first_weights(config, size, _counts(sentences, num_words)), 0.0, time.monotonic()
     settings = CentralSettings(epochs, seed=config.seed % 2**31)

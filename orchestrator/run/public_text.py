@@ -18,6 +18,7 @@ import msgspec
 
 from models.corpus import Corpus, corpus_of, load_corpus
 from models.errors import CorpusError
+from models.files import cache_folder
 from models.text_sources import Message
 from models.tokeniser import Tokeniser, tokeniser_of
 from models.vocabulary import FEDERATED, POOLED
@@ -179,4 +180,5 @@ def _read(path: Path, tokeniser: Tokeniser) -> Corpus:
         raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: is not UTF-8, at byte {error.start}: save it as UTF-8") from None
-    return corpus_of(str(path), path.name, (Message(path.stem, line, None) for line in lines), tokeniser)
+    messages = (Message(path.stem, line, None) for line in lines)
+    return corpus_of(str(path), path.name, messages, tokeniser, cache_folder())

@@ -72,25 +72,31 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
     from models.metrics import score_positions
     from models.model import load_model
     from models.weights import ModelSize
-    from orchestrator.evaluation.comparison import _Scorer
+    from orchestrator.evaluation.baseline_scores import Counted, Job
     from orchestrator.evaluation.mixture import MIXING_WEIGHTS
-    from orchestrator.evaluation.pooled_ngrams import PooledNgrams
+    from orchestrator.evaluation.scorer import Scorer
 
     rng, size = np.random.default_rng(2), ModelSize(10, 4, 6)
     people = {
         name: tuple(rng.integers(3, VOCABULARY.size, rng.integers(1, 6)).astype(np.int32) for _ in range(30))
         for name in ("ann", "bob")
     }
-    pooled = PooledNgrams(people["ann"], VOCABULARY.size, 5)
-    scorer = _Scorer(size, load_model(size).initial_weights(seed=3), pooled, 3, 5, private)
+    job = Job(people["ann"], people, people, VOCABULARY.size, 5)
+    known = Counted(job.counted().ngrams, 3)
+    baselines = job.score(known.ngrams)
+    scorer = Scorer(size, load_model(size).initial_weights(seed=3), known, private)
     weights = {"mixed": 0.5, "private_mixed": 0.3}
-    sums = scorer.score(people, weights)
+    sums = scorer.score(people, weights, baselines)
     hits = dict.fromkeys(MIXING_WEIGHTS, 0)
     for person, chunk in enumerate(scorer._chunks(people)):
         before, targets = chunk.contexts[:, -1], chunk.targets
         counted = np.stack([row.copy() for row in private.model.rows(before)])
         own = whole_rows(chunk.probabilities, VOCABULARY.size)
         who = np.zeros(len(targets), int)
+        # The baselines were scored row by row of a batch, the model goes over it step by step.
+        for name, scores in known.ngrams.score(chunk.contexts, known.ngrams.after(chunk.contexts), targets, who):
+            assert sums[name].hits1[person] == scores.client_sums(1).hits1[0]
+            assert sums[name].nll_sum_nats[person] == scores.client_sums(1).nll_sum_nats[0]  # to the last digit
         for name, rows in (
             ("private_ngram", counted),
             ("private_mixed", np.float32(0.3) * own + np.float32(0.7) * counted),
@@ -103,10 +109,8 @@ def test_a_private_n_gram_is_scored_and_mixed_row_by_row(private) -> None:
             mixed = np.float32(weight) * own + np.float32(1 - weight) * counted
             hits[weight] += int(np.sum(NUM_SPECIAL + mixed[:, NUM_SPECIAL:].argmax(axis=1) == targets))
     assert scorer.best_mixing_weights(people)["private_mixed"] == max(hits, key=lambda weight: hits[weight])
-    assert set(_Scorer(size, scorer._weights, pooled, 3, 5).score(people, {"mixed": 0.5})) == set(sums) - {
-        "private_ngram",
-        "private_mixed",
-    }
+    without = Scorer(size, scorer._weights, known).score(people, {"mixed": 0.5}, baselines)
+    assert set(without) == set(sums) - {"private_ngram", "private_mixed"}
 
 
 @pytest.mark.slow

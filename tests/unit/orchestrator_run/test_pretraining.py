@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from models import text_cache
 from models.errors import CorpusError
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from models.weights import ModelSize
@@ -17,6 +18,7 @@ from orchestrator.errors import ConfigError, RunFolderError
 from orchestrator.rounds.round import weights_digest
 from orchestrator.run import pretraining, start
 from orchestrator.run.pretrained import PRETRAINED_FILE, Pretrained, PretrainedRecall, read_pretrained, write_pretrained
+from orchestrator.run.public_text import read_public_text
 from orchestrator.run.start_origin import StartText
 from orchestrator.settings.files import read_config
 
@@ -82,6 +84,17 @@ def test_a_folder_that_is_not_free_and_texts_that_can_t_be_read_are_refused(tmp_
     (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
     for name, told in (("none.txt", "No such file"), ("latin.txt", "is not UTF-8, at byte 3")):
         assert told in refusal(CorpusError, tmp_path / "new", [tmp_path / name], "CC0-1.0", settings(people), 1, 1.0)
+
+
+def test_a_public_text_is_split_into_words_once(tmp_path, people, public, monkeypatch):
+    monkeypatch.setenv("FEDKEYS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(text_cache, "_WORTH_KEEPING", 1)
+    first = read_public_text([public], "CC0-1.0", settings(people))
+    monkeypatch.setattr(text_cache, "read_columns", None)  # which splits it
+    assert read_public_text([public], "CC0-1.0", settings(people)) == first
+    public.write_text("another text\n")
+    with pytest.raises(TypeError):
+        read_public_text([public], "CC0-1.0", settings(people))
 
 
 def test_the_overlap_is_of_long_sentences_word_for_word():
