@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures as futures
 import contextlib
 import dataclasses
 import functools
@@ -98,9 +99,9 @@ class BoundRun:
         first: Optional[Weights] = None,  # the weights before round 1 of a run that has a start
     ):
         self._config, self._size, self._runtime, self._first = config, size, runtime, first
+        self._phones = phones
         self._sentences = {person: cut(own, size.vocabulary_size) for person, own in data.train.items()}
-        client, server, time_steps = config.client, config.server, config.data.max_words
-        self._client_work = build_client_work(size, time_steps, client.clip_norm, client.proximal, client.dropout)
+        server, time_steps = config.server, config.data.max_words
         self._first_optimizer_state, update_server = steps_of(optimizer, size)
         self._vocabulary_size = data.vocabulary.size
         self._plan = plan or without(everybody(config, drawn_people(config, data)), tuple(data.gone.values()))
@@ -120,10 +121,30 @@ class BoundRun:
         )
 
     def initial_state(self) -> ServerState:
-        """Returns the state before the first round."""
-        counts = self._word_counts() if self._config.model.counts_words else None
+        """Returns the state before the first round. While the workers count words, what they do next is built."""
+        if not self._config.model.counts_words:
+            counts = None
+        else:
+            count = build_word_counts(self._size.vocabulary_size)
+            with futures.ThreadPoolExecutor(1) as beside:
+                counting = beside.submit(self._word_counts, count)
+                self.build_client_work()
+                counts = counting.result()
         weights = self._first or first_weights(self._config, self._size, counts)
         return ServerState(0, weights, self._first_optimizer_state())
+
+    def build_client_work(self) -> None:
+        """Builds what trains clients in TFF, unless it is built, or LiteRT trains them.
+
+        It takes half a second, and else it is built in the first round.
+        """
+        if not self._phones:
+            _ = self._client_work
+
+    @functools.cached_property
+    def _client_work(self) -> Callable:
+        client, time_steps = self._config.client, self._config.data.max_words
+        return build_client_work(self._size, time_steps, client.clip_norm, client.proximal, client.dropout)
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
         """Returns the state after the next round, and its report."""
@@ -166,15 +187,16 @@ class BoundRun:
             "dev_people": float(np.count_nonzero(sums.positions)),
         }
 
-    def _word_counts(self) -> np.ndarray:
-        """Returns how often each id is a target, float64 [V]: a federated sum, in calls of many clients."""
-        size = self._size.vocabulary_size
-        count = build_word_counts(size)
+    def _word_counts(self, count: Callable) -> np.ndarray:
+        """Returns how often each id is a target, float64 [V]: a federated sum, in calls of many clients.
+
+        count: from build_word_counts.
+        """
         end = np.array([EOS], np.int32)
         targets = [
             np.concatenate([part for s in own for part in (s, end)], dtype=np.int32) for own in self._sentences.values()
         ]
-        total = np.zeros(size, np.float64)
+        total = np.zeros(self._size.vocabulary_size, np.float64)
         for i in range(0, len(targets), 100):
             total += self._runtime.invoke(count, targets[i : i + 100])
         return total

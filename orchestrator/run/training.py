@@ -131,6 +131,7 @@ def train(
         optimizer = parts.server_optimizer or build_optimizer(config.server)
         bound = BoundRun(config, data, size, aggregator, optimizer, runtime, phones, privacy, fleet, weights)
         state = _start_state(folder, config, bound, observer)
+        bound.build_client_work()
         recorder = open_record(folder.path, identity, noise_commitment, state)
         return _train_rounds(folder, config, bound, state, observer, recorder)
 
@@ -170,7 +171,7 @@ def _start_state(folder: RunFolder, config: RunConfig, bound: BoundRun, observer
         state = folder.load_to_go_on()
     else:
         if config.model.counts_words:
-            observer.stage("counting words by a federated sum")
+            observer.stage("counting words by a federated sum; beside it, building what clients train")
         state = bound.initial_state()
         folder.save_checkpoint(state, config.rounds.keep_checkpoints)
     folder.forget_rounds_after(state.round_num)
