@@ -12,8 +12,9 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.audit.leakage_results import OneRun, OneShot
+from orchestrator.audit.leakage_results import OneRun, OneShot, SummedScores
 from orchestrator.audit.one_run import CONFIDENCE, bound_by_guesses
+from orchestrator.audit.summed_scores import bound_by_sum
 from orchestrator.run.canary_clients import inner_products, unit_directions
 
 _CAP = 200.0  # the largest epsilon that is worked out
@@ -48,7 +49,7 @@ def one_shot_estimate(
     )
 
 
-def one_run_bound(
+def one_run_bounds(
     release: NDArray[np.floating],
     noise_stddev: float,
     clip_norm: float,
@@ -57,14 +58,19 @@ def one_run_bound(
     delta: float,
     seed: int,
     confidence: float = CONFIDENCE,
-) -> OneRun:
-    """Bounds the epsilon of one release from below. A coin decides for each canary whether it goes into the release.
+) -> tuple[OneRun, SummedScores]:
+    """Bounds the epsilon of one release from below, by guesses and by a sum of their weights.
+
+    A coin decides for each canary whether it goes into the release.
 
     Args: those of one_shot_estimate; num_guesses is fixed before anything is drawn.
     """
     included = np.random.default_rng([seed, 1]).random(num_canaries) < 0.5
     scores = _cosines(release, noise_stddev, clip_norm, included, seed)
-    return bound_by_guesses(scores, included, num_guesses, delta, confidence)
+    return (
+        bound_by_guesses(scores, included, num_guesses, delta, confidence),
+        bound_by_sum(scores, included, num_guesses, delta, confidence),
+    )
 
 
 def _cosines(

@@ -14,7 +14,7 @@ from models.batches import build_batches
 from models.client_data import ClientData
 from models.corpus import ClientId
 from models.weights import ModelSize, Weights
-from orchestrator.audit.canaries import one_run_bound, one_shot_estimate
+from orchestrator.audit.canaries import one_run_bounds, one_shot_estimate
 from orchestrator.audit.exposure import exposure
 from orchestrator.audit.leakage_results import FILE_NAME, AuditResult, Exposed, Exposure, Stated, WholeRun
 from orchestrator.audit.updates import UpdateMaker, choose_people
@@ -66,8 +66,7 @@ def audit_run(
       RunFolderError: there is no checkpoint, or the text is not the run's, or the copy is none.
     """
     config, state = run.config, run.newest
-    if copy is not None:
-        _require_copy(copy, run)
+    _require_copy(copy, run)
     note("reading the text")
     data = run.text.data
     privacy, delta = config.privacy, config.privacy.delta or default_delta(len(data.train))
@@ -81,9 +80,9 @@ def audit_run(
     note(f"hiding {NUM_ONE_SHOT} and {NUM_CANARIES} canaries in a round's sum")
     stddev = multiplier * clip_norm
     one_shot = one_shot_estimate(release, stddev, clip_norm, NUM_ONE_SHOT, delta, seed)
-    one_run = one_run_bound(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
+    one_run, summed = one_run_bounds(release, stddev, clip_norm, NUM_CANARIES, NUM_GUESSES, delta, seed + 1)
     whole_run = _audit_whole_run(run, state, delta, note)
-    exposures = _measure_exposures(copy or run, copy is not None, note)
+    exposures = _measure_exposures(run, copy, note)
     result = AuditResult(
         round_num=state.round_num,
         mechanism=privacy.mechanism,
@@ -102,6 +101,7 @@ def audit_run(
         whole_run_reason=whole_run if isinstance(whole_run, str) else "",
         exposure=exposures,
         exposure_reason=msgspec.UNSET if exposures else _NO_PHRASES,
+        summed_scores=summed,
     )
     write_figures(run.path / FILE_NAME, result, private=True)
     return result
@@ -140,29 +140,39 @@ def _audit_whole_run(run: Run, state: ServerState, delta: float, note: Callable[
     return found or "too few canary clients took part to measure anything; train more rounds, or raise audit.canaries"
 
 
-def _require_copy(copy: Run, run: Run) -> None:
-    """Refuses what is not the same training once more, with phrases in its text."""
+def _require_copy(copy: Optional[Run], run: Run) -> None:
+    """Refuses what is not the same training once more, with phrases in its text; it may have ended after fewer rounds.
+
+    Under differential privacy it may not: fewer rounds get another noise.
+    """
+    if copy is None:
+        return
     if not copy.config.audit.phrases:
         raise RunFolderError(f"{copy.path} has no planted phrases: train it with --set audit.phrases=8")
-    without_phrases = msgspec.structs.replace(copy.config.audit, phrases=0, phrase_words=AuditConfig().phrase_words)
-    settings = [
-        digest_of_what_matters(msgspec.structs.replace(copy.config, audit=without_phrases)),
-        digest_of_what_matters(run.config),
-    ]
+    is_shorter = copy.config.rounds.count < run.config.rounds.count and not run.config.privacy.traits.adds_noise
+    as_the_run = msgspec.structs.replace(
+        copy.config,
+        audit=msgspec.structs.replace(copy.config.audit, phrases=0, phrase_words=AuditConfig().phrase_words),
+        rounds=run.config.rounds if is_shorter else copy.config.rounds,
+    )
+    settings = [digest_of_what_matters(config) for config in (as_the_run, run.config)]
     made_of = [
         (own.identity.corpus_sha256, own.identity.vocabulary_sha256, own.start and own.start.first_sha256)
         for own in (copy, run)
     ]
-    rounds = [own.newest.round_num for own in (copy, run)]
-    if settings[0] != settings[1] or made_of[0] != made_of[1] or rounds[0] != rounds[1]:
+    last = min(copy.config.rounds.count, run.newest.round_num) if is_shorter else run.newest.round_num
+    if settings[0] != settings[1] or made_of[0] != made_of[1] or copy.newest.round_num != last:
         raise RunFolderError(
             f"{copy.path} is no copy of {run.path}: it has other settings, another text, start or number of rounds; "
             f"train it with --config {run.path / 'config.toml'} --set audit.phrases=8"
         )
 
 
-def _measure_exposures(run: Run, is_copy: bool, note: Callable[[str], None]) -> Optional[Exposure]:
-    """Returns how well a run's newest model remembers the planted phrases; None if the run has none."""
+def _measure_exposures(run: Run, copy: Optional[Run], note: Callable[[str], None]) -> Optional[Exposure]:
+    """Returns how well the newest model of a run, or of its copy, remembers the planted phrases; None if none are."""
+    if copy is not None:
+        found = _measure_exposures(copy, None, note)
+        return None if found is None else found.in_a_copy(copy.newest.round_num, run.newest.round_num)
     config, data, weights = run.config, run.text.data, run.newest.model
     if not config.audit.phrases:
         return None
@@ -184,7 +194,7 @@ def _measure_exposures(run: Run, is_copy: bool, note: Callable[[str], None]) -> 
     )
     took_part = {client for report in run.rounds for client in report.survivors}
     found = summarise_exposures(planted, bits, took_part)
-    return msgspec.structs.replace(found, never_planted=_summary(never_planted), of_copy=is_copy)
+    return msgspec.structs.replace(found, never_planted=_summary(never_planted))
 
 
 def _summary(bits: Sequence[float]) -> Optional[Exposed]:

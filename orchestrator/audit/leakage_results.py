@@ -47,6 +47,19 @@ class OneRun(msgspec.Struct, frozen=True):
     kind: str = "lower bound"
 
 
+class SummedScores(msgspec.Struct, frozen=True):
+    """A lower bound from one run, or from one release, by the same guesses with weights."""
+
+    canaries: int
+    guesses: int
+    sum: int  # of the weights of the right guesses
+    most: int  # that it could be
+    confidence: float
+    epsilon: float  # of any mechanism
+    epsilon_if_gaussian: float  # at the same delta, of a mechanism whose guarantee is a Gaussian curve
+    kind: str = "lower bound"
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """What telling apart the canary that took part most amounts to."""
 
@@ -67,6 +80,7 @@ class WholeRun(msgspec.Struct, frozen=True):
     one_run: OneRun  # by all rounds' sums
     scores_in: tuple[float, ...]  # by all rounds' sums, in standard deviations of those that are out
     scores_out: tuple[float, ...]
+    summed_scores: Optional[SummedScores] = None  # by all rounds' sums; None in an audit of before
 
 
 class Exposed(msgspec.Struct, frozen=True):
@@ -86,6 +100,26 @@ class Exposure(msgspec.Struct, frozen=True):
     kind: str = "estimate"
     never_planted: Optional[Exposed] = None  # as many phrases that nobody typed; None in an audit of before
     of_copy: bool = False  # planted in a copy of the run; the run itself has none
+    copy_rounds: Optional[int] = None  # of a copy that was trained for fewer rounds than the run; else None
+
+    def in_a_copy(self, copy_rounds: int, run_rounds: int) -> Exposure:
+        """Returns the same, of a copy that was trained for copy_rounds of the run's rounds."""
+        fewer = copy_rounds if copy_rounds < run_rounds else None
+        return msgspec.structs.replace(self, of_copy=True, copy_rounds=fewer)
+
+    def where(self, run_rounds: int) -> str:
+        """Returns a sentence about the copy that the phrases were planted in; nothing if it was the run itself.
+
+        Args:
+          run_rounds: how many rounds the run has.
+        """
+        if self.copy_rounds is not None:
+            fewer = count_text(self.copy_rounds, "round")
+            return (
+                f"They were planted in a copy of the run that was trained for {fewer} in place of {run_rounds:,}. A "
+                "model remembers more the longer it is trained, so these estimates are low for the run."
+            )
+        return "They were planted in a copy of the run." if self.of_copy else ""
 
     @property
     def rows(self) -> list[tuple[str, Exposed]]:
@@ -112,6 +146,7 @@ class AuditResult(msgspec.Struct, frozen=True):
     whole_run: Optional[WholeRun] = None
     whole_run_reason: str = ""  # why there is none
     exposure_reason: Union[str, msgspec.UnsetType] = msgspec.UNSET
+    summed_scores: Optional[SummedScores] = None  # by one release; None in an audit of before
 
 
 def read_audit(path: Path) -> Optional[AuditResult]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.corpus import ClientId
 from orchestrator.audit.leakage_results import Estimate, WholeRun
-from orchestrator.audit.one_run import bound_by_guesses
+from orchestrator.audit.one_run import CONFIDENCE, bound_by_guesses
+from orchestrator.audit.summed_scores import bound_by_sum
 from orchestrator.privacy.accounting import Cost
 from orchestrator.privacy.correlated import unit_responses
 from orchestrator.privacy.mechanism import noise_sequence
@@ -47,7 +48,8 @@ def audit_whole_run(
       delta: at which epsilon is wanted.
 
     Source: canary clients: Andrew et al. 2023, https://arxiv.org/abs/2302.03098, with the matched filter of known
-    rounds and noise in place of the largest cosine; the bound: Steinke et al. 2023, https://arxiv.org/abs/2305.08846.
+    rounds and noise in place of the largest cosine; the bounds: Steinke et al. 2023, https://arxiv.org/abs/2305.08846,
+    and orchestrator.audit.summed_scores.
     """
     released = [report for report in reports if report.canary_products is not None]
     took_part = np.array([[member in set(r.survivors) for member in members] for r in released], float)
@@ -63,16 +65,17 @@ def audit_whole_run(
     spread = _spread_of_out(scores, included)
     # The logarithm of the likelihood ratio, up to a factor: a canary that could hardly be seen is not guessed at.
     evidence = expected * scores - expected**2 / 2
-    bound = bound_by_guesses(evidence, included, int(GUESSED_SHARE * len(scores)), delta)
+    num_guesses = int(GUESSED_SHARE * len(scores))
     return WholeRun(
         canaries=len(scores),
         included=int(included.sum()),
         rounds=len(released),
         all_releases=_estimate(scores, expected, included, delta),
         final_model=_estimate(np.asarray(model_products)[chosen], times[chosen], included, delta),
-        one_run=bound,
+        one_run=bound_by_guesses(evidence, included, num_guesses, delta),
         scores_in=tuple((scores[included] / spread).tolist()),
         scores_out=tuple((scores[~included] / spread).tolist()),
+        summed_scores=bound_by_sum(evidence, included, num_guesses, delta, CONFIDENCE),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from orchestrator.audit.attack_results import HIDDEN_AUC, AttackResult, Score
-from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun
+from orchestrator.audit.leakage_results import AuditResult, Estimate, Exposure, OneRun, SummedScores
 from orchestrator.audit.transcript_results import NUM_SHOWN, TranscriptResult, Upload
 from orchestrator.cli.output import cell, new_table, screen
 from orchestrator.settings.kinds import MECHANISM_TRAITS
@@ -86,25 +86,28 @@ def print_audit(result: AuditResult) -> None:
     if whole is not None:
         table.add_row(*_estimate_row(whole.all_releases, "all rounds' sums"))
         table.add_row(*_estimate_row(whole.final_model, "the model at the end"))
-        table.add_row(*_bound_row(whole.one_run, "the run"))
-    table.add_row(*_bound_row(result.one_run, "one round"))
+        _add_bounds(table, whole.one_run, whole.summed_scores, "the run")
+    _add_bounds(table, result.one_run, result.summed_scores, "one round")
     console.print(table)
     if whole is None:
         console.print(f"the whole run: {result.whole_run_reason}")
     if result.exposure is None:
         console.print(f"planted phrases: {result.exposure_reason}")
     else:
-        _print_exposure(console, result.exposure)
+        _print_exposure(console, result.exposure, result.round_num)
 
 
-def _print_exposure(console: Console, exposure: Exposure) -> None:
+def _print_exposure(console: Console, exposure: Exposure, rounds: int) -> None:
+    """Prints a row for each sort of phrase; rounds: of the run."""
+    columns = ("secret phrase", "phrases", "mean exposure, bits", "most")
+    table = new_table("", columns, texts=columns[:1])
     for name, part in exposure.rows:
-        console.print(
-            f"phrase {name}: exposure {part.mean:.1f} bits on average, at most {part.most:.1f} of "
-            f"{exposure.most_possible:.0f}, {count_text(part.phrases, 'phrase')} (estimate)"
-        )
-    where = " They were planted in a copy of the run." if exposure.of_copy else ""
-    console.print(f"A phrase that the model never saw has 1.4 bits on average.{where}")
+        table.add_row(name, str(part.phrases), f"{part.mean:.1f}", f"{part.most:.1f}")
+    console.print(table)
+    console.print(
+        "Estimates. A phrase that the model never saw has 1.4 bits on average; one that ranks first of all has "
+        f"{exposure.most_possible:.0f}. {exposure.where(rounds)}".rstrip()
+    )
 
 
 def _estimate_row(estimate: Estimate, seen: str) -> tuple[str, ...]:
@@ -113,13 +116,16 @@ def _estimate_row(estimate: Estimate, seen: str) -> tuple[str, ...]:
     return _epsilon(estimate.epsilon, "above 200"), "the run", estimate.kind, how
 
 
-def _bound_row(bound: OneRun, of: str) -> tuple[str, ...]:
-    return (
-        _epsilon(bound.epsilon, ""),
-        of,
-        f"lower bound, {bound.confidence:.0%}",
-        f"{bound.right} of {bound.guesses} guesses right, {bound.canaries} coin tosses",
-    )
+def _add_bounds(table: Table, guesses: OneRun, summed: Optional[SummedScores], of: str) -> None:
+    """Adds a row for each lower bound: by the number of right guesses, and by the sum of their weights."""
+    kind = f"lower bound, {guesses.confidence:.0%}"
+    how = f"{guesses.right} of {guesses.guesses} guesses right, {guesses.canaries} coin tosses"
+    table.add_row(_epsilon(guesses.epsilon, ""), of, kind, how)
+    if summed is not None:
+        how = f"the same guesses, weighted: {summed.sum} of {summed.most}"
+        table.add_row(_epsilon(summed.epsilon, ""), of, kind, how)
+        how = f"{how}; if the guarantee is a Gaussian one"
+        table.add_row(_epsilon(summed.epsilon_if_gaussian, ""), of, kind, how)
 
 
 def _epsilon(value: Optional[float], otherwise: str) -> str:

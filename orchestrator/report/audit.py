@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from orchestrator.audit.leakage_results import AuditResult, Estimate, OneRun, WholeRun, read_audit
+from orchestrator.audit.leakage_results import AuditResult, Estimate, OneRun, SummedScores, WholeRun, read_audit
 from orchestrator.report.parts import Figure, Section, Table
 from orchestrator.report.view import RunView
 from orchestrator.units import count_text
@@ -52,6 +52,7 @@ def _epsilons(result: AuditResult) -> Table:
             _estimate_row(result.whole_run.all_releases, "canary clients in training, by all rounds' sums"),
             _estimate_row(result.whole_run.final_model, "canary clients in training, by the model at the end"),
             _bound_row(result.whole_run.one_run, "the run"),
+            *_sum_rows(result.whole_run.summed_scores, "the run"),
         ]
     rows += [
         (
@@ -62,6 +63,7 @@ def _epsilons(result: AuditResult) -> Table:
         ),
         (_text(one_shot.epsilon, "above 200"), "one round", "estimate", count_text(one_shot.canaries, "canary client")),
         _bound_row(result.one_run, "one round"),
+        *_sum_rows(result.summed_scores, "one round"),
     ]
     return Table(("epsilon", "of", "kind", "from"), tuple(rows), texts=True)
 
@@ -76,6 +78,14 @@ def _bound_row(bound: OneRun, of: str) -> tuple[str, ...]:
     return _text(bound.epsilon, ""), of, f"lower bound at {bound.confidence:.0%}", guesses
 
 
+def _sum_rows(bound: Optional[SummedScores], of: str) -> Iterator[tuple[str, ...]]:
+    """Yields what the weighted guesses rule out, of any mechanism and of a Gaussian one."""
+    if bound is not None:
+        kind, how = f"lower bound at {bound.confidence:.0%}", f"the same guesses, weighted: {bound.sum} of {bound.most}"
+        yield _text(bound.epsilon, ""), of, kind, how
+        yield _text(bound.epsilon_if_gaussian, ""), of, kind, f"{how}; if the guarantee is a Gaussian one"
+
+
 def _text(value: Optional[float], otherwise: str) -> str:
     return otherwise if value is None else f"{value:.3g}"
 
@@ -84,10 +94,9 @@ def _phrases(result: AuditResult) -> Optional[Table]:
     if result.exposure is None:
         return None
     rows = [(name, str(p.phrases), f"{p.mean:.1f}", f"{p.most:.1f}") for name, p in result.exposure.rows]
-    where = " They were planted in a copy of this run." if result.exposure.of_copy else ""
     return Table(
         ("secret phrase", "phrases", "mean exposure, bits", "most"),
         tuple(rows),
         "Estimates. A phrase that the model never saw has 1.4 bits on average; one that ranks first of all has "
-        f"{result.exposure.most_possible:.0f}.{where}",
+        f"{result.exposure.most_possible:.0f}. {result.exposure.where(result.round_num)}".rstrip(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.audit.canaries import one_run_bound, one_shot_estimate, two_normals_epsilon
+from orchestrator.audit.canaries import one_run_bounds, one_shot_estimate, two_normals_epsilon
 from orchestrator.privacy.accounting import Cost
 
 DELTA = 1e-5
@@ -15,19 +15,19 @@ def test_the_bound_stays_below_the_epsilon_of_a_known_mechanism():
     """Each of 20 bounds exceeds the true epsilon with probability 5 % at most, so 8 of them do with 3e-6 at most."""
     true = Cost(0.5).epsilon(DELTA)  # noise multiplier 1
     release = np.random.default_rng(0).normal(size=2000) * 0.1
-    bounds = [one_run_bound(release, 2.0, 2.0, 200, 40, DELTA, seed).epsilon for seed in range(20)]
+    bounds = [one_run_bounds(release, 2.0, 2.0, 200, 40, DELTA, seed)[0].epsilon for seed in range(20)]
     assert sum(bound > true for bound in bounds) < 8
 
 
 def test_the_bound_finds_a_mechanism_without_noise():
-    result = one_run_bound(np.zeros(20_000), 0.0, 1.0, 200, 40, DELTA, seed=1)
+    result = one_run_bounds(np.zeros(20_000), 0.0, 1.0, 200, 40, DELTA, seed=1)[0]
     assert result.right == 40
     assert result.epsilon > 2.0
 
 
 def test_canaries_that_never_enter_tell_nothing():
     """Noise 1e6 times the canaries: at most chance; 40 guesses at 5 standard deviations, below 1e-6."""
-    result = one_run_bound(np.zeros(2000), 1e6, 1.0, 200, 40, DELTA, seed=2)
+    result = one_run_bounds(np.zeros(2000), 1e6, 1.0, 200, 40, DELTA, seed=2)[0]
     assert abs(result.right - 20) < 5 * np.sqrt(10)
 
 

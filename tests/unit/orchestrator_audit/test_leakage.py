@@ -61,7 +61,26 @@ def test_an_audit_without_noise_or_phrases_says_so(tmp_path, begin_run):
     of_copy = audit_run(read_run(folder), None, lambda text: None, read_run(copy))
     assert of_copy.exposure.of_copy
     assert of_copy.exposure.never_took_part.phrases == 6
+    assert of_copy.exposure.copy_rounds is None
     assert of_copy.one_shot == found.one_shot  # all else is of the run itself
+    assert found.one_run.epsilon <= found.summed_scores.epsilon < found.summed_scores.epsilon_if_gaussian
+
+
+@pytest.mark.slow
+def test_a_copy_may_have_ended_after_fewer_rounds_and_says_so(tmp_path, begin_run, capsys):
+    text = tmp_path / "people.jsonl"
+    run, copy = (
+        begin_run(tmp_path / name, text, 10, **settings)[0]
+        for name, settings in (("run", {"rounds.count": 5}), ("copy", {"rounds.count": 3, "audit.phrases": 2}))
+    )
+    run.save_checkpoint(dataclasses.replace(run.load_checkpoint(), round_num=5), keep=2)
+    with pytest.raises(RunFolderError, match="number of rounds"):
+        audit_run(read_run(run), None, lambda text: None, read_run(copy))  # it is not finished
+    copy.save_checkpoint(dataclasses.replace(copy.load_checkpoint(), round_num=3), keep=2)
+    found = audit_run(read_run(run), None, lambda text: None, read_run(copy))
+    assert (found.exposure.of_copy, found.exposure.copy_rounds) == (True, 3)
+    print_audit(found)
+    assert "trained for 3 rounds in place of 5" in " ".join(capsys.readouterr().out.split())
 
 
 def test_exposures_are_those_of_people_who_took_part_and_apart_of_the_others():
