@@ -113,11 +113,15 @@ def audit(run_path: Path, noise_multiplier: Optional[float], copy_path: Optional
     from orchestrator.run.saved import read_run
 
     run = read_run(RunFolder(run_path))
+    return audit_output(run, noise_multiplier, None if copy_path is None else read_run(RunFolder(copy_path)))
+
+
+def audit_output(run: Run, noise_multiplier: Optional[float], copy: Optional[Run]) -> Output:
+    """What `fedkeys audit` finds of a run, and of a copy with planted phrases; writes its file."""
     from orchestrator.audit.leakage import audit_run
     from orchestrator.cli.audit_tables import print_audit
     from orchestrator.run.results import kept
 
-    copy = None if copy_path is None else read_run(RunFolder(copy_path))
     result, fault = kept(partial(audit_run, run, noise_multiplier, note, copy))
     return Output(result, partial(print_audit, result), exit_code=2 if fault else 0, fault=fault)
 

@@ -73,6 +73,14 @@ class Demo:
 
         return attack_output(self.run, None, DEFAULT_SENTENCES, None, self.shows_words)
 
+    @functools.cached_property
+    def audit(self) -> Optional[Output]:
+        """What an audit finds, with phrases in a short copy of the run; trains that first. None if there is none."""
+        from orchestrator.cli.demo_phrases import remembered_output
+
+        path = self.folder.path.with_name(f"{self.folder.path.name}-phrases")
+        return remembered_output(self.run, path, lambda: self.runtime)
+
     @property
     def shows_words(self) -> bool:
         """True if the pages show what people typed: the built-in text is public."""
@@ -106,8 +114,9 @@ class Step:
 def demo(run_path: Path, preset: Optional[str]) -> None:
     """Train on the built-in text, evaluate, show what the server saw, attack, export for phones, report: in one go.
 
-    Writes the run into DIR, the models for phones into DIR-bundle, and ends with six lines: how well, what a
-    server could read, what it cost, and where the pages are. The pages show words that people typed, for the built-in
+    Writes the run into DIR, a short copy of it that holds secret phrases into DIR-phrases, the models for phones into
+    DIR-bundle, and ends with seven lines: how well, what a server could read, what the model remembers, what it cost,
+    and where the pages are. The pages show words that people typed, for the built-in
     text is public; of another text they are masked.
 
     \b
@@ -160,6 +169,11 @@ def _attack(demo: Demo) -> None:
     demo.attack.tell()
 
 
+def _audit(demo: Demo) -> None:
+    if demo.audit is not None:
+        demo.audit.tell()
+
+
 def _write_card(demo: Demo) -> None:
     from orchestrator.cli.record import card_output
 
@@ -182,14 +196,16 @@ def _benchmark(demo: Demo) -> None:
 
 def _conclude(demo: Demo) -> None:
     from orchestrator.audit.attack_results import AttackResult
+    from orchestrator.audit.leakage_results import AuditResult
     from orchestrator.cli.demo_lines import closing_lines
     from orchestrator.report.report import write_report
 
-    attack = demo.attack.figures
+    attack, audit = demo.attack.figures, demo.audit.figures if demo.audit else None
     assert isinstance(attack, AttackResult)
+    assert isinstance(audit, (AuditResult, type(None)))
     pages = (write_report(demo.run, demo.shows_words), demo.folder.path / "attack.html")
     say("")
-    for line in closing_lines(demo.run, demo.evaluation, attack, pages, demo.bundle):
+    for line in closing_lines(demo.run, demo.evaluation, attack, audit, pages, demo.bundle):
         say(line)
 
 
@@ -198,6 +214,7 @@ STEPS = (
     Step("whom does it serve well, and whom badly?", _measure_fairness),
     Step("looking at one client as the server saw it", _show_transcript),
     Step("attacking the updates of some clients", _attack),
+    Step("looking for what the model remembers, with secret phrases in a short copy of the run", _audit),
     Step("writing the model card, which goes into the bundle", _write_card),
     Step("exporting for phones, with 50 steps of training compared with TFF", _export),
     Step("timing the exported model on this machine", _benchmark),

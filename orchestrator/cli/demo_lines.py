@@ -1,4 +1,4 @@
-"""What a demo came to, in the six lines that it ends with: how well, what a server could read, the cost, the pages."""
+"""What a demo came to, in the seven lines that it ends with: how well, what is given away, the cost, the pages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Optional
 
 from models.disclosure import MIN_GROUP
 from orchestrator.audit.attack_results import AttackResult
+from orchestrator.audit.leakage_results import AuditResult
 from orchestrator.evaluation.results import Evaluation
 from orchestrator.run.saved import Run
 from orchestrator.units import TOO_FEW, count_text, duration_text, size_text
 
 
 def closing_lines(
-    run: Run, evaluation: Evaluation, attack: Optional[AttackResult], pages: tuple[Path, Path], bundle: Path
+    run: Run,
+    evaluation: Evaluation,
+    attack: Optional[AttackResult],
+    audit: Optional[AuditResult],
+    pages: tuple[Path, Path],
+    bundle: Path,
 ) -> list[str]:
-    """Returns the six lines.
+    """Returns the seven lines.
 
     Args:
       run: the demo's.
       evaluation: of the run.
       attack: on the run; None if it could not be made.
+      audit: of the run, with planted phrases; None if there was none.
       pages: the report's and the attack's.
       bundle: the folder for phones.
     """
@@ -31,6 +38,7 @@ def closing_lines(
         "beside it": _beside_it(evaluation),
         "a server reads": _reads(attack),
         "in sums": _reads_in_sums(attack),
+        "phrases typed": _remembers(audit),
         "the cost": _cost(run),
         "the pages": f"{report}, {attack_page}; for phones: {bundle}",
     }
@@ -66,6 +74,17 @@ def _reads_in_sums(attack: Optional[AttackResult]) -> str:
     only = attack.target_only[attack.largest_sum]
     size = attack.largest_sum.partition("_")[2]
     return f"{only.readable:,} of {only.words:,} words of one person alone, in a sum of {size}"
+
+
+def _remembers(audit: Optional[AuditResult]) -> str:
+    if audit is None or audit.exposure is None:
+        return "not measured"
+    exposure = audit.exposure
+    parts = [(f"{repeats}x", part) for repeats, part in exposure.by_repeats.items()]
+    parts.append(("never", exposure.never_planted))
+    bits = ", ".join(f"{name} {part.mean:.1f}" for name, part in parts if part is not None)
+    copy = "" if exposure.copy_rounds is None else " (short copy)"
+    return f"{bits} of {exposure.most_possible:.0f} bits{copy}"
 
 
 def _cost(run: Run) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.run_config import RunConfig
 
 REPEATS = (1, 4, 16)
+_SHORT, _SHARE, _FEWEST = 300, 0.3, 100  # rounds of a short copy: at most, of the run's, at least
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,19 @@ class Phrase:
     words: NDArray[np.int32]  # ids
     client_id: ClientId  # who typed it
     repeats: int  # how often
+
+
+def short_copy(config: RunConfig, phrases: int) -> RunConfig:
+    """Returns the settings of a copy of a run that has phrases in its text and takes a fraction of the run's time.
+
+    Args:
+      config: of the run; without differential privacy, under which fewer rounds get another noise.
+      phrases: how many are typed once, 4 times and 16 times.
+    """
+    count = config.rounds.count
+    rounds = msgspec.structs.replace(config.rounds, count=min(count, _SHORT, max(_FEWEST, round(_SHARE * count))))
+    audit = msgspec.structs.replace(config.audit, phrases=phrases)
+    return msgspec.structs.replace(config, rounds=rounds, audit=audit)
 
 
 def planted_phrases(config: RunConfig, data: ClientData) -> tuple[Phrase, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,12 @@ class Run:
                 f"{self._other_place}"
             )
         return text
+
+    def with_text(self, text: Text) -> Run:
+        """Returns the same run with a text that was read for its training just now, so that it is not read again."""
+        run = dataclasses.replace(self)
+        run.__dict__["text"] = text  # where functools keeps it
+        return run
 
     @property
     def _other_place(self) -> str:

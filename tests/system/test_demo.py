@@ -46,10 +46,15 @@ def test_the_smoke_preset_learns_and_the_demo_shows_it(tmp_path):
     assert (bundle / "MODEL_CARD.md").read_bytes() == (run / "MODEL_CARD.md").read_bytes()
     assert (bundle / "provenance.intoto.json").exists()
     assert (bundle / "train.tflite").exists()
-    closing = done.stdout.splitlines()[-6:]
-    labels = ["how well", "beside it", "a server reads", "in sums", "the cost", "the pages"]
+    exposure = json.loads((run / "audit.json").read_text())["exposure"]
+    assert (exposure["of_copy"], exposure["copy_rounds"]) == (True, 100)
+    assert exposure["by_repeats"]["16"]["mean"] > exposure["never_planted"]["mean"] + 1
+    copied = "trained for 100 rounds in place of 250"
+    assert all(copied in (run / page).read_text() for page in ("report.html", "MODEL_CARD.md"))
+    closing = done.stdout.splitlines()[-7:]
+    labels = ["how well", "beside it", "a server reads", "in sums", "phrases typed", "the cost", "the pages"]
     assert [line[:15].strip() for line in closing] == labels
     assert f"{figures['model']['top1']:.1%}" in closing[0]
-    assert closing[5].endswith(f"for phones: {bundle}")
-    assert all(len(line) <= 80 for line in closing[:5])
+    assert closing[6].endswith(f"for phones: {bundle}")
+    assert all(len(line) <= 80 for line in closing[:6])
     assert "They are of the built-in text, which is public." in (run / "report.html").read_text()

@@ -34,6 +34,9 @@ def test_a_card_has_the_exposure_of_planted_phrases_beside_those_never_planted(f
     assert "planted in the text of this training" in card
     copied = msgspec.structs.replace(AUDIT, exposure=msgspec.structs.replace(EXPOSURE, of_copy=True))
     assert "planted in the text of a copy of this training" in card_beside(folder, copied)
+    assert "rounds in place of" not in card_beside(folder, copied)
+    shorter = msgspec.structs.replace(AUDIT, exposure=msgspec.structs.replace(copied.exposure, copy_rounds=300))
+    assert "trained for 300 rounds in place of 1." in card_beside(folder, shorter)
 
 
 def test_a_card_with_an_epsilon_leaves_out_the_figures_of_a_copy():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from models.client_data import ClientData
 from models.corpus import ClientId, PeopleSplit
 from models.vocabulary import SPECIAL_WORDS, Vocabulary
 from orchestrator.errors import ConfigError
-from orchestrator.run.planted import REPEATS, plant_phrases, planted_phrases
+from orchestrator.run.planted import REPEATS, plant_phrases, planted_phrases, short_copy
 from orchestrator.settings.files import read_config
 
 
@@ -41,3 +42,15 @@ def test_phrases_are_off_by_default():
 def test_phrases_that_would_be_cut_are_refused():
     with pytest.raises(ConfigError, match=r"audit\.phrase_words = 9, data\.max_words = 8"):
         read_config(overrides={"audit.phrases": 1, "audit.phrase_words": 9, "data.max_words": 8})
+
+
+@pytest.mark.parametrize(
+    ("preset", "rounds", "of_copy"),
+    [("small", None, 300), ("smoke", None, 100), ("quality", None, 300), ("smoke", 60, 60), ("small", 800, 240)],
+)
+def test_a_short_copy_differs_in_phrases_and_rounds_alone(preset, rounds, of_copy):
+    config = read_config(preset=preset, overrides={} if rounds is None else {"rounds.count": rounds})
+    copy = short_copy(config, 8)
+    assert (copy.rounds.count, copy.audit.phrases) == (of_copy, 8)
+    same = {"rounds": config.rounds, "audit": config.audit}
+    assert msgspec.structs.replace(copy, **same) == config
