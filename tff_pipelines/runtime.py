@@ -89,9 +89,9 @@ class Runtime:
     ) -> Iterator[Result]:
         """Yields the members of computation(*server_args, [client values]), in the order of the client values.
 
-        The cohort goes through in calls of `clients_per_call` clients: two ahead per worker, or more that are small,
-        so that workers need not wait for a slow sum and memory does not grow with the cohort. The calls of a worker
-        that dies are run again on the others.
+        The cohort goes through in calls of `clients_per_call` clients, and of fewer at its end, so that all workers end
+        together. Two calls are ahead per worker, or more that are small, so that workers need not wait for a slow sum
+        and memory does not grow with the cohort. The calls of a worker that dies are run again on the others.
 
         Args:
           computation: a TFF computation whose last parameter is placed at CLIENTS, as is its result.
@@ -102,7 +102,7 @@ class Runtime:
         Raises:
           WorkerError: no worker is left.
         """
-        calls = _chunks(client_values, clients_per_call)
+        calls = _chunks(client_values, clients_per_call, len(self.workers))
         pending: collections.deque[_Call[Result]] = collections.deque()  # oldest first
 
         def fill(num_calls: int) -> None:
@@ -163,14 +163,16 @@ def _num_bytes(result: object) -> int:
     return sum(leaf.nbytes for leaf in tree.flatten(result) if isinstance(leaf, (np.ndarray, np.generic)))
 
 
-def _chunks(values: Iterable[object], size: int) -> Iterator[list[object]]:
+def _chunks(values: Iterable[object], size: int, num_workers: int) -> Iterator[list[object]]:
+    """Yields the values in lists of `size`, and at the end in shorter ones, of which each worker gets a share."""
     if size < 1:
         raise ValueError(f"clients_per_call must be at least 1, got clients_per_call={size}")
-    chunk = []
-    for value in values:
-        chunk.append(value)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    remaining, num_ahead = iter(values), size * max(1, num_workers)
+    ahead: list[object] = []
+    while True:
+        ahead += itertools.islice(remaining, num_ahead - len(ahead))
+        if not ahead:
+            return
+        share = -(-len(ahead) * size // num_ahead)  # of as many as there are workers
+        yield ahead[:share]
+        del ahead[:share]

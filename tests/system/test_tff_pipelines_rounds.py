@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures as futures
 import os
 import signal
 import subprocess
@@ -209,11 +210,14 @@ def test_clients_of_a_killed_worker_run_on_the_other(start, clients, monkeypatch
         assert time.monotonic() - began < 60
 
 
-@pytest.mark.parametrize(("small_bytes", "expected"), [(1, 10), (32 << 20, 30)])
+@pytest.mark.parametrize(("small_bytes", "expected"), [(1, 12), (32 << 20, 30)])
 def test_calls_with_small_results_are_given_out_before_anybody_asks(
     runtime, start, clients, monkeypatch, small_bytes, expected
 ):
-    """Workers train on while a sum is at its first vector; large results wait, four calls at a time for two workers."""
+    """Workers train on while a sum is at its first vector; large results wait, four calls at a time for two workers.
+
+    Beyond these, the clients of one more call are looked at, which might be the last.
+    """
     monkeypatch.setattr(runtime_module, "_SMALL_BYTES", small_bytes)
     taken = []
 
@@ -228,6 +232,35 @@ def test_calls_with_small_results_are_given_out_before_anybody_asks(
     next(results)
     assert len(taken) == expected
     assert len(list(results)) == 29
+
+
+@pytest.mark.parametrize(
+    ("number", "per_call", "expected"),
+    [(10, 2, [2, 2, 2, 2, 1, 1]), (9, 4, [4, 3, 1, 1]), (12, 1, [1] * 12), (1, 2, [1]), (0, 2, [])],
+)
+def test_the_last_calls_give_each_worker_a_share(number, per_call, expected):
+    """Ten clients in five calls of two would give one worker six, and leave the other one without work."""
+    sizes = []
+
+    def work(values):
+        sizes.append(len(values))
+        return values
+
+    workers = [HereAtOnce(), HereAtOnce()]
+    runtime = Runtime([])
+    runtime.workers.extend(workers)
+    values = [np.float32(i) for i in range(number)]
+    assert list(runtime.map_clients(work, (), iter(values), per_call)) == values
+    assert sizes == expected
+
+
+class HereAtOnce:
+    """A worker that computes a call when it is given it, on this thread."""
+
+    def submit(self, computation, *args):
+        result = futures.Future()
+        result.set_result(computation(*args))
+        return result
 
 
 def test_nobody_at_the_address_is_a_clear_error():
