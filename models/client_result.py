@@ -8,7 +8,7 @@ from models.weights import Weights
 
 
 class ClientResult(TypedDict):
-    """One client's part of a round. TFF hands it on as an ordered dict with these keys, and NumPy scalars in it."""
+    """One client's part of a round. From TFF its numbers are NumPy scalars, and its delta views of one vector."""
 
     delta: Weights  # the server's weights minus the client's: TFF's sign, a pseudo-gradient
     loss_sum: float  # nats over the client's positions, each at the weights of its step

@@ -128,13 +128,20 @@ class Encoder:
         """The steps of the weight slot in a unit of weight: a power of two, so that counts that fit stay exact."""
         return 2.0 ** math.floor(math.log2(((1 << self.bits_used) - 1) / self.max_weight))
 
-    def encode(self, delta: Sequence[NDArray[np.float32]], weight: float, rng: np.random.Generator) -> Vector:
+    def encode(
+        self,
+        delta: Sequence[NDArray[np.float32]],
+        weight: float,
+        rng: np.random.Generator,
+        norm: Optional[float] = None,
+    ) -> Vector:
         """Returns one client's vector, uint32 [dim + 1] (or [dim + 2] with count_under_clip).
 
         Args:
           delta: float32 tensors of the encoder's shapes.
           weight: the client's weight, in 0..max_weight.
           rng: the generator that rounding draws from; not a source of secrets.
+          norm: what l2_norm of the delta gives, if the caller has computed it.
 
         Raises:
           NonFiniteUpdate: the delta holds a NaN or an infinity.
@@ -146,7 +153,8 @@ class Encoder:
         if got != self.shapes:
             raise ValueError(f"delta must have shapes {self.shapes}, got shapes {got}")
         flat = _flatten(delta)
-        norm = _norm_of(flat)
+        if norm is None:
+            norm = _norm_of(flat)
         if not math.isfinite(norm):
             raise NonFiniteUpdate("an update holds a NaN or an infinity: lower the client learning rate")
         clip = self.clip_norm / norm if norm > self.clip_norm else 1.0
@@ -272,8 +280,21 @@ def l2_norm(tensors: Sequence[NDArray[np.float32]]) -> float:
 
 
 def _flatten(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """A new float32 vector of all the tensors' values, in order."""
-    flat = np.empty(sum(np.size(tensor) for tensor in tensors), np.float32)
+    """The tensors' values in order, float32, to read only: where they lie so in one vector already, a part of it."""
+    size = sum(np.size(tensor) for tensor in tensors)
+    whole = getattr(tensors[0], "base", None) if tensors else None
+    if isinstance(whole, np.ndarray) and whole.dtype == np.float32 and whole.ndim == 1 and whole.flags.c_contiguous:
+        start = place = tensors[0].ctypes.data
+        for tensor in tensors:
+            if tensor.base is not whole or tensor.dtype != np.float32 or not tensor.flags.c_contiguous:
+                break
+            if tensor.ctypes.data != place:
+                break
+            place += tensor.nbytes
+        else:
+            first = (start - whole.ctypes.data) // whole.itemsize
+            return whole[first : first + size]
+    flat = np.empty(size, np.float32)
     np.concatenate([np.ravel(tensor) for tensor in tensors], out=flat)
     return flat
 
@@ -303,12 +324,11 @@ def _round_stochastically(
     The random number is compared with the fraction, not added to the coordinate: a float32 sum would round with a bias.
     """
     factor = np.float32(scale)
-    uniform = np.empty(_BLOCK, np.float32)
-    floor = np.empty(_BLOCK, np.float32)
+    scaled, uniform, floor = (np.empty(_BLOCK, np.float32) for _ in range(3))
     for start in range(0, flat.size, _BLOCK):
-        x = flat[start : start + _BLOCK]
-        u, whole, rounded = uniform[: x.size], floor[: x.size], out[start : start + _BLOCK]
-        np.multiply(x, factor, out=x)
+        rounded = out[start : start + _BLOCK]
+        x, u, whole = (buffer[: rounded.size] for buffer in (scaled, uniform, floor))
+        np.multiply(flat[start : start + _BLOCK], factor, out=x)
         np.floor(x, out=whole)
         np.subtract(x, whole, out=x)
         rng.random(out=u, dtype=np.float32)

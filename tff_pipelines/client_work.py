@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Mapping, Sequence
 from typing import Callable, Union
 
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.batches import Batches
+from models.client_result import ClientResult
 from models.local_training import build_local_training
 from models.network import Tensors
 from models.weights import ModelSize, Shaped
@@ -17,6 +19,7 @@ from tff_pipelines.framework import tff
 
 Data = Union[Batches, Mapping[str, tf.Tensor]]  # one client's, of tensors
 Train = Callable[..., "collections.OrderedDict[str, tf.Tensor]"]  # of one kind of Data
+ClientWork = Callable[..., list[ClientResult]]  # of (weights, learning rate, seed, [data of a client])
 
 
 def weights_type(size: Shaped) -> tff.Type:
@@ -52,10 +55,8 @@ def examples_type(arrays: Mapping[str, tuple[type[np.generic], Sequence[int]]]) 
 
 def build_client_work(
     size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
-) -> tff.Computation:
-    """Returns the computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, batches@CLIENTS) -> results@CLIENTS.
-
-    A result is an ordered dict with the fields of models.client_result.ClientResult.
+) -> ClientWork:
+    """Returns the function (weights, learning rate, seed, [batches of a client]) -> [result], which TFF computes.
 
     Source: McMahan et al. 2017, algorithm 1, ClientUpdate; with proximal Li et al. 2020 (FedProx), equation 2.
 
@@ -68,8 +69,11 @@ def build_client_work(
     return map_training(build_local_training(size, clip_norm, proximal, dropout), size, batches_type(time))
 
 
-def map_training(train: Train, size: Shaped, data_type: tff.Type) -> tff.Computation:
-    """Returns the computation (weights@SERVER, learning_rate@SERVER, seed@SERVER, data@CLIENTS) -> results@CLIENTS.
+def map_training(train: Train, size: Shaped, data_type: tff.Type) -> ClientWork:
+    """Returns the function (weights, learning rate, seed, [data of a client]) -> [result], which TFF computes.
+
+    A result travels as one vector, since each tensor more costs time and copies. The weights of a result are views of
+    that vector, one behind the other, which whoever wants them as one need not copy.
 
     Args:
       train: what one client runs, from (weights, learning_rate, seed, data) to an ordered dict of tensors with the
@@ -79,10 +83,8 @@ def map_training(train: Train, size: Shaped, data_type: tff.Type) -> tff.Computa
     """
 
     @tff.tensorflow.computation(weights_type(size), np.float32, np.int32, data_type)
-    def train_client(
-        weights: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, data: Data
-    ) -> collections.OrderedDict[str, tf.Tensor]:
-        return train(tuple(weights), learning_rate, seed, data)
+    def train_client(weights: Tensors, learning_rate: tf.Tensor, seed: tf.Tensor, data: Data) -> tf.Tensor:
+        return _packed(train(tuple(weights), learning_rate, seed, data))
 
     @tff.federated_computation(
         tff.FederatedType(weights_type(size), tff.SERVER),
@@ -101,4 +103,27 @@ def map_training(train: Train, size: Shaped, data_type: tff.Type) -> tff.Computa
             ),
         )
 
-    return client_work
+    def train_clients(*args: object) -> list[ClientResult]:
+        return [_unpacked(vector, size) for vector in client_work(*args)]
+
+    return train_clients
+
+
+def _packed(result: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Returns a result as float32 [number of weights + 4]: the numbers are behind the weights, integers bit by bit."""
+    counts = [tf.bitcast(result[name], tf.float32) for name in ("num_tokens", "num_examples")]
+    numbers = tf.stack([result["loss_sum"], *counts, tf.cast(result["is_finite"], tf.float32)])
+    return tf.concat([*(tf.reshape(tensor, [-1]) for tensor in result["delta"]), numbers], axis=0)
+
+
+def _unpacked(vector: np.ndarray, size: Shaped) -> ClientResult:
+    ends = np.cumsum([math.prod(shape) for shape in size.shapes])
+    *pieces, numbers = np.split(vector, ends)
+    num_tokens, num_examples = numbers[1:3].view(np.int32)
+    return ClientResult(
+        delta=tuple(piece.reshape(shape) for piece, shape in zip(pieces, size.shapes)),
+        loss_sum=numbers[0],
+        num_tokens=num_tokens,
+        num_examples=num_examples,
+        is_finite=bool(numbers[3]),
+    )

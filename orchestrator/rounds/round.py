@@ -218,7 +218,8 @@ def _encoded(
             delta = update.delta if is_finite else zeros_like(update.delta)
             # Under differential privacy all weigh alike: nothing noises the weights, and the cohort's size divides.
             counts = is_finite or functions.privacy is not None
-            vector = encoder.encode(delta, functions.weight_of(update) if counts else 0.0, rng)
+            weight = functions.weight_of(update) if counts else 0.0
+            vector = encoder.encode(delta, weight, rng, norm if is_finite else 0.0)
         if functions.privacy is not None:
             with stopwatch.stage("noise"):
                 vector = functions.privacy.client_noise(vector, encoder, cohort.round_num, update.client_id)

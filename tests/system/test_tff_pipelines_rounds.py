@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures as futures
 import os
 import signal
 import subprocess
@@ -232,35 +231,6 @@ def test_calls_with_small_results_are_given_out_before_anybody_asks(
     next(results)
     assert len(taken) == expected
     assert len(list(results)) == 29
-
-
-@pytest.mark.parametrize(
-    ("number", "per_call", "expected"),
-    [(10, 2, [2, 2, 2, 2, 1, 1]), (9, 4, [4, 3, 1, 1]), (12, 1, [1] * 12), (1, 2, [1]), (0, 2, [])],
-)
-def test_the_last_calls_give_each_worker_a_share(number, per_call, expected):
-    """Ten clients in five calls of two would give one worker six, and leave the other one without work."""
-    sizes = []
-
-    def work(values):
-        sizes.append(len(values))
-        return values
-
-    workers = [HereAtOnce(), HereAtOnce()]
-    runtime = Runtime([])
-    runtime.workers.extend(workers)
-    values = [np.float32(i) for i in range(number)]
-    assert list(runtime.map_clients(work, (), iter(values), per_call)) == values
-    assert sizes == expected
-
-
-class HereAtOnce:
-    """A worker that computes a call when it is given it, on this thread."""
-
-    def submit(self, computation, *args):
-        result = futures.Future()
-        result.set_result(computation(*args))
-        return result
 
 
 def test_nobody_at_the_address_is_a_clear_error():
