@@ -14,7 +14,7 @@ SHAPES = ((3, 4), (5,), ())
 
 
 def _pieces_of(whole):
-    """Views of a vector, one behind the other, of these shapes; the vector goes on behind them, as a client's result does."""
+    """Views of a vector, one behind the other; the vector goes on behind them, as a client's result does."""
     ends = np.cumsum([math.prod(shape) for shape in SHAPES])
     return tuple(piece.reshape(shape) for piece, shape in zip(np.split(whole, ends), SHAPES))
 
