@@ -106,6 +106,17 @@ def test_only_the_same_training_with_phrases_is_a_copy(tmp_path, begin_run):
     phrases = {"audit.phrases": 2}
     assert "is no copy of" in refusal("seed", **phrases, seed=1)
     assert "is no copy of" in refusal("rate", **phrases, **{"client.learning_rate": 0.5})
+    private = {
+        "privacy.mechanism": "central",
+        "privacy.noise_multiplier": 1.0,
+        "privacy.clip_norm": 1.0,
+        "client.weighting": "equal",
+        "model.start_from_word_counts": False,
+    }
+    noisy = read_run(begin_run(tmp_path / "noisy", text, 10, **private)[0])
+    fewer = read_run(begin_run(tmp_path / "fewer", text, 10, **private, **phrases, **{"rounds.count": 1})[0])
+    with pytest.raises(RunFolderError, match="is no copy of"):  # fewer rounds have another noise
+        audit_run(noisy, None, lambda text: None, fewer)
     later = begin_run(tmp_path / "later", text, 10, **phrases)[0]
     later.save_checkpoint(dataclasses.replace(later.load_checkpoint(), round_num=1), keep=2)
     with pytest.raises(RunFolderError, match="start or number of rounds"):

@@ -109,6 +109,11 @@ def test_the_bound_of_whole_runs_stays_below_the_ledger():
     found = [simulated("matrix", seed, num_canaries=200) for seed in range(20)]
     assert sum(audit.one_run.epsilon > cost.epsilon(1e-4) for audit, cost in found) < 8
     assert max(audit.one_run.epsilon for audit, _ in found) > 1.0  # it does find something
+    assert sum(audit.summed_scores.epsilon > cost.epsilon(1e-4) for audit, cost in found) < 8
+    means = np.mean(
+        [(a.one_run.epsilon, a.summed_scores.epsilon, a.summed_scores.epsilon_if_gaussian) for a, _ in found], 0
+    )
+    assert list(means) == sorted(means)
 
 
 def test_canaries_that_send_nothing_are_not_found():
@@ -116,6 +121,7 @@ def test_canaries_that_send_nothing_are_not_found():
     found, _ = simulated("central", seed=4, noise_factor=1e6)
     assert abs(found.one_run.right - found.one_run.guesses / 2) < 6 * np.sqrt(found.one_run.guesses) / 2
     assert found.one_run.epsilon == 0.0
+    assert found.summed_scores.epsilon < 0.5
     assert found.all_releases.epsilon_interval[0] == 0.0
 
 
