@@ -66,8 +66,8 @@ check-dist: dist ## check the wheel's files, and run the fast tests on it with t
 	git ls-files -z $(WEB) | xargs -0 cp --parents -t $(WHEEL)
 	cd $(WHEEL) && ../../$(PYTEST) $(PARALLEL) -m "not slow" $(COVERAGE) $(TESTS) $(ARGS) < /dev/null
 
-# Three take a run or a folder of runs, as their first lines say; the race has a target.
-BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,evaluation kinds race train_shapes),$(sort $(wildcard benchmarks/*.py)))
+# Three take a run or a folder of runs, one a text, as their first lines say; the race has a target.
+BENCHMARKS := $(filter-out $(patsubst %,benchmarks/%.py,evaluation kinds private_options race train_shapes),$(sort $(wildcard benchmarks/*.py)))
 bench: setup ## run every benchmark that needs no run and no other framework (on a quiet machine)
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; .venv/bin/python $$file; done
 

@@ -65,6 +65,7 @@ class Training:
     Attributes:
       both: settings of both sides, as --set takes them.
       start: folder of the start; None for none.
+      cohort: people of a round.
     """
 
     side: str
@@ -72,6 +73,7 @@ class Training:
     seed: int
     both: tuple[str, ...]
     start: Optional[Path] = None
+    cohort: int = 71
 
     def path(self, runs: Path) -> Path:
         """Its folder."""
@@ -95,7 +97,7 @@ class Training:
             for part in ("--set", one)
         ]
         run = ["--run", str(self.path(runs)), "--resume", "--preset", "private", "--seed", str(self.seed)]
-        return ["train", *run, "--cohort", "71", "--aggregator", "plain", *settings]
+        return ["train", *run, "--cohort", str(self.cohort), "--aggregator", "plain", *settings]
 
 
 def read_start(start: Path) -> Pretrained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 from typing import Callable
 
 import numpy as np
@@ -19,7 +20,11 @@ Trainer = Callable[[Weights, float, int, Batches], ClientResult]
 
 
 def build_local_training(
-    size: ModelSize, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+    size: ModelSize,
+    clip_norm: float = 0.0,
+    proximal: float = 0.0,
+    dropout: float = 0.0,
+    frozen: Collection[str] = (),
 ) -> tf.function:
     """Returns the function (weights, learning_rate, seed, batches) -> ClientResult, of tensors, that one client runs.
 
@@ -29,6 +34,7 @@ def build_local_training(
       size: the model's size.
       clip_norm, proximal, dropout: see models.next_word.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
+      frozen: names of weights that no step changes, whose delta is zero.
     """
     model = load_model(size)
 
@@ -51,6 +57,7 @@ def build_local_training(
                 clip_norm,
                 Pull(proximal, start) if proximal else None,
                 Dropout(dropout, tf.stack([client_seed, 2 * i])) if dropout else None,
+                frozen=frozen,
             )
 
         return local_sgd(step, start, tf.shape(tokens)[0], tf.reduce_sum(mask[:, :, 0]))
@@ -94,14 +101,19 @@ def local_sgd(
 
 
 def build_trainer(
-    size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+    size: ModelSize,
+    time: int,
+    clip_norm: float = 0.0,
+    proximal: float = 0.0,
+    dropout: float = 0.0,
+    frozen: Collection[str] = (),
 ) -> Trainer:
     """Returns build_local_training's function for arrays, without TFF.
 
     It is traced once, for any number of batches of any size.
     """
     scalar, ids = tf.TensorSpec([], tf.float32), tf.TensorSpec([None, None, time], tf.int32)
-    train = build_local_training(size, clip_norm, proximal, dropout).get_concrete_function(
+    train = build_local_training(size, clip_norm, proximal, dropout, frozen).get_concrete_function(
         tuple(tf.TensorSpec(shape, tf.float32) for shape in size.shapes),
         scalar,
         tf.TensorSpec([], tf.int32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple, Optional, Protocol, Union
 
 import numpy as np
@@ -96,6 +97,7 @@ def sgd_step(
     dropout: Optional[Dropout] = None,
     padded: bool = False,
     shares_rows: bool = False,
+    frozen: Collection[str] = (),
 ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
     """Returns (weights after one step of SGD, the batch's loss_sum, its num_tokens).
 
@@ -106,6 +108,7 @@ def sgd_step(
       clip_norm: if the gradients of the inner weights together are longer than this (L2), the whole step is scaled
         down by the same factor: the recurrent part is what explodes (Pascanu et al. 2013). 0 switches it off.
       pull: FedProx's pull towards the server's weights; None pulls nowhere.
+      frozen: names of weights that stay as they are. Source: Sidahmed et al. 2021, https://arxiv.org/abs/2110.03450.
     """
     loss_sum, num_tokens, gradients = model.loss_and_gradients(
         weights, tokens, targets, mask, dropout, padded, shares_rows
@@ -113,11 +116,13 @@ def sgd_step(
     if pull is not None:
         gradients = tuple(g + pull.mu * (w - a) for g, w, a in zip(gradients, weights, pull.anchor))
     rate, size = learning_rate, model.size
-    inner = [g for name, g in zip(size.names, gradients) if name in size.architecture.inner]
+    moves = [name not in frozen for name in size.names]
+    inner = [g for name, g, moved in zip(size.names, gradients, moves) if moved and name in size.architecture.inner]
     if clip_norm > 0 and inner:
         norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in inner]))
         rate = learning_rate * (clip_norm / tf.maximum(norm, clip_norm))
-    return tuple(w - rate * g for w, g in zip(weights, gradients)), loss_sum, num_tokens
+    after = tuple(w - rate * g if moved else w for w, g, moved in zip(weights, gradients, moves))
+    return after, loss_sum, num_tokens
 
 
 def unigram_bias(size: ModelSize, word_counts: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
@@ -95,18 +95,15 @@ class ModelSize:
         """Returns the state before the first key stroke of a sentence."""
         return {name: np.zeros(shape, np.float32) for name, shape in self.state.items()}
 
-    def place_of(self, name: str) -> slice:
-        """Returns where a weight stands in a vector of all weights.
+    def place_of(self, name: str, frozen: Collection[int] = ()) -> slice:
+        """Returns where a weight stands in a vector of all weights that are not frozen; see flatten.
 
         >>> ModelSize(5, 2, 3).place_of("output_bias")
         slice(61, 66, None)
         """
-        start = 0
-        for other, shape in self.by_name.items():
-            if other == name:
-                return slice(start, start + math.prod(shape))
-            start += math.prod(shape)
-        raise KeyError(name)
+        place = self.names.index(name)
+        slots = slots_of(self.shapes, frozen)
+        return slice(sum(slots[:place]), sum(slots[: place + 1]))
 
     def role(self, role: str) -> str:
         """Returns the name of the weight that has a role: "embedding", "output" or "output_bias".
@@ -166,9 +163,49 @@ def weights_from_bytes(raw: bytes, size: ModelSize) -> Weights:
 
 def in_shapes(raw: bytes, shapes: Sequence[tuple[int, ...]]) -> Weights:
     """Returns raw little-endian float32 as arrays of these shapes, which take all of it; copies."""
-    flat = np.frombuffer(raw, "<f4").astype(np.float32)
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return tuple(part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes))
+    return unflatten(np.frombuffer(raw, "<f4").astype(np.float32), shapes)
+
+
+def flatten(tensors: Sequence[np.ndarray], frozen: Collection[int] = ()) -> np.ndarray:
+    """Returns a float32 vector of the values of the tensors whose places are not frozen, in their order.
+
+    It is to read only: where they lie so in one vector already, it is a part of that.
+    """
+    travel = [tensor for place, tensor in enumerate(tensors) if place not in frozen]
+    size = sum(np.size(tensor) for tensor in travel)
+    whole = getattr(travel[0], "base", None) if travel else None
+    if isinstance(whole, np.ndarray) and whole.dtype == np.float32 and whole.ndim == 1 and whole.flags.c_contiguous:
+        start = place = travel[0].ctypes.data
+        for tensor in travel:
+            if tensor.base is not whole or tensor.dtype != np.float32 or not tensor.flags.c_contiguous:
+                break
+            if tensor.ctypes.data != place:
+                break
+            place += tensor.nbytes
+        else:
+            first = (start - whole.ctypes.data) // whole.itemsize
+            return whole[first : first + size]
+    flat = np.empty(size, np.float32)
+    np.concatenate([np.ravel(tensor) for tensor in travel], out=flat)
+    return flat
+
+
+def unflatten(flat: np.ndarray, shapes: Sequence[tuple[int, ...]], frozen: Collection[int] = ()) -> Weights:
+    """Returns the tensors of these shapes that flatten made a vector of; zeros where they are frozen.
+
+    >>> [tensor.tolist() for tensor in unflatten(np.float32([1, 2]), ((1,), (2,)), frozen={0})]
+    [[0.0], [1.0, 2.0]]
+    """
+    parts = np.split(flat, np.cumsum(slots_of(shapes, frozen))[:-1])
+    return tuple(
+        np.zeros(shape, np.float32) if place in frozen else part.reshape(shape)
+        for place, (part, shape) in enumerate(zip(parts, shapes))
+    )
+
+
+def slots_of(shapes: Sequence[tuple[int, ...]], frozen: Collection[int] = ()) -> list[int]:
+    """Returns how many places of such a vector each tensor takes; a frozen one takes none."""
+    return [0 if place in frozen else math.prod(shape) for place, shape in enumerate(shapes)]
 
 
 def are_finite(weights: Sequence[np.ndarray]) -> bool:

@@ -22,7 +22,7 @@ from typing import Optional, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weights import Weights
+from models.weights import Weights, flatten, slots_of, unflatten
 from orchestrator.aggregator import Vector
 from orchestrator.errors import Diverged, ImplausibleSum, OrchestratorError
 
@@ -56,6 +56,7 @@ class Encoder:
       bits: the bits of a coordinate, sign included; None takes all the headroom, 32 - ceil(log2(num_clients)).
       count_under_clip: whether a vector has the slot that AdaptiveClip reads.
       least_weight: the least weight of a client whose training did not diverge; check_sum refuses less.
+      frozen: places in `shapes` of tensors that nobody trains: they have no slots, and their mean is zero.
 
     Raises:
       ValueError: an attribute is out of range, or bits + ceil(log2(num_clients)) > 32.
@@ -79,6 +80,7 @@ class Encoder:
     bits: Optional[int] = None
     count_under_clip: bool = False
     least_weight: float = 0.0
+    frozen: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("clip_norm", "max_weight"):
@@ -92,7 +94,7 @@ class Encoder:
         if self.num_clients < 1:
             raise ValueError(f"num_clients must be at least 1, got num_clients={self.num_clients}")
         if self.dim < 1:
-            raise ValueError(f"shapes must hold at least one weight, got shapes={self.shapes}")
+            raise ValueError(f"shapes must hold a weight that is not frozen, got shapes={self.shapes}")
         if self.bits_used < 2 or self.bits_used + self._headroom_bits > _MODULUS_BITS:
             raise ValueError(
                 f"bits must lie in 2..{_MODULUS_BITS - self._headroom_bits} so that the sums of "
@@ -110,8 +112,8 @@ class Encoder:
 
     @property
     def dim(self) -> int:
-        """The number of weights in the model."""
-        return sum(math.prod(shape) for shape in self.shapes)
+        """The number of weights that are summed: all but the frozen ones."""
+        return sum(slots_of(self.shapes, self.frozen))
 
     @property
     def num_slots(self) -> int:
@@ -152,7 +154,7 @@ class Encoder:
         got = tuple(np.shape(tensor) for tensor in delta)
         if got != self.shapes:
             raise ValueError(f"delta must have shapes {self.shapes}, got shapes {got}")
-        flat = _flatten(delta)
+        flat = flatten(delta, self.frozen)
         if norm is None:
             norm = _norm_of(flat)
         if not math.isfinite(norm):
@@ -232,9 +234,7 @@ class Encoder:
           weight_sum: the divisor, in units of weight.
         """
         flat = coordinates * (self.step * self.max_weight / weight_sum)  # float64
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
-        pieces = np.split(flat.astype(np.float32), ends[:-1])
-        return tuple(piece.reshape(shape) for piece, shape in zip(pieces, self.shapes))
+        return unflatten(flat.astype(np.float32), self.shapes, self.frozen)
 
     @property
     def l2_bound(self) -> float:
@@ -276,27 +276,7 @@ def l2_norm(tensors: Sequence[NDArray[np.float32]]) -> float:
     >>> l2_norm((np.float32([[3.0]]), np.float32([0.0, 4.0])))
     5.0
     """
-    return _norm_of(_flatten(tensors))
-
-
-def _flatten(tensors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The tensors' values in order, float32, to read only: where they lie so in one vector already, a part of it."""
-    size = sum(np.size(tensor) for tensor in tensors)
-    whole = getattr(tensors[0], "base", None) if tensors else None
-    if isinstance(whole, np.ndarray) and whole.dtype == np.float32 and whole.ndim == 1 and whole.flags.c_contiguous:
-        start = place = tensors[0].ctypes.data
-        for tensor in tensors:
-            if tensor.base is not whole or tensor.dtype != np.float32 or not tensor.flags.c_contiguous:
-                break
-            if tensor.ctypes.data != place:
-                break
-            place += tensor.nbytes
-        else:
-            first = (start - whole.ctypes.data) // whole.itemsize
-            return whole[first : first + size]
-    flat = np.empty(size, np.float32)
-    np.concatenate([np.ravel(tensor) for tensor in tensors], out=flat)
-    return flat
+    return _norm_of(flatten(tensors))
 
 
 def zeros_like(tensors: Sequence[NDArray[np.float32]]) -> Weights:

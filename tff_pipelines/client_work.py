@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Callable, Union
 
 import numpy as np
@@ -54,7 +54,12 @@ def examples_type(arrays: Mapping[str, tuple[type[np.generic], Sequence[int]]]) 
 
 
 def build_client_work(
-    size: ModelSize, time: int, clip_norm: float = 0.0, proximal: float = 0.0, dropout: float = 0.0
+    size: ModelSize,
+    time: int,
+    clip_norm: float = 0.0,
+    proximal: float = 0.0,
+    dropout: float = 0.0,
+    frozen: Collection[str] = (),
 ) -> ClientWork:
     """Returns the function (weights, learning rate, seed, [batches of a client]) -> [result], which TFF computes.
 
@@ -65,8 +70,10 @@ def build_client_work(
       time: positions a sentence.
       clip_norm, proximal, dropout: see models.next_word.sgd_step; 0 switches each off. Without dropout the seed, an
         int32, has no effect.
+      frozen: names of weights that no client changes.
     """
-    return map_training(build_local_training(size, clip_norm, proximal, dropout), size, batches_type(time))
+    train = build_local_training(size, clip_norm, proximal, dropout, frozen)
+    return map_training(train, size, batches_type(time))
 
 
 def map_training(train: Train, size: Shaped, data_type: tff.Type) -> ClientWork:

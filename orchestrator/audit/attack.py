@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.disclosure import MIN_GROUP
-from models.errors import RoleError
-from models.own_network import is_own, short_name
 from models.vocabulary import NUM_SPECIAL, Vocabulary
 from models.weights import ModelSize, Weights
 from orchestrator.audit.attack_results import (
@@ -32,7 +30,7 @@ from orchestrator.audit.attack_results import (
 )
 from orchestrator.audit.sentences import measure_rebuilding
 from orchestrator.audit.updates import AttackedUpdate, UpdateMaker, choose_people
-from orchestrator.audit.views import Reason, Seen, View, Views, noise_of
+from orchestrator.audit.views import Reason, Seen, View, Views, noise_of, require_readable
 from orchestrator.audit.word_recovery import (
     RULES,
     best_auc,
@@ -78,7 +76,7 @@ def attack_run(
       RoleError: the rules can't read the update of this kind of network.
     """
     config, state, vocabulary = run.config, run.newest, run.vocabulary
-    _require_tied(config.model.size)
+    require_readable(config.model)
     note("reading the text")
     data = run.text.data
     num_sentences = min(num_sentences, config.client.max_sentences)
@@ -117,21 +115,6 @@ def attack_run(
     )
     write_figures(run.path / FILE_NAME, result, private=True)
     return result
-
-
-def _require_tied(size: ModelSize) -> None:
-    """Refuses a kind of network whose update the rules can't read."""
-    size.role("output_bias")
-    if is_own(size.kind):
-        raise RoleError(
-            f"model.kind = {short_name(size.kind)!r} is a network of somebody's own, and the attack's rules read the "
-            "rows that enter fedkeys' output layer: attack a run of a built-in kind"
-        )
-    if not size.architecture.is_tied:
-        raise RoleError(
-            f"model.kind = {size.kind!r} has an output layer apart from its embedding, and the attack's rules read a "
-            "tied embedding: attack a run of another kind"
-        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.batches import build_batches
 from models.client_data import ClientData
 from models.corpus import ClientId
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize, Weights, flatten, slots_of
 from orchestrator.audit.canaries import one_run_bounds, one_shot_estimate
 from orchestrator.audit.exposure import exposure
 from orchestrator.audit.leakage_results import FILE_NAME, AuditResult, Exposed, Exposure, Stated, WholeRun
@@ -35,6 +35,7 @@ from orchestrator.run.spent import spent_in_all
 from orchestrator.run.start import read_first_weights
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.audit import AuditConfig
+from orchestrator.settings.model import frozen_places
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
 
@@ -116,11 +117,13 @@ def _clipped_sum(
     people = choose_people(data, config.seed, state.round_num, None, config.client.max_sentences, 0)
     updates = list(maker.updates(people.crowd[:size]))
     clip_norm = clip_norm or statistics.median(update.norm for update in updates)
-    stride = -(-maker.size.num_weights // _MOST_COORDINATES)
-    total = np.zeros(-(-maker.size.num_weights // stride), np.float32)
+    frozen = frozen_places(config.model, maker.size)
+    num_sent = sum(slots_of(maker.size.shapes, frozen))
+    stride = -(-num_sent // _MOST_COORDINATES)
+    total = np.zeros(-(-num_sent // stride), np.float32)
     for update in updates:
         factor = np.float32(min(1.0, clip_norm / max(update.norm, 1e-30)))
-        total += factor * np.concatenate([tensor.ravel() for tensor in update.delta])[::stride]
+        total += factor * flatten(update.delta, frozen)[::stride]
     return total, clip_norm
 
 

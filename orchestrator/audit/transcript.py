@@ -36,6 +36,7 @@ from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.canary_clients import build_canaries, canary_names, participants
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
+from orchestrator.settings.model import frozen_places
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig
 from orchestrator.units import count_text
@@ -83,8 +84,9 @@ def read_transcript(
     note("encrypting the client's vector, and masking it for the split sum")
     size, vocabulary = ModelSize.of(state.weights, run.config.model.kind), run.vocabulary
     typed = _typed(data, client, vocabulary, size)
+    biases = size.place_of(size.role("output_bias"), frozen_places(run.config.model, size))
     plain, masked, encrypted, split = _uploads(
-        run.config.aggregation, witness, client, report.round_num, size, vocabulary
+        run.config.aggregation, witness, client, report.round_num, biases, vocabulary
     )
     return TranscriptResult(
         round_num=report.round_num,
@@ -107,7 +109,7 @@ def _uploads(
     witness: Witness,
     client: ClientId,
     round_num: int,
-    size: ModelSize,
+    biases: slice,
     vocabulary: Vocabulary,
 ) -> tuple[Upload, Upload, Upload, Upload]:
     """Returns what a server receives of the client: in the clear, masked, encrypted, and in the split sum."""
@@ -118,7 +120,7 @@ def _uploads(
         return msgspec.structs.replace(
             upload_of(received.view(np.uint8)),
             first_words=tuple(received[:NUM_SHOWN].tolist()),
-            loudest=_loudest_words(received, size, vocabulary),
+            loudest=_loudest_words(received[biases], vocabulary),
             correlation=None if received is plain else correlation(plain, received.view(np.int32)),
         )
 
@@ -219,13 +221,16 @@ def _run_again(config: RunConfig, data: ClientData, state: ServerState, report: 
     )[1]
 
 
-def _loudest_words(words: Vector, size: ModelSize, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _loudest_words(biases: Vector, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Returns the words whose output bias the update raises most: in the clear, mostly what the client typed.
+
+    None if the output bias is frozen, so that nobody sends it.
 
     Source: for the bias of the output layer the gradient is the word's predicted minus its true share.
     """
-    biases = words[size.place_of(size.role("output_bias"))].view(np.int32)
-    best = np.argsort(biases[NUM_SPECIAL:], kind="stable")[:NUM_SHOWN] + NUM_SPECIAL  # delta = server's minus client's
+    best = (
+        np.argsort(biases.view(np.int32)[NUM_SPECIAL:], kind="stable")[:NUM_SHOWN] + NUM_SPECIAL
+    )  # delta = server's minus client's
     return tuple(vocabulary.words[i] for i in best)
 
 

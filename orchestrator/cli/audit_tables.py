@@ -144,7 +144,9 @@ def print_transcript(result: TranscriptResult) -> None:
         "it begins with",
         *("\n".join(_beginning(upload)) for upload in uploads),
     )
-    table.add_row("loudest words", *(cell(_words_text(upload.loudest, result.typed)) for upload in uploads))
+    table.add_row(
+        "loudest words", *(cell(_words_text(upload.loudest, result.typed) or "none to read") for upload in uploads)
+    )
     table.add_row("bytes uniform?", *("\n".join(upload.uniform_bytes.in_words) for upload in uploads))
     correlations = (upload.correlation for upload in uploads)
     table.add_row(

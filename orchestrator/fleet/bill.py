@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.fleet.phones import Work
 from models.corpus import ClientId
-from models.weights import ModelSize
+from models.weights import ModelSize, slots_of
 from orchestrator.aggregator import Cohort, StageCost
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
@@ -30,9 +30,14 @@ PHONE_FACTOR = 3.0
 _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 
 
-def participation_work(aggregation: AggregationConfig, num_clients: int, size: ModelSize) -> Work:
-    """Returns the bytes and CPU seconds of a participation in a sum of num_clients, for a phone whose slowness is 1."""
-    slots = size.num_weights + 1
+def participation_work(
+    aggregation: AggregationConfig, num_clients: int, size: ModelSize, frozen: frozenset[int] = frozenset()
+) -> Work:
+    """Returns the bytes and CPU seconds of a participation in a sum of num_clients, for a phone whose slowness is 1.
+
+    `frozen` as in orchestrator.encoding.Encoder: what is not sent costs nothing.
+    """
+    slots = sum(slots_of(size.shapes, frozen)) + 1
     kind = SUMS[aggregation.aggregator]
     degree = kind.num_neighbours(aggregation, num_clients)
     stages = _stage_bytes(aggregation, slots, degree)

@@ -26,7 +26,14 @@ from orchestrator.network.errors import DemandRefused, KeysError, RunChanged, Wi
 from orchestrator.network.journal import Journal
 from orchestrator.network.own_text import segmented
 from orchestrator.network.pace import Pace, load_warm_trainer
-from orchestrator.rounds.build import build_encoder, client_weight, cut, draw_batches, model_size
+from orchestrator.rounds.build import (
+    build_encoder,
+    client_weight,
+    cut,
+    draw_batches,
+    model_size,
+    require_all_train,
+)
 from orchestrator.run.identity import run_digest
 from orchestrator.secagg.client import Client as SecAggClient
 from orchestrator.secagg.errors import TooFewPeers
@@ -124,6 +131,7 @@ class Participant:
             raise DemandRefused(f"the server's settings can't be trained with: {error}") from None
         self._demands.check_run(config, vocabulary.size, len(self._helpers))
         try:
+            require_all_train(config.model)
             self._size = model_size(config.model, vocabulary.size)
             self._encoder = build_encoder(config, self._size)
             self._trainer = self._build_trainer(config, self._size)

@@ -23,7 +23,7 @@ from orchestrator.network.roster import Roster
 from orchestrator.network.server import max_client_bytes, serve_rounds, setup_message, void_unfinished
 from orchestrator.network.session import Deadlines, Note, Party
 from orchestrator.network.tls import Tls
-from orchestrator.rounds.build import first_weights, model_size, require_summable
+from orchestrator.rounds.build import first_weights, model_size, require_all_train, require_summable
 from orchestrator.rounds.server_optimizer import Optimizer, tff_optimizer
 from orchestrator.rounds.sums import SUMS
 from orchestrator.rounds.types import ServerState
@@ -103,6 +103,7 @@ def serve(
       NetworkError: a key is missing, the port is in use, or the decryptor or a helper can't be reached.
     """
     _require_built_in(config.model.kind)
+    require_all_train(config.model)
     _require_network_settings(config.privacy, config.audit)
     roster = read_signed_roster(keys)
     lobby = web.lobby if web is not None else None

@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from orchestrator.privacy.correlated import ROUNDS_AHEAD
 from orchestrator.privacy.mechanisms import MECHANISMS
 from orchestrator.privacy.sensitivity import banded_squared, square_root_coefficients
-from orchestrator.settings.model import ModelConfig
+from orchestrator.settings.model import num_trained
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
@@ -93,7 +93,7 @@ def choose_bands(
 def bands_in_memory(config: RunConfig) -> int:
     """Returns how many bands the memory limit allows for a model of the settings' size; at least 1."""
     limit_bytes = config.privacy.noise_memory_mib << 20
-    return max(1, limit_bytes // (_FLOAT32_BYTES * _num_weights(config.model)) - (ROUNDS_AHEAD - 1))
+    return max(1, limit_bytes // (_FLOAT32_BYTES * num_trained(config.model)) - (ROUNDS_AHEAD - 1))
 
 
 def bands_of(config: RunConfig, separation: int) -> int:
@@ -108,7 +108,7 @@ def compare_bands(config: RunConfig, separation: int, bands: int) -> tuple[Bands
     """Returns a run's number of bands beside what it could be: 1, the former default, and the best for any memory."""
     num_rounds, num_weights, coefficients = (
         config.rounds.count,
-        _num_weights(config.model),
+        num_trained(config.model),
         _coefficients(config.privacy),
     )
     best = choose_bands(num_rounds, separation, separation, coefficients)
@@ -140,8 +140,3 @@ def bands_text(config: RunConfig) -> str:
 def _coefficients(privacy: PrivacyConfig) -> Coefficients:
     kind = MECHANISMS.get(privacy.mechanism)
     return kind.coefficients if kind is not None and kind.coefficients is not None else square_root_coefficients
-
-
-def _num_weights(model: ModelConfig) -> int:
-    """Returns the weights of the settings' model; that of a text with fewer words has fewer."""
-    return model.size.num_weights

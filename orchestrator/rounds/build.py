@@ -26,7 +26,7 @@ from orchestrator.rounds.sums import SUMS, Observer, SumKind
 from orchestrator.seeds import Purpose, seed_sequence
 from orchestrator.settings.cohorts import cohort_limit
 from orchestrator.settings.kinds import WEIGHTINGS, kind_of
-from orchestrator.settings.model import ModelConfig
+from orchestrator.settings.model import ModelConfig, frozen_places, num_trained
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.settings.sections import AggregationConfig, ClientConfig
@@ -89,6 +89,7 @@ def build_encoder(config: RunConfig, size: Shaped) -> Encoder:
         bits=bits_under_noise(config),
         count_under_clip=config.privacy.adaptive_clip,
         least_weight=1.0,  # everybody has a sentence, with a word or its end
+        frozen=frozen_places(config.model, size),
     )
 
 
@@ -113,6 +114,19 @@ def bits_under_noise(config: RunConfig) -> Optional[int]:
     noisy_sums = num_clients if privacy.traits.releases_uploads else num_clients / config.aggregation.min_survivors
     clips = num_clients + 10.0 * privacy.noise_multiplier * math.sqrt(noisy_sums)
     return min(_MODULUS_BITS - (num_clients - 1).bit_length(), int(_MODULUS_BITS - math.log2(clips)))
+
+
+def require_all_train(model: ModelConfig) -> None:
+    """Refuses frozen weights where clients train an exported model, or send all of its weights.
+
+    Raises:
+      ConfigError: the settings freeze some.
+    """
+    if model.frozen_names:
+        raise ConfigError(
+            f"model.frozen = {model.frozen!r}: clients outside this process train all of a model's weights: leave it "
+            "empty, or train by fedkeys train"
+        )
 
 
 def build_adaptive_clip(privacy: PrivacyConfig, aggregation: AggregationConfig) -> Optional[AdaptiveClip]:
@@ -153,7 +167,7 @@ def require_summable(config: RunConfig, num_weights: Optional[int] = None) -> No
       ConfigError: it can't, or nobody knows it, or the encoder's grid is too coarse for updates.
     """
     # A small text has fewer words; model_size refuses what is more.
-    _require_fine_grid(config, num_weights or min(config.model.size.num_weights, _MOST_WEIGHTS))
+    _require_fine_grid(config, num_weights or min(num_trained(config.model), _MOST_WEIGHTS))
     aggregation = config.aggregation
     kind = _sum_kind(aggregation)
     smallest, largest = config.rounds.cohort_size // aggregation.groups, cohort_limit(config)
@@ -237,4 +251,6 @@ def load_trainer(config: RunConfig, size: ModelSize) -> Trainer:
     from models.local_training import build_trainer
 
     client = config.client
-    return build_trainer(size, config.data.max_words, client.clip_norm, client.proximal, client.dropout)
+    return build_trainer(
+        size, config.data.max_words, client.clip_norm, client.proximal, client.dropout, config.model.frozen_names
+    )

@@ -75,10 +75,10 @@ def run_round(
     except (Diverged, ImplausibleSum) as error:
         return _abandoned(state, cohort, tally, f"round {cohort.round_num}: {error}")
     with stopwatch.stage("server_update"):
-        optimizer_state, weights = functions.update_server(
-            state.optimizer_state, state.weights, mean_delta, server_learning_rate
-        )
-        average = _averaged(state.average, weights, cohort.round_num, functions.average_decay)
+        step = functions.update_server(state.optimizer_state, state.weights, mean_delta, server_learning_rate)
+        optimizer_state, weights = step  # which may decay weights that got no update, or flush the smallest to zero
+        weights = tuple(state.weights[i] if i in encoder.frozen else weight for i, weight in enumerate(weights))
+        average = _averaged(state.average, weights, cohort.round_num, functions)
     canary_products = _canary_products(functions, cohort, result, mean_delta, encoder.clip_norm, stopwatch)
     clip_norm, clip_metrics = next_clip(functions.adaptive_clip, encoder, share_under_clip)
     after = ServerState(cohort.round_num, weights, optimizer_state, average, clip_norm)
@@ -280,14 +280,15 @@ def _abandoned(state: ServerState, cohort: Cohort, tally: _Tally, reason: str) -
     )
 
 
-def _averaged(average: Optional[Weights], weights: Weights, round_num: int, decay: float) -> Optional[Weights]:
+def _averaged(
+    average: Optional[Weights], weights: Weights, round_num: int, functions: RoundFunctions
+) -> Optional[Weights]:
     """Returns the next exponential average. Its memory grows with the rounds, so that the start is soon forgotten."""
-    if decay == 0.0:
-        return None
-    keep = np.float32(min(decay, round_num / (round_num + 10.0)))
-    if average is None:
-        return weights
-    return tuple(keep * a + (np.float32(1) - keep) * w for a, w in zip(average, weights))
+    if functions.average_decay == 0.0 or average is None:
+        return weights if functions.average_decay else None
+    keep = np.float32(min(functions.average_decay, round_num / (round_num + 10.0)))
+    both = enumerate(zip(average, weights))  # an average of equal numbers can be off in the last bit
+    return tuple(w if i in functions.encoder.frozen else keep * a + (np.float32(1) - keep) * w for i, (a, w) in both)
 
 
 def weights_digest(weights: Weights) -> str:

@@ -143,8 +143,8 @@ class BoundRun:
 
     @functools.cached_property
     def _client_work(self) -> Callable:
-        client, time_steps = self._config.client, self._config.data.max_words
-        return build_client_work(self._size, time_steps, client.clip_norm, client.proximal, client.dropout)
+        client, time_steps, frozen = self._config.client, self._config.data.max_words, self._config.model.frozen_names
+        return build_client_work(self._size, time_steps, client.clip_norm, client.proximal, client.dropout, frozen)
 
     def run_round(self, state: ServerState, clock: Stopwatch) -> tuple[ServerState, RoundReport]:
         """Returns the state after the next round, and its report."""

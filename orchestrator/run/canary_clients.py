@@ -7,7 +7,6 @@ runs differ by.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from models.client_data import ClientData
 from models.corpus import ClientId
-from models.weights import ModelSize, Weights
+from models.weights import ModelSize, Weights, flatten, slots_of, unflatten
 from orchestrator.errors import ConfigError
 from orchestrator.seeds import Purpose, simulation_rng
 from orchestrator.settings.audit import AuditConfig
+from orchestrator.settings.model import frozen_places
 from orchestrator.settings.run_config import RunConfig
 
 _LONGER = 1.01  # than the clip norm, so that it is clipped as a person's longest updates are
@@ -35,12 +35,14 @@ class CanaryClients:
       members: their names.
       included: which of them are in, [members].
       shapes: of the model's tensors.
+      frozen: places in `shapes` of tensors that nobody trains, nor a canary client.
     """
 
     seed: int
     members: tuple[ClientId, ...]
     included: NDArray[np.bool_]
     shapes: tuple[tuple[int, ...], ...]
+    frozen: frozenset[int] = frozenset()
 
     def update(self, client_id: ClientId, clip_norm: float) -> Weights:
         """See orchestrator.rounds.types.Canaries.update."""
@@ -48,17 +50,15 @@ class CanaryClients:
         if not self.included[number]:
             return tuple(np.zeros(shape, np.float32) for shape in self.shapes)
         direction = unit_direction(self._dim, self.seed, number) * np.float32(_LONGER * clip_norm)
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
-        return tuple(part.reshape(shape) for part, shape in zip(np.split(direction, ends[:-1]), self.shapes))
+        return unflatten(direction, self.shapes, self.frozen)
 
     def inner_products(self, tensors: Weights) -> list[float]:
         """See orchestrator.rounds.types.Canaries.inner_products."""
-        vector = np.concatenate([np.ravel(tensor) for tensor in tensors])
-        return inner_products(vector, self.seed, len(self.members)).tolist()
+        return inner_products(flatten(tensors, self.frozen), self.seed, len(self.members)).tolist()
 
     @property
     def _dim(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes)
+        return sum(slots_of(self.shapes, self.frozen))
 
 
 def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients]:
@@ -67,7 +67,8 @@ def build_canaries(config: RunConfig, size: ModelSize) -> Optional[CanaryClients
     if not members:
         return None
     included = simulation_rng(config.seed, Purpose.CANARIES).random(len(members)) < 0.5
-    return CanaryClients(config.seed, members, included, size.shapes)
+    frozen = frozen_places(config.model, size)
+    return CanaryClients(config.seed, members, included, size.shapes, frozen)
 
 
 def canary_names(audit: AuditConfig) -> tuple[ClientId, ...]:

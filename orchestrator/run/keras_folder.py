@@ -29,7 +29,7 @@ from models.examples import Examples
 from models.files import write_atomically
 from models.weights import Weights, WeightShapes
 from orchestrator.errors import ConfigError, RunFolderError
-from orchestrator.rounds.build import require_summable
+from orchestrator.rounds.build import require_all_train, require_summable
 from orchestrator.rounds.round import weights_digest
 from orchestrator.rounds.types import ServerState
 from orchestrator.run.folder import KERAS_FILE, RunFolder
@@ -149,8 +149,9 @@ def require_no_ledger(config: RunConfig) -> None:
     """Refuses settings of which rounds from devices' files can't be.
 
     Raises:
-      ConfigError: they ask for noise, or for a clip that adapts.
+      ConfigError: they ask for noise, for a clip that adapts, or for frozen weights.
     """
+    require_all_train(config.model)
     if config.privacy.traits.adds_noise or config.privacy.adaptive_clip:
         raise ConfigError(
             f"privacy.mechanism = {config.privacy.mechanism!r}, adaptive_clip = {config.privacy.adaptive_clip}: a file "

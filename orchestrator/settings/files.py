@@ -49,6 +49,7 @@ _LATER = (
     "model.start",
     "data.segmenter",
     "model.kind",
+    "model.frozen",
 )
 # The values with which runs are read that are older than these settings, whatever the defaults are now. At these values
 # the settings are not in the digest, either.

@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 
 from models.architectures import ARCHITECTURES, CIFG
-from models.weights import ModelSize
+from models.weights import ModelSize, Shaped, slots_of
+from orchestrator.errors import ConfigError
 from orchestrator.settings.types import Count, Positive, VocabularySize, one_of, says
 
 
@@ -40,6 +41,19 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         says("The kind of network; docs/models.md compares them. `fedkeys train --model` sets it to one of your own."),
     ] = CIFG
 
+    frozen: Annotated[
+        str,
+        says(
+            "Weights that no client trains, by their names with commas between them: they stay as the start has them, "
+            "are not sent and get no noise. `embedding` is most of a small model. Empty = none."
+        ),
+    ] = ""
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The names of the weights that stay, as the setting has them."""
+        return tuple(name.strip() for name in self.frozen.split(",")) if self.frozen else ()
+
     @property
     def size(self) -> ModelSize:
         """The model's size; a small text may have fewer words than this."""
@@ -59,3 +73,29 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def counts_words(self) -> bool:
         """True if a run counts words before its first round."""
         return self.start_from_word_counts and not self.start
+
+
+def frozen_places(model: ModelConfig, size: Shaped) -> frozenset[int]:
+    """Returns the places in the model's order of the weights that model.frozen names.
+
+    Raises:
+      ConfigError: the model has no weight of such a name, or no weight is left to train.
+    """
+    if not model.frozen_names:
+        return frozenset()
+    names = size.names if isinstance(size, ModelSize) else ()
+    unknown = [name for name in model.frozen_names if name not in names]
+    if unknown:
+        has = f"its weights are {', '.join(names)}" if names else "which weights it has is not known here"
+        raise ConfigError(f"model.frozen = {model.frozen}: the model has no weight {unknown[0]!r}: {has}")
+    if set(names) <= set(model.frozen_names):
+        raise ConfigError(f"model.frozen = {model.frozen}: no weight is left to train: leave one out")
+    return frozenset(names.index(name) for name in model.frozen_names)
+
+
+def num_trained(model: ModelConfig) -> int:
+    """Returns the weights of the settings' model that clients train; that of a text with fewer words has fewer.
+
+    Raises: as frozen_places.
+    """
+    return sum(slots_of(model.size.shapes, frozen_places(model, model.size)))

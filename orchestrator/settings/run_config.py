@@ -171,6 +171,11 @@ def training_rules(config: RunConfig) -> Iterator[Rule]:
         "what enters and leaves a network of your own is not known; set the second to 0",
     )
     yield (
+        not config.model.frozen_names or not CLIENT_RUNTIMES[client.runtime].is_exported,
+        ("client.runtime", "model.frozen"),
+        "the exported model trains all of its weights; leave the second empty",
+    )
+    yield (
         client.length_buckets <= config.data.max_words,
         ("client.length_buckets", "data.max_words"),
         "there are no more lengths than that; lower the first",

@@ -67,7 +67,15 @@ def charged(directory):
     return [charge for charge in read_ledger(directory)[1] if charge.participants]
 
 
-def run(config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None, aggregator=None):
+def plain_step(state, weights, mean, rate):
+    """The server's step: as an update says."""
+    return state, tuple(w - m for w, m in zip(weights, mean))
+
+
+def run(
+    config, directory, rounds, state=None, train=None, drops=None, mechanism=None, encoder=None, aggregator=None,
+    update_server=plain_step,
+):  # fmt: skip
     """(state, reports) after `rounds` more rounds; a new process if no mechanism is given."""
     if config.privacy.mechanism != "none" and mechanism is None:
         mechanism = build_mechanism(config, directory, len(PEOPLE))
@@ -77,7 +85,7 @@ def run(config, directory, rounds, state=None, train=None, drops=None, mechanism
         weight_of=lambda update: 1,
         encoder=encoder or build_encoder(config, Size),
         aggregator=aggregator or PlainSum(),
-        update_server=lambda state, weights, mean, rate: (state, tuple(w - m for w, m in zip(weights, mean))),
+        update_server=update_server,
         privacy=mechanism,
         adaptive_clip=build_adaptive_clip(config.privacy, config.aggregation),
     )

@@ -103,3 +103,29 @@ def test_without_dropout_the_seed_has_no_effect(train):
     batches = build_batches([np.array([A, B])], batch_size=1, time=2)
     for one, two in zip(*(train(drawn_weights(), RATE, seed, batches)["delta"] for seed in (7, 8))):
         np.testing.assert_array_equal(one, two)
+
+
+def test_frozen_weights_stay_to_the_bit_and_the_others_take_the_step_of_before():
+    rng = np.random.default_rng(2)
+    weights = tuple(rng.normal(0.0, 0.5, shape).astype(np.float32) for shape in SIZE.shapes)
+    batch = one_position(A)
+    whole = build_trainer(SIZE, time=2)(weights, RATE, 0, batch)
+    part = build_trainer(SIZE, time=2, frozen=("embedding",))(weights, RATE, 0, batch)
+    assert whole["delta"][0].any()
+    assert not part["delta"][0].any()
+    for name, left, right in zip(SIZE.names[1:], part["delta"][1:], whole["delta"][1:]):
+        np.testing.assert_array_equal(left, right, err_msg=name)
+    after = build_trainer(SIZE, time=2, frozen=("embedding",))(weights, RATE, 0, one_position(A, B))
+    assert not after["delta"][0].any()  # nor does a second step change them
+
+
+def test_a_frozen_inner_weight_does_not_count_into_a_steps_norm():
+    rng = np.random.default_rng(3)
+    weights = tuple(rng.normal(0.0, 2.0, shape).astype(np.float32) for shape in SIZE.shapes)
+    moved = "projection"
+    frozen = tuple(name for name in SIZE.architecture.inner if name != moved)
+    place = SIZE.names.index(moved)
+    free = build_trainer(SIZE, time=2, frozen=frozen)(weights, RATE, 0, one_position(A))["delta"][place]
+    norm = float(np.linalg.norm(free)) / RATE
+    clipped = build_trainer(SIZE, time=2, clip_norm=norm / 2, frozen=frozen)(weights, RATE, 0, one_position(A))
+    np.testing.assert_allclose(clipped["delta"][place], free / 2, rtol=1e-5)

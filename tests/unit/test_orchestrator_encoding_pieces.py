@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator import encoding
+from models.weights import flatten
 from orchestrator.encoding import Encoder, l2_norm
 
 SHAPES = ((3, 4), (5,), ())
@@ -23,7 +23,7 @@ def test_pieces_of_one_vector_are_encoded_as_they_lie_and_as_others_are():
     whole = np.float32(np.random.default_rng(5).standard_normal(18 + 4))
     whole.flags.writeable = False
     pieces = _pieces_of(whole)
-    assert np.shares_memory(encoding._flatten(pieces), whole)
+    assert np.shares_memory(flatten(pieces), whole)
     copies = tuple(piece.copy() for piece in pieces)
     encoder = Encoder(clip_norm=2.0, num_clients=7, max_weight=100.0, shapes=SHAPES)
     norm = l2_norm(copies)
@@ -45,4 +45,4 @@ def test_pieces_that_do_not_lie_behind_one_another_are_copied(how):
         "with a gap": lambda: (whole[0:4], whole[5:9]),
         "of another type": lambda: (whole[0:4], whole[4:8].view(np.int32)),
     }[how]()
-    assert np.array_equal(encoding._flatten(tensors), np.concatenate([np.float32(part) for part in tensors]))
+    assert np.array_equal(flatten(tensors), np.concatenate([np.float32(part) for part in tensors]))

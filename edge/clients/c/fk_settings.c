@@ -82,6 +82,7 @@ static bool read_value(fk_reading *reading, size_t place, fk_value value) {
   if (of->kind == FK_BOOL) return *found = is_true, is_true || is_false;
   if (of->kind == FK_TEXT) {
     if (!is_text(value) || (of->least_size > 0 && value.at[1] == '"')) return false;
+    if (!of->one_of) *found = value.at[1] != '"'; /* of a free text: that there is one */
     bool is_odd = of->one_of && !read_kind(of->one_of, value, found);
     if (is_odd && reading->odd == FK_NUM_SETTINGS) reading->odd = place;
     return true;
@@ -168,6 +169,7 @@ static fk_status check_rules(const fk_settings *settings, fk_error *error) {
        "the sum of one is that one's update"},
       {of[FK_CLIENT_LENGTH_BUCKETS] <= of[FK_DATA_MAX_WORDS], "there are no more lengths than data.max_words"},
       {of[FK_CLIENT_DROPOUT] <= 0 && of[FK_CLIENT_PROXIMAL] <= 0, "the exported model trains without dropout and FedProx"},
+      {of[FK_MODEL_FROZEN] <= 0, "clients outside this process train all of a model's weights"},
       {strcmp(fk_setting_text(settings, FK_PRIVACY_MECHANISM), "none") == 0 && of[FK_PRIVACY_ADAPTIVE_CLIP] <= 0,
        "over a network a sum has one clip norm and no noise"},
   };

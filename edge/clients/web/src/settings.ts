@@ -21,6 +21,7 @@ export interface Settings {
     readonly embedding_size: number;
     readonly num_cells: number;
     readonly kind: string;
+    readonly frozen: string;
   };
   readonly client: {
     readonly learning_rate: number;
@@ -178,6 +179,7 @@ function checkRules({ data, model, client, rounds, aggregation, privacy }: Setti
     [aggregation.min_survivors >= 2 || aggregation.aggregator === "plain", "the sum of one is that one's update"],
     [client.length_buckets <= data.max_words, "there are no more lengths than data.max_words"],
     [client.dropout === 0 && client.proximal === 0, "the exported model trains without dropout and FedProx"],
+    [model.frozen === "", "clients outside this process train all of a model's weights"],
     [privacy.mechanism === "none" && !privacy.adaptive_clip, "over a network a sum has one clip norm and no noise"],
   ];
   for (const [holds, why] of rules) if (!holds) throw untrainable(why);
