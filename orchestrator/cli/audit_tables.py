@@ -118,7 +118,7 @@ def _estimate_row(estimate: Estimate, seen: str) -> tuple[str, ...]:
 
 def _add_bounds(table: Table, guesses: OneRun, summed: Optional[SummedScores], of: str) -> None:
     """Adds a row for each lower bound: by the number of right guesses, and by the sum of their weights."""
-    kind = f"lower bound, {guesses.confidence:.0%}"
+    kind = f"lower bound, {guesses.confidence:.0%} each"
     how = f"{guesses.right} of {guesses.guesses} guesses right, {guesses.canaries} coin tosses"
     table.add_row(_epsilon(guesses.epsilon, ""), of, kind, how)
     if summed is not None:

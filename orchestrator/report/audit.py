@@ -19,7 +19,8 @@ def audit(run: RunView) -> Optional[Section]:
     return Section(
         "Privacy, measured",
         (
-            "No attack can exceed an upper bound. A lower bound is what an attack did reach. An estimate is neither. "
+            "No attack can exceed an upper bound. A lower bound is what an attack did reach; each holds with its "
+            "confidence by itself. An estimate is neither. "
             f"Epsilon at delta {result.delta:.2g}.",
         ),
         figures=tuple(_pictures(result.whole_run)),
