@@ -46,6 +46,7 @@ SMALL, WIDE, NARROW = ("small", ()), ("wide", _WIDE), ("narrow", _NARROW)
 FROZEN, FEW = ("model.frozen=embedding",), ("rounds.count=40",)  # fewer rounds, and so less noise in each
 OPTIONS = {
     "120 rounds": Option(SMALL, 1.0),
+    "120 rounds, a larger model": Option(WIDE, 1.0),
     "40 rounds": Option(SMALL, 1.0, FEW),
     "40 rounds, embedding frozen": Option(SMALL, 1.0, (*FEW, *FROZEN)),
     "40 rounds, a smaller model": Option(NARROW, 1.0, FEW),
