@@ -206,7 +206,7 @@ class Store:
 
     def __init__(self, path, cap):
         self.handle = c_void_p()
-        call("fk_store_open", str(path).encode(), ctypes.c_size_t(cap), byref(self.handle))
+        call("fk_store_open", str(path).encode(), ctypes.c_size_t(cap), byref(self.handle), needed=READING)
         library().fk_store_count.restype = ctypes.c_size_t
         library().fk_store_words.restype = c_char_p
 
