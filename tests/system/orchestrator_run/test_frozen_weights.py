@@ -87,6 +87,6 @@ def test_the_attack_and_the_transcript_read_the_weights_that_are_sent_behind_a_f
     done = fedkeys("attack", "--run", trained / "kernel", "--sentences", 3, "--json")
     found = json.loads(done.stdout)
     assert found["views"]["raw"]["bias_sign"]["f1"] > 0.7, found["views"]["raw"]  # at a whole vector's places 0.07
-    done = fedkeys("transcript", "--run", trained / "kernel", "--json")
+    done = fedkeys("transcript", "--run", trained / "kernel", "--words", "--json")
     seen = json.loads(done.stdout)
     assert len(set(seen["plain"]["loudest"]) & set(seen["typed"])) >= 4, seen["plain"]["loudest"]

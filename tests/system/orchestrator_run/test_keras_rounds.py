@@ -184,6 +184,11 @@ def test_what_devices_send_is_summed_to_what_the_simulation_gives(
 ) -> None:
     bundle, run, weights = tmp_path / "bundle", tmp_path / "run", tmp_path / "round.bin"
     api.export_keras(source, bundle, KerasOptions(learning_rate=RATE, parity=False))
+    noise = ("privacy.mechanism=central", "privacy.noise_multiplier=1", "privacy.clip_norm=1", "client.weighting=equal")
+    asked = [part for setting in noise for part in ("--set", setting)]
+    refused = fedkeys("aggregate", "--run", run, "--begin", bundle, *asked)
+    assert "the ledger can't count participations" in str(refused.exception)
+    assert not run.exists()
     begun = printed("aggregate", "--run", run, "--begin", bundle, "--save-weights", weights)
     assert (begun["next_round"], begun["next_learning_rate"]) == (1, RATE)
     people = dict(list(PEOPLE.items())[:5])
