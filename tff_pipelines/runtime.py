@@ -89,15 +89,16 @@ class Runtime:
     ) -> Iterator[Result]:
         """Yields the members of computation(*server_args, [client values]), in the order of the client values.
 
-        The cohort goes through in calls of `clients_per_call` clients, and of fewer at its end, so that all workers end
-        together. Two calls are ahead per worker, or more that are small, so that workers need not wait for a slow sum
-        and memory does not grow with the cohort. The calls of a worker that dies are run again on the others.
+        The cohort goes through in calls of `clients_per_call` clients. Its last calls have fewer, or half as many more,
+        so that all workers end together. Two calls are ahead per worker, or more that are small, so that workers need
+        not wait for a slow sum and memory does not grow with the cohort. The calls of a worker that dies are run again
+        on the others.
 
         Args:
           computation: a TFF computation whose last parameter is placed at CLIENTS, as is its result.
           server_args: its other arguments.
           client_values: one value a client; may be lazy.
-          clients_per_call: clients that one call holds in memory, >= 1.
+          clients_per_call: clients that one call holds in memory, >= 1; in a last one half as many more.
 
         Raises:
           WorkerError: no worker is left.
@@ -164,15 +165,22 @@ def _num_bytes(result: object) -> int:
 
 
 def _chunks(values: Iterable[object], size: int, num_workers: int) -> Iterator[list[object]]:
-    """Yields the values in lists of `size`, and at the end in shorter ones, of which each worker gets a share."""
+    """Yields the values in lists of `size`, a list for each worker at a time; the last ones are as long as each other.
+
+    They may be longer by a half: each call takes its time, however few clients it has.
+    """
     if size < 1:
         raise ValueError(f"clients_per_call must be at least 1, got clients_per_call={size}")
-    remaining, num_ahead = iter(values), size * max(1, num_workers)
-    ahead: list[object] = []
-    while True:
-        ahead += itertools.islice(remaining, num_ahead - len(ahead))
-        if not ahead:
-            return
-        share = -(-len(ahead) * size // num_ahead)  # of as many as there are workers
-        yield ahead[:share]
+    remaining, num_workers = iter(values), max(1, num_workers)
+    most_last = (size + size // 2) * num_workers
+    ahead = list(itertools.islice(remaining, most_last + 1))
+    while len(ahead) > most_last:
+        for _ in range(num_workers):
+            yield ahead[:size]
+            del ahead[:size]
+        ahead += itertools.islice(remaining, most_last + 1 - len(ahead))
+    for workers_left in range(num_workers, 0, -1):
+        share = -(-len(ahead) // workers_left)
+        if share:
+            yield ahead[:share]
         del ahead[:share]

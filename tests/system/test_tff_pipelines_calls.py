@@ -24,7 +24,16 @@ RATE = 0.5
 
 @pytest.mark.parametrize(
     ("number", "per_call", "expected"),
-    [(10, 2, [2, 2, 2, 2, 1, 1]), (9, 4, [4, 3, 1, 1]), (12, 1, [1] * 12), (1, 2, [1]), (0, 2, [])],
+    [
+        (10, 2, [2, 2, 3, 3]),
+        (7, 2, [2, 2, 2, 1]),
+        (12, 2, [2] * 6),
+        (14, 4, [4, 4, 3, 3]),
+        (9, 4, [5, 4]),
+        (12, 1, [1] * 12),
+        (1, 2, [1]),
+        (0, 2, []),
+    ],
 )
 def test_the_last_calls_give_each_worker_a_share(number, per_call, expected):
     """Ten clients in five calls of two would give one worker six, and leave the other one without work."""

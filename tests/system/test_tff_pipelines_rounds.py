@@ -209,13 +209,13 @@ def test_clients_of_a_killed_worker_run_on_the_other(start, clients, monkeypatch
         assert time.monotonic() - began < 60
 
 
-@pytest.mark.parametrize(("small_bytes", "expected"), [(1, 12), (32 << 20, 30)])
+@pytest.mark.parametrize(("small_bytes", "expected"), [(1, 15), (32 << 20, 30)])
 def test_calls_with_small_results_are_given_out_before_anybody_asks(
     runtime, start, clients, monkeypatch, small_bytes, expected
 ):
     """Workers train on while a sum is at its first vector; large results wait, four calls at a time for two workers.
 
-    Beyond these, the clients of one more call are looked at, which might be the last.
+    Beyond these, as many clients are looked at as the last calls may have, and one more.
     """
     monkeypatch.setattr(runtime_module, "_SMALL_BYTES", small_bytes)
     taken = []
