@@ -86,6 +86,7 @@ class Ledger:
         self._path = Path(directory) / LEDGER_FILE
         self._history = head.new_history()
         self._digests: dict[int, set[str]] = {}
+        self._costs: dict[int, Cost] = {}  # by then, of each round's last charge
         if not self._path.exists():
             write_atomically(self._path, msgspec.json.encode(head) + b"\n", private=True)
             _sync(self._path.parent)
@@ -96,6 +97,8 @@ class Ledger:
         self._history = history_of(head, charges)
         for charge in charges:
             self._digests.setdefault(charge.round_num, set()).add(charge.sum_digest)
+            if charge.participants:
+                self._costs[charge.round_num] = cost_of(event_from_json(charge.event), head.is_gaussian)
         self._end_cut_line()
 
     def check(self, cohort: Cohort) -> None:
@@ -129,6 +132,7 @@ class Ledger:
         self._require_budget(round_num, history)
         self._append(Charge(round_num, tuple(participants), event_to_json(history.event()), sum_digest))
         self._history = history
+        self._costs[round_num] = self.head.cost_of(history)
         self._digests.setdefault(round_num, set()).add(sum_digest)
 
     def bind(self, round_num: int, sum_digest: str) -> None:
@@ -136,9 +140,15 @@ class Ledger:
         self._append(Charge(round_num, (), event_to_json(self._history.event()), sum_digest))
         self._digests.setdefault(round_num, set()).add(sum_digest)
 
-    def epsilon(self) -> float:
-        """Returns the epsilon, at the head's delta, of the person whom the run has cost most."""
-        return self.head.cost_of(self._history).epsilon(self.head.delta)
+    def epsilon(self, round_num: Optional[int] = None) -> float:
+        """Returns the epsilon, at the head's delta, of the person whom the run has cost most.
+
+        Args:
+          round_num: what had been charged by its last charge counts, so that a resumed round says what it said before;
+            None counts all charges.
+        """
+        cost = self._costs.get(round_num) if round_num is not None else None
+        return (cost or self.head.cost_of(self._history)).epsilon(self.head.delta)
 
     def _require_budget(self, round_num: int, history: History) -> None:
         budget = self.head.budget

@@ -96,7 +96,9 @@ class Mechanism:
                 self._ledger.charge(cohort.round_num, cohort.members, digest)
             self._charged_ahead = 0
         mean_delta, share = self._noised(total, encoder, cohort, digest)
-        return Release(mean_delta, share, self._ledger.epsilon() if self._ledger is not None else math.nan)
+        return Release(
+            mean_delta, share, self._ledger.epsilon(cohort.round_num) if self._ledger is not None else math.nan
+        )
 
     def _noised(self, total: Vector, encoder: Encoder, cohort: Cohort, digest: str) -> tuple[Weights, Optional[float]]:
         """Returns (the mean with its noise, the noised share of clients under the clip norm)."""

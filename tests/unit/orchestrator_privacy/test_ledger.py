@@ -30,6 +30,20 @@ def test_opening_again_keeps_each_line_and_drops_only_one_that_a_kill_cut_off(tm
     assert [(charge.round_num, len(charge.participants)) for charge in charges] == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
+def test_a_resumed_round_says_what_it_said_before_whatever_was_charged_since(tmp_path):
+    ledger, told = Ledger(tmp_path, HEAD), {}
+    for round_num in (1, 2, 3):  # ann takes part in each
+        ledger.charge(round_num, PEOPLE[:round_num])
+        told[round_num] = ledger.epsilon(round_num)
+    ledger.bind(1, "sum of 1")  # charges nothing
+    assert told[1] < told[2] < told[3] == ledger.epsilon()
+    again = Ledger(tmp_path, HEAD)
+    assert {round_num: again.epsilon(round_num) for round_num in told} == told
+    again.charge(2, PEOPLE[:1], "another sum of 2")
+    assert again.epsilon(2) == again.epsilon() > told[3]  # another release, on top of all
+    assert again.epsilon(9) == again.epsilon()  # never charged: all there is
+
+
 def test_what_was_spent_is_read_from_the_ledger_alone(tmp_path):
     assert epsilon_spent(tmp_path) is None
     ledger = Ledger(tmp_path, HEAD)
