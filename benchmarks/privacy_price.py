@@ -19,7 +19,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import click
 import msgspec
@@ -172,15 +172,18 @@ def scored(training: Training, runs: Path) -> dict[str, float]:
     return figures if epsilon is None else {**figures, "epsilon": epsilon, "delta": config.privacy.delta}
 
 
+TRAIN = click.option("--train", is_flag=True, help="Train what is missing, and compare.")
+
+
+def keeps_runs(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Returns the option --runs with a default."""
+    folder = click.Path(path_type=Path)
+    return click.option("--runs", type=folder, default=Path(default), show_default=True, help="Where runs are kept.")
+
+
 @click.command()
-@click.option("--train", is_flag=True, help="Train what is missing, and compare.")
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs/price"),
-    show_default=True,
-    help="Where runs are kept.",
-)
+@TRAIN
+@keeps_runs("runs/price")
 @click.option(
     "--seeds", default="0", show_default=True, help="Seeds of the best try, as 0,1,2; the first for all tries."
 )

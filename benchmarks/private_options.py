@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 import msgspec
-from privacy_price import Training, Try, fedkeys, read_start, scored
+from privacy_price import TRAIN, Training, Try, fedkeys, keeps_runs, read_start, scored
 
 _WIDE = ("model.vocabulary_size=5000", "model.embedding_size=64", "model.num_cells=128")
 _NARROW = ("model.embedding_size=16", "model.num_cells=32")
@@ -81,22 +81,15 @@ class Place:
         option = OPTIONS[name]
         begins = f"model.start={self.start(option)}"
         both = (begins, *option.start[1], *option.settings)
-        return Training(option.side, Try(3, option.rate), seed, both, cohort=option.cohort), self.runs / name.replace(
-            ", ", "-"
-        ).replace(" ", "-")
+        folder = self.runs / name.replace(",", "").replace(" ", "-")
+        return Training(option.side, Try(3, option.rate), seed, both, cohort=option.cohort), folder
 
 
 @click.command()
 @click.option("--text", type=click.Path(path_type=Path, exists=True), required=True, help="The public text.")
 @click.option("--licence", required=True, metavar="NAME", help="The text's licence, as `fedkeys pretrain` takes it.")
-@click.option("--train", is_flag=True, help="Train what is missing, and compare.")
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs/options"),
-    show_default=True,
-    help="Where starts and runs are kept.",
-)
+@TRAIN
+@keeps_runs("runs/options")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Each seed draws other people.")
 @click.option("--only", multiple=True, type=click.Choice(list(OPTIONS)), help="Rows; several times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -30,7 +30,7 @@ from orchestrator.audit.attack_results import (
 )
 from orchestrator.audit.sentences import measure_rebuilding
 from orchestrator.audit.updates import AttackedUpdate, UpdateMaker, choose_people
-from orchestrator.audit.views import Reason, Seen, View, Views, noise_of, require_readable
+from orchestrator.audit.views import Reason, Seen, View, Views, noise_of
 from orchestrator.audit.word_recovery import (
     RULES,
     best_auc,
@@ -38,6 +38,7 @@ from orchestrator.audit.word_recovery import (
     guess_frequent,
     measure,
     readable_words,
+    require_readable,
     score_words,
 )
 from orchestrator.run.results import write_figures

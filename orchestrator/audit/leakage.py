@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.batches import build_batches
 from models.client_data import ClientData
 from models.corpus import ClientId
-from models.weights import ModelSize, Weights, flatten, slots_of
+from models.weights import ModelSize, Weights, flatten
 from orchestrator.audit.canaries import one_run_bounds, one_shot_estimate
 from orchestrator.audit.exposure import exposure
 from orchestrator.audit.leakage_results import FILE_NAME, AuditResult, Exposed, Exposure, Stated, WholeRun
@@ -35,7 +35,7 @@ from orchestrator.run.spent import spent_in_all
 from orchestrator.run.start import read_first_weights
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.audit import AuditConfig
-from orchestrator.settings.model import frozen_places
+from orchestrator.settings.model import frozen_places, num_trained
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
 
@@ -117,8 +117,7 @@ def _clipped_sum(
     people = choose_people(data, config.seed, state.round_num, None, config.client.max_sentences, 0)
     updates = list(maker.updates(people.crowd[:size]))
     clip_norm = clip_norm or statistics.median(update.norm for update in updates)
-    frozen = frozen_places(config.model, maker.size)
-    num_sent = sum(slots_of(maker.size.shapes, frozen))
+    frozen, num_sent = frozen_places(config.model, maker.size), num_trained(config.model, maker.size)
     stride = -(-num_sent // _MOST_COORDINATES)
     total = np.zeros(-(-num_sent // stride), np.float32)
     for update in updates:

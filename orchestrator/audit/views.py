@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.corpus import ClientId
-from models.errors import RoleError
-from models.own_network import is_own, short_name
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.aggregator import Cohort, Vector
 from orchestrator.audit.attack_results import HIDDEN_VIEWS
@@ -22,7 +20,7 @@ from orchestrator.encoding import Encoder
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.privacy.calibration import update_noise
 from orchestrator.seeds import Purpose, simulation_rng
-from orchestrator.settings.model import ModelConfig, frozen_places
+from orchestrator.settings.model import frozen_places
 from orchestrator.settings.privacy import PrivacyConfig
 from orchestrator.settings.run_config import RunConfig
 from orchestrator.units import count_text
@@ -43,32 +41,6 @@ def view_names(cohort_size: int) -> tuple[str, ...]:
     ('raw', 'masked', 'encrypted', 'split', 'sum_2', 'sum_10', 'sum_30', 'sum_100', 'noised')
     """
     return ("raw", *HIDDEN_VIEWS, *(f"sum_{n}" for n in sum_sizes(cohort_size)), "noised")
-
-
-def require_readable(model: ModelConfig) -> None:
-    """Refuses networks whose updates the attack's rules can't read.
-
-    Raises:
-      RoleError: the rules don't know the kind, or the weights that they read are frozen.
-    """
-    size = model.size
-    size.role("output_bias")
-    if is_own(size.kind):
-        raise RoleError(
-            f"model.kind = {short_name(size.kind)!r} is a network of somebody's own, and the attack's rules read the "
-            "rows that enter fedkeys' output layer: attack a run of a built-in kind"
-        )
-    if not size.architecture.is_tied:
-        raise RoleError(
-            f"model.kind = {size.kind!r} has an output layer apart from its embedding, and the attack's rules read a "
-            "tied embedding: attack a run of another kind"
-        )
-    silent = sorted({size.role("embedding"), size.role("output_bias")} & set(model.frozen_names))
-    if silent:
-        raise RoleError(
-            f"model.frozen = {model.frozen}: the attack's rules read {' and '.join(silent)}, which nobody sends: "
-            "attack a run that trains them"
-        )
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,41 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import RoleError
+from models.own_network import is_own, short_name
 from models.vocabulary import NUM_SPECIAL
 from orchestrator.audit.attack_results import Recovery
+from orchestrator.settings.model import ModelConfig
 
 RULES = ("bias_sign", "row_direction", "row_norm")
 _TINY = 1e-30
 _NORM_OUTLIER = 4.0  # robust standard deviations above the median
+
+
+def require_readable(model: ModelConfig) -> None:
+    """Refuses networks whose updates the attack's rules can't read.
+
+    Raises:
+      RoleError: the rules don't know the kind, or the weights that they read are frozen.
+    """
+    size = model.size
+    size.role("output_bias")
+    if is_own(size.kind):
+        raise RoleError(
+            f"model.kind = {short_name(size.kind)!r} is a network of somebody's own, and the attack's rules read the "
+            "rows that enter fedkeys' output layer: attack a run of a built-in kind"
+        )
+    if not size.architecture.is_tied:
+        raise RoleError(
+            f"model.kind = {size.kind!r} has an output layer apart from its embedding, and the attack's rules read a "
+            "tied embedding: attack a run of another kind"
+        )
+    silent = sorted({size.role("embedding"), size.role("output_bias")} & set(model.frozen_names))
+    if silent:
+        raise RoleError(
+            f"model.frozen = {model.frozen}: the attack's rules read {' and '.join(silent)}, which nobody sends: "
+            "attack a run that trains them"
+        )
 
 
 def score_words(

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from models.corpus import ClientId
-from models.weights import slots_of
 from orchestrator.aggregator import AggregateResult, Cohort, CostLedger, StageCost
 from orchestrator.errors import OrchestratorError, RunFolderError
 from orchestrator.evaluation.device_costs import OnPhones, estimate_on_phones, measure_flop_per_s
@@ -18,7 +17,7 @@ from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
 from orchestrator.run.lines import Round
 from orchestrator.run.saved import Run
-from orchestrator.settings.model import frozen_places
+from orchestrator.settings.model import num_trained
 from orchestrator.settings.sections import AggregationConfig
 from orchestrator.units import count_text, size_text
 
@@ -81,7 +80,7 @@ def read_costs(run: Run, note: Callable[[str], None]) -> Costs:
     if not completed:
         raise RunFolderError(f"{run.path} has no completed round to bill: its last says: {run.rounds[-1].reason}")
     size = run.config.model.size_with(run.vocabulary.size)
-    num_frozen = size.num_weights - sum(slots_of(size.shapes, frozen_places(run.config.model, size)))
+    num_frozen = size.num_weights - num_trained(run.config.model, size)
     num_slots, num_clients = run.identity.num_weights - num_frozen + 1, run.config.rounds.cohort_size
     same_vector = _measure_all(run.config.aggregation, num_slots, num_clients, note)
     bills = {name: together(bill.per_client) for name, bill in same_vector.items() if isinstance(bill, CostLedger)}

@@ -8,12 +8,13 @@ once, on the processor named below.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Optional
 
 import numpy as np
 
 from edge.fleet.phones import Work
 from models.corpus import ClientId
-from models.weights import ModelSize, slots_of
+from models.weights import ModelSize
 from orchestrator.aggregator import Cohort, StageCost
 from orchestrator.rounds.build import build_aggregator
 from orchestrator.rounds.sums import SUMS
@@ -31,13 +32,13 @@ _SETUP, _FINISH = ("advertise", "shares", "terms"), ("consistency", "unmask")
 
 
 def participation_work(
-    aggregation: AggregationConfig, num_clients: int, size: ModelSize, frozen: frozenset[int] = frozenset()
+    aggregation: AggregationConfig, num_clients: int, size: ModelSize, num_sent: Optional[int] = None
 ) -> Work:
     """Returns the bytes and CPU seconds of a participation in a sum of num_clients, for a phone whose slowness is 1.
 
-    `frozen` as in orchestrator.encoding.Encoder: what is not sent costs nothing.
+    A phone receives all weights of the model, and sends num_sent of them; None stands for all.
     """
-    slots = sum(slots_of(size.shapes, frozen)) + 1
+    slots = (size.num_weights if num_sent is None else num_sent) + 1
     kind = SUMS[aggregation.aggregator]
     degree = kind.num_neighbours(aggregation, num_clients)
     stages = _stage_bytes(aggregation, slots, degree)

@@ -23,7 +23,7 @@ from orchestrator.fleet.sync import Goal, SyncRounds
 from orchestrator.seeds import Purpose, seed_sequence, simulation_rng
 from orchestrator.settings.cohorts import cohort_limit, min_reports, num_selected
 from orchestrator.settings.fleet import FleetConfig
-from orchestrator.settings.model import frozen_places
+from orchestrator.settings.model import num_trained
 from orchestrator.settings.run_config import RunConfig
 
 
@@ -58,8 +58,7 @@ def build_simulation(
     settings = config.fleet
     device_seed, engine_seed = (int(s) for s in seed_sequence(config.seed, Purpose.FLEET).generate_state(2))
     fleet = draw_fleet(config.fleet, config.client.batch_size, size, num_devices, np.random.default_rng(device_seed))
-    frozen = frozen_places(config.model, size)
-    work = participation_work(config.aggregation, cohort_limit(config), size, frozen)
+    work = participation_work(config.aggregation, cohort_limit(config), size, num_trained(config.model, size))
     if num_batches is None:
         steps = -(-config.client.max_sentences // config.client.batch_size) * config.client.epochs
         num_batches = np.full(len(fleet), steps)

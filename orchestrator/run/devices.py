@@ -24,7 +24,7 @@ from orchestrator.rounds.build import build_aggregator, build_encoder, build_gro
 from orchestrator.rounds.round import run_round
 from orchestrator.rounds.types import RoundFunctions, RoundReport, ServerState
 from orchestrator.run.folder import RunFolder
-from orchestrator.run.keras_folder import is_keras_folder, read_keras_folder, require_no_ledger
+from orchestrator.run.keras_folder import is_keras_folder, read_keras_folder, require_fit_for_files
 from orchestrator.run.loop import WallClock
 from orchestrator.run.record import RECORD_FILE, open_record
 from orchestrator.run.saved import read_run
@@ -154,7 +154,7 @@ def _learning_rates(config: RunConfig, round_num: int) -> tuple[float, float]:
 
 
 def _require_possible(config: RunConfig, num_files: int) -> None:
-    require_no_ledger(config)
+    require_fit_for_files(config)
     if config.fleet.kind.has_fleet:
         raise ConfigError(f"fleet.policy = {config.fleet.policy!r}: files know no virtual clock; use a run with 'off'")
     least, most = config.aggregation.min_survivors, config.rounds.cohort_size

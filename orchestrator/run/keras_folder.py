@@ -145,8 +145,8 @@ def read_keras_folder(folder: RunFolder) -> tuple[RunConfig, KerasIdentity]:
     return config, identity
 
 
-def require_no_ledger(config: RunConfig) -> None:
-    """Refuses settings of which rounds from devices' files can't be.
+def require_fit_for_files(config: RunConfig) -> None:
+    """Refuses settings with which rounds can't be made from devices' files.
 
     Raises:
       ConfigError: they ask for noise, for a clip that adapts, or for frozen weights.
@@ -169,7 +169,7 @@ def begin_from_bundle(folder: RunFolder, bundle: Path, given: Mapping[str, Setti
 
     Raises:
       BundleError: the bundle can't be used.
-      ConfigError: as keras_config, or a cohort of this size can't be summed, or require_no_ledger refuses them.
+      ConfigError: as keras_config, or a cohort of this size can't be summed, or require_fit_for_files refuses them.
       RunFolderError: the folder is not free.
     """
     manifest = open_keras_bundle(bundle)
@@ -183,7 +183,7 @@ def begin_from_bundle(folder: RunFolder, bundle: Path, given: Mapping[str, Setti
     config = keras_config({**planned, **given})
     config = with_most_examples(config, config.client.max_sentences)
     require_summable(config, model.num_weights)
-    require_no_ledger(config)
+    require_fit_for_files(config)
     train_file = read_file(bundle, manifest, TRAIN_FILE)
     start = KerasModel(train_file, weight_names(manifest)).get_weights()
     names, network_sha256 = [entry.name for entry in model.weights], hashlib.sha256(train_file).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Optional
 
 import msgspec
 
@@ -93,9 +93,14 @@ def frozen_places(model: ModelConfig, size: Shaped) -> frozenset[int]:
     return frozenset(names.index(name) for name in model.frozen_names)
 
 
-def num_trained(model: ModelConfig) -> int:
-    """Returns the weights of the settings' model that clients train; that of a text with fewer words has fewer.
+def num_trained(model: ModelConfig, size: Optional[ModelSize] = None) -> int:
+    """Returns how many weights of a model clients train.
+
+    Args:
+      model: the settings.
+      size: of the model; None takes the settings', though that of a text with fewer words has fewer.
 
     Raises: as frozen_places.
     """
-    return sum(slots_of(model.size.shapes, frozen_places(model, model.size)))
+    size = size or model.size
+    return sum(slots_of(size.shapes, frozen_places(model, size)))

@@ -178,7 +178,10 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
     clients_per_call: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        says("Clients in one call of a worker, which holds several copies of the weights for each client."),
+        says(
+            "Clients in one call of a worker, which holds several copies of the weights for each client; a round's "
+            "last calls may have half as many more."
+        ),
     ] = 2
 
 

@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
 from scipy.stats import binom, norm
 
-from orchestrator.audit.one_run import bound_by_guesses
+from orchestrator.audit.one_run import bound_by_guesses, epsilon_lower_bound
 from orchestrator.audit.summed_scores import (
     _play,
     bound_by_sum,
@@ -162,6 +162,39 @@ def test_the_trials_would_show_a_bound_that_is_too_high():
     """Half the true epsilon is exceeded nearly always: the bound is not simply low."""
     too_high = count_too_high(randomised_response(2.0), 200, 100, epsilon_delta_curve(0.0), 1.0)
     assert too_high > 0.9 * TRIALS
+
+
+def right_guesses(weights, chance):
+    """The law [count, sum of weights] of guesses that are each right with a chance, whatever the others are."""
+    law = np.zeros((len(weights) + 1, sum(weights) + 1))
+    law[0, 0] = 1.0
+    for weight in weights:
+        law, before = (1 - chance) * law, law
+        law[1:, weight:] += chance * before[:-1, : before.shape[1] - weight]
+    return law
+
+
+@pytest.mark.parametrize(
+    ("num_canaries", "num_guesses", "epsilon", "by_sum", "by_count", "by_either"),
+    [
+        (60, 30, 1.0, 0.0441, 0.0226, 0.0468),
+        (60, 30, 2.0, 0.0432, 0.0222, 0.0432),
+        (1000, 200, 1.0, 0.049, 0.048, 0.0647),
+    ],
+)
+def test_each_bound_holds_with_95_percent_and_the_larger_of_both_with_less(
+    num_canaries, num_guesses, epsilon, by_sum, by_count, by_either
+):
+    """Worked out, not sampled, for randomised response: the figures of docs/audit.md."""
+    weights, curve = rank_weights(num_guesses), epsilon_delta_curve(0.0)
+    law = right_guesses(weights, 1 / (1 + math.exp(-epsilon)))
+    assert law.sum() == pytest.approx(1.0)
+    sums = [largest_refuted(weights, t, num_canaries, curve, 40.0, 0.95) > epsilon for t in range(law.shape[1])]
+    counts = [epsilon_lower_bound(num_canaries, num_guesses, right, 0.0) > epsilon for right in range(law.shape[0])]
+    sums, counts = np.array(sums), np.array(counts)[:, np.newaxis]
+    found = [law[where & np.ones_like(law, bool)].sum() for where in (sums, counts, sums | counts)]
+    assert found == pytest.approx([by_sum, by_count, by_either], abs=5e-5)
+    assert max(found[:2]) <= 0.05
 
 
 def test_weights_prove_more_than_counting():

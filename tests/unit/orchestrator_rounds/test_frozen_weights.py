@@ -11,7 +11,7 @@ from private_round import charged, run, settings
 
 from models.errors import RoleError
 from models.weights import ModelSize, WeightShapes, flatten
-from orchestrator.audit.views import require_readable
+from orchestrator.audit.word_recovery import require_readable
 from orchestrator.encoding import Encoder
 from orchestrator.errors import ConfigError
 from orchestrator.rounds.build import build_encoder, frozen_places, require_all_train, require_summable
